@@ -1,0 +1,68 @@
+# Sourced by the other scripts: one virtual environment, made once, kept up to date.
+# Needs Python 3.11+ with pip; uses uv where it is there (faster).
+# shellcheck shell=sh
+
+root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
+venv="$root/.venv"
+
+die() {
+    printf '%s\n' "$*" >&2
+    exit 1
+}
+
+# Prints the first Python that is new enough.
+find_python() {
+    for candidate in "${PYTHON:-}" python3 python3.14 python3.13 python3.12 python3.11 python; do
+        [ -n "$candidate" ] || continue
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    die "taskctl needs Python 3.11 or newer. Install it, or set PYTHON to its path."
+}
+
+make_venv() {
+    python=$(find_python) || exit 1
+    if command -v uv >/dev/null 2>&1; then
+        uv venv --quiet --python "$python" "$venv"
+    elif ! "$python" -m venv "$venv" 2>/dev/null; then
+        # Debian ships Python without ensurepip; virtualenv brings its own pip.
+        rm -rf "$venv"
+        "$python" -m pip install --quiet --target "$root/.venv-bootstrap" virtualenv ||
+            die "Neither 'python3 -m venv' nor 'pip install virtualenv' works; install python3-venv."
+        PYTHONPATH="$root/.venv-bootstrap" "$python" -m virtualenv --quiet "$venv"
+        rm -rf "$root/.venv-bootstrap"
+    fi
+}
+
+pip_install() {
+    if command -v uv >/dev/null 2>&1; then
+        uv pip install --quiet --python "$venv/bin/python" "$@"
+    else
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+    fi
+}
+
+# Everything that the installed package is made of, besides the Python files themselves.
+fingerprint() {
+    cat "$root/pyproject.toml" "$root/scripts/constraints.txt" "$root/scripts/build_hook.py" \
+        "$root"/taskctl/init/*.c | cksum
+}
+
+# setup_env: taskctl alone.   setup_env dev: with the tools for tests and checks.
+setup_env() {
+    want="${1:-run} $(fingerprint)"
+    stamp="$venv/.taskctl-stamp"
+    have=$(cat "$stamp" 2>/dev/null || true)
+    # An environment made for development serves for running as well.
+    if [ "$have" = "$want" ] || [ "$have" = "dev ${want#* }" ]; then
+        return
+    fi
+    echo "Setting up $venv (the first time this takes a minute or two) ..." >&2
+    [ -x "$venv/bin/python" ] || make_venv
+    target="$root"
+    [ "${1:-run}" = dev ] && target="$root[dev]"
+    pip_install -c "$root/scripts/constraints.txt" -e "$target"
+    printf '%s\n' "$want" >"$stamp"
+}

@@ -1,0 +1,1 @@
+"""The worker's main container: answers the socket, claims attempts, records outcomes."""

@@ -1,0 +1,1 @@
+"""The ``taskctl`` command: arguments in, calls out, exit codes; heavy imports inside commands."""

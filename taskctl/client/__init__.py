@@ -1,0 +1,1 @@
+"""The one door to Kubernetes: requests, authentication, list and watch, errors."""

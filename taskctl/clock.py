@@ -1,0 +1,56 @@
+"""The sole place where product code reads the time.
+
+Policies and reconcilers take ``now`` or a :class:`Clock`, so a test can set it.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Source of time."""
+
+    def now(self) -> datetime:
+        """Return the wall clock's time, aware, in UTC."""
+        ...
+
+    def monotonic_s(self) -> float:
+        """Return seconds on a clock that never goes back."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        """Return the wall clock's time, aware, in UTC."""
+        return datetime.now(UTC)
+
+    def monotonic_s(self) -> float:
+        """Return seconds on a clock that never goes back."""
+        return time.monotonic()
+
+
+def format_micro(moment: datetime) -> str:
+    """Format as Kubernetes' MicroTime: RFC 3339, UTC, six decimals."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def format_seconds(moment: datetime) -> str:
+    """Format as Kubernetes' Time: RFC 3339, UTC, whole seconds."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_time(text: str) -> datetime:
+    """Parse RFC 3339, with or without a fraction.
+
+    Raises:
+        ValueError: the text is not RFC 3339.
+    """
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone; RFC 3339 needs one, for example a trailing Z")
+    return moment.astimezone(UTC)

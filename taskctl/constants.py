@@ -1,0 +1,114 @@
+"""Names that more than one package must agree on: group, labels, finalizers, reasons.
+
+A value that only one module uses belongs in that module.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+GROUP: Final = "taskctl.dev"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+
+# Who writes: the field manager, and the `app.kubernetes.io/managed-by` label on workers.
+FIELD_MANAGER: Final = "taskctl"
+
+# --- labels and annotations ---------------------------------------------------------
+LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+LABEL_CLUSTER: Final = "taskctl.dev/cluster"  # on worker pods: the TaskCluster's name
+LABEL_CLUSTER_UID: Final = "taskctl.dev/cluster-uid"
+LABEL_ROOT: Final = "taskctl.dev/root"  # on tasks and objects: the root task's name
+LABEL_ROOT_UID: Final = "taskctl.dev/root-uid"
+LABEL_PARENT_UID: Final = "taskctl.dev/parent-uid"
+LABEL_GROUP: Final = "taskctl.dev/group"
+ANNOTATION_PARENT: Final = "taskctl.dev/parent"  # the parent task's name
+ANNOTATION_DEPTH: Final = "taskctl.dev/depth"  # decimal; the root has depth 0
+ANNOTATION_SPAWN_KEY: Final = "taskctl.dev/spawn-key"
+
+# --- inside a worker pod ------------------------------------------------------------
+AGENT_CONTAINER: Final = "agent"
+RUNTIME_VOLUME: Final = "taskctl-runtime"  # taskctl-init, the SDK and the agent's socket
+STATE_VOLUME: Final = "taskctl-state"  # the agent's own memory; no task mounts it
+WORKSPACE_VOLUME: Final = "workspace"
+TOKEN_VOLUME: Final = "taskctl-task-token"  # only where the TaskCluster names an account
+RUNTIME_PATH: Final = "/taskctl"
+STATE_PATH: Final = "/taskctl-state"
+INIT_PATH: Final = "/taskctl/bin/taskctl-init"
+SDK_PATH: Final = "/taskctl/python"
+SOCKET_PATH: Final = "/taskctl/agent.sock"
+TOKEN_PATH: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
+DEFAULT_WORKSPACE_PATH: Final = "/workspace"
+# Below the workspace's mount path; tasks should leave it alone.
+WORKSPACE_META_DIR: Final = ".taskctl"
+LOGS_DIR: Final = ".taskctl/logs"
+EXITS_DIR: Final = ".taskctl/exits"
+OBJECTS_DIR: Final = ".taskctl/objects"
+
+# --- environment of a task container ------------------------------------------------
+# In the ephemeral container's entry (readable by whoever may read the pod):
+ENV_CONTAINER: Final = "TASKCTL_CONTAINER"
+ENV_TASK: Final = "TASKCTL_TASK"
+ENV_TASK_UID: Final = "TASKCTL_TASK_UID"
+ENV_ATTEMPT: Final = "TASKCTL_ATTEMPT"
+ENV_NONCE: Final = "TASKCTL_NONCE"  # one time; taskctl-init takes it out of the environment
+ENV_PLACED: Final = "TASKCTL_PLACED"  # RFC 3339: when the controller decided the placement
+ENV_SOCKET: Final = "TASKCTL_SOCKET"
+# Added for the user's process by the agent:
+ENV_TOKEN: Final = "TASKCTL_TOKEN"
+ENV_WORKSPACE: Final = "TASKCTL_WORKSPACE"
+ENV_ROOT: Final = "TASKCTL_ROOT"
+ENV_PARENT: Final = "TASKCTL_PARENT"
+ENV_DEPTH: Final = "TASKCTL_DEPTH"
+# The prototype's names, kept so that its task code runs unchanged:
+ENV_TASK_NAME: Final = "TASK_NAME"
+ENV_TASK_NAMESPACE: Final = "TASK_NAMESPACE"
+
+# --- sizes --------------------------------------------------------------------------
+INLINE_LIMIT_BYTES: Final = 256 * 1024  # a larger TaskObject value is spilled to the workspace
+MESSAGE_LIMIT_CHARS: Final = 2048  # status.message, conditions and events are cut here
+LOG_TAIL_BYTES: Final = 2048  # of a failed task's log, carried in status.message
+
+
+class Reason(StrEnum):
+    """Machine-readable reasons on Task and TaskCluster status, conditions and Events."""
+
+    # Task, Pending
+    CLUSTER_NOT_FOUND = "ClusterNotFound"
+    INPUT_NOT_FOUND = "InputNotFound"
+    QUEUED = "Queued"
+    SUSPENDED = "Suspended"
+    WAITING_FOR_TASKS = "WaitingForTasks"
+    BACK_OFF = "BackOff"
+    SLOTS_EXCEED_WORKER = "SlotsExceedWorker"
+    WORKER_LOST = "WorkerLost"
+    CONTAINER_LOST = "ContainerLost"
+    # Task, Scheduled
+    WAITING_TO_START = "WaitingToStart"
+    # Task, Running
+    STARTED = "Started"
+    CANCELLING = "Cancelling"
+    # Task, terminal
+    COMPLETED = "Completed"
+    NON_ZERO_EXIT = "NonZeroExit"
+    SIGNALLED = "Signalled"
+    TIMEOUT = "Timeout"
+    START_DEADLINE = "StartDeadlineExceeded"
+    COMMAND_NOT_FOUND = "CommandNotFound"
+    START_ERROR = "StartError"
+    CANCELLED = "Cancelled"
+    DEPENDENCY_FAILED = "DependencyFailed"
+    INFRASTRUCTURE = "InfrastructureFailures"
+    OUTPUT_REJECTED = "OutputRejected"
+    # Task tree
+    TREE_ACTIVE = "TreeActive"
+    TREE_COMPLETE = "TreeComplete"
+    # TaskCluster
+    WORKERS_READY = "WorkersReady"
+    WORKERS_NOT_READY = "WorkersNotReady"
+    WORKSPACE_READY = "WorkspaceReady"
+    WORKSPACE_PENDING = "WorkspacePending"
+    WORKSPACE_DISABLED = "WorkspaceDisabled"
+    NAME_CONFLICT = "NameConflict"
+    ROTATING = "Rotating"

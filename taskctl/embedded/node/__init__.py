@@ -1,0 +1,1 @@
+"""The local node: does for pods what a kubelet does, with processes."""

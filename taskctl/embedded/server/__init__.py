@@ -1,0 +1,1 @@
+"""The API server: learns its kinds from CustomResourceDefinitions."""

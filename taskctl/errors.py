@@ -1,0 +1,119 @@
+"""The one exception tree.
+
+::
+
+    TaskctlError
+    ├── ConfigError            a setting, file or argument is wrong; says which, and the remedy
+    ├── WireError              a frame on the agent's socket that breaks docs/protocol.md
+    ├── TerminalError          retrying cannot help
+    └── ApiError               the API server said no, or could not be reached
+        ├── BadRequest         400, 405, 406, 413, 415
+        ├── Unauthorized       401
+        ├── Forbidden          403
+        ├── NotFound           404
+        ├── AlreadyExists      409, reason AlreadyExists
+        ├── Conflict           409: the object has changed since it was read
+        ├── Gone               410: the resourceVersion is too old; list again
+        ├── Invalid            422
+        ├── Throttled          429
+        └── Unavailable        5xx, no connection, deadline passed: the outcome is unknown
+
+Transport errors never leave :mod:`taskctl.client`; they are the ``__cause__`` of these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+class TaskctlError(Exception):
+    """Root of every error that taskctl raises on purpose."""
+
+
+class ConfigError(TaskctlError):
+    """A setting, file or argument is wrong. The message names it and says the remedy."""
+
+
+class WireError(TaskctlError):
+    """A message on the agent's socket breaks the protocol (docs/protocol.md)."""
+
+
+class TerminalError(TaskctlError):
+    """Retrying cannot help; the reconciler records it and waits for a change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One entry of ``Status.details.causes``.
+
+    Attributes:
+        field: path of the offending field, for example ``spec.replicas``.
+        reason: machine-readable, for example ``FieldValueInvalid``.
+        message: for people.
+    """
+
+    field: str
+    reason: str
+    message: str
+
+
+@dataclass(eq=False)
+class ApiError(TaskctlError):
+    """The API server refused a request, or could not be reached.
+
+    Attributes:
+        message: the server's sentence, capped at 2 KiB.
+        status: HTTP status; 0 when there was no response.
+        reason: ``Status.reason``, for example ``Invalid``; empty when unknown.
+        causes: field-level causes.
+        retry_after_s: seconds the server asked to wait; 0 when it did not say.
+    """
+
+    message: str
+    status: int = 0
+    reason: str = ""
+    causes: tuple[Cause, ...] = field(default=())
+    retry_after_s: float = 0.0
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class BadRequest(ApiError):
+    """400, 405, 406, 413 or 415: the request itself is malformed."""
+
+
+class Unauthorized(ApiError):
+    """401: no valid credentials."""
+
+
+class Forbidden(ApiError):
+    """403: the credentials do not allow this."""
+
+
+class NotFound(ApiError):
+    """404."""
+
+
+class AlreadyExists(ApiError):
+    """409 on create: the name is taken."""
+
+
+class Conflict(ApiError):
+    """409 on update: read again and decide anew."""
+
+
+class Gone(ApiError):
+    """410: the resourceVersion or continue token is too old; list again."""
+
+
+class Invalid(ApiError):
+    """422: the object breaks a rule of its schema or kind."""
+
+
+class Throttled(ApiError):
+    """429: wait ``retry_after_s`` and try again."""
+
+
+class Unavailable(ApiError):
+    """5xx, no connection or a passed deadline. The outcome of a write is unknown."""

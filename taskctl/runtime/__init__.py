@@ -1,0 +1,1 @@
+"""Controller machinery that knows no kind: store, informer, work queue, controller loop, events."""

@@ -1,0 +1,1 @@
+"""Public helpers for tests of taskctl and of code built on it."""

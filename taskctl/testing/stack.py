@@ -1,0 +1,164 @@
+"""The local stack as separate processes that a test may kill one by one.
+
+``taskctl local`` supervises the same three processes; here the test is the supervisor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+
+from taskctl.api import crds
+from taskctl.client.config import ClientSettings
+from taskctl.client.kube import KubeClient
+from taskctl.client.resources import CRDS
+from taskctl.clock import SystemClock
+from taskctl.errors import AlreadyExists, ApiError, ConfigError
+
+
+class Component(StrEnum):
+    """A process of the local stack; the value is its ``taskctl`` command."""
+
+    SERVER = "server"
+    CONTROLLER = "controller"
+    NODE = "node"
+
+
+class LocalStack:
+    """API server, controller and node in one data directory, each its own process.
+
+    Args:
+        data_dir: where all state lives; made if absent. A stack started again on the same
+            directory goes on where the last one was.
+        image_roots: image reference to the directory that stands for its files.
+    """
+
+    def __init__(self, data_dir: Path, *, image_roots: Mapping[str, Path] | None = None) -> None:
+        self.data_dir = data_dir
+        self._image_roots = dict(image_roots or {})
+        self._processes: dict[Component, subprocess.Popen[bytes]] = {}
+        self._clock = SystemClock()
+
+    @property
+    def kubeconfig(self) -> Path:
+        """Where the server writes the kubeconfig."""
+        return self.data_dir / "kubeconfig"
+
+    def client_settings(self) -> ClientSettings:
+        """Return settings for a :class:`KubeClient` of this stack."""
+        return ClientSettings(kubeconfig=str(self.kubeconfig))
+
+    def start(self, *components: Component) -> None:
+        """Start the named components, or all of them. One that runs already is left alone."""
+        self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        logs = self.data_dir / "logs"
+        logs.mkdir(mode=0o700, exist_ok=True)
+        for component in components or tuple(Component):
+            if self.is_running(component):
+                continue
+            with (logs / f"{component}.log").open("ab") as log:
+                self._processes[component] = subprocess.Popen(
+                    self._command(component),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+
+    def _command(self, component: Component) -> list[str]:
+        command = [sys.executable, "-m", "taskctl", component.value]
+        command += ["--data-dir", str(self.data_dir)]
+        if component is Component.NODE:
+            for image, directory in self._image_roots.items():
+                command += ["--image", f"{image}={directory}"]
+        return command
+
+    def is_running(self, component: Component) -> bool:
+        """Return whether the component's process is alive."""
+        process = self._processes.get(component)
+        return process is not None and process.poll() is None
+
+    def kill(self, component: Component) -> None:
+        """End the component with SIGKILL and wait until it is gone."""
+        process = self._processes.pop(component)
+        process.kill()
+        process.wait()
+
+    def agent_pids(self) -> list[int]:
+        """Return the pids of the agents of this stack's workers."""
+        mark = f"TASKCTL_STACK={self.data_dir}".encode()
+        return [pid for pid in _pids() if _is_agent(pid, mark, self.data_dir)]
+
+    async def wait_ready(self, *, timeout_s: float = 60.0) -> None:
+        """Wait until the server answers, then make sure that the CRDs are there.
+
+        Raises:
+            ConfigError: a component ended, or the time is up; names the log to read.
+        """
+        deadline = self._clock.monotonic_s() + timeout_s
+        while True:
+            self._check_alive()
+            with contextlib.suppress(ApiError, ConfigError):
+                async with await KubeClient.connect(self.client_settings()) as client:
+                    await _ensure_crds(client)
+                return
+            if self._clock.monotonic_s() > deadline:
+                raise ConfigError(
+                    f"the local stack is not ready after {timeout_s:.0f} s; "
+                    f"see {self.data_dir / 'logs'}"
+                )
+            await asyncio.sleep(0.05)
+
+    def _check_alive(self) -> None:
+        for component, process in self._processes.items():
+            if process.poll() is not None:
+                log = self.data_dir / "logs" / f"{component}.log"
+                raise ConfigError(f"{component} ended with {process.returncode}; see {log}")
+
+    def stop(self, *, grace_s: float = 20.0) -> None:
+        """Stop everything: the node first (it stops all containers), the server last."""
+        for component in (Component.NODE, Component.CONTROLLER, Component.SERVER):
+            process = self._processes.pop(component, None)
+            if process is None or process.poll() is not None:
+                continue
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(timeout=grace_s)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def logs(self, *, tail_bytes: int = 4000) -> str:
+        """Return the ends of the components' logs, for a failing test's report."""
+        parts = []
+        for path in sorted((self.data_dir / "logs").glob("*.log")):
+            data = path.read_bytes()
+            parts.append(f"--- {path.name}\n{data[-tail_bytes:].decode(errors='replace')}")
+        return "\n".join(parts)
+
+
+def _pids() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def _is_agent(pid: int, mark: bytes, data_dir: Path) -> bool:
+    with contextlib.suppress(OSError):
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if b"agent" not in command[1:4]:
+            return False
+        environ = Path(f"/proc/{pid}/environ").read_bytes()
+        return mark in environ.split(b"\0") or os.fsencode(str(data_dir)) in environ
+    return False
+
+
+async def _ensure_crds(client: KubeClient) -> None:
+    for crd in crds.load_all():
+        with contextlib.suppress(AlreadyExists):
+            await client.create(CRDS, crd)
