@@ -1,0 +1,189 @@
+"""What all kinds share: object keys, metadata, conditions, quantities, the model base."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic.alias_generators import to_camel
+
+from taskctl.api.states import ConditionStatus
+from taskctl.constants import MESSAGE_LIMIT_CHARS
+
+# Bounds that the API server's CEL cost estimator needs; generous for people, finite for it.
+MAX_NAME = 253  # DNS-1123 subdomain
+MAX_LABEL = 63  # label value
+MAX_TEXT = 4096
+MAX_COMMAND_ITEMS = 256
+MAX_COMMAND_TEXT = 131072  # MAX_ARG_STRLEN of Linux: one argument cannot be longer
+MAX_ENV = 256
+MAX_LIST = 1000
+
+DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+LABEL_VALUE = r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$"
+# k8s.io/apimachinery's quantity, as controller-gen writes it into CRDs.
+QUANTITY = (
+    r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))"
+    r"(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$"
+)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ObjectKey:
+    """Names an object within its kind.
+
+    Attributes:
+        namespace: empty for kinds without one.
+        name: ``metadata.name``.
+    """
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
+
+    @classmethod
+    def of(cls, obj: Mapping[str, Any]) -> ObjectKey:
+        """Return the key of a raw Kubernetes object."""
+        metadata = obj["metadata"]
+        return cls(metadata.get("namespace", ""), metadata["name"])
+
+
+def cel(rule: str, message: str, *, field_path: str | None = None) -> dict[str, str]:
+    """Return one entry of ``x-kubernetes-validations``.
+
+    Args:
+        rule: CEL expression over ``self`` and, in a transition rule, ``oldSelf``.
+        message: says what is wrong and the remedy.
+        field_path: path of the blamed field below the schema node, for example ``.command``.
+    """
+    entry = {"rule": rule, "message": message}
+    if field_path is not None:
+        entry["fieldPath"] = field_path
+    return entry
+
+
+def validations(*rules: dict[str, str]) -> dict[str, Any]:
+    """Return the ``json_schema_extra`` that carries CEL rules."""
+    return {"x-kubernetes-validations": list(rules)}
+
+
+def map_list(*keys: str) -> dict[str, Any]:
+    """Return the ``json_schema_extra`` of a list that server-side apply merges by key."""
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
+
+
+ATOMIC_LIST: dict[str, Any] = {"x-kubernetes-list-type": "atomic"}
+SET_LIST: dict[str, Any] = {"x-kubernetes-list-type": "set"}
+ATOMIC_MAP: dict[str, Any] = {"x-kubernetes-map-type": "atomic"}
+
+# Parts that Kubernetes itself validates when they reach a pod: passed on untouched.
+RawObject = Annotated[
+    dict[str, Any],
+    WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True}),
+]
+# Any JSON value, null included.
+RawValue = Annotated[
+    Any,
+    WithJsonSchema({"x-kubernetes-preserve-unknown-fields": True, "nullable": True}),
+]
+Quantity = Annotated[
+    int | str,
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "pattern": QUANTITY,
+            "x-kubernetes-int-or-string": True,
+        }
+    ),
+]
+MicroTime = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
+
+
+class SpecModel(BaseModel):
+    """Base of what users write: unknown fields are an error, because they are typing errors."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="forbid", allow_inf_nan=False
+    )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object as it goes over the wire: camelCase, without unset fields."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+class StatusModel(BaseModel):
+    """Base of what taskctl writes: unknown fields are ignored, as a newer version may add some."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
+
+
+class OwnerReference(StatusModel):
+    """metav1.OwnerReference."""
+
+    api_version: str
+    kind: str
+    name: str
+    uid: str
+    controller: bool | None = None
+    block_owner_deletion: bool | None = None
+
+
+class ObjectMeta(BaseModel):
+    """The part of metav1.ObjectMeta that taskctl reads; the rest is kept as it came."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="allow")
+
+    name: str | None = None
+    generate_name: str | None = None
+    namespace: str | None = None
+    uid: str | None = None
+    resource_version: str | None = None
+    generation: int | None = None
+    creation_timestamp: str | None = None
+    deletion_timestamp: str | None = None
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    finalizers: list[str] | None = None
+    owner_references: list[OwnerReference] | None = None
+
+
+class Condition(StatusModel):
+    """One aspect of the object's state, as `kubectl wait --for=condition=…` reads it."""
+
+    type: Annotated[str, Field(max_length=316, description="CamelCase word, unique in the list.")]
+    status: Annotated[ConditionStatus, Field(description="True, False or Unknown.")]
+    reason: Annotated[
+        str, Field(min_length=1, max_length=1024, description="CamelCase word, for machines.")
+    ]
+    message: Annotated[
+        str, Field(max_length=32768, description=f"For people; {MESSAGE_LIMIT_CHARS} characters.")
+    ] = ""
+    last_transition_time: Annotated[
+        MicroTime, Field(description="When `status` last changed (RFC 3339).")
+    ]
+    observed_generation: Annotated[
+        int | None,
+        Field(ge=0, description="`metadata.generation` that this was computed from."),
+    ] = None
+
+
+def describe_errors(error: ValidationError) -> list[str]:
+    """Turn a pydantic error into sentences of the form ``spec.retry.limit: what is wrong``."""
+    lines = []
+    for item in error.errors(include_url=False, include_context=False, include_input=False):
+        path = ""
+        for part in item["loc"]:
+            path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            message = "unknown field; see `kubectl explain` for the ones there are"
+        elif item["type"] == "missing":
+            message = "is required"
+        lines.append(f"{path}: {message}" if path else message)
+    return lines
