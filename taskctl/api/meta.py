@@ -103,6 +103,7 @@ Quantity = Annotated[
 ]
 MicroTime = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
+LongText = Annotated[str, Field(max_length=MAX_COMMAND_TEXT)]
 
 
 class SpecModel(BaseModel):

@@ -80,6 +80,14 @@ class LocalStack:
                 command += ["--image", f"{image}={directory}"]
         return command
 
+    def pid(self, component: Component) -> int:
+        """Return the component's process id.
+
+        Raises:
+            KeyError: it has not been started.
+        """
+        return self._processes[component].pid
+
     def is_running(self, component: Component) -> bool:
         """Return whether the component's process is alive."""
         process = self._processes.get(component)

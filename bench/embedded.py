@@ -1,0 +1,215 @@
+"""What a hop, a burst and a full store cost on the local stack. Prints ratios of one run.
+
+python bench/embedded.py [--hops N] [--burst N] [--fill 100,1000,10000]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from taskctl.client.base import PatchOptions
+from taskctl.client.kube import KubeClient
+from taskctl.client.resources import TASKCLUSTERS, TASKOBJECTS, TASKS
+from taskctl.clock import parse_time
+from taskctl.testing.stack import Component, LocalStack
+
+DEMO = Path(__file__).resolve().parents[1] / "demo"
+NAMESPACE = "default"
+API = "taskctl.dev/v1alpha1"
+PARALLEL = 32
+WAIT_S = 600
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a batch cost, per task."""
+
+    wall_ms: float
+    server_cpu_ms: float
+    controller_cpu_ms: float
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return user plus system time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def task_body(name: str, cluster: str, command: list[str], **spec: Any) -> Object:
+    body = {"clusterName": cluster, "image": "counter:latest", "command": command} | spec
+    return {"apiVersion": API, "kind": "Task", "metadata": {"name": name}, "spec": body}
+
+
+async def make_cluster(client: KubeClient, name: str, workers: int, slots: int) -> None:
+    spec = {"replicas": workers, "slotsPerWorker": slots, "workspace": {"enable": True}}
+    body = {"apiVersion": API, "kind": "TaskCluster", "metadata": {"name": name}, "spec": spec}
+    await client.create(TASKCLUSTERS, body, NAMESPACE)
+    while True:
+        found = await client.get(TASKCLUSTERS, name, NAMESPACE)
+        if found.get("status", {}).get("ready") == workers:
+            return
+        await asyncio.sleep(0.1)
+
+
+async def wait_done(client: KubeClient, names: set[str]) -> None:
+    async with asyncio.timeout(WAIT_S):
+        for name in sorted(names):
+            while True:
+                status = (await client.get(TASKS, name, NAMESPACE)).get("status", {})
+                if status.get("state") == "Succeeded":
+                    break
+                if status.get("state") in ("Failed", "Cancelled"):
+                    raise SystemExit(f"{name}: {status}")
+                await asyncio.sleep(0.02)
+
+
+async def in_parallel(count: int, call: Any) -> None:
+    gate = asyncio.Semaphore(PARALLEL)
+
+    async def one(number: int) -> None:
+        async with gate:
+            await call(number)
+
+    await asyncio.gather(*(one(number) for number in range(count)))
+
+
+async def measure_batch(client: KubeClient, stack: LocalStack, prefix: str, count: int) -> Cost:
+    """Run ``count`` independent tasks that do nothing; returns the cost per task."""
+    pids = [stack.pid(Component.SERVER), stack.pid(Component.CONTROLLER)]
+    before = [cpu_seconds(pid) for pid in pids]
+    start = time.perf_counter()
+    names = [f"{prefix}-{number}" for number in range(count)]
+
+    async def create(number: int) -> None:
+        await client.create(TASKS, task_body(names[number], "burst", ["/bin/true"]), NAMESPACE)
+
+    await in_parallel(count, create)
+    await wait_done(client, set(names))
+    wall_s = time.perf_counter() - start
+    used = [cpu_seconds(pid) - was for pid, was in zip(pids, before, strict=True)]
+    return Cost(wall_s / count * 1000, used[0] / count * 1000, used[1] / count * 1000)
+
+
+async def fill(client: KubeClient, first: int, last: int) -> None:
+    """Put finished tasks into the store, numbered from ``first`` to ``last``."""
+    status = {"status": {"state": "Succeeded", "attempt": 1, "exitCode": 0}}
+
+    async def put(number: int) -> None:
+        name = f"old-{first + number}"
+        body = task_body(name, "burst", ["/bin/true"], suspend=True)
+        await client.create(TASKS, body, NAMESPACE)
+        options = PatchOptions(subresource="status")
+        await client.patch(TASKS, name, NAMESPACE, status, options=options)
+
+    await in_parallel(last - first, put)
+
+
+def bare_start_ms(runs: int = 30) -> float:
+    """Return the median of fork, exec and exit of this interpreter."""
+    samples = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", "pass"], check=True)
+        samples.append((time.perf_counter() - start) * 1000)
+    return statistics.median(samples)
+
+
+async def measure_chain(client: KubeClient, hops: int) -> list[float]:
+    """Run the counter; returns the times between the starts of user code, in ms."""
+    await make_cluster(client, "counter", 3, 4)
+    data = {"count": "0", "limit": str(hops)}
+    meta = {"name": "counter-input"}
+    body = {"apiVersion": API, "kind": "TaskObject", "metadata": meta, "data": data}
+    await client.create(TASKOBJECTS, body, NAMESPACE)
+    command = [sys.executable, "/app/counter.py"]
+    first = task_body("task-0", "counter", command, inputObject="counter-input")
+    await client.create(TASKS, first, NAMESPACE)
+    async with asyncio.timeout(WAIT_S):
+        starts = []
+        for number in range(hops + 1):
+            while True:
+                tasks = {
+                    task["metadata"]["name"]: task
+                    for task in (await client.list_all(TASKS, NAMESPACE)).items
+                }
+                task = tasks.get(f"task-{number}")
+                if task is not None and task["status"].get("state") == "Succeeded":
+                    break
+                await asyncio.sleep(0.2)
+            starts.append(parse_time(task["status"]["times"]["userCode"]).timestamp() * 1000)
+    return [later - earlier for earlier, later in itertools.pairwise(starts)]
+
+
+def print_table(rows: list[tuple[str, str]]) -> None:
+    for label, value in rows:
+        print(f"| {label} | {value} |")
+
+
+async def bench(args: argparse.Namespace, stack: LocalStack) -> None:
+    await stack.wait_ready()
+    async with await KubeClient.connect(stack.client_settings()) as client:
+        print(f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cores")
+        print("| figure | value |\n|---|---|")
+        bare = bare_start_ms()
+        gaps = sorted(await measure_chain(client, args.hops))
+        p50, p99 = statistics.median(gaps), gaps[round(0.99 * (len(gaps) - 1))]
+        print_table(
+            [
+                ("bare fork+exec of the interpreter, p50", f"{bare:.1f} ms"),
+                ("counter hop p50 / p99", f"{p50:.1f} / {p99:.1f} ms"),
+                ("**hop p50 / bare start**", f"**{p50 / bare:.2f}**"),
+            ]
+        )
+        await make_cluster(client, "burst", 2, 4)
+        await measure_batch(client, stack, "warm", 20)
+        burst = await measure_batch(client, stack, "burst", args.burst)
+        print_table([(f"{args.burst} tasks on 8 slots", f"{1000 / burst.wall_ms:.1f} tasks/s")])
+        costs = []
+        filled = 0
+        for goal in [int(text) for text in args.fill.split(",")]:
+            await fill(client, filled, goal)
+            filled = goal
+            cost = await measure_batch(client, stack, f"at{goal}", 200)
+            costs.append(cost)
+            text = f"{cost.wall_ms:.1f} ms wall, {cost.server_cpu_ms:.2f} ms server CPU, "
+            text += f"{cost.controller_cpu_ms:.2f} ms controller CPU per task"
+            print_table([(f"with {goal} more finished tasks", text)])
+        ratio = costs[-1].wall_ms / costs[0].wall_ms
+        cpu = (costs[-1].server_cpu_ms + costs[-1].controller_cpu_ms) / (
+            costs[0].server_cpu_ms + costs[0].controller_cpu_ms
+        )
+        print_table([("**cost of the last / the first**", f"**{ratio:.2f}** wall, {cpu:.2f} CPU")])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--hops", type=int, default=100)
+    parser.add_argument("--burst", type=int, default=1000)
+    parser.add_argument("--fill", default="100,1000,10000")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="taskctl-bench-") as directory:
+        images = {"counter:latest": DEMO / "counter" / "image"}
+        stack = LocalStack(Path(directory) / "data", image_roots=images)
+        stack.start()
+        try:
+            asyncio.run(bench(args, stack))
+        finally:
+            stack.stop()
+
+
+if __name__ == "__main__":
+    main()

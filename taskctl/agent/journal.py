@@ -1,0 +1,105 @@
+"""What the agent must not forget: used nonces, and which runs taskctl-init was told.
+
+One small file per container, in a directory that no task sees. A worker has about a hundred
+containers in its life, so nothing is ever cleaned up: the directory goes with the pod.
+All methods block; call them in a thread.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+from taskctl.agent.files import create_exclusive, replace_file
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ToldRun:
+    """A run that taskctl-init was told, or may have been told, to start.
+
+    Attributes:
+        container: name of the ephemeral container.
+        task: name of the Task.
+        uid: UID of the Task.
+        attempt: number of the attempt.
+        started_us: when the attempt was claimed, microseconds since the epoch.
+        timeout_ms: of the attempt; 0: none.
+        log: where its output is copied to; empty: nowhere.
+        record: where taskctl-init leaves the exit record; empty: nowhere.
+        reported: its outcome is in the API server, or nobody wants it any more.
+        exit_code: what taskctl-init was told to exit with, once reported.
+    """
+
+    container: str
+    task: str
+    uid: str
+    attempt: int
+    started_us: int
+    timeout_ms: int = 0
+    log: str = ""
+    record: str = ""
+    reported: bool = False
+    exit_code: int = 0
+
+
+class Journal:
+    """Durable memory in ``state_dir``."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._nonces = state_dir / "nonces"
+        self._runs = state_dir / "runs"
+
+    def open(self) -> None:
+        """Make the directories.
+
+        Raises:
+            OSError: the state directory cannot be written.
+        """
+        self._nonces.mkdir(mode=0o700, exist_ok=True)
+        self._runs.mkdir(mode=0o700, exist_ok=True)
+
+    def use_nonce(self, container: str) -> bool:
+        """Return whether this is the first time; durable before it returns."""
+        return create_exclusive(self._nonces / container, b"")
+
+    def tell(self, run: ToldRun) -> None:
+        """Remember a run before taskctl-init hears of it; durable before it returns."""
+        replace_file(self._path(run.container), _encode(run))
+
+    def report(self, run: ToldRun, exit_code: int) -> None:
+        """Remember that the outcome is recorded.
+
+        Not synced: should a power cut undo it, the outcome is offered once more and the
+        fence in the Task's status refuses it.
+        """
+        done = replace(run, reported=True, exit_code=exit_code)
+        replace_file(self._path(run.container), _encode(done), durable=False)
+
+    def load(self) -> list[ToldRun]:
+        """Return all runs, reported ones too. A damaged file is logged and left out."""
+        runs = []
+        for path in sorted(self._runs.glob("*.json")):
+            try:
+                runs.append(_decode(path.read_bytes()))
+            except (ValueError, TypeError) as error:
+                logger.error("%s is damaged, its run is left to the controller: %s", path, error)
+        return runs
+
+    def _path(self, container: str) -> Path:
+        return self._runs / f"{container}.json"
+
+
+def _encode(run: ToldRun) -> bytes:
+    return json.dumps(asdict(run)).encode()
+
+
+def _decode(content: bytes) -> ToldRun:
+    data = json.loads(content)
+    if not isinstance(data, dict):
+        raise TypeError("not a map")
+    known = {field.name for field in fields(ToldRun)}
+    return ToldRun(**{name: value for name, value in data.items() if name in known})

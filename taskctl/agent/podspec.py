@@ -1,0 +1,144 @@
+"""The ephemeral containers of this agent's own pod, as the API server has them.
+
+The pod's spec is the record of what was placed here, and holds each container's nonce. It is
+read when a container that is not known yet says hello, not watched: a watch would send the
+whole pod again for each change of its status.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from taskctl.agent.refusals import ErrorCode, Refusal, from_api
+from taskctl.agent.retry import Retrier
+from taskctl.agent.settings import PodIdentity
+from taskctl.client.base import Reader
+from taskctl.client.resources import PODS
+from taskctl.constants import (
+    ENV_ATTEMPT,
+    ENV_CONTAINER,
+    ENV_NONCE,
+    ENV_PLACED,
+    ENV_TASK,
+    ENV_TASK_UID,
+    WORKSPACE_VOLUME,
+)
+from taskctl.errors import ApiError, NotFound
+from taskctl.policy.claim import ClaimEntry
+
+
+@dataclass(frozen=True, slots=True)
+class PodEntry:
+    """What the controller wrote into the pod for one attempt of one task.
+
+    Attributes:
+        claim: the part that the fence is about.
+        task: name of the Task.
+        nonce: what taskctl-init must show, once.
+        writes_workspace: the workspace is mounted there, and not read-only.
+    """
+
+    claim: ClaimEntry
+    task: str
+    nonce: str = field(repr=False)
+    writes_workspace: bool = True
+
+
+class OwnPod:
+    """Entries of the own pod, cached by container name: an entry never changes.
+
+    Args:
+        reader: where to read the pod.
+        identity: which pod.
+        retrier: repeats the read while the API server is away.
+    """
+
+    def __init__(self, reader: Reader, identity: PodIdentity, retrier: Retrier) -> None:
+        self._reader = reader
+        self._identity = identity
+        self._retrier = retrier
+        self._entries: dict[str, PodEntry] = {}
+        self._lock = asyncio.Lock()
+        self._started = 0
+        self._finished = 0  # number of the newest read that succeeded
+
+    async def entry(self, container: str) -> PodEntry:
+        """Return a container's entry, waiting for the API server if it must be asked.
+
+        Raises:
+            Refusal: ``unknown_container``: the pod has no such entry, or is another pod by
+                now; ``rejected``: the API server does not let the pod be read.
+        """
+        if container not in self._entries:
+            asked = self._started
+            async with self._lock:
+                # A read that began after we asked is as good as one of our own.
+                if container not in self._entries and self._finished <= asked:
+                    await self._read()
+        try:
+            return self._entries[container]
+        except KeyError:
+            raise Refusal(
+                ErrorCode.UNKNOWN_CONTAINER,
+                f"pod {self._identity.name} has no ephemeral container {container} of taskctl's",
+            ) from None
+
+    async def _read(self) -> None:
+        name, namespace = self._identity.name, self._identity.namespace
+        self._started += 1
+        number = self._started
+        try:
+            pod = await self._retrier.call(
+                f"read pod {name}", lambda: self._reader.get(PODS, name, namespace)
+            )
+        except NotFound:
+            raise Refusal(ErrorCode.UNKNOWN_CONTAINER, f"pod {name} is gone") from None
+        except ApiError as error:
+            raise from_api(error) from error
+        if pod["metadata"]["uid"] != self._identity.uid:
+            raise Refusal(
+                ErrorCode.UNKNOWN_CONTAINER, f"pod {name} was deleted and made again meanwhile"
+            )
+        for container in pod.get("spec", {}).get("ephemeralContainers") or ():
+            entry = parse_entry(container, self._identity)
+            if entry is not None:
+                self._entries[entry.claim.container] = entry
+        self._finished = number
+
+
+def parse_entry(container: Mapping[str, Any], identity: PodIdentity) -> PodEntry | None:
+    """Return the entry of one ephemeral container; None if it is not taskctl's.
+
+    Somebody else's (of ``kubectl debug``) has no such environment.
+    """
+    env = {item["name"]: item.get("value", "") for item in container.get("env") or ()}
+    attempt = env.get(ENV_ATTEMPT, "")
+    wanted = (ENV_TASK, ENV_TASK_UID, ENV_NONCE)
+    if env.get(ENV_CONTAINER) != container["name"] or not all(env.get(name) for name in wanted):
+        return None
+    if not (attempt.isascii() and attempt.isdigit()):
+        return None
+    claim = ClaimEntry(
+        task_uid=env[ENV_TASK_UID],
+        attempt=int(attempt),
+        container=container["name"],
+        pod_name=identity.name,
+        pod_uid=identity.uid,
+        placed=env.get(ENV_PLACED, ""),
+    )
+    return PodEntry(
+        claim=claim,
+        task=env[ENV_TASK],
+        nonce=env[ENV_NONCE],
+        writes_workspace=_writes_workspace(container),
+    )
+
+
+def _writes_workspace(container: Mapping[str, Any]) -> bool:
+    return any(
+        mount.get("name") == WORKSPACE_VOLUME and not mount.get("readOnly")
+        for mount in container.get("volumeMounts") or ()
+    )

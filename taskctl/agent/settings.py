@@ -1,0 +1,117 @@
+"""What the agent must know before it starts; all of it comes from its environment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from taskctl.constants import ENV_WORKSPACE, RUNTIME_PATH, STATE_PATH
+from taskctl.errors import ConfigError
+
+ENV_POD_NAME: Final = "POD_NAME"
+ENV_POD_NAMESPACE: Final = "POD_NAMESPACE"
+ENV_POD_UID: Final = "POD_UID"
+ENV_CLUSTER: Final = "TASKCTL_CLUSTER"
+ENV_RUNTIME_DIR: Final = "TASKCTL_RUNTIME_DIR"
+ENV_STATE_DIR: Final = "TASKCTL_STATE_DIR"
+
+_DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_UID = re.compile(r"[0-9A-Za-z-]{1,128}")
+
+
+@dataclass(frozen=True, slots=True)
+class PodIdentity:
+    """The worker pod this agent lives in.
+
+    Attributes:
+        name: ``metadata.name``.
+        namespace: ``metadata.namespace``.
+        uid: ``metadata.uid``; a pod made anew under the same name has another one.
+    """
+
+    name: str
+    namespace: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """Settings of one agent.
+
+    Attributes:
+        pod: the worker pod.
+        cluster: name of the TaskCluster.
+        workspace: where the shared workspace is mounted, the same for tasks; None without one.
+        runtime_dir: the volume that tasks see too: taskctl-init, the SDK, the socket.
+        state_dir: the agent's own memory, which no task sees; it lives as long as the pod.
+    """
+
+    pod: PodIdentity
+    cluster: str
+    workspace: Path | None = None
+    runtime_dir: Path = Path(RUNTIME_PATH)
+    state_dir: Path = Path(STATE_PATH)
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> AgentSettings:
+        """Read the settings from environment variables.
+
+        Raises:
+            ConfigError: one is missing or malformed; names it and says what belongs there.
+        """
+        pod = PodIdentity(
+            name=_subdomain(env, ENV_POD_NAME, "metadata.name"),
+            namespace=_subdomain(env, ENV_POD_NAMESPACE, "metadata.namespace"),
+            uid=_uid(env),
+        )
+        cluster = env.get(ENV_CLUSTER, "")
+        if not _DNS_SUBDOMAIN.fullmatch(cluster):
+            raise ConfigError(f"{ENV_CLUSTER} is {cluster!r}; set it to the TaskCluster's name")
+        return cls(
+            pod=pod,
+            cluster=cluster,
+            workspace=_directory(env, ENV_WORKSPACE, None),
+            runtime_dir=_directory(env, ENV_RUNTIME_DIR, RUNTIME_PATH) or Path(RUNTIME_PATH),
+            state_dir=_directory(env, ENV_STATE_DIR, STATE_PATH) or Path(STATE_PATH),
+        )
+
+
+def _subdomain(env: Mapping[str, str], name: str, field: str) -> str:
+    value = env.get(name, "")
+    if not _DNS_SUBDOMAIN.fullmatch(value):
+        raise ConfigError(
+            f"{name} is {value!r}; set it in the worker pod by fieldRef {field} "
+            "(the controller does that; by hand: export it before starting the agent)"
+        )
+    return value
+
+
+def _uid(env: Mapping[str, str]) -> str:
+    value = env.get(ENV_POD_UID, "")
+    if not _UID.fullmatch(value):
+        raise ConfigError(
+            f"{ENV_POD_UID} is {value!r}; set it in the worker pod by fieldRef metadata.uid"
+        )
+    return value
+
+
+def _directory(env: Mapping[str, str], name: str, default: str | None) -> Path | None:
+    """Return the directory a variable names; empty means not set.
+
+    Raises:
+        ConfigError: not absolute, or no directory is there.
+    """
+    text = env.get(name) or default
+    if text is None:
+        return None
+    path = Path(text)
+    if not path.is_absolute():
+        raise ConfigError(f"{name} is {text!r}; it must be an absolute path")
+    if not path.is_dir():
+        raise ConfigError(
+            f"{name}: {text} is not a directory; mount the volume there, or point {name} at it"
+        )
+    return path

@@ -1,0 +1,86 @@
+"""The three CustomResourceDefinitions, made from the models when asked for.
+
+No data file is needed, so they are wherever taskctl is installed; ``crds/`` in the
+repository holds the same for people who install with kubectl alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import yaml
+
+from taskctl.api.schema import Column, KindInfo, build_crd
+from taskctl.api.task import Task
+from taskctl.api.taskcluster import TaskCluster
+from taskctl.api.taskobject import TaskObject
+
+_AGE = Column("Age", "date", ".metadata.creationTimestamp")
+
+KINDS: Final[tuple[KindInfo, ...]] = (
+    KindInfo(
+        model=Task,
+        plural="tasks",
+        short_names=("tk",),
+        columns=(
+            Column("State", "string", ".status.state"),
+            Column("Reason", "string", ".status.reason"),
+            Column("Cluster", "string", ".spec.clusterName"),
+            Column("Attempt", "integer", ".status.attempt"),
+            Column("Exit", "integer", ".status.exitCode"),
+            Column("Pod", "string", ".status.podName"),
+            Column("Root", "string", ".status.root", wide=True),
+            Column("Depth", "integer", ".status.depth", wide=True),
+            Column("Message", "string", ".status.message", wide=True),
+            _AGE,
+        ),
+        selectable=(".status.podName", ".status.state", ".spec.clusterName"),
+        status_default={"state": "Pending"},
+    ),
+    KindInfo(
+        model=TaskObject,
+        plural="taskobjects",
+        short_names=("tobj",),
+        columns=(Column("Size", "integer", ".ref.size"), _AGE),
+    ),
+    KindInfo(
+        model=TaskCluster,
+        plural="taskclusters",
+        short_names=("tc",),
+        columns=(
+            Column("Replicas", "integer", ".spec.replicas"),
+            Column("Ready", "integer", ".status.ready"),
+            Column("Busy", "integer", ".status.busySlots"),
+            Column("Free", "integer", ".status.freeSlots"),
+            Column("Queue", "integer", ".status.queueLength"),
+            Column("Workers", "integer", ".status.workers", wide=True),
+            _AGE,
+        ),
+        status_default={},
+    ),
+)
+
+
+def all_crds() -> list[dict[str, Any]]:
+    """Return the CRDs of Task, TaskObject and TaskCluster, as JSON, made anew."""
+    return [build_crd(info) for info in KINDS]
+
+
+def to_yaml(documents: Sequence[Mapping[str, Any]]) -> str:
+    """Write documents as one YAML stream, keys in the order they have."""
+    return yaml.dump_all(
+        [dict(document) for document in documents],
+        Dumper=_Dumper,
+        sort_keys=False,
+        width=100,
+        allow_unicode=True,
+    )
+
+
+class _Dumper(yaml.SafeDumper):
+    """Never writes anchors: a reader of a CRD should not have to follow them."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Return True for everything."""
+        return True

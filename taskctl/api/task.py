@@ -1,0 +1,440 @@
+"""The Task: one command in one container, and, through its children, a growing tree.
+
+Field descriptions here become those of the CRD: ``kubectl explain task.spec`` shows them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import ConfigDict, Field, field_validator, model_validator
+
+from taskctl.api import meta
+from taskctl.api.meta import Name, ObjectMeta, SpecModel
+from taskctl.api.states import When
+from taskctl.api.taskenv import EnvVar
+from taskctl.api.taskstatus import TaskStatus
+
+INT32_MAX = 2**31 - 1
+DEFAULT_START_DEADLINE_S = 300
+
+COMMAND_MESSAGE = (
+    "must not be empty: taskctl-init runs the command, so the ENTRYPOINT of the image cannot "
+    "be known; set spec.command, for example [python, /app/main.py]"
+)
+IMMUTABLE_MESSAGE = (
+    "spec cannot be changed, except for cancel (from false to true), suspend, priority and "
+    "ttlSecondsAfterFinished; delete the Task and create a new one"
+)
+CANCEL_MESSAGE = "cancel cannot be taken back; create a new Task"
+INPUT_MESSAGE = "set either input or inputObject, not both"
+NAME_MESSAGE = (
+    f"metadata.name must have at most {meta.MAX_LABEL} characters, because it becomes the value "
+    "of a label; choose a shorter one"
+)
+MUTABLE = frozenset({"cancel", "suspend", "priority", "ttlSecondsAfterFinished"})
+
+_Seconds = Annotated[int, Field(ge=1, le=INT32_MAX)]
+
+
+def _not_yet(field: str) -> str:
+    return f"{field} is not supported yet; remove it"
+
+
+class RunAfter(SpecModel):
+    """Which tasks must have finished before this one starts."""
+
+    model_config = ConfigDict(
+        json_schema_extra=meta.validations(
+            meta.cel("!has(self.group)", _not_yet("runAfter.group"), field_path=".group"),
+            meta.cel("!has(self.count)", _not_yet("runAfter.count"), field_path=".count"),
+        )
+    )
+    tasks: Annotated[
+        list[Name],
+        Field(
+            max_length=meta.MAX_LIST,
+            description="Names of Tasks in the same namespace. A name that does not exist (yet) "
+            "is waited for.",
+            default_factory=list,
+            json_schema_extra=meta.SET_LIST,
+        ),
+    ]
+    group: Annotated[
+        str | None,
+        Field(max_length=meta.MAX_LABEL, description="Not supported yet: refused."),
+    ] = None
+    count: Annotated[int | None, Field(ge=1, description="Not supported yet: refused.")] = None
+
+    @model_validator(mode="after")
+    def _supported(self) -> Self:
+        for field in ("group", "count"):
+            if getattr(self, field) is not None:
+                raise ValueError(_not_yet(f"runAfter.{field}"))
+        if len(set(self.tasks)) != len(self.tasks):
+            raise ValueError("tasks names a task twice; remove the repetition")
+        return self
+
+
+class Retry(SpecModel):
+    """How often, and after which exits, a failed attempt is repeated.
+
+    Infrastructure failures (a lost worker, a vanished container) are repeated in any case
+    and do not count here.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra=meta.validations(
+            meta.cel(
+                "!(has(self.onExitCodes) && has(self.exceptExitCodes))",
+                "set either onExitCodes or exceptExitCodes, not both",
+            )
+        )
+    )
+    limit: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=1000,
+            description="Attempts after the first one. 0 (the default): none.",
+        ),
+    ] = 0
+    backoff_seconds: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=86400,
+            description="Seconds before the first repetition; doubled each time. Default 1.",
+        ),
+    ] = 1
+    max_backoff_seconds: Annotated[
+        float,
+        Field(gt=0, le=86400, description="Seconds that the wait never exceeds. Default 300."),
+    ] = 300
+    jitter: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Random part of the wait, so that failures of many tasks at once do not "
+            "return at once: 0.2 (the default) means up to 20 % more or less.",
+        ),
+    ] = 0.2
+    on_exit_codes: Annotated[
+        list[Annotated[int, Field(ge=1, le=255)]] | None,
+        Field(
+            min_length=1,
+            max_length=255,
+            description="Repeat only after these exit codes (1 to 255). A signal or a timeout is "
+            "then not repeated.",
+            json_schema_extra=meta.SET_LIST,
+        ),
+    ] = None
+    except_exit_codes: Annotated[
+        list[Annotated[int, Field(ge=1, le=255)]] | None,
+        Field(
+            min_length=1,
+            max_length=255,
+            description="Never repeat after these exit codes (1 to 255).",
+            json_schema_extra=meta.SET_LIST,
+        ),
+    ] = None
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Self:
+        if self.on_exit_codes is not None and self.except_exit_codes is not None:
+            raise ValueError("set either onExitCodes or exceptExitCodes, not both")
+        return self
+
+
+class TtlSecondsAfterFinished(SpecModel):
+    """When to delete the finished Task; a root takes its whole tree along."""
+
+    success: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=INT32_MAX,
+            description="Seconds after success. Not set: the Task stays. For a root the time "
+            "counts from the end of its whole tree.",
+        ),
+    ] = None
+    failure: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=INT32_MAX,
+            description="Seconds after failure or cancellation. Not set: the Task stays.",
+        ),
+    ] = None
+
+
+class Limits(SpecModel):
+    """Budgets of the tree that grows below a root."""
+
+    model_config = ConfigDict(
+        json_schema_extra=meta.validations(
+            meta.cel(
+                "!has(self.descendants)", _not_yet("limits.descendants"), field_path=".descendants"
+            ),
+            meta.cel("!has(self.liveTasks)", _not_yet("limits.liveTasks"), field_path=".liveTasks"),
+        )
+    )
+    depth: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=100000,
+            description="Deepest level of children allowed; the root is at depth 0, so 0 "
+            "forbids children. Not set: no limit.",
+        ),
+    ] = None
+    descendants: Annotated[int | None, Field(ge=0, description="Not supported yet: refused.")] = (
+        None
+    )
+    live_tasks: Annotated[int | None, Field(ge=1, description="Not supported yet: refused.")] = None
+
+    @model_validator(mode="after")
+    def _supported(self) -> Self:
+        if self.descendants is not None:
+            raise ValueError(_not_yet("limits.descendants"))
+        if self.live_tasks is not None:
+            raise ValueError(_not_yet("limits.liveTasks"))
+        return self
+
+
+def _add_spec_rules(schema: dict[str, Any]) -> None:
+    """Add the rules of the whole spec; that of immutability goes over all fields CEL can see.
+
+    CEL sees no field without a type, so a change of `input` passes. It does no harm: the
+    agent hands the input over when the attempt begins.
+    """
+    frozen = [name for name in schema["properties"] if name not in MUTABLE | {"input"}]
+    unchanged = " && ".join(
+        f"has(self.{name}) == has(oldSelf.{name})"
+        f" && (!has(self.{name}) || self.{name} == oldSelf.{name})"
+        for name in frozen
+    )
+    schema["not"] = {"required": ["input", "inputObject"]}
+    schema["x-kubernetes-validations"] = [
+        meta.cel(
+            "has(self.command) && size(self.command) > 0",
+            f"command {COMMAND_MESSAGE}",
+            field_path=".command",
+        ),
+        meta.cel(
+            "!has(self.treeTimeoutSeconds)",
+            _not_yet("treeTimeoutSeconds"),
+            field_path=".treeTimeoutSeconds",
+        ),
+        meta.cel(
+            "!(has(oldSelf.cancel) && oldSelf.cancel) || (has(self.cancel) && self.cancel)",
+            CANCEL_MESSAGE,
+            field_path=".cancel",
+        ),
+        meta.cel(unchanged, IMMUTABLE_MESSAGE),
+    ]
+
+
+class TaskSpec(SpecModel):
+    """What to run, where, and what to do when it fails."""
+
+    model_config = ConfigDict(json_schema_extra=_add_spec_rules)
+
+    cluster_name: Annotated[
+        Name,
+        Field(
+            pattern=meta.DNS_SUBDOMAIN,
+            description="Name of the TaskCluster, in the same namespace, whose workers run this.",
+        ),
+    ]
+    image: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=1024,
+            description="Container image that holds the command. On the local stack no image is "
+            "pulled: the programs of the machine run instead.",
+        ),
+    ]
+    command: Annotated[
+        list[meta.LongText],
+        Field(
+            max_length=meta.MAX_COMMAND_ITEMS,
+            description="Program and its first arguments. Needed: the ENTRYPOINT of the image is "
+            "not used.",
+            default_factory=list,
+            json_schema_extra=meta.ATOMIC_LIST,
+        ),
+    ]
+    args: Annotated[
+        list[meta.LongText] | None,
+        Field(
+            max_length=meta.MAX_COMMAND_ITEMS,
+            description="Further arguments, added to `command`.",
+            json_schema_extra=meta.ATOMIC_LIST,
+        ),
+    ] = None
+    env: Annotated[
+        list[EnvVar] | None,
+        Field(
+            max_length=meta.MAX_ENV,
+            description="Environment variables, added to those of the image.",
+            json_schema_extra=meta.map_list("name"),
+        ),
+    ] = None
+    working_dir: Annotated[
+        str | None,
+        Field(
+            max_length=meta.MAX_TEXT,
+            description="Directory to start in. Default: that of the image.",
+        ),
+    ] = None
+    input_object: Annotated[
+        Name | None,
+        Field(
+            description="Name of a TaskObject, in the same namespace, that holds the input. The "
+            "Task waits until it exists. Not together with `input`.",
+        ),
+    ] = None
+    input: Annotated[
+        meta.RawValue,
+        Field(
+            description="The input itself: any JSON value. Not together with `inputObject`. "
+            "For more than a few kilobytes use a TaskObject."
+        ),
+    ] = None
+    run_after: Annotated[RunAfter | None, Field(description="Wait for these tasks to finish.")] = (
+        None
+    )
+    when: Annotated[
+        When,
+        Field(
+            description="Which outcome of the tasks in `runAfter` lets this one run. Success (the "
+            "default): all have succeeded, else this Task fails with DependencyFailed. Failure: "
+            "at least one has not succeeded. Always: they have finished.",
+        ),
+    ] = When.SUCCESS
+    group: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=meta.MAX_LABEL,
+            pattern=meta.LABEL_VALUE,
+            description="Free name of the set this Task belongs to; a valid label value.",
+        ),
+    ] = None
+    retry: Annotated[
+        Retry | None, Field(description="What to do after a failed attempt. Default: nothing.")
+    ] = None
+    timeout_seconds: Annotated[
+        _Seconds | None,
+        Field(
+            description="Seconds that one attempt may run; then SIGTERM, a grace, SIGKILL, and "
+            "the attempt has failed with Timeout. Not set: no limit."
+        ),
+    ] = None
+    start_deadline_seconds: Annotated[
+        _Seconds,
+        Field(
+            description="Seconds that a placed attempt may wait for its container to start (an "
+            "image that cannot be pulled, for example) before the Task fails with "
+            "StartDeadlineExceeded. Default 300."
+        ),
+    ] = DEFAULT_START_DEADLINE_S
+    tree_timeout_seconds: Annotated[
+        _Seconds | None, Field(description="Not supported yet: refused.")
+    ] = None
+    ttl_seconds_after_finished: Annotated[
+        TtlSecondsAfterFinished | None,
+        Field(description="When to delete the finished Task. Can be changed. Default: never."),
+    ] = None
+    priority: Annotated[
+        int,
+        Field(
+            ge=-INT32_MAX - 1,
+            le=INT32_MAX,
+            description="Higher runs first. Can be changed while the Task waits. Default 0.",
+        ),
+    ] = 0
+    slots: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=100,
+            description="How many of a worker's slots (`slotsPerWorker`) the Task takes. "
+            "Default 1.",
+        ),
+    ] = 1
+    suspend: Annotated[
+        bool | None,
+        Field(
+            description="Do not start the Task while true; what runs already goes on. Can be "
+            "changed."
+        ),
+    ] = None
+    cancel: Annotated[
+        bool | None,
+        Field(
+            description="Set to true to stop the Task: SIGTERM, a grace, SIGKILL. Cannot be taken "
+            "back."
+        ),
+    ] = None
+    read_only_workspace: Annotated[
+        bool | None, Field(description="Mount the shared workspace read-only. Default false.")
+    ] = None
+    limits: Annotated[Limits | None, Field(description="Budgets of the tree below this Task.")] = (
+        None
+    )
+
+    @field_validator("command")
+    @classmethod
+    def _command_given(cls, command: list[str]) -> list[str]:
+        if not command:
+            raise ValueError(COMMAND_MESSAGE)
+        return command
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.command:
+            raise ValueError(f"command {COMMAND_MESSAGE}")
+        if self.input_object is not None and "input" in self.model_fields_set:
+            raise ValueError(INPUT_MESSAGE)
+        if self.tree_timeout_seconds is not None:
+            raise ValueError(_not_yet("treeTimeoutSeconds"))
+        names = [variable.name for variable in self.env or ()]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"env names {name} twice; remove one")
+        return self
+
+
+class Task(SpecModel):
+    """A Task runs one command in a container on a warm worker of a TaskCluster."""
+
+    model_config = ConfigDict(
+        json_schema_extra=meta.validations(
+            meta.cel(f"size(self.metadata.name) <= {meta.MAX_LABEL}", NAME_MESSAGE)
+        )
+    )
+    api_version: Literal["taskctl.dev/v1alpha1"] = "taskctl.dev/v1alpha1"
+    kind: Literal["Task"] = "Task"
+    metadata: ObjectMeta
+    spec: TaskSpec
+    status: TaskStatus = Field(default_factory=TaskStatus)
+
+    @model_validator(mode="after")
+    def _name_fits(self) -> Self:
+        if len(self.metadata.name or "") > meta.MAX_LABEL:
+            raise ValueError(NAME_MESSAGE)
+        return self
+
+    @classmethod
+    def from_json(cls, obj: dict[str, Any]) -> Self:
+        """Parse a raw object as the API server delivers it.
+
+        Raises:
+            pydantic.ValidationError: the object breaks the schema; see
+                :func:`taskctl.api.meta.describe_errors`.
+        """
+        return cls.model_validate(obj)

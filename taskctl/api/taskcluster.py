@@ -1,0 +1,344 @@
+"""The TaskCluster: warm worker pods that share one workspace."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from taskctl.api import meta
+from taskctl.api.meta import Condition, Name, ObjectMeta, RawObject, SpecModel, StatusModel
+from taskctl.api.workspace import (
+    MOUNT_PATH,
+    MOUNT_PATH_MESSAGE,
+    RESERVED_PATHS,
+    Workspace,
+    inside,
+    reserved_path_rule,
+)
+from taskctl.constants import RUNTIME_VOLUME, STATE_VOLUME, TOKEN_VOLUME, WORKSPACE_VOLUME
+
+# Leaves room for "-<n>" within the 63 characters of a pod's host name.
+MAX_PREFIX = 52
+MAX_REPLICAS = 1000
+MAX_VOLUMES = 50
+MAX_SLOTS = 100
+RESERVED_VOLUMES = (RUNTIME_VOLUME, STATE_VOLUME, TOKEN_VOLUME, WORKSPACE_VOLUME)
+
+NAME_MESSAGE = (
+    f"metadata.name must have at most {MAX_PREFIX} characters, because workers are named after "
+    "it; choose a shorter one"
+)
+VOLUME_NAME_MESSAGE = (
+    f"the volume names {', '.join(RESERVED_VOLUMES)} are taskctl's own; choose another"
+)
+SUBPATH_MESSAGE = (
+    "subPath and subPathExpr are not possible: tasks run in ephemeral containers, where "
+    "Kubernetes forbids them; mount the whole volume"
+)
+
+
+def _not_yet(field: str) -> str:
+    return f"{field} is not supported yet; remove it"
+
+
+class Volume(SpecModel):
+    """A volume of the worker pods, as in a pod's `spec.volumes`."""
+
+    model_config = ConfigDict(
+        extra="allow", json_schema_extra={"x-kubernetes-preserve-unknown-fields": True}
+    )
+    name: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=meta.MAX_LABEL,
+            pattern=meta.DNS_LABEL,
+            description="Name, as volumeMounts use it.",
+        ),
+    ]
+
+    @model_validator(mode="after")
+    def _not_ours(self) -> Self:
+        if self.name in RESERVED_VOLUMES:
+            raise ValueError(VOLUME_NAME_MESSAGE)
+        return self
+
+
+class VolumeMount(SpecModel):
+    """A mount of the worker and of every task container, as in a container's `volumeMounts`."""
+
+    model_config = ConfigDict(
+        extra="allow", json_schema_extra={"x-kubernetes-preserve-unknown-fields": True}
+    )
+    name: Annotated[
+        str, Field(min_length=1, max_length=meta.MAX_LABEL, description="Name of the volume.")
+    ]
+    mount_path: Annotated[
+        str,
+        Field(
+            max_length=meta.MAX_TEXT,
+            pattern=MOUNT_PATH,
+            description="Where to mount it.",
+        ),
+    ]
+    read_only: Annotated[bool | None, Field(description="Mount read-only.")] = None
+    sub_path: Annotated[str | None, Field(description="Refused: see the message.")] = None
+    sub_path_expr: Annotated[str | None, Field(description="Refused: see the message.")] = None
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.sub_path is not None or self.sub_path_expr is not None:
+            raise ValueError(SUBPATH_MESSAGE)
+        if inside(self.mount_path, RESERVED_PATHS):
+            raise ValueError(f"mountPath: {MOUNT_PATH_MESSAGE}")
+        return self
+
+
+class WorkerTemplate(SpecModel):
+    """Parts of the worker pods that are passed on to Kubernetes as they stand."""
+
+    node_selector: Annotated[
+        dict[str, Annotated[str, Field(max_length=meta.MAX_LABEL)]] | None,
+        Field(max_length=50, description="Labels that the node must have."),
+    ] = None
+    tolerations: Annotated[
+        list[RawObject] | None,
+        Field(
+            max_length=50,
+            description="Taints of nodes that the workers tolerate.",
+            json_schema_extra=meta.ATOMIC_LIST,
+        ),
+    ] = None
+    affinity: Annotated[RawObject | None, Field(description="As in a pod's spec.")] = None
+    resources: Annotated[
+        RawObject | None,
+        Field(
+            description="`requests` and `limits` of the worker's main container. Ephemeral "
+            "containers cannot have their own, so requests should cover the tasks too."
+        ),
+    ] = None
+    security_context: Annotated[
+        RawObject | None,
+        Field(
+            description="Security context of the pod. What is not set here gets the values of "
+            "the restricted Pod Security Standard."
+        ),
+    ] = None
+    image_pull_secrets: Annotated[
+        list[RawObject] | None,
+        Field(
+            max_length=50,
+            description="Secrets to pull the images of workers and tasks with.",
+            json_schema_extra=meta.ATOMIC_LIST,
+        ),
+    ] = None
+
+
+class Rotation(SpecModel):
+    """When to replace a worker. Containers of finished tasks stay in a pod and slow it down."""
+
+    max_tasks: Annotated[
+        int,
+        Field(ge=1, le=500, description="Containers that a worker takes. Default 100."),
+    ] = 100
+    max_age_seconds: Annotated[
+        int | None, Field(ge=1, description="Seconds a worker lives. Not set: no limit.")
+    ] = None
+
+
+def _not_yet_field(what: str = "Not supported yet: refused.") -> Any:
+    return Field(description=what)
+
+
+class TaskClusterSpec(SpecModel):
+    """The workers and what they share."""
+
+    model_config = ConfigDict(
+        json_schema_extra=meta.validations(
+            *(
+                meta.cel(f"!has(self.{name})", _not_yet(name), field_path=f".{name}")
+                for name in ("minReplicas", "maxReplicas", "images", "idleSecondsBeforeScaleDown")
+            ),
+            meta.cel(
+                "!has(self.volumes) || self.volumes.all(v, !(v.name in ["
+                + ", ".join(f"'{name}'" for name in RESERVED_VOLUMES)
+                + "]))",
+                VOLUME_NAME_MESSAGE,
+                field_path=".volumes",
+            ),
+            meta.cel(
+                "!has(self.volumeMounts) || self.volumeMounts.all(m, "
+                "!has(m.subPath) && !has(m.subPathExpr))",
+                SUBPATH_MESSAGE,
+                field_path=".volumeMounts",
+            ),
+            meta.cel(
+                "!has(self.volumeMounts) || self.volumeMounts.all(m, "
+                + reserved_path_rule("m.mountPath")
+                + ")",
+                MOUNT_PATH_MESSAGE,
+                field_path=".volumeMounts",
+            ),
+            meta.cel(
+                "!has(self.volumeMounts) || self.volumeMounts.all(m, "
+                "has(self.volumes) && self.volumes.exists(v, v.name == m.name))",
+                "each of volumeMounts must name one of volumes",
+                field_path=".volumeMounts",
+            ),
+        )
+    )
+    replicas: Annotated[
+        int, Field(ge=0, le=MAX_REPLICAS, description="How many workers to keep. Default 1.")
+    ] = 1
+    min_replicas: Annotated[int | None, _not_yet_field()] = None
+    max_replicas: Annotated[int | None, _not_yet_field()] = None
+    service_account_name: Annotated[
+        Name | None,
+        Field(
+            description="Account of the workers' pods. When set, tasks get its token too, and may "
+            "do with the Kubernetes API what it may do. Default: `default`, and no token for "
+            "tasks."
+        ),
+    ] = None
+    deployment_name: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=MAX_PREFIX,
+            pattern=meta.DNS_LABEL,
+            description="Workers are named `<deploymentName>-<n>`. Default: the TaskCluster's "
+            "name.",
+        ),
+    ] = None
+    slots_per_worker: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=MAX_SLOTS,
+            description="How many slots of tasks a worker runs at the same time. Default 4.",
+        ),
+    ] = 4
+    workspace: Annotated[
+        Workspace | None,
+        Field(description="The directory that all tasks share. Not set: there is none."),
+    ] = None
+    volumes: Annotated[
+        list[Volume] | None,
+        Field(
+            max_length=MAX_VOLUMES,
+            description="Further volumes, as in a pod's spec.",
+            json_schema_extra=meta.map_list("name"),
+        ),
+    ] = None
+    volume_mounts: Annotated[
+        list[VolumeMount] | None,
+        Field(
+            max_length=MAX_VOLUMES,
+            description="Where workers and task containers mount them.",
+            json_schema_extra=meta.ATOMIC_LIST,
+        ),
+    ] = None
+    template: Annotated[
+        WorkerTemplate | None,
+        Field(description="Parts of the worker pods that go to Kubernetes as they stand."),
+    ] = None
+    images: Annotated[
+        list[str] | None,
+        Field(
+            max_length=100,
+            description="Not supported yet: refused.",
+            json_schema_extra=meta.ATOMIC_LIST,
+        ),
+    ] = None
+    rotation: Annotated[Rotation | None, Field(description="When to replace a worker.")] = None
+    idle_seconds_before_scale_down: Annotated[int | None, _not_yet_field()] = None
+    worker_image: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=1024,
+            description="Image of the worker's main container, which holds taskctl. Default: "
+            "`taskctl:<version>` of the controller.",
+        ),
+    ] = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for name in ("min_replicas", "max_replicas", "images", "idle_seconds_before_scale_down"):
+            if getattr(self, name) is not None:
+                raise ValueError(_not_yet(type(self).model_fields[name].alias or name))
+        names = [volume.name for volume in self.volumes or ()]
+        if len(set(names)) != len(names):
+            raise ValueError("volumes has the same name twice; rename one")
+        for mount in self.volume_mounts or ():
+            if mount.name not in names:
+                raise ValueError("each of volumeMounts must name one of volumes")
+        return self
+
+
+# --- status -------------------------------------------------------------------------
+
+
+class TaskClusterStatus(StatusModel):
+    """What there is of workers and work. Written by taskctl only."""
+
+    replicas: Annotated[int | None, Field(ge=0, description="Workers wanted.")] = None
+    workers: Annotated[
+        int | None, Field(ge=0, description="Workers there are, replaced ones included.")
+    ] = None
+    ready: Annotated[int | None, Field(ge=0, description="Workers that can take tasks.")] = None
+    available_replicas: Annotated[int | None, Field(ge=0, description="The same as `ready`.")] = (
+        None
+    )
+    busy_slots: Annotated[int | None, Field(ge=0, description="Slots taken by tasks.")] = None
+    free_slots: Annotated[int | None, Field(ge=0, description="Slots free for tasks.")] = None
+    queue_length: Annotated[
+        int | None, Field(ge=0, description="Tasks that could run but wait for a slot.")
+    ] = None
+    worker_serial: Annotated[
+        int | None, Field(ge=0, description="Highest number given to a worker.")
+    ] = None
+    observed_generation: Annotated[
+        int | None, Field(ge=0, description="`metadata.generation` that this speaks of.")
+    ] = None
+    conditions: Annotated[
+        list[Condition] | None,
+        Field(
+            max_length=20,
+            description="Ready: as many workers as wanted. WorkspaceReady: the workspace can be "
+            "mounted.",
+            json_schema_extra=meta.map_list("type"),
+        ),
+    ] = None
+
+
+class TaskCluster(SpecModel):
+    """A TaskCluster keeps warm worker pods that share one workspace and run Tasks."""
+
+    model_config = ConfigDict(
+        json_schema_extra=meta.validations(
+            meta.cel(f"size(self.metadata.name) <= {MAX_PREFIX}", NAME_MESSAGE)
+        )
+    )
+    api_version: Literal["taskctl.dev/v1alpha1"] = "taskctl.dev/v1alpha1"
+    kind: Literal["TaskCluster"] = "TaskCluster"
+    metadata: ObjectMeta
+    spec: TaskClusterSpec
+    status: TaskClusterStatus | None = None
+
+    @model_validator(mode="after")
+    def _name_fits(self) -> Self:
+        if len(self.metadata.name or "") > MAX_PREFIX:
+            raise ValueError(NAME_MESSAGE)
+        return self
+
+    @classmethod
+    def from_json(cls, obj: dict[str, Any]) -> Self:
+        """Parse a raw object as the API server delivers it.
+
+        Raises:
+            pydantic.ValidationError: the object breaks the schema; see
+                :func:`taskctl.api.meta.describe_errors`.
+        """
+        return cls.model_validate(obj)

@@ -1,0 +1,178 @@
+"""``TaskCluster.spec.workspace``: the directory that all tasks of a TaskCluster share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from taskctl.api import meta
+from taskctl.api.meta import Name, RawObject, SpecModel
+from taskctl.api.states import Reclaim
+from taskctl.constants import DEFAULT_WORKSPACE_PATH, RUNTIME_PATH, STATE_PATH
+
+RESERVED_PATHS = (RUNTIME_PATH, STATE_PATH)
+WORKSPACE_SOURCES = ("pvc", "claimName", "hostPath", "nfs", "emptyDir")
+SOURCE_MESSAGE = f"set at most one of {', '.join(WORKSPACE_SOURCES)}"
+MOUNT_PATH_MESSAGE = (
+    f"{' and '.join(RESERVED_PATHS)} belong to taskctl; mount the volume somewhere else"
+)
+MOUNT_PATH = r"^/[^:]+$"
+
+
+def inside(path: str, roots: tuple[str, ...]) -> bool:
+    """Whether ``path`` is one of ``roots`` or below one."""
+    return any(path == root or path.startswith(root + "/") for root in roots)
+
+
+def reserved_path_rule(variable: str) -> str:
+    """Return the CEL expression that is true where ``variable`` is outside RESERVED_PATHS."""
+    return " && ".join(
+        f"{variable} != '{path}' && !{variable}.startsWith('{path}/')" for path in RESERVED_PATHS
+    )
+
+
+class ClaimResources(SpecModel):
+    """What the claim asks for."""
+
+    requests: Annotated[
+        dict[str, meta.Quantity],
+        Field(
+            max_length=8,
+            default_factory=lambda: {"storage": "1Gi"},
+            description="`storage`: how much, for example 10Gi. Default 1Gi.",
+            json_schema_extra={"default": {"storage": "1Gi"}},
+        ),
+    ]
+    limits: Annotated[
+        dict[str, meta.Quantity] | None,
+        Field(max_length=8, description="`storage`: at most that much."),
+    ] = None
+
+
+class WorkspaceClaim(SpecModel):
+    """The PersistentVolumeClaim that taskctl creates for the workspace."""
+
+    access_modes: Annotated[
+        list[Literal["ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"]],
+        Field(
+            min_length=1,
+            max_length=3,
+            description="ReadWriteOnce (the default): all workers on one node. ReadWriteMany: "
+            "workers may spread; the storage class must offer it.",
+            default_factory=lambda: ["ReadWriteOnce"],
+            json_schema_extra={**meta.ATOMIC_LIST, "default": ["ReadWriteOnce"]},
+        ),
+    ]
+    resources: Annotated[
+        ClaimResources,
+        Field(
+            default_factory=ClaimResources,
+            description="What the claim asks for.",
+            json_schema_extra={"default": {"requests": {"storage": "1Gi"}}},
+        ),
+    ]
+    storage_class_name: Annotated[
+        str | None,
+        Field(max_length=meta.MAX_NAME, description="Default: the cluster's default class."),
+    ] = None
+    volume_mode: Annotated[
+        Literal["Filesystem"], Field(description="Filesystem: tasks share files.")
+    ] = "Filesystem"
+    selector: Annotated[
+        RawObject | None,
+        Field(description="Label selector for the PersistentVolumes to bind to."),
+    ] = None
+
+
+class HostPathSource(SpecModel):
+    """A directory of the node. All workers must then be on that node, or see the same files."""
+
+    path: Annotated[str, Field(min_length=1, max_length=meta.MAX_TEXT, description="Path.")]
+    type: Annotated[
+        Literal["", "DirectoryOrCreate", "Directory"] | None,
+        Field(description="Directory, DirectoryOrCreate, or not set: no check."),
+    ] = None
+
+
+class NfsSource(SpecModel):
+    """An NFS export."""
+
+    server: Annotated[str, Field(min_length=1, max_length=253, description="Host name or IP.")]
+    path: Annotated[
+        str, Field(min_length=1, max_length=meta.MAX_TEXT, description="Exported path.")
+    ]
+    read_only: Annotated[bool | None, Field(description="Mount read-only.")] = None
+
+
+class EmptyDirSource(SpecModel):
+    """A directory that lives and dies with the worker, and is not shared between workers."""
+
+    medium: Annotated[
+        Literal["", "Memory"] | None, Field(description="Memory: a tmpfs. Default: the disk.")
+    ] = None
+    size_limit: Annotated[meta.Quantity | None, Field(description="For example 1Gi.")] = None
+
+
+class Workspace(SpecModel):
+    """The directory that all tasks of the TaskCluster share.
+
+    Name at most one source; with none, a claim is created with the defaults of `pvc`.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra=meta.validations(
+            meta.cel(
+                f"[{', '.join(f'has(self.{name})' for name in WORKSPACE_SOURCES)}]"
+                ".filter(x, x).size() <= 1",
+                SOURCE_MESSAGE,
+            ),
+            meta.cel(
+                "!has(self.mountPath) || (" + reserved_path_rule("self.mountPath") + ")",
+                MOUNT_PATH_MESSAGE,
+                field_path=".mountPath",
+            ),
+        )
+    )
+    enable: Annotated[
+        bool, Field(description="False: no workspace, as if the field were absent. Default true.")
+    ] = True
+    pvc: Annotated[
+        WorkspaceClaim | None,
+        Field(description="Create a PersistentVolumeClaim named `<TaskCluster>-workspace`."),
+    ] = None
+    claim_name: Annotated[
+        Name | None, Field(description="Use this PersistentVolumeClaim, which you created.")
+    ] = None
+    host_path: Annotated[
+        HostPathSource | None, Field(description="Use a directory of the node.")
+    ] = None
+    nfs: Annotated[NfsSource | None, Field(description="Use an NFS export.")] = None
+    empty_dir: Annotated[
+        EmptyDirSource | None,
+        Field(description="Use a directory of the worker; not shared between workers."),
+    ] = None
+    mount_path: Annotated[
+        str,
+        Field(
+            max_length=meta.MAX_TEXT,
+            pattern=MOUNT_PATH,
+            description="Where tasks find it. Default /workspace.",
+        ),
+    ] = DEFAULT_WORKSPACE_PATH
+    reclaim: Annotated[
+        Reclaim,
+        Field(
+            description="What becomes of the claim that taskctl created when the TaskCluster is "
+            "deleted: Delete (the default) or Retain. Claims of yours are never touched."
+        ),
+    ] = Reclaim.DELETE
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        sources = (self.pvc, self.claim_name, self.host_path, self.nfs, self.empty_dir)
+        if sum(source is not None for source in sources) > 1:
+            raise ValueError(SOURCE_MESSAGE)
+        if inside(self.mount_path, RESERVED_PATHS):
+            raise ValueError(f"mountPath: {MOUNT_PATH_MESSAGE}")
+        return self

@@ -1,0 +1,141 @@
+"""Immutable versions of objects, and the events between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import orjson
+
+from taskctl.embedded.server.errors import Json, Resource
+
+FieldPath = tuple[str, ...]
+
+
+class EventType(StrEnum):
+    """What happened to an object, in the words of the watch protocol."""
+
+    ADDED = "ADDED"
+    MODIFIED = "MODIFIED"
+    DELETED = "DELETED"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One version of one object.
+
+    The JSON text is the truth and is what clients get; nobody holds the parsed form, so nobody
+    can change it by mistake, and :meth:`load` is cheaper than a deep copy.
+
+    Attributes:
+        resource: the collection.
+        namespace: "" for cluster-scoped objects.
+        name: the object's name.
+        uid: the object's identity.
+        revision: the write that made this version (``metadata.resourceVersion``).
+        api_version: as stored, for example ``taskctl.dev/v1alpha1``.
+        raw: the object as JSON.
+        labels: ``metadata.labels``.
+        fields: values of the selectable fields by dotted path; absent ones are "".
+        owners: UIDs in ``metadata.ownerReferences``.
+        deleting: ``metadata.deletionTimestamp`` is set.
+    """
+
+    resource: Resource
+    namespace: str
+    name: str
+    uid: str
+    revision: int
+    api_version: str
+    raw: bytes
+    labels: Mapping[str, str]
+    fields: Mapping[str, str]
+    owners: tuple[str, ...]
+    deleting: bool
+
+    @property
+    def sort_key(self) -> tuple[str, str]:
+        """Lists are in this order, as they are in etcd."""
+        return (self.namespace, self.name)
+
+    def load(self) -> Json:
+        """Parse the object into a fresh dict, which the caller may change."""
+        loaded: Json = orjson.loads(self.raw)
+        return loaded
+
+
+@dataclass(eq=False, slots=True)
+class Event:
+    """A change of one object.
+
+    Attributes:
+        type: what happened.
+        revision: the revision of the change.
+        record: the object after it; for DELETED its last state, stamped with ``revision``.
+        previous: the object before it; None for ADDED.
+        at_s: monotonic time of the change, seconds.
+        encodings: watch lines already made from this event, by form; shared by all watchers.
+    """
+
+    type: EventType
+    revision: int
+    record: Record
+    previous: Record | None
+    at_s: float
+    encodings: dict[object, bytes] = field(default_factory=dict)
+
+    @property
+    def size_bytes(self) -> int:
+        """JSON held in memory because of this event, roughly."""
+        return len(self.record.raw)
+
+
+def make_record(
+    resource: Resource, obj: Json, field_paths: Mapping[str, FieldPath], revision: int
+) -> Record:
+    """Freeze ``obj`` as the version that ``revision`` made; stamps ``metadata.resourceVersion``."""
+    meta: Json = obj["metadata"]
+    meta["resourceVersion"] = str(revision)
+    owners = meta.get("ownerReferences")
+    return Record(
+        resource=resource,
+        namespace=meta.get("namespace") or "",
+        name=meta["name"],
+        uid=meta["uid"],
+        revision=revision,
+        api_version=obj["apiVersion"],
+        raw=orjson.dumps(obj),
+        labels=meta.get("labels") or {},
+        fields=_extract(obj, field_paths.items()),
+        owners=tuple(ref.get("uid", "") for ref in owners) if owners else (),
+        deleting="deletionTimestamp" in meta,
+    )
+
+
+def load_record(resource: Resource, raw: bytes, field_paths: Mapping[str, FieldPath]) -> Record:
+    """Rebuild a record from its stored JSON."""
+    obj: Json = orjson.loads(raw)
+    meta: Json = obj["metadata"]
+    return make_record(resource, obj, field_paths, int(meta["resourceVersion"]))
+
+
+def _extract(obj: Json, paths: Iterable[tuple[str, FieldPath]]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for dotted, path in paths:
+        value: Any = obj
+        for step in path:
+            value = value.get(step) if isinstance(value, dict) else None
+            if value is None:
+                break
+        values[dotted] = _text(value)
+    return values
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)

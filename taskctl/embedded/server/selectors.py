@@ -1,0 +1,248 @@
+"""Label and field selectors: parsing and matching.
+
+Grammar and error sentences follow k8s.io/apimachinery ``pkg/labels`` and ``pkg/fields``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from typing import Final
+
+from taskctl.embedded.server import errors
+from taskctl.embedded.server.records import Record
+
+
+class Operator(StrEnum):
+    """How a requirement compares."""
+
+    EQUALS = "="
+    NOT_EQUALS = "!="
+    IN = "in"
+    NOT_IN = "notin"
+    EXISTS = "exists"
+    MISSING = "!"
+    GREATER = "gt"
+    LESS = "lt"
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """One comparison of a label or field."""
+
+    key: str
+    operator: Operator
+    values: frozenset[str] = frozenset()
+
+    def matches(self, values: Mapping[str, str]) -> bool:
+        """Tell whether a set of labels satisfies this requirement."""
+        found = values.get(self.key)
+        match self.operator:
+            case Operator.EQUALS | Operator.IN:
+                return found is not None and found in self.values
+            case Operator.NOT_EQUALS | Operator.NOT_IN:
+                return found is None or found not in self.values
+            case Operator.EXISTS:
+                return found is not None
+            case Operator.MISSING:
+                return found is None
+        return found is not None and self._compare(found)
+
+    def _compare(self, found: str) -> bool:
+        (limit,) = self.values
+        try:
+            left, right = int(found), int(limit)
+        except ValueError:
+            return False
+        return left > right if self.operator is Operator.GREATER else left < right
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """Requirements on labels and on fields; an object must satisfy all of them."""
+
+    labels: tuple[Requirement, ...] = ()
+    fields: tuple[Requirement, ...] = ()
+
+    @property
+    def everything(self) -> bool:
+        """True if any object matches."""
+        return not self.labels and not self.fields
+
+    def matches(self, record: Record) -> bool:
+        """Tell whether an object satisfies all requirements."""
+        return all(r.matches(record.labels) for r in self.labels) and all(
+            r.matches(record.fields) for r in self.fields
+        )
+
+    def pinned_field(self) -> tuple[str, str] | None:
+        """Return a (field, value) that every match must have, so that watches can be indexed."""
+        for requirement in self.fields:
+            if requirement.operator is Operator.EQUALS:
+                (value,) = requirement.values
+                return requirement.key, value
+        return None
+
+
+EVERYTHING: Final = Selector()
+
+_LABEL_NAME: Final = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]\Z")
+_SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z")
+_TOKEN: Final = re.compile(r"\s*(?:(?P<symbol>==|!=|=|!|\(|\)|,|<|>)|(?P<word>[^\s=!(),<>]+)|\Z)")
+
+
+@lru_cache(maxsize=4096)
+def parse_labels(text: str) -> tuple[Requirement, ...]:
+    """Parse a label selector such as ``a=b,c in (d,e),!f``.
+
+    Raises:
+        errors.StatusError: 400.
+    """
+    parser = _LabelParser(text)
+    return parser.requirements()
+
+
+class _LabelParser:
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._tokens: list[str] = []
+        position = 0
+        while position < len(text):
+            match = _TOKEN.match(text, position)
+            if match is None or match.end() == position:
+                raise self._error(f"unexpected character at {position}")
+            token = match["symbol"] or match["word"]
+            if token:
+                self._tokens.append(token)
+            position = match.end()
+        self._next = 0
+
+    def requirements(self) -> tuple[Requirement, ...]:
+        found: list[Requirement] = []
+        if not self._tokens:
+            return ()
+        while True:
+            found.append(self._requirement())
+            token = self._take()
+            if token == "":
+                return tuple(found)
+            if token != ",":
+                raise self._error(f"found '{token}', expected: ',' or 'end of string'")
+            if self._peek() == "":
+                raise self._error("found '', expected: identifier after ','")
+
+    def _requirement(self) -> Requirement:
+        if self._peek() == "!":
+            self._take()
+            return Requirement(self._key(), Operator.MISSING)
+        key = self._key()
+        token = self._peek()
+        if token in ("", ","):
+            return Requirement(key, Operator.EXISTS)
+        self._take()
+        match token:
+            case "=" | "==":
+                return Requirement(key, Operator.EQUALS, frozenset({self._value()}))
+            case "!=":
+                return Requirement(key, Operator.NOT_EQUALS, frozenset({self._value()}))
+            case ">" | "<":
+                operator = Operator.GREATER if token == ">" else Operator.LESS
+                return Requirement(key, operator, frozenset({self._integer()}))
+            case "in" | "notin":
+                return Requirement(key, Operator(token), self._values())
+        raise self._error(f"found '{token}', expected: in, notin, =, ==, !=, gt, lt")
+
+    def _key(self) -> str:
+        key = self._take()
+        prefix, slash, name = key.rpartition("/")
+        if (
+            not _LABEL_NAME.match(name)
+            or len(name) > 63
+            or (slash and (not _SUBDOMAIN.match(prefix) or len(prefix) > 253))
+        ):
+            raise self._error(f"found '{key}', expected: a label's name")
+        return key
+
+    def _value(self) -> str:
+        if self._peek() in ("", ",", ")"):
+            return ""
+        value = self._take()
+        if len(value) > 63 or not _LABEL_NAME.match(value):
+            raise self._error(f"'{value}' is not a valid label value")
+        return value
+
+    def _integer(self) -> str:
+        value = self._value()
+        if not re.fullmatch(r"-?\d+", value):
+            raise self._error(f"for 'Gt', 'Lt' operators, the value must be an integer: {value}")
+        return value
+
+    def _values(self) -> frozenset[str]:
+        if self._take() != "(":
+            raise self._error("expected: '('")
+        values = {self._value()}
+        while (token := self._take()) == ",":
+            values.add(self._value())
+        if token != ")":
+            raise self._error(f"found '{token}', expected: ',' or ')'")
+        return frozenset(values)
+
+    def _peek(self) -> str:
+        return self._tokens[self._next] if self._next < len(self._tokens) else ""
+
+    def _take(self) -> str:
+        token = self._peek()
+        self._next += 1
+        return token
+
+    def _error(self, why: str) -> errors.StatusError:
+        return errors.bad_request(
+            f"unable to parse requirement: {why} in label selector {self._text!r}"
+        )
+
+
+@lru_cache(maxsize=4096)
+def _split_fields(text: str) -> tuple[tuple[str, str, str], ...]:
+    terms = []
+    for term in re.split(r"(?<!\\),", text):
+        if not term:
+            continue
+        match = re.match(r"(?P<key>[^=!]+)(?P<operator>==|!=|=)(?P<value>.*)\Z", term, re.DOTALL)
+        if match is None:
+            raise errors.bad_request(f"invalid selector: '{text}'; can't understand '{term}'")
+        value = re.sub(r"\\([\\,=])", r"\1", match["value"])
+        terms.append((match["key"].strip(), match["operator"], value))
+    return tuple(terms)
+
+
+def parse_fields(text: str, supported: Collection[str]) -> tuple[Requirement, ...]:
+    """Parse a field selector such as ``status.podName=a,metadata.name!=b``.
+
+    Args:
+        text: the selector.
+        supported: dotted names of the fields that may be selected by.
+
+    Raises:
+        errors.StatusError: 400.
+    """
+    found = []
+    for key, operator, value in _split_fields(text):
+        if key not in supported:
+            raise errors.bad_request(f"field label not supported: {key}")
+        kind = Operator.NOT_EQUALS if operator == "!=" else Operator.EQUALS
+        found.append(Requirement(key, kind, frozenset({value})))
+    return tuple(found)
+
+
+def parse(label_text: str, field_text: str, supported: Collection[str]) -> Selector:
+    """Parse both selectors of a list or watch.
+
+    Raises:
+        errors.StatusError: 400.
+    """
+    if not label_text and not field_text:
+        return EVERYTHING
+    return Selector(parse_labels(label_text), parse_fields(field_text, supported))

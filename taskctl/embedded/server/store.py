@@ -1,0 +1,621 @@
+"""Versioned objects in memory, as etcd and the registry layer of Kubernetes keep them.
+
+Pure and synchronous: no I/O of its own (a :class:`Journal` writes through), no kinds, no HTTP.
+One revision counter for everything; a write checks, journals, applies, and only then tells the
+listeners, so nobody ever sees what is not on disk. No operation's cost depends on how many
+objects there are, except lists.
+"""
+
+from __future__ import annotations
+
+import uuid
+from bisect import insort
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Final, Protocol
+
+import orjson
+
+from taskctl.clock import Clock, format_seconds, parse_time
+from taskctl.embedded.server import errors
+from taskctl.embedded.server.errors import Json, Resource
+from taskctl.embedded.server.eventlog import EventLog, LogLimits
+from taskctl.embedded.server.records import (
+    Event,
+    EventType,
+    FieldPath,
+    Record,
+    load_record,
+    make_record,
+)
+
+# etcd's default --max-request-bytes: the largest object Kubernetes can store.
+OBJECT_LIMIT_BYTES: Final = 1_572_864
+
+FINALIZER_ORPHAN: Final = "orphan"
+FINALIZER_FOREGROUND: Final = "foregroundDeletion"
+
+
+class Propagation(StrEnum):
+    """What becomes of an object's dependents (``DeleteOptions.propagationPolicy``)."""
+
+    BACKGROUND = "Background"
+    FOREGROUND = "Foreground"
+    ORPHAN = "Orphan"
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """How to delete.
+
+    Attributes:
+        grace_s: seconds until the object may go; 0 removes it at once, finalizers allowing.
+        uid: refuse if the object has another UID.
+        revision: refuse if the object has another resourceVersion.
+        propagation: None leaves the object's finalizers as they are.
+    """
+
+    grace_s: int = 0
+    uid: str | None = None
+    revision: str | None = None
+    propagation: Propagation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a write led to.
+
+    Attributes:
+        record: the object after it; its last state if ``removed``.
+        changed: False if the write made no difference: no revision, no event.
+        removed: the object is gone.
+    """
+
+    record: Record
+    changed: bool = True
+    removed: bool = False
+
+
+class Journal(Protocol):
+    """Makes writes durable. ``put`` and ``remove`` come between ``begin`` and ``commit``."""
+
+    def begin(self) -> None:
+        """Start a transaction."""
+        ...
+
+    def put(self, record: Record) -> None:
+        """Insert or replace an object."""
+        ...
+
+    def remove(self, record: Record) -> None:
+        """Remove an object; ``record.revision`` is the deletion's."""
+        ...
+
+    def commit(self) -> None:
+        """Return once the transaction survives the death of the process."""
+        ...
+
+    def rollback(self) -> None:
+        """Forget the transaction."""
+        ...
+
+
+class MemoryJournal:
+    """Keeps nothing; for tests and dry use."""
+
+    def begin(self) -> None:
+        """Do nothing."""
+
+    def put(self, record: Record) -> None:
+        """Do nothing."""
+
+    def remove(self, record: Record) -> None:
+        """Do nothing."""
+
+    def commit(self) -> None:
+        """Do nothing."""
+
+    def rollback(self) -> None:
+        """Do nothing."""
+
+
+class Collection:
+    """All objects of one resource, and their recent history."""
+
+    def __init__(
+        self, resource: Resource, field_paths: Mapping[str, FieldPath], log: EventLog
+    ) -> None:
+        self.resource = resource
+        self.field_paths = dict(field_paths)
+        self.log = log
+        self.by_namespace: dict[str, dict[str, Record]] = {}
+        self.count = 0
+        self._names: dict[str, list[str]] = {}
+
+    def get(self, namespace: str, name: str) -> Record | None:
+        """Return the object, or None."""
+        names = self.by_namespace.get(namespace)
+        return names.get(name) if names else None
+
+    def put(self, record: Record) -> None:
+        """Insert or replace an object."""
+        names = self.by_namespace.setdefault(record.namespace, {})
+        if record.name not in names:
+            self.count += 1
+            ordered = self._names.get(record.namespace)
+            if ordered is not None:
+                insort(ordered, record.name)
+        names[record.name] = record
+
+    def remove(self, record: Record) -> None:
+        """Take an object out."""
+        names = self.by_namespace[record.namespace]
+        del names[record.name]
+        self.count -= 1
+        self._names.pop(record.namespace, None)
+        if not names:
+            del self.by_namespace[record.namespace]
+
+    def ordered(self, namespace: str | None) -> Iterator[Record]:
+        """Yield objects by (namespace, name); None means all namespaces."""
+        spaces = sorted(self.by_namespace) if namespace is None else [namespace]
+        for space in spaces:
+            names = self.by_namespace.get(space)
+            if not names:
+                continue
+            ordered = self._names.get(space)
+            if ordered is None:
+                ordered = self._names[space] = sorted(names)
+            for name in ordered:
+                yield names[name]
+
+
+class Store:
+    """The objects. Every method raises :class:`errors.StatusError` where it refuses."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        journal: Journal | None = None,
+        limits: LogLimits | None = None,
+        new_uid: Callable[[], str] = lambda: str(uuid.uuid4()),
+    ) -> None:
+        self._clock = clock
+        self._journal: Journal = journal or MemoryJournal()
+        self._limits = limits or LogLimits()
+        self._new_uid = new_uid
+        self._head = 0
+        self._collections: dict[Resource, Collection] = {}
+        self._by_uid: dict[str, Record] = {}
+        self._dependents: dict[str, dict[str, Record]] = {}
+        self._listeners: list[Callable[[Event], None]] = []
+        self._batch: list[Event] | None = None
+        self._broken = False
+
+    # --- set-up ---------------------------------------------------------------------
+
+    @property
+    def head(self) -> int:
+        """The newest revision."""
+        return self._head
+
+    def listen(self, listener: Callable[[Event], None]) -> None:
+        """Call ``listener`` after every committed change, in order. It must not raise."""
+        self._listeners.append(listener)
+
+    def open(self, resource: Resource, field_paths: Mapping[str, FieldPath]) -> Collection:
+        """Make a collection known, or change which fields can be selected by.
+
+        Args:
+            resource: the collection.
+            field_paths: selectable fields: dotted name → path in the object.
+        """
+        collection = self._collections.get(resource)
+        if collection is None:
+            collection = Collection(resource, field_paths, EventLog(self._limits, self._head))
+            self._collections[resource] = collection
+        elif collection.field_paths != dict(field_paths):
+            collection.field_paths = dict(field_paths)
+            self.rewrite(resource, lambda obj: None)
+        return collection
+
+    def drop(self, resource: Resource) -> None:
+        """Forget an empty collection.
+
+        Raises:
+            ValueError: the collection still holds objects.
+        """
+        collection = self._collections.get(resource)
+        if collection is None:
+            return
+        if collection.count:
+            raise ValueError(f"{resource.qualified} still holds {collection.count} objects")
+        del self._collections[resource]
+
+    def restore(self, rows: Iterable[tuple[Resource, bytes]], floors: Mapping[Resource, int]) -> None:
+        """Fill the collections (which must be open) from what the journal kept.
+
+        Args:
+            rows: objects.
+            floors: per collection, the revision of the last deletion in it. Unlike changes,
+                deletions leave nothing else to know them by.
+        """
+        newest: dict[Resource, int] = dict(floors)
+        for resource, raw in rows:
+            collection = self._collections[resource]
+            record = load_record(resource, raw, collection.field_paths)
+            collection.put(record)
+            self._index(record)
+            newest[resource] = max(newest.get(resource, 0), record.revision)
+        self._head = max(newest.values(), default=0)
+        for resource, revision in newest.items():
+            if resource in self._collections:
+                # Nothing happened in this collection after `revision`, so a watch from there
+                # on misses nothing, although the events themselves are gone.
+                self._collections[resource].log.floor = revision
+
+    # --- reading --------------------------------------------------------------------
+
+    def get(self, resource: Resource, namespace: str, name: str) -> Record | None:
+        """Return the object, or None."""
+        collection = self._collections.get(resource)
+        return collection.get(namespace, name) if collection else None
+
+    def require(self, resource: Resource, namespace: str, name: str) -> Record:
+        """Return the object.
+
+        Raises:
+            errors.StatusError: 404.
+        """
+        record = self.get(resource, namespace, name)
+        if record is None:
+            raise errors.not_found(resource, name)
+        return record
+
+    def by_uid(self, uid: str) -> Record | None:
+        """Return the object with this UID, or None."""
+        return self._by_uid.get(uid)
+
+    def dependents(self, uid: str) -> list[Record]:
+        """Return the objects that name ``uid`` as an owner."""
+        return list(self._dependents.get(uid, {}).values())
+
+    def has_dependents(self, uid: str) -> bool:
+        """Tell whether any object names ``uid`` as an owner."""
+        return bool(self._dependents.get(uid))
+
+    def resources(self) -> list[Resource]:
+        """Return the open collections."""
+        return list(self._collections)
+
+    def count(self, resource: Resource, namespace: str | None = None) -> int:
+        """Return the number of objects in a collection, or in one of its namespaces."""
+        collection = self._collections.get(resource)
+        if collection is None:
+            return 0
+        if namespace is None:
+            return collection.count
+        return len(collection.by_namespace.get(namespace, ()))
+
+    def list(self, resource: Resource, namespace: str | None = None) -> list[Record]:
+        """Return the objects by (namespace, name); ``namespace=None`` means all of them."""
+        collection = self._collections.get(resource)
+        return list(collection.ordered(namespace)) if collection else []
+
+    def list_at(
+        self, resource: Resource, namespace: str | None, revision: int
+    ) -> list[Record]:
+        """Return the objects as they were at ``revision``.
+
+        Raises:
+            errors.StatusError: 410, the history does not reach that far back; 504, the revision
+                has not been made yet.
+        """
+        if revision > self._head:
+            raise errors.future_revision(revision, self._head)
+        collection = self._collections[resource]
+        if revision < collection.log.floor:
+            raise errors.expired_list()
+        later = collection.log.since(revision)
+        current = collection.ordered(namespace)
+        if not later:
+            return list(current)
+        state = {record.sort_key: record for record in current}
+        for event in reversed(later):
+            key = event.record.sort_key
+            if namespace is not None and key[0] != namespace:
+                continue
+            if event.previous is None:
+                state.pop(key, None)
+            else:
+                state[key] = event.previous
+        return [state[key] for key in sorted(state)]
+
+    def events_since(self, resource: Resource, revision: int) -> list[Event]:
+        """Return the changes after ``revision``, oldest first.
+
+        Raises:
+            errors.StatusError: 410, the history does not reach that far back; 504, the revision
+                has not been made yet.
+        """
+        if revision > self._head:
+            raise errors.future_revision(revision, self._head)
+        log = self._collections[resource].log
+        if revision < log.floor:
+            raise errors.expired_watch(revision, log.floor)
+        return log.since(revision)
+
+    # --- writing --------------------------------------------------------------------
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Make several writes one transaction; listeners hear of them after its commit.
+
+        Must not be left by ``await``. An exception inside does not undo what was written before
+        it: the writes are committed, then the exception goes on.
+        """
+        if self._batch is not None:
+            yield
+            return
+        self._batch = []
+        self._journal.begin()
+        try:
+            yield
+        finally:
+            events, self._batch = self._batch, None
+            try:
+                self._journal.commit()
+            except BaseException:
+                # Memory is now ahead of the disk. Refusing further writes keeps the lie small;
+                # a restart reads the truth back.
+                self._broken = True
+                raise
+            for event in events:
+                self._tell(event)
+
+    def create(self, resource: Resource, obj: Json) -> Record:
+        """Add an object; stamps uid, creationTimestamp and resourceVersion into ``obj``.
+
+        Raises:
+            errors.StatusError: 409, the name is taken; 413, the object is too big.
+        """
+        collection = self._collections[resource]
+        meta: Json = obj["metadata"]
+        if collection.get(meta.get("namespace") or "", meta["name"]) is not None:
+            raise errors.already_exists(resource, meta["name"])
+        meta["uid"] = self._new_uid()
+        meta["creationTimestamp"] = format_seconds(self._clock.now())
+        for name in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"):
+            meta.pop(name, None)
+        record = self._make(collection, obj)
+        self._commit(collection, EventType.ADDED, record, None)
+        return record
+
+    def update(
+        self,
+        resource: Resource,
+        obj: Json,
+        *,
+        revision: int | None = None,
+        uid: str | None = None,
+    ) -> Written:
+        """Replace an object; removes it if it was only waiting for its last finalizer.
+
+        Args:
+            resource: the collection.
+            obj: the whole new object. Fields of its metadata that belong to the server are
+                taken over from the stored one.
+            revision: refuse if the object has another resourceVersion.
+            uid: refuse if the object has another UID.
+
+        Raises:
+            errors.StatusError: 404; 409, a precondition failed; 413, the object is too big.
+        """
+        collection = self._collections[resource]
+        meta: Json = obj["metadata"]
+        old = self.require(resource, meta.get("namespace") or "", meta["name"])
+        if uid is not None and uid != old.uid:
+            raise errors.conflict(resource, old.name, _uid_mismatch(uid, old.uid))
+        if revision is not None and revision != old.revision:
+            raise errors.conflict(resource, old.name)
+        old_meta: Json = old.load()["metadata"]
+        for name in _SERVER_FIELDS:
+            if name in old_meta:
+                meta[name] = old_meta[name]
+            else:
+                meta.pop(name, None)
+        if _same(obj, old):
+            return Written(old, changed=False)
+        if old.deleting and not meta.get("finalizers") and not meta.get(_GRACE):
+            return self._remove(collection, old, obj)
+        record = self._make(collection, obj)
+        self._commit(collection, EventType.MODIFIED, record, old)
+        return Written(record)
+
+    def delete(
+        self, resource: Resource, namespace: str, name: str, deletion: Deletion | None = None
+    ) -> Written:
+        """Delete an object, or mark it and let finalizers or its grace period finish the work.
+
+        Asking again is allowed: it can shorten the grace period, never lengthen it.
+
+        Raises:
+            errors.StatusError: 404; 409, a precondition failed.
+        """
+        deletion = deletion or Deletion()
+        collection = self._collections[resource]
+        old = self.require(resource, namespace, name)
+        _check_preconditions(old, deletion)
+        obj = old.load()
+        meta: Json = obj["metadata"]
+        _set_propagation(meta, deletion.propagation)
+        if deletion.grace_s <= 0 and not meta.get("finalizers"):
+            return self._remove(collection, old, obj)
+        if not self._mark_deleted(meta, deletion.grace_s) and _same(obj, old):
+            return Written(old, changed=False)
+        record = self._make(collection, obj)
+        self._commit(collection, EventType.MODIFIED, record, old)
+        return Written(record)
+
+    def rewrite(self, resource: Resource, change: Callable[[Json], None]) -> None:
+        """Change how objects are stored without making new versions of them.
+
+        For what Kubernetes computes on every read: defaults and pruning by the newest schema.
+        """
+        collection = self._collections[resource]
+        self._journal.begin()
+        for old in list(collection.ordered(None)):
+            obj = old.load()
+            change(obj)
+            record = make_record(resource, obj, collection.field_paths, old.revision)
+            self._journal.put(record)
+            self._unindex(old)
+            collection.put(record)
+            self._index(record)
+        self._journal.commit()
+
+    def compact(self, revision: int | None = None) -> None:
+        """Forget history up to ``revision`` (default: all of it), as etcd does every 5 minutes."""
+        until = self._head if revision is None else min(revision, self._head)
+        for collection in self._collections.values():
+            collection.log.compact(until)
+
+    # --- inside ---------------------------------------------------------------------
+
+    def _mark_deleted(self, meta: Json, grace_s: int) -> bool:
+        """Set or shorten the deadline. Returns whether it changed."""
+        now = self._clock.now()
+        if "deletionTimestamp" in meta:
+            before_s = int(meta.get(_GRACE) or 0)
+            if grace_s >= before_s:
+                return False
+            asked_at = parse_time(meta["deletionTimestamp"]) - timedelta(seconds=before_s)
+            deadline = asked_at + timedelta(seconds=grace_s)
+        else:
+            deadline = now + timedelta(seconds=grace_s)
+            if meta.get("generation"):
+                meta["generation"] += 1
+        meta["deletionTimestamp"] = format_seconds(deadline)
+        meta[_GRACE] = grace_s
+        return True
+
+    def _make(self, collection: Collection, obj: Json) -> Record:
+        record = make_record(collection.resource, obj, collection.field_paths, self._head + 1)
+        if len(record.raw) > OBJECT_LIMIT_BYTES:
+            raise errors.too_large(OBJECT_LIMIT_BYTES)
+        return record
+
+    def _remove(self, collection: Collection, old: Record, obj: Json) -> Written:
+        record = make_record(collection.resource, obj, collection.field_paths, self._head + 1)
+        self._commit(collection, EventType.DELETED, record, old)
+        return Written(record, removed=True)
+
+    def _commit(
+        self, collection: Collection, kind: EventType, record: Record, old: Record | None
+    ) -> None:
+        if self._broken:
+            raise errors.internal("an earlier write could not be stored; restart the server")
+        alone = self._batch is None
+        if alone:
+            self._journal.begin()
+        try:
+            if kind is EventType.DELETED:
+                self._journal.remove(record)
+            else:
+                self._journal.put(record)
+            if alone:
+                self._journal.commit()
+        except BaseException:
+            if alone:
+                self._journal.rollback()
+            raise
+        self._head = record.revision
+        if old is not None:
+            self._unindex(old)
+        if kind is EventType.DELETED:
+            collection.remove(record)
+        else:
+            collection.put(record)
+            self._index(record)
+        event = Event(kind, record.revision, record, old, self._clock.monotonic_s())
+        collection.log.append(event)
+        if self._batch is not None:
+            self._batch.append(event)
+        else:
+            self._tell(event)
+
+    def _tell(self, event: Event) -> None:
+        for listener in self._listeners:
+            listener(event)
+
+    def _index(self, record: Record) -> None:
+        self._by_uid[record.uid] = record
+        for owner in record.owners:
+            self._dependents.setdefault(owner, {})[record.uid] = record
+
+    def _unindex(self, record: Record) -> None:
+        self._by_uid.pop(record.uid, None)
+        for owner in record.owners:
+            children = self._dependents.get(owner)
+            if children is not None:
+                children.pop(record.uid, None)
+                if not children:
+                    del self._dependents[owner]
+
+
+_GRACE: Final = "deletionGracePeriodSeconds"
+_SERVER_FIELDS: Final = ("uid", "creationTimestamp", "deletionTimestamp", _GRACE)
+
+
+def _same(obj: Json, old: Record) -> bool:
+    """Tell whether ``obj`` is what ``old`` holds, whatever the order of its keys.
+
+    Compares texts: Python takes ``1``, ``1.0`` and ``True`` for equal.
+    """
+    obj["metadata"]["resourceVersion"] = str(old.revision)
+    raw = orjson.dumps(obj)
+    if raw == old.raw:
+        return True
+    if len(raw) != len(old.raw):
+        return False
+    in_order = orjson.OPT_SORT_KEYS
+    return orjson.dumps(obj, option=in_order) == orjson.dumps(old.load(), option=in_order)
+
+
+def _uid_mismatch(wanted: str, found: str) -> str:
+    return f"Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}"
+
+
+def _check_preconditions(old: Record, deletion: Deletion) -> None:
+    if deletion.uid is not None and deletion.uid != old.uid:
+        raise errors.conflict(old.resource, old.name, _uid_mismatch(deletion.uid, old.uid))
+    if deletion.revision is not None and deletion.revision != str(old.revision):
+        raise errors.conflict(
+            old.resource,
+            old.name,
+            f"Precondition failed: ResourceVersion in precondition: {deletion.revision}, "
+            f"ResourceVersion in object meta: {old.revision}",
+        )
+
+
+def _set_propagation(meta: Json, propagation: Propagation | None) -> None:
+    """Add the finalizer that makes the garbage collector act, and remove the other one."""
+    if propagation is None:
+        return
+    wanted = {
+        Propagation.ORPHAN: FINALIZER_ORPHAN,
+        Propagation.FOREGROUND: FINALIZER_FOREGROUND,
+        Propagation.BACKGROUND: None,
+    }[propagation]
+    before = meta.get("finalizers") or []
+    after = [f for f in before if f not in (FINALIZER_ORPHAN, FINALIZER_FOREGROUND) or f == wanted]
+    if wanted and wanted not in after:
+        after.append(wanted)
+    if after != before:
+        meta["finalizers"] = after
+        if not after:
+            del meta["finalizers"]

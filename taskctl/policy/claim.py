@@ -1,0 +1,151 @@
+"""The fence: may this container run this attempt?
+
+taskctl-init asks the agent, the agent asks this, and writes the answer under
+compare-and-swap. Whatever the kubelet starts twice, late or on two workers, one claim wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from taskctl.api.states import TaskState
+from taskctl.clock import format_micro
+from taskctl.constants import Reason
+from taskctl.policy.status import StatusPatch, active_conditions
+from taskctl.policy.view import TaskView, parse_task, time_or_none
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimEntry:
+    """The container that asks, as its entry in the pod's spec says.
+
+    Attributes:
+        task_uid: UID of the Task it was placed for.
+        attempt: number of the attempt, ≥ 1.
+        container: name of the ephemeral container.
+        pod_name: the agent's own pod.
+        pod_uid: UID of that pod.
+        placed: when the controller decided, RFC 3339, or empty.
+    """
+
+    task_uid: str
+    attempt: int
+    container: str
+    pod_name: str
+    pod_uid: str
+    placed: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The container may run once this is written under the Task's resourceVersion.
+
+    Attributes:
+        status_patch: the value of ``status`` in a merge patch; see
+            :func:`taskctl.policy.status.status_body` for the whole body.
+    """
+
+    status_patch: StatusPatch
+
+
+@dataclass(frozen=True, slots=True)
+class AlreadyOurs:
+    """The Task already says that this container runs this attempt: an answer got lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The container must exit without running anything.
+
+    Attributes:
+        reason: one sentence, for the container's log.
+    """
+
+    reason: str
+
+
+def decide_claim(
+    task: Mapping[str, Any], entry: ClaimEntry, now: datetime
+) -> Claimed | AlreadyOurs | Refused:
+    """Decide whether the container may run its attempt.
+
+    Args:
+        task: the raw Task as just read.
+        entry: the container that asks.
+        now: becomes ``times.started``.
+    """
+    view = parse_task(task)
+    if view.uid != entry.task_uid:
+        return Refused(f"task {view.name} was deleted and made again since this was placed")
+    if is_running_here(view, entry):
+        return AlreadyOurs()
+    refusal = _refusal(view, entry)
+    if refusal:
+        return Refused(refusal)
+    return Claimed(_claim_patch(view, entry, now))
+
+
+def is_running_here(view: TaskView, entry: ClaimEntry) -> bool:
+    """Whether the Task says that exactly this container runs exactly this attempt."""
+    return (
+        view.state is TaskState.RUNNING
+        and view.attempt == entry.attempt
+        and view.container == entry.container
+        and view.pod_uid == entry.pod_uid
+    )
+
+
+def _refusal(view: TaskView, entry: ClaimEntry) -> str:
+    if view.deleting:
+        return f"task {view.name} is being deleted"
+    if view.state not in (TaskState.PENDING, TaskState.SCHEDULED):
+        return f"task {view.name} is {view.state}, attempt {view.attempt}"
+    if view.attempt != entry.attempt - 1:
+        return (
+            f"attempt {entry.attempt} of task {view.name} is superseded: "
+            f"attempt {view.attempt} was begun or written off"
+        )
+    if view.cancel:
+        return f"task {view.name} is cancelled"
+    if view.suspend:
+        return f"task {view.name} is suspended"
+    return ""
+
+
+def _claim_patch(view: TaskView, entry: ClaimEntry, now: datetime) -> StatusPatch:
+    return {
+        "state": TaskState.RUNNING.value,
+        "reason": Reason.STARTED.value,
+        "message": "",
+        "attempt": entry.attempt,
+        "podName": entry.pod_name,
+        "podUID": entry.pod_uid,
+        "containerName": entry.container,
+        "root": view.root_name or None,
+        "parent": view.parent_name or None,
+        "depth": view.depth,
+        "times": {
+            "created": _micro(view.created),
+            "placed": entry.placed or None,
+            "started": format_micro(now),
+            "userCode": None,
+            "exited": None,
+            "observed": None,
+        },
+        "exitCode": None,
+        "signal": None,
+        "nextAttemptTime": None,
+        "outputObject": None,
+        "progress": None,
+        "usage": None,
+        "observedGeneration": view.generation,
+        "conditions": active_conditions(view, Reason.STARTED, now),
+    }
+
+
+def _micro(text: str) -> str | None:
+    moment = time_or_none(text)
+    return format_micro(moment) if moment is not None else None

@@ -1,0 +1,155 @@
+"""The entry of a task's container in its worker's spec: the record of a placement.
+
+The name derives from Task UID and attempt, so the pod's spec says by itself what was
+placed there; nothing else has to remember it. The entry stays readable in the pod for as
+long as that lives, so it holds no secret but the one-time nonce.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from taskctl.constants import (
+    ENV_ATTEMPT,
+    ENV_CONTAINER,
+    ENV_NONCE,
+    ENV_PLACED,
+    ENV_SOCKET,
+    ENV_TASK,
+    ENV_TASK_UID,
+    INIT_PATH,
+    SOCKET_PATH,
+    WORKSPACE_VOLUME,
+)
+from taskctl.policy.view import TaskView, time_or_none
+
+_PREFIX: Final = "t-"
+_HASH_CHARS: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class EntryView:
+    """A placed attempt, read back from a pod's spec.
+
+    Attributes:
+        container: name of the ephemeral container.
+        task_name: name of the Task, in the pod's namespace.
+        task_uid: its UID.
+        attempt: number of the attempt.
+        placed: when it was decided; None if malformed.
+        image: the container's image.
+    """
+
+    container: str
+    task_name: str
+    task_uid: str
+    attempt: int
+    placed: datetime | None
+    image: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What an entry needs beyond its Task.
+
+    Attributes:
+        attempt: number of the attempt to place.
+        nonce: one-time secret, 32 hexadecimal digits, drawn by the caller.
+        placed: time of the decision, as MicroTime text.
+    """
+
+    attempt: int
+    nonce: str
+    placed: str
+
+
+def container_name(task_uid: str, attempt: int) -> str:
+    """Return the name of the container for that attempt of that Task."""
+    digest = hashlib.sha256(task_uid.encode()).hexdigest()[:_HASH_CHARS]
+    return f"{_PREFIX}{digest}-{attempt}"
+
+
+def is_task_container(name: str) -> bool:
+    """Whether a container's name is of the form that taskctl gives."""
+    return name.startswith(_PREFIX)
+
+
+def build_entry(view: TaskView, ticket: Ticket, frame: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the ephemeral container for one attempt.
+
+    Args:
+        view: the Task.
+        ticket: attempt, nonce and time.
+        frame: the worker's :func:`taskctl.policy.workerpod.task_frame`: the mounts and the
+            security context that this very pod offers to tasks.
+    """
+    name = container_name(view.uid, ticket.attempt)
+    env = [
+        {"name": ENV_CONTAINER, "value": name},
+        {"name": ENV_TASK, "value": view.name},
+        {"name": ENV_TASK_UID, "value": view.uid},
+        {"name": ENV_ATTEMPT, "value": str(ticket.attempt)},
+        {"name": ENV_NONCE, "value": ticket.nonce},
+        {"name": ENV_PLACED, "value": ticket.placed},
+        {"name": ENV_SOCKET, "value": SOCKET_PATH},
+    ]
+    # Plain values travel over the socket; only the kubelet can resolve these.
+    env += [dict(item) for item in view.spec.get("env") or () if item.get("valueFrom")]
+    entry: dict[str, Any] = {
+        "name": name,
+        "image": view.spec["image"],
+        "imagePullPolicy": "IfNotPresent",
+        "command": [INIT_PATH],
+        "env": env,
+        "volumeMounts": _mounts(view, frame.get("volumeMounts") or ()),
+        "terminationMessagePolicy": "File",
+    }
+    if frame.get("securityContext"):
+        entry["securityContext"] = dict(frame["securityContext"])
+    return entry
+
+
+def _mounts(view: TaskView, mounts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    read_only = bool(view.spec.get("readOnlyWorkspace"))
+    result = []
+    for mount in mounts:
+        copy = dict(mount)
+        if read_only and copy.get("name") == WORKSPACE_VOLUME:
+            copy["readOnly"] = True
+        result.append(copy)
+    return result
+
+
+def parse_entry(container: Mapping[str, Any]) -> EntryView | None:
+    """Read a placement back from an ephemeral container; None for one that is not ours."""
+    name = container.get("name", "")
+    if not is_task_container(name):
+        return None
+    env = {item.get("name"): item.get("value") for item in container.get("env") or ()}
+    uid, attempt = env.get(ENV_TASK_UID), env.get(ENV_ATTEMPT)
+    if not uid or not attempt or not attempt.isdigit() or name != container_name(uid, int(attempt)):
+        return None
+    return EntryView(
+        container=name,
+        task_name=env.get(ENV_TASK) or "",
+        task_uid=uid,
+        attempt=int(attempt),
+        placed=time_or_none(env.get(ENV_PLACED)),
+        image=container.get("image", ""),
+    )
+
+
+def append_body(pod_uid: str, entries: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the strategic-merge patch that appends entries to one certain pod.
+
+    It holds the new entries only: the merge key of the list is the name. The UID makes the
+    API server refuse (422) the patch for a pod made again under the same name.
+    """
+    return {
+        "metadata": {"uid": pod_uid},
+        "spec": {"ephemeralContainers": [dict(entry) for entry in entries]},
+    }

@@ -1,0 +1,146 @@
+"""Building blocks of Task status patches, shared by the policies that end or return a Task.
+
+A *status patch* is the value of ``status`` in an RFC 7386 merge patch: None removes a
+field, a list replaces the old one. :func:`status_body` wraps it for the wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from taskctl.api.conditions import ConditionUpdate, cap_message, condition_is, set_condition
+from taskctl.api.states import ConditionStatus, ConditionType, TaskState
+from taskctl.clock import format_micro
+from taskctl.constants import Reason
+from taskctl.policy.retry import GiveUp, Retry
+from taskctl.policy.view import TaskView
+
+StatusPatch = dict[str, Any]
+
+PAST_ATTEMPTS_KEPT: Final = 10
+# A Task that waits again belongs to no worker: agents select theirs by status.podName.
+NO_WORKER: Final[Mapping[str, None]] = {"podName": None, "podUID": None, "containerName": None}
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a Task or an attempt ended.
+
+    Attributes:
+        reason: machine-readable.
+        message: for people; capped when written.
+    """
+
+    reason: Reason
+    message: str
+
+
+def status_body(task: Mapping[str, Any], patch: StatusPatch) -> dict[str, Any]:
+    """Return the merge-patch body for ``tasks/<name>/status``, guarded by resourceVersion.
+
+    The uid is part of the guard: a Task made again under the same name is another one.
+    """
+    metadata = task["metadata"]
+    guard = {"resourceVersion": metadata["resourceVersion"], "uid": metadata["uid"]}
+    return {"metadata": guard, "status": patch}
+
+
+def terminal_patch(
+    view: TaskView, state: TaskState, ending: Ending, now: datetime, *, leaf: bool = False
+) -> StatusPatch:
+    """Return the patch that ends a Task.
+
+    Args:
+        view: the Task.
+        state: Succeeded, Failed or Cancelled.
+        ending: reason and message.
+        now: for the conditions' transition times and ``times.observed``.
+        leaf: a root that certainly has no descendants: its tree is then complete too. Of
+            any other root the tree controller writes the conditions.
+    """
+    patch: StatusPatch = {
+        "state": state.value,
+        "reason": ending.reason.value,
+        "message": cap_message(ending.message),
+        "nextAttemptTime": None,
+        "observedGeneration": view.generation,
+        "times": {"observed": format_micro(now)},
+    }
+    if leaf or not view.is_root:
+        succeeded = state is TaskState.SUCCEEDED
+        patch["conditions"] = end_conditions(view, succeeded=succeeded, ending=ending, now=now)
+    return patch
+
+
+def end_conditions(
+    view: TaskView, *, succeeded: bool, ending: Ending, now: datetime
+) -> list[dict[str, Any]]:
+    """Return the conditions of a Task (or tree) that has ended: Complete, and Succeeded or not."""
+    complete = ConditionUpdate(
+        type=ConditionType.COMPLETE,
+        status=ConditionStatus.TRUE,
+        reason=ending.reason,
+        observed_generation=view.generation,
+    )
+    outcome = ConditionUpdate(
+        type=ConditionType.SUCCEEDED,
+        status=ConditionStatus.TRUE if succeeded else ConditionStatus.FALSE,
+        reason=ending.reason,
+        message=ending.message,
+        observed_generation=view.generation,
+    )
+    conditions = set_condition(view.status.get("conditions"), complete, now=now)
+    return set_condition(conditions, outcome, now=now)
+
+
+def active_conditions(view: TaskView, reason: Reason, now: datetime) -> list[dict[str, Any]]:
+    """Return the conditions of a Task that is (again) on its way: Complete=False, no Succeeded."""
+    update = ConditionUpdate(
+        type=ConditionType.COMPLETE,
+        status=ConditionStatus.FALSE,
+        reason=reason,
+        observed_generation=view.generation,
+    )
+    conditions = set_condition(view.status.get("conditions"), update, now=now)
+    return [entry for entry in conditions if entry["type"] != ConditionType.SUCCEEDED]
+
+
+def is_complete(view: TaskView) -> bool:
+    """Whether the Task's Complete condition is True."""
+    return condition_is(view.status.get("conditions"), ConditionType.COMPLETE, ConditionStatus.TRUE)
+
+
+def pending_patch(view: TaskView, attempt: int, ending: Ending) -> StatusPatch:
+    """Return the patch that puts a Task back in the queue, ``attempt`` being spent.
+
+    The caller adds the counter it charges and ``nextAttemptTime``.
+    """
+    return {
+        "state": TaskState.PENDING.value,
+        "reason": ending.reason.value,
+        "message": cap_message(ending.message),
+        "attempt": attempt,
+        "nextAttemptTime": None,
+        "observedGeneration": view.generation,
+        **NO_WORKER,
+    }
+
+
+def with_past_attempt(view: TaskView, record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return ``status.attempts`` with ``record`` appended, the oldest beyond the cap dropped."""
+    past = [dict(entry) for entry in view.status.get("attempts") or ()]
+    past.append({key: value for key, value in record.items() if value is not None})
+    return past[-PAST_ATTEMPTS_KEPT:]
+
+
+def next_attempt_time(decision: Retry, now: datetime) -> str | None:
+    """Return ``status.nextAttemptTime`` for a retry; None when it may start at once."""
+    return format_micro(now + timedelta(seconds=decision.delay_s)) if decision.delay_s > 0 else None
+
+
+def with_sentence(message: str, decision: GiveUp) -> str:
+    """Append the reason for giving up, where there is one."""
+    return f"{message} {decision.message}" if decision.message else message

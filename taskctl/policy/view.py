@@ -1,0 +1,195 @@
+"""Frozen views of raw Kubernetes objects: what the policies look at, and nothing else.
+
+Parsed by hand from plain dicts, because a controller parses one on every event; pydantic
+is kept for the edge (:mod:`taskctl.api`). A view holds references into the object it was
+parsed from; objects from a store are read-only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from taskctl.api.states import TaskState
+from taskctl.clock import parse_time
+from taskctl.constants import (
+    ANNOTATION_DEPTH,
+    ANNOTATION_PARENT,
+    LABEL_PARENT_UID,
+    LABEL_ROOT,
+    LABEL_ROOT_UID,
+)
+
+DEFAULT_START_DEADLINE_S: Final = 300
+_EMPTY: Final[Mapping[str, Any]] = {}
+_STATES: Final[Mapping[str, TaskState]] = {state.value: state for state in TaskState}
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    """A Task as policies see it.
+
+    Attributes:
+        namespace: ``metadata.namespace``.
+        name: ``metadata.name``.
+        uid: ``metadata.uid``; a Task made again under the same name has another one.
+        generation: ``metadata.generation``, for ``observedGeneration``.
+        resource_version: guards every status write.
+        created: ``metadata.creationTimestamp`` (whole seconds), as text.
+        deleting: ``metadata.deletionTimestamp`` is set.
+        root_uid: UID of the tree's root; its own for a root.
+        root_name: name of the tree's root; its own for a root.
+        parent_uid: UID of the Task that made this one; empty for a root.
+        parent_name: its name; empty for a root.
+        depth: level in the tree; 0 for a root.
+        state: ``status.state``; a word this version does not know counts as Pending,
+            as the fence is ``attempt``, not the word.
+        attempt: number of the latest attempt begun or written off; 0 before the first.
+        failures: attempts that failed by the task's own doing.
+        infra_failures: attempts lost with their worker or container.
+        pod_name: worker of the latest attempt, or empty.
+        pod_uid: UID of that pod, or empty.
+        container: ephemeral container of the latest attempt, or empty.
+        spec: raw ``spec``.
+        status: raw ``status``.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    resource_version: str
+    created: str
+    deleting: bool
+    root_uid: str
+    root_name: str
+    parent_uid: str
+    parent_name: str
+    depth: int
+    state: TaskState
+    attempt: int
+    failures: int
+    infra_failures: int
+    pod_name: str
+    pod_uid: str
+    container: str
+    spec: Mapping[str, Any]
+    status: Mapping[str, Any]
+
+    @property
+    def is_root(self) -> bool:
+        """Whether this Task is the root of its tree."""
+        return self.root_uid == self.uid
+
+    @property
+    def cancel(self) -> bool:
+        """``spec.cancel``."""
+        return bool(self.spec.get("cancel"))
+
+    @property
+    def suspend(self) -> bool:
+        """``spec.suspend``."""
+        return bool(self.spec.get("suspend"))
+
+    @property
+    def cluster(self) -> str:
+        """``spec.clusterName``."""
+        return str(self.spec.get("clusterName", ""))
+
+    @property
+    def priority(self) -> int:
+        """``spec.priority``; 0 where absent."""
+        return int(self.spec.get("priority") or 0)
+
+    @property
+    def slots(self) -> int:
+        """``spec.slots``; 1 where absent."""
+        return int(self.spec.get("slots") or 1)
+
+    @property
+    def input_object(self) -> str:
+        """``spec.inputObject``, or empty."""
+        return str(self.spec.get("inputObject") or "")
+
+    @property
+    def run_after(self) -> tuple[str, ...]:
+        """``spec.runAfter.tasks``: names in the same namespace."""
+        return tuple((self.spec.get("runAfter") or _EMPTY).get("tasks") or ())
+
+    @property
+    def start_deadline_s(self) -> int:
+        """``spec.startDeadlineSeconds``."""
+        return int(self.spec.get("startDeadlineSeconds") or DEFAULT_START_DEADLINE_S)
+
+    @property
+    def next_attempt(self) -> int:
+        """Number that the next attempt will have."""
+        return self.attempt + 1
+
+    @property
+    def next_attempt_time(self) -> datetime | None:
+        """``status.nextAttemptTime``: the end of a back-off."""
+        return time_or_none(self.status.get("nextAttemptTime"))
+
+
+def parse_task(task: Mapping[str, Any]) -> TaskView:
+    """Return the view of a raw Task.
+
+    Raises:
+        KeyError: ``metadata`` lacks ``name`` or ``uid``: not an object from the API server.
+    """
+    metadata = task["metadata"]
+    labels = metadata.get("labels") or _EMPTY
+    annotations = metadata.get("annotations") or _EMPTY
+    status = task.get("status") or _EMPTY
+    uid, name = metadata["uid"], metadata["name"]
+    root_uid = labels.get(LABEL_ROOT_UID) or uid
+    is_root = root_uid == uid
+    return TaskView(
+        namespace=metadata.get("namespace", ""),
+        name=name,
+        uid=uid,
+        generation=metadata.get("generation") or 0,
+        resource_version=metadata.get("resourceVersion", ""),
+        created=metadata.get("creationTimestamp", ""),
+        deleting=bool(metadata.get("deletionTimestamp")),
+        root_uid=root_uid,
+        root_name=name if is_root else _root_name(metadata, root_uid, labels),
+        parent_uid="" if is_root else labels.get(LABEL_PARENT_UID, ""),
+        parent_name="" if is_root else annotations.get(ANNOTATION_PARENT, ""),
+        depth=0 if is_root else parse_depth(annotations.get(ANNOTATION_DEPTH)),
+        state=_STATES.get(status.get("state", ""), TaskState.PENDING),
+        attempt=status.get("attempt") or 0,
+        failures=status.get("failures") or 0,
+        infra_failures=status.get("infraFailures") or 0,
+        pod_name=status.get("podName") or "",
+        pod_uid=status.get("podUID") or "",
+        container=status.get("containerName") or "",
+        spec=task.get("spec") or _EMPTY,
+        status=status,
+    )
+
+
+def _root_name(metadata: Mapping[str, Any], root_uid: str, labels: Mapping[str, str]) -> str:
+    # The owner reference has the whole name; a label value is cut at 63 characters.
+    for owner in metadata.get("ownerReferences") or ():
+        if owner.get("uid") == root_uid:
+            return str(owner.get("name", ""))
+    return labels.get(LABEL_ROOT, "")
+
+
+def parse_depth(text: object) -> int:
+    """Return the depth in an annotation; 0 where it is absent or no decimal number."""
+    return int(text) if isinstance(text, str) and text.isascii() and text.isdigit() else 0
+
+
+def time_or_none(text: object) -> datetime | None:
+    """Parse RFC 3339; None where the field is absent or malformed (written by a stranger)."""
+    if not isinstance(text, str):
+        return None
+    try:
+        return parse_time(text)
+    except ValueError:
+        return None

@@ -1,0 +1,268 @@
+"""The pod of a worker, made from its TaskCluster."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from taskctl import __version__
+from taskctl.constants import (
+    AGENT_CONTAINER,
+    API_VERSION,
+    LABEL_CLUSTER,
+    LABEL_CLUSTER_UID,
+    LABEL_MANAGED_BY,
+    RUNTIME_PATH,
+    RUNTIME_VOLUME,
+    STATE_PATH,
+    STATE_VOLUME,
+    TOKEN_PATH,
+    TOKEN_VOLUME,
+    WORKSPACE_VOLUME,
+)
+from taskctl.policy.lineage import label_value
+from taskctl.policy.workspace import Workspace, plan_workspace
+
+DEFAULT_WORKER_IMAGE: Final = f"taskctl:{__version__}"
+# What this very pod offers to task containers. Recorded in the pod, because a TaskCluster
+# may change while its older workers still serve, and mounts must name volumes of the pod.
+ANNOTATION_FRAME: Final = "taskctl.dev/task-frame"
+# Fingerprint of the template; a worker with another one is rotated out.
+ANNOTATION_TEMPLATE: Final = "taskctl.dev/template"
+_HASH_CHARS: Final = 16
+# The restricted Pod Security Standard wants a user that is not root. An image's own user is
+# unknown, and most images are root's, so one is given: any number serves.
+_USER: Final = 65532
+_TOKEN_SECONDS: Final = 3600
+_HOSTNAME_KEY: Final = "kubernetes.io/hostname"
+
+
+def cluster_owner(cluster: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the owner reference to a TaskCluster, as its managing controller."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "TaskCluster",
+        "name": cluster["metadata"]["name"],
+        "uid": cluster["metadata"]["uid"],
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def worker_prefix(cluster: Mapping[str, Any]) -> str:
+    """Return what worker names begin with, without the dash."""
+    return str(cluster["spec"].get("deploymentName") or cluster["metadata"]["name"])
+
+
+def build_worker(cluster: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the manifest of a worker pod.
+
+    Args:
+        cluster: the raw TaskCluster.
+        name: the pod's name.
+    """
+    template = worker_template(cluster)
+    metadata = cluster["metadata"]
+    annotations = dict(template["metadata"]["annotations"])
+    annotations[ANNOTATION_TEMPLATE] = template_hash(template)
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "namespace": metadata["namespace"],
+            "labels": _labels(cluster),
+            "annotations": annotations,
+            "ownerReferences": [cluster_owner(cluster)],
+        },
+        "spec": template["spec"],
+    }
+
+
+def worker_template(cluster: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what all workers of a TaskCluster have in common: annotations and spec."""
+    workspace = plan_workspace(cluster, cluster_owner(cluster))
+    security = _pod_security(cluster)
+    frame = task_frame(cluster, workspace, security)
+    return {
+        "metadata": {"annotations": {ANNOTATION_FRAME: _json(frame)}},
+        "spec": _pod_spec(cluster, workspace, security),
+    }
+
+
+def template_hash(template: Mapping[str, Any]) -> str:
+    """Return the fingerprint of :func:`worker_template`."""
+    return hashlib.sha256(_json(template).encode()).hexdigest()[:_HASH_CHARS]
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def task_frame(
+    cluster: Mapping[str, Any], workspace: Workspace, pod_security: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return mounts and security context that task containers get in these workers."""
+    spec = cluster["spec"]
+    mounts: list[dict[str, Any]] = [
+        {"name": RUNTIME_VOLUME, "mountPath": RUNTIME_PATH, "readOnly": True}
+    ]
+    if workspace.volume is not None:
+        mounts.append({"name": WORKSPACE_VOLUME, "mountPath": workspace.mount_path})
+    mounts += [dict(mount) for mount in spec.get("volumeMounts") or ()]
+    if spec.get("serviceAccountName"):
+        mounts.append({"name": TOKEN_VOLUME, "mountPath": TOKEN_PATH, "readOnly": True})
+    frame: dict[str, Any] = {"volumeMounts": mounts}
+    security = _container_security(pod_security)
+    if security:
+        frame["securityContext"] = security
+    return frame
+
+
+def parse_frame(pod: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the frame recorded in a worker pod; None where there is none to be read."""
+    text = (pod["metadata"].get("annotations") or {}).get(ANNOTATION_FRAME)
+    try:
+        frame = json.loads(text) if text else None
+    except ValueError:
+        return None
+    return frame if isinstance(frame, dict) else None
+
+
+def _labels(cluster: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        LABEL_MANAGED_BY: "taskctl",
+        LABEL_CLUSTER: label_value(cluster["metadata"]["name"]),
+        LABEL_CLUSTER_UID: cluster["metadata"]["uid"],
+    }
+
+
+def _pod_spec(
+    cluster: Mapping[str, Any], workspace: Workspace, security: Mapping[str, Any]
+) -> dict[str, Any]:
+    spec = cluster["spec"]
+    template = spec.get("template") or {}
+    result: dict[str, Any] = {
+        "restartPolicy": "Always",
+        "serviceAccountName": spec.get("serviceAccountName") or "default",
+        "automountServiceAccountToken": True,
+        "enableServiceLinks": False,
+        "securityContext": dict(security),
+        "containers": [_agent(cluster, workspace, security)],
+        "volumes": _volumes(cluster, workspace),
+    }
+    for field in ("nodeSelector", "tolerations", "imagePullSecrets"):
+        if template.get(field):
+            result[field] = template[field]
+    affinity = _affinity(cluster, template.get("affinity") or {}, workspace)
+    if affinity:
+        result["affinity"] = affinity
+    return result
+
+
+def _agent(
+    cluster: Mapping[str, Any], workspace: Workspace, pod_security: Mapping[str, Any]
+) -> dict[str, Any]:
+    spec = cluster["spec"]
+    mounts: list[dict[str, Any]] = [
+        {"name": RUNTIME_VOLUME, "mountPath": RUNTIME_PATH},
+        {"name": STATE_VOLUME, "mountPath": STATE_PATH},
+    ]
+    if workspace.volume is not None:
+        mounts.append({"name": WORKSPACE_VOLUME, "mountPath": workspace.mount_path})
+    env: list[dict[str, Any]] = [
+        {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
+        for name, path in (
+            ("POD_NAME", "metadata.name"),
+            ("POD_NAMESPACE", "metadata.namespace"),
+            ("POD_UID", "metadata.uid"),
+            ("NODE_NAME", "spec.nodeName"),
+        )
+    ]
+    env.append({"name": "TASKCTL_CLUSTER", "value": cluster["metadata"]["name"]})
+    agent: dict[str, Any] = {
+        "name": AGENT_CONTAINER,
+        "image": spec.get("workerImage") or DEFAULT_WORKER_IMAGE,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["taskctl", "agent"],
+        "env": env,
+        "volumeMounts": mounts,
+    }
+    security = _container_security(pod_security)
+    if security:
+        agent["securityContext"] = security
+    resources = (spec.get("template") or {}).get("resources")
+    if resources:
+        agent["resources"] = resources
+    return agent
+
+
+def _volumes(cluster: Mapping[str, Any], workspace: Workspace) -> list[dict[str, Any]]:
+    spec = cluster["spec"]
+    volumes: list[dict[str, Any]] = [
+        {"name": RUNTIME_VOLUME, "emptyDir": {}},
+        {"name": STATE_VOLUME, "emptyDir": {}},
+    ]
+    if workspace.volume is not None:
+        volumes.append(workspace.volume)
+    volumes += [dict(volume) for volume in spec.get("volumes") or ()]
+    if spec.get("serviceAccountName"):
+        volumes.append(_token_volume())
+    return volumes
+
+
+def _token_volume() -> dict[str, Any]:
+    # Ephemeral containers get no token of their own accord: the service-account admission
+    # mounts one at pod creation only, under a generated name.
+    token = {"path": "token", "expirationSeconds": _TOKEN_SECONDS}
+    namespace = {"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}
+    authority = {
+        "name": "kube-root-ca.crt",
+        "items": [{"key": "ca.crt", "path": "ca.crt"}],
+        "optional": True,
+    }
+    sources = [
+        {"serviceAccountToken": token},
+        {"downwardAPI": {"items": [namespace]}},
+        {"configMap": authority},
+    ]
+    return {"name": TOKEN_VOLUME, "projected": {"sources": sources}}
+
+
+def _affinity(
+    cluster: Mapping[str, Any], given: Mapping[str, Any], workspace: Workspace
+) -> dict[str, Any]:
+    affinity = dict(given)
+    if not workspace.one_node:
+        return affinity
+    # A ReadWriteOnce claim can be mounted on one node: keep the workers together. The
+    # scheduler lets the first pod pass, as it matches its own selector.
+    selector = {"matchLabels": {LABEL_CLUSTER_UID: cluster["metadata"]["uid"]}}
+    term = {"labelSelector": selector, "topologyKey": _HOSTNAME_KEY}
+    pods = dict(affinity.get("podAffinity") or {})
+    required = "requiredDuringSchedulingIgnoredDuringExecution"
+    pods[required] = [*(pods.get(required) or ()), term]
+    affinity["podAffinity"] = pods
+    return affinity
+
+
+def _pod_security(cluster: Mapping[str, Any]) -> dict[str, Any]:
+    """The restricted Pod Security Standard, wherever the template does not say otherwise."""
+    given = (cluster["spec"].get("template") or {}).get("securityContext") or {}
+    security: dict[str, Any] = {"seccompProfile": {"type": "RuntimeDefault"}}
+    wants_root = given.get("runAsUser") == 0 or given.get("runAsNonRoot") is False
+    if not wants_root:
+        security["runAsNonRoot"] = True
+        user = given.get("runAsUser", _USER)
+        security |= {"runAsUser": user, "runAsGroup": user, "fsGroup": user}
+    return security | dict(given)
+
+
+def _container_security(pod_security: Mapping[str, Any]) -> dict[str, Any]:
+    # Root without capabilities or privilege escalation is not what someone who asks for
+    # root expects (chown, setuid helpers), so the container-level rules go with the user.
+    if pod_security.get("runAsUser") == 0 or not pod_security.get("runAsNonRoot"):
+        return {}
+    return {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}

@@ -1,0 +1,69 @@
+"""What task code can and cannot see and touch on the local node."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.embedded.world import World
+
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0 and not os.path.exists("/proc/self/ns/user"), reason="no namespaces here"
+)
+
+
+async def run(world: World, script: str, **spec: object) -> dict[str, object]:
+    await world.task("probe", "sh", "-c", script, **spec)
+    status: dict[str, object] = (await world.finished("probe"))["status"]
+    return status
+
+
+async def test_the_workspace_is_shared_between_workers(world: World) -> None:
+    await world.cluster(replicas=2, slotsPerWorker=1)
+    await world.task("a", "sh", "-c", "echo hi >/workspace/hi; sleep 1")
+    await world.task("b", "sh", "-c", "until [ -e /workspace/hi ]; do sleep 0.05; done; sleep 1")
+    pods = {(await world.finished(name))["status"]["podName"] for name in ("a", "b")}
+    assert len(pods) == 2
+
+
+async def test_no_token_in_a_task(world: World) -> None:
+    await world.cluster()
+    status = await run(world, "! ls /var/run/secrets/kubernetes.io/serviceaccount/token")
+    assert status["state"] == "Succeeded"
+
+
+async def test_the_stack_s_data_directory_is_hidden(world: World) -> None:
+    await world.cluster()
+    status = await run(world, f"! cat {world.data_dir}/token && ! cat {world.data_dir}/kubeconfig")
+    assert status["state"] == "Succeeded"
+
+
+async def test_the_host_is_read_only(world: World) -> None:
+    await world.cluster()
+    status = await run(world, "! touch /etc/taskctl-was-here && ! touch /usr/taskctl-was-here")
+    assert status["state"] == "Succeeded"
+
+
+async def test_the_runtime_is_read_only(world: World) -> None:
+    await world.cluster()
+    status = await run(world, "! touch /taskctl/bin/x && ! rm /taskctl/agent.sock")
+    assert status["state"] == "Succeeded"
+
+
+async def test_the_agent_s_state_is_not_mounted(world: World) -> None:
+    await world.cluster()
+    status = await run(world, '! ls /taskctl-state/* && [ -z "$TASKCTL_NONCE" ]')
+    assert status["state"] == "Succeeded"
+
+
+async def test_tmp_is_private_and_writable(world: World) -> None:
+    await world.cluster()
+    status = await run(world, '[ -z "$(ls -A /tmp)" ] && touch /tmp/mine')
+    assert status["state"] == "Succeeded"
+
+
+async def test_read_only_workspace(world: World) -> None:
+    await world.cluster()
+    status = await run(world, "! touch /workspace/x", readOnlyWorkspace=True)
+    assert status["state"] == "Succeeded"

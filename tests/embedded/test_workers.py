@@ -1,0 +1,91 @@
+"""Workers come, go, wear out and get lost; the work goes on."""
+
+from __future__ import annotations
+
+import asyncio
+
+from taskctl.client.resources import PODS, PVCS, TASKCLUSTERS, TASKS
+from tests.embedded.world import World, eventually
+
+
+async def test_worker_deleted_while_a_task_runs(world: World) -> None:
+    await world.cluster(replicas=2)
+    script = "echo $TASKCTL_ATTEMPT >>/workspace/runs; [ $TASKCTL_ATTEMPT -gt 1 ] || sleep 60"
+    await world.task("work", "sh", "-c", script)
+    task = await world.in_state("work", "Running")
+    workspace = world.workspace()
+    await eventually(lambda: asyncio.to_thread((workspace / "runs").exists), bool, what="running")
+    await world.remove(PODS, task["status"]["podName"])
+    status = (await world.finished("work", timeout_s=45))["status"]
+    assert status["state"] == "Succeeded"
+    assert status["attempt"] == 2
+    assert status["infraFailures"] == 1
+    assert status.get("failures", 0) == 0, "a lost worker is not the user's failure"
+    assert (workspace / "runs").read_text().split() == ["1", "2"]
+    await world.cluster_ready()
+
+
+async def test_workers_follow_replicas(world: World) -> None:
+    await world.cluster(replicas=2)
+    await world.patch(TASKCLUSTERS, "c", {"spec": {"replicas": 3}})
+    await eventually(world.workers, lambda pods: len(pods) == 3, what="three workers")
+    await world.patch(TASKCLUSTERS, "c", {"spec": {"replicas": 1}})
+    await eventually(world.workers, lambda pods: len(pods) == 1, what="one worker")
+
+
+async def test_scale_down_spares_the_busy_one(world: World) -> None:
+    await world.cluster(replicas=2)
+    await world.task("hold", "sh", "-c", "until [ -e /workspace/go ]; do sleep 0.05; done")
+    busy = (await world.in_state("hold", "Running"))["status"]["podName"]
+    await world.patch(TASKCLUSTERS, "c", {"spec": {"replicas": 1}})
+    pods = await eventually(world.workers, lambda pods: len(pods) == 1, what="one worker")
+    assert pods[0]["metadata"]["name"] == busy
+    (world.workspace() / "go").touch()
+    assert (await world.finished("hold"))["status"]["state"] == "Succeeded"
+
+
+async def test_rotation_after_its_budget(world: World) -> None:
+    await world.cluster(replicas=1, rotation={"maxTasks": 3})
+    for number in range(8):
+        await world.task(f"t{number}", "true")
+    pods = set()
+    for number in range(8):
+        status = (await world.finished(f"t{number}", timeout_s=45))["status"]
+        assert (status["state"], status["attempt"]) == ("Succeeded", 1)
+        pods.add(status["podName"])
+    assert len(pods) >= 3, "no worker ran more than three"
+    await eventually(world.workers, lambda found: len(found) == 1, what="the worn ones are gone")
+
+
+async def test_task_that_needs_more_slots_than_a_worker_has(world: World) -> None:
+    await world.cluster(slotsPerWorker=2)
+    await world.task("wide", "true", slots=5)
+    task = await eventually(
+        lambda: world.get(TASKS, "wide"),
+        lambda task: task["status"].get("reason") == "SlotsExceedWorker",
+        what="explained",
+    )
+    assert "5" in task["status"]["message"]
+
+
+async def test_deleting_the_cluster_takes_workers_and_workspace_along(world: World) -> None:
+    await world.cluster()
+    await world.remove(TASKCLUSTERS, "c")
+    await eventually(world.workers, lambda pods: pods == [], what="no workers")
+    await eventually(lambda: world.all(PVCS), lambda claims: claims == [], what="no claim")
+
+
+async def test_retained_workspace_stays(world: World) -> None:
+    await world.cluster(workspace={"enable": True, "reclaim": "Retain"})
+    await world.remove(TASKCLUSTERS, "c")
+    await eventually(world.workers, lambda pods: pods == [], what="no workers")
+    assert len(await world.all(PVCS)) == 1
+
+
+async def test_log_is_copied_to_the_workspace(world: World) -> None:
+    await world.cluster()
+    await world.task("talk", "sh", "-c", "echo to be kept")
+    await world.finished("talk")
+    logs = list((world.workspace() / ".taskctl" / "logs").rglob("*talk*"))
+    assert len(logs) == 1
+    assert logs[0].read_text() == "to be kept\n"
