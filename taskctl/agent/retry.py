@@ -1,19 +1,17 @@
 """Calls to the API server that are repeated until it answers.
 
-A watch, a claim and an outcome have nothing better to do than to wait for the server; what a
-task waits for (its children, its output) gives up after a while and says so.
+A claim and an outcome have nothing better to do than to wait for the server; what a task
+waits for (its children, its output) gives up after a while and says so.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from taskctl.clock import Clock, SystemClock
+from taskctl.client.timing import SYSTEM_TIMING, Timing
 from taskctl.errors import ApiError, Throttled, Unauthorized, Unavailable
 
 logger = logging.getLogger(__name__)
@@ -25,45 +23,53 @@ TRANSIENT: Final = (Unavailable, Throttled, Unauthorized)
 
 
 @dataclass(frozen=True, slots=True)
-class Backoff:
+class Delays:
     """Exponential, capped, with jitter.
 
     Attributes:
         first_s: seconds after the first failure.
-        max_s: seconds that the wait never exceeds (before a longer ``Retry-After``).
+        max_s: seconds that the wait never exceeds (but for a longer ``Retry-After``).
         jitter: random part, 0 to 1: 0.5 means half to one and a half of the wait.
     """
 
     first_s: float = 0.1
-    max_s: float = 10.0
+    max_s: float = 5.0
     jitter: float = 0.5
 
-    def delay_s(self, failures: int, random_unit: float) -> float:
-        """Return how long to wait after the ``failures``-th failure in a row (from 1).
+    def delay_s(self, failures: int, chance: float) -> float:
+        """Return how long to wait after the ``failures``-th failure in a row.
 
         Args:
             failures: at least 1.
-            random_unit: in [0, 1).
+            chance: random, in [0, 1).
         """
         base = min(self.max_s, self.first_s * 2.0 ** min(failures - 1, 30))
-        return base * (1.0 - self.jitter + 2.0 * self.jitter * random_unit)
+        return base * (1.0 - self.jitter + 2.0 * self.jitter * chance)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Retrier:
-    """Repeats calls; time and chance are injected, so tests need no waiting."""
+    """Repeats calls.
 
-    clock: Clock = field(default_factory=SystemClock)
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-    random_unit: Callable[[], float] = random.random
-    backoff: Backoff = Backoff()
+    Attributes:
+        timing: clock, sleep and chance.
+        delays: the back-off.
+    """
+
+    timing: Timing = SYSTEM_TIMING
+    delays: Delays = Delays()
+
+    @staticmethod
+    def is_transient(error: ApiError) -> bool:
+        """Whether the same call may succeed later."""
+        return isinstance(error, TRANSIENT)
 
     async def pause(self, failures: int, error: ApiError | None = None) -> None:
         """Wait as long as the back-off and the server's ``Retry-After`` say."""
-        delay_s = self.backoff.delay_s(failures, self.random_unit())
+        delay_s = self.delays.delay_s(failures, self.timing.random())
         if error is not None:
             delay_s = max(delay_s, error.retry_after_s)
-        await self.sleep(delay_s)
+        await self.timing.sleep(delay_s)
 
     async def call(
         self,
@@ -82,16 +88,21 @@ class Retrier:
         Raises:
             ApiError: a transient error after that time, any other at once.
         """
-        started_s = self.clock.monotonic_s()
+        started_s = self.timing.clock.monotonic_s()
         failures = 0
         while True:
             try:
                 return await function()
             except TRANSIENT as error:
                 failures += 1
-                waited_s = self.clock.monotonic_s() - started_s
+                waited_s = self.timing.clock.monotonic_s() - started_s
                 if give_up_after_s is not None and waited_s >= give_up_after_s:
                     raise
-                if failures in (1, 5) or failures % 20 == 0:
+                if is_worth_a_line(failures):
                     logger.warning("%s: try %d failed, will repeat: %s", what, failures, error)
                 await self.pause(failures, error)
+
+
+def is_worth_a_line(failures: int) -> bool:
+    """Whether a repeated failure is logged once more."""
+    return failures in (1, 5) or failures % 20 == 0

@@ -62,7 +62,7 @@ KINDS: Final[tuple[KindInfo, ...]] = (
 )
 
 
-def all_crds() -> list[dict[str, Any]]:
+def load_all() -> list[dict[str, Any]]:
     """Return the CRDs of Task, TaskObject and TaskCluster, as JSON, made anew."""
     return [build_crd(info) for info in KINDS]
 

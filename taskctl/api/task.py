@@ -28,9 +28,11 @@ IMMUTABLE_MESSAGE = (
 )
 CANCEL_MESSAGE = "cancel cannot be taken back; create a new Task"
 INPUT_MESSAGE = "set either input or inputObject, not both"
+# Leaves room for what is added to a Task's name for its output, "-output-<attempt>".
+MAX_TASK_NAME = 240
 NAME_MESSAGE = (
-    f"metadata.name must have at most {meta.MAX_LABEL} characters, because it becomes the value "
-    "of a label; choose a shorter one"
+    f"metadata.name must have at most {MAX_TASK_NAME} characters, because its output is named "
+    "after it; choose a shorter one"
 )
 MUTABLE = frozenset({"cancel", "suspend", "priority", "ttlSecondsAfterFinished"})
 
@@ -414,7 +416,7 @@ class Task(SpecModel):
 
     model_config = ConfigDict(
         json_schema_extra=meta.validations(
-            meta.cel(f"size(self.metadata.name) <= {meta.MAX_LABEL}", NAME_MESSAGE)
+            meta.cel(f"size(self.metadata.name) <= {MAX_TASK_NAME}", NAME_MESSAGE)
         )
     )
     api_version: Literal["taskctl.dev/v1alpha1"] = "taskctl.dev/v1alpha1"
@@ -425,7 +427,7 @@ class Task(SpecModel):
 
     @model_validator(mode="after")
     def _name_fits(self) -> Self:
-        if len(self.metadata.name or "") > meta.MAX_LABEL:
+        if len(self.metadata.name or "") > MAX_TASK_NAME:
             raise ValueError(NAME_MESSAGE)
         return self
 

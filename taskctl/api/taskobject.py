@@ -12,6 +12,7 @@ from taskctl.api.states import Codec
 
 ONE_OF_MESSAGE = "set exactly one of data, value and ref"
 IMMUTABLE_MESSAGE = "a TaskObject cannot be changed; create another one under a new name"
+PATH_MESSAGE = "path must not contain `..`: it is relative to the workspace and stays inside"
 # etcd's default request limit is 1.5 MiB; what is larger goes to the workspace (`ref`).
 MAX_DATA_CHARS = 1024 * 1024
 
@@ -19,6 +20,11 @@ MAX_DATA_CHARS = 1024 * 1024
 class ValueRef(SpecModel):
     """A value that is too large for the API server: a file in the workspace."""
 
+    model_config = ConfigDict(
+        json_schema_extra=meta.validations(
+            meta.cel("!self.path.matches('(^|/)[.][.](/|$)')", PATH_MESSAGE, field_path=".path")
+        )
+    )
     path: Annotated[
         str,
         Field(
@@ -42,7 +48,7 @@ class ValueRef(SpecModel):
     @model_validator(mode="after")
     def _inside(self) -> Self:
         if ".." in self.path.split("/"):
-            raise ValueError("path must not contain `..`")
+            raise ValueError(PATH_MESSAGE)
         return self
 
 
@@ -60,10 +66,6 @@ class TaskObject(SpecModel):
                     " && (!has(self.data) || self.data == oldSelf.data)"
                     " && (!has(self.ref) || self.ref == oldSelf.ref)",
                     IMMUTABLE_MESSAGE,
-                ),
-                meta.cel(
-                    "!has(self.ref) || !self.ref.path.split('/').exists(part, part == '..')",
-                    "ref.path must not contain `..`",
                 ),
             ),
         }

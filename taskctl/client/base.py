@@ -195,7 +195,7 @@ class Reader(Protocol):
         res: Resource,
         namespace: str | None = None,
         *,
-        options: ListOptions = ListOptions(),  # noqa: B008  # frozen
+        options: ListOptions = ListOptions(),  # frozen
     ) -> ListPage:
         """Return one page; ``namespace=None`` means all namespaces."""
         ...
@@ -205,7 +205,7 @@ class Reader(Protocol):
         res: Resource,
         namespace: str | None = None,
         *,
-        options: ListOptions = ListOptions(),  # noqa: B008  # frozen
+        options: ListOptions = ListOptions(),  # frozen
     ) -> ListPage:
         """Return all pages as one."""
         ...
@@ -233,7 +233,7 @@ class Writer(Protocol):
         namespace: str | None,
         body: Any,
         *,
-        options: PatchOptions = PatchOptions(),  # noqa: B008  # frozen
+        options: PatchOptions = PatchOptions(),  # frozen
     ) -> KubeObject:
         """Patch an object and return it as stored."""
         ...
@@ -244,7 +244,7 @@ class Writer(Protocol):
         name: str,
         namespace: str | None = None,
         *,
-        options: DeleteOptions = DeleteOptions(),  # noqa: B008  # frozen
+        options: DeleteOptions = DeleteOptions(),  # frozen
     ) -> KubeObject:
         """Delete an object; return its last state, or the server's Status."""
         ...
@@ -270,7 +270,7 @@ class Watcher(Protocol):
         res: Resource,
         namespace: str | None = None,
         *,
-        options: WatchOptions = WatchOptions(),  # noqa: B008  # frozen
+        options: WatchOptions = WatchOptions(),  # frozen
     ) -> AsyncGenerator[WatchEvent, None]:
         """Yield events until the server ends the stream."""
         ...

@@ -153,7 +153,9 @@ def find_place(settings: ClientSettings, around: Surroundings) -> KubeconfigPlac
     )
 
 
-def in_cluster_connection(place: InClusterPlace, around: Surroundings, timing: Timing) -> Connection:
+def in_cluster_connection(
+    place: InClusterPlace, around: Surroundings, timing: Timing
+) -> Connection:
     """Describe the connection of a pod's service account.
 
     ``KUBERNETES_SERVICE_SCHEME=http`` is for the embedded server, which serves plain HTTP on
@@ -212,7 +214,8 @@ def proxy_for(server: str, configured: str | None, environ: Mapping[str, str]) -
             if name.lower().endswith("_proxy") and value
         }
         proxy = proxies.get(parts.scheme)
-        if not proxy or urllib.request.proxy_bypass_environment(host, proxies):
+        bypass = urllib.request.proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed
+        if not proxy or bypass(host, proxies):
             return None
     if urlsplit(proxy).scheme not in ("http", "https"):
         raise ConfigError(f"the proxy {urlsplit(proxy).scheme}://… is not supported; use http://")

@@ -146,9 +146,7 @@ def read_kubeconfig(paths: tuple[Path, ...], context: str | None) -> Kubeconfig:
     )
 
 
-def plain_connection(
-    config: Kubeconfig, timing: Timing, environ: Mapping[str, str]
-) -> Connection:
+def plain_connection(config: Kubeconfig, timing: Timing, environ: Mapping[str, str]) -> Connection:
     """Describe the connection of a user that needs no plugin.
 
     Raises:
@@ -232,7 +230,7 @@ def _impersonation(user: _Entry) -> tuple[tuple[str, str], ...]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        document = yaml.load(path.read_bytes(), Loader=_Loader)  # noqa: S506  # a safe loader
+        document = yaml.load(path.read_bytes(), Loader=_Loader)  # a safe loader
     except OSError as error:
         raise ConfigError(f"cannot read the kubeconfig {path}: {error.strerror}") from error
     except yaml.YAMLError as error:

@@ -109,7 +109,8 @@ class LibraryCredentials:
                     config_file=files,
                     context=self._config.context,
                     client_configuration=configuration,
-                    persist_config=False,
+                    # OIDC servers may rotate the refresh token; kubectl must find the new one.
+                    persist_config="auth-provider" in self._config.user.values,
                 )
         except TimeoutError as error:
             raise ConfigError(
@@ -140,7 +141,7 @@ async def library_connection(
 
 
 def _import_library() -> Any:
-    import kubernetes_asyncio.client  # noqa: PLC0415  # slow, see above
-    import kubernetes_asyncio.config  # noqa: PLC0415
+    import kubernetes_asyncio.client  # slow, see above
+    import kubernetes_asyncio.config
 
     return kubernetes_asyncio

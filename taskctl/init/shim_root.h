@@ -29,8 +29,11 @@ struct mount_attributes {
     uint64_t set, clear, propagation, userns_fd;
 };
 
-/* File systems that spread() made: new names may be created in them. */
-static dev_t own_devices[64];
+/* File systems made here, in which new names may be created. The first is the root. */
+static struct {
+    dev_t device;
+    char *path;
+} owned[64];
 static size_t own_count;
 
 static void own(const char *path)
@@ -38,11 +41,12 @@ static void own(const char *path)
     struct stat st;
     if (stat(path, &st) < 0)
         give_up(START_FAILED, "stat", path);
-    if (own_count == sizeof own_devices / sizeof *own_devices) {
+    if (own_count == sizeof owned / sizeof *owned) {
         errno = E2BIG;
         give_up(START_FAILED, "too many mount points below read-only directories", path);
     }
-    own_devices[own_count++] = st.st_dev;
+    owned[own_count].device = st.st_dev;
+    owned[own_count++].path = strdup(path);
 }
 
 static int is_own(const char *path)
@@ -51,7 +55,7 @@ static int is_own(const char *path)
     if (stat(path, &st) < 0)
         return 0;
     for (size_t i = 0; i < own_count; i++)
-        if (own_devices[i] == st.st_dev)
+        if (owned[i].device == st.st_dev)
             return 1;
     return 0;
 }
@@ -324,6 +328,12 @@ static void apply_ops(const struct spec *spec)
     }
 }
 
+static void close_for_writing(const char *path)
+{
+    if (mount(NULL, path, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV, NULL) < 0)
+        give_up(START_FAILED, "make read-only", path);
+}
+
 /* Put this process, which has a mount namespace of its own, into the new root. */
 static void enter_root(struct spec *spec)
 {
@@ -344,9 +354,8 @@ static void enter_root(struct spec *spec)
         give_up(START_FAILED, "let go of", OLD);
     if (*spec->cwd)
         make_target(spec, spec->cwd, 1);
-    if (spec->root_readonly &&
-        mount(NULL, "/", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV, NULL) < 0)
-        give_up(START_FAILED, "make read-only", "/");
+    for (size_t i = spec->root_readonly ? 0 : 1; i < own_count; i++)
+        close_for_writing(owned[i].path); /* spread directories are as read-only as before */
 }
 
 #endif

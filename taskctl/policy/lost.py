@@ -27,6 +27,9 @@ from taskctl.policy.view import TaskView
 
 # After the container's end is seen: time for the agent's report to reach our watch.
 CONTAINER_LOST_AFTER_S: Final = 5.0
+# A deleted pod is gone when its grace has passed (deletionTimestamp says when); one that
+# is still there so much later is on a node that does not answer.
+TERMINATING_GRACE_S: Final = 30.0
 # An unclaimed attempt is shown as Scheduled only when it takes this long.
 SHOW_SCHEDULED_AFTER_S: Final = 2.0
 
@@ -68,3 +71,12 @@ def _past(view: TaskView, attempt: int, reason: Reason, now: datetime) -> dict[s
         "started": (view.status.get("times") or {}).get("started") if claimed else None,
         "exited": format_micro(now),
     }
+
+
+def suspended_patch(view: TaskView, attempt: int) -> StatusPatch:
+    """Return the patch that takes a placed, unclaimed attempt back because of ``spec.suspend``.
+
+    The attempt is spent, so that its container finds itself superseded, but not charged.
+    """
+    message = "spec.suspend is true; set it to false to let the task run."
+    return pending_patch(view, attempt, Ending(Reason.SUSPENDED, message))

@@ -172,6 +172,7 @@ def _agent(
     ]
     if workspace.volume is not None:
         mounts.append({"name": WORKSPACE_VOLUME, "mountPath": workspace.mount_path})
+    mounts += [dict(mount) for mount in spec.get("volumeMounts") or ()]
     env: list[dict[str, Any]] = [
         {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
         for name, path in (

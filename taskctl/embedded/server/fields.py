@@ -90,9 +90,7 @@ def _body(reason: FieldReason, shown: str | None, detail: str) -> str:
 
 def invalid(path: str, value: Any, detail: str) -> FieldError:
     """``Invalid value``: malformed, out of bounds, or against a rule."""
-    return FieldError(
-        path, FieldReason.INVALID, _body(FieldReason.INVALID, render(value), detail)
-    )
+    return FieldError(path, FieldReason.INVALID, _body(FieldReason.INVALID, render(value), detail))
 
 
 def type_invalid(path: str, value: Any, detail: str) -> FieldError:

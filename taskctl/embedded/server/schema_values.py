@@ -35,6 +35,8 @@ def translate(raw: JSON) -> JSON:
     out: JSON = {name: raw[name] for name in _COPIED if name in raw and name != "title"}
     int_or_string = raw.get("x-kubernetes-int-or-string")
     kinds = ["integer", "string"] if int_or_string else [raw["type"]] if raw.get("type") else []
+    if raw.get("format") == "quantity":  # built-in kinds; JSON may give ``cpu: 1``
+        kinds = ["string", "number"]
     nullable = bool(raw.get("nullable"))
     if kinds:
         out["type"] = [*kinds, "null"] if nullable else kinds

@@ -40,30 +40,33 @@ def apply_defaults(value: Any, node: Node) -> None:
             prop = node.properties[name]
             if name not in value or (value[name] is None and not prop.nullable):
                 value[name] = copy_json(prop.default)
-        nulls: list[str] = []
-        for key, one in value.items():
-            if one.__class__ is str:
-                continue
-            below = node.child(key)
-            if below is None:
-                continue
-            if one is None:
-                if not below.nullable:
-                    nulls.append(key)
-            elif isinstance(one, dict | list):
-                apply_defaults(one, below)
-        for key in nulls:
-            below = node.child(key)
-            if below is not None and below.has_default:
-                value[key] = copy_json(below.default)
-            else:
-                del value[key]
+        _default_fields(value, node)
     elif isinstance(value, list) and node.items is not None:
         items = node.items
         for index, one in enumerate(value):
             if one is None and not items.nullable and items.has_default:
                 value[index] = copy_json(items.default)
             apply_defaults(value[index], items)
+
+
+def _default_fields(value: dict[str, Any], node: Node) -> None:
+    nulls: list[tuple[str, Node]] = []
+    for key, one in value.items():
+        if one.__class__ is str:
+            continue
+        below = node.child(key)
+        if below is None:
+            continue
+        if one is None:
+            if not below.nullable:
+                nulls.append((key, below))
+        elif isinstance(one, dict | list):
+            apply_defaults(one, below)
+    for key, below in nulls:
+        if below.has_default:
+            value[key] = copy_json(below.default)
+        else:
+            del value[key]
 
 
 def prune(value: Any, node: Node, path: str, dropped: list[str], *, embedded: bool) -> None:
@@ -77,31 +80,35 @@ def prune(value: Any, node: Node, path: str, dropped: list[str], *, embedded: bo
         embedded: keep apiVersion, kind and metadata, as at the root of a resource.
     """
     if isinstance(value, list):
-        if node.items is None:
-            if not node.preserve:
-                for index, one in enumerate(value):
-                    _drop_all(one, f"{path}[{index}]", dropped)
-            return
+        items = node.items
         for index, one in enumerate(value):
-            if isinstance(one, dict | list):
-                where = f"{path}[{index}]"
-                prune(one, node.items, where, dropped, embedded=node.items.embedded)
-    elif isinstance(value, dict):
-        unknown: list[str] = []
-        for key, one in value.items():
-            if embedded and key in TYPE_FIELDS:
-                continue
-            below = node.child(key)
-            if below is None:
+            where = f"{path}[{index}]"
+            if items is None:
                 if not node.preserve:
-                    unknown.append(key)
+                    _drop_all(one, where, dropped)
             elif isinstance(one, dict | list):
-                where = f"{path}.{key}" if path else key
-                prune(one, below, where, dropped, embedded=below.embedded)
-        for key in unknown:
-            del value[key]
-            if path or key not in TYPE_FIELDS:
-                dropped.append(f"{path}.{key}" if path else key)
+                prune(one, items, where, dropped, embedded=items.embedded)
+    elif isinstance(value, dict):
+        _prune_fields(value, node, path, dropped, embedded=embedded)
+
+
+def _prune_fields(
+    value: dict[str, Any], node: Node, path: str, dropped: list[str], *, embedded: bool
+) -> None:
+    prefix = f"{path}." if path else ""
+    unknown: list[str] = []
+    for key, one in value.items():
+        if embedded and key in TYPE_FIELDS:
+            continue
+        below = node.child(key)
+        if below is None:
+            if not node.preserve:
+                unknown.append(key)
+        elif isinstance(one, dict | list):
+            prune(one, below, prefix + key, dropped, embedded=below.embedded)
+    for key in unknown:
+        del value[key]
+        dropped.append(prefix + key)
 
 
 def _drop_all(value: Any, path: str, dropped: list[str]) -> None:
@@ -166,9 +173,7 @@ def list_key(item: dict[str, Any], node: Node) -> dict[str, Any]:
     return key
 
 
-def _check_unique(
-    keys: list[Any], items: list[Any], path: Path, errors: list[FieldError]
-) -> None:
+def _check_unique(keys: list[Any], items: list[Any], path: Path, errors: list[FieldError]) -> None:
     if len(items) < 2:
         return
     seen: dict[Any, int] = {}
@@ -199,11 +204,11 @@ def check_embedded(value: Any, node: Node, path: Path, errors: list[FieldError])
     if not isinstance(value, dict):
         return
     if node.embedded and path:
-        for name in ("apiVersion", "kind"):
-            if not isinstance(value.get(name), str) or not value[name]:
-                errors.append(
-                    fields.required(fields.format_path((*path, name)), "must not be empty")
-                )
+        errors.extend(
+            fields.required(fields.format_path((*path, name)), "must not be empty")
+            for name in ("apiVersion", "kind")
+            if not isinstance(value.get(name), str) or not value[name]
+        )
         metadata = value.get("metadata")
         if metadata is not None and not isinstance(metadata, dict):
             where = fields.format_path((*path, "metadata"))

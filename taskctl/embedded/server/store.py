@@ -9,20 +9,21 @@ objects there are, except lists.
 from __future__ import annotations
 
 import uuid
-from bisect import insort
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final
 
 import orjson
 
 from taskctl.clock import Clock, format_seconds, parse_time
 from taskctl.embedded.server import errors
+from taskctl.embedded.server.collection import Collection
 from taskctl.embedded.server.errors import Json, Resource
 from taskctl.embedded.server.eventlog import EventLog, LogLimits
+from taskctl.embedded.server.journal import Journal, MemoryJournal
 from taskctl.embedded.server.records import (
     Event,
     EventType,
@@ -77,100 +78,6 @@ class Written:
     record: Record
     changed: bool = True
     removed: bool = False
-
-
-class Journal(Protocol):
-    """Makes writes durable. ``put`` and ``remove`` come between ``begin`` and ``commit``."""
-
-    def begin(self) -> None:
-        """Start a transaction."""
-        ...
-
-    def put(self, record: Record) -> None:
-        """Insert or replace an object."""
-        ...
-
-    def remove(self, record: Record) -> None:
-        """Remove an object; ``record.revision`` is the deletion's."""
-        ...
-
-    def commit(self) -> None:
-        """Return once the transaction survives the death of the process."""
-        ...
-
-    def rollback(self) -> None:
-        """Forget the transaction."""
-        ...
-
-
-class MemoryJournal:
-    """Keeps nothing; for tests and dry use."""
-
-    def begin(self) -> None:
-        """Do nothing."""
-
-    def put(self, record: Record) -> None:
-        """Do nothing."""
-
-    def remove(self, record: Record) -> None:
-        """Do nothing."""
-
-    def commit(self) -> None:
-        """Do nothing."""
-
-    def rollback(self) -> None:
-        """Do nothing."""
-
-
-class Collection:
-    """All objects of one resource, and their recent history."""
-
-    def __init__(
-        self, resource: Resource, field_paths: Mapping[str, FieldPath], log: EventLog
-    ) -> None:
-        self.resource = resource
-        self.field_paths = dict(field_paths)
-        self.log = log
-        self.by_namespace: dict[str, dict[str, Record]] = {}
-        self.count = 0
-        self._names: dict[str, list[str]] = {}
-
-    def get(self, namespace: str, name: str) -> Record | None:
-        """Return the object, or None."""
-        names = self.by_namespace.get(namespace)
-        return names.get(name) if names else None
-
-    def put(self, record: Record) -> None:
-        """Insert or replace an object."""
-        names = self.by_namespace.setdefault(record.namespace, {})
-        if record.name not in names:
-            self.count += 1
-            ordered = self._names.get(record.namespace)
-            if ordered is not None:
-                insort(ordered, record.name)
-        names[record.name] = record
-
-    def remove(self, record: Record) -> None:
-        """Take an object out."""
-        names = self.by_namespace[record.namespace]
-        del names[record.name]
-        self.count -= 1
-        self._names.pop(record.namespace, None)
-        if not names:
-            del self.by_namespace[record.namespace]
-
-    def ordered(self, namespace: str | None) -> Iterator[Record]:
-        """Yield objects by (namespace, name); None means all namespaces."""
-        spaces = sorted(self.by_namespace) if namespace is None else [namespace]
-        for space in spaces:
-            names = self.by_namespace.get(space)
-            if not names:
-                continue
-            ordered = self._names.get(space)
-            if ordered is None:
-                ordered = self._names[space] = sorted(names)
-            for name in ordered:
-                yield names[name]
 
 
 class Store:
@@ -377,8 +284,11 @@ class Store:
             for event in events:
                 self._tell(event)
 
-    def create(self, resource: Resource, obj: Json) -> Record:
+    def create(self, resource: Resource, obj: Json, *, dry_run: bool = False) -> Record:
         """Add an object; stamps uid, creationTimestamp and resourceVersion into ``obj``.
+
+        With ``dry_run`` everything is checked and nothing stored, here as in the other writes;
+        the record returned then has no revision of its own.
 
         Raises:
             errors.StatusError: 409, the name is taken; 413, the object is too big.
@@ -392,7 +302,8 @@ class Store:
         for name in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"):
             meta.pop(name, None)
         record = self._make(collection, obj)
-        self._commit(collection, EventType.ADDED, record, None)
+        if not dry_run:
+            self._commit(collection, EventType.ADDED, record, None)
         return record
 
     def update(
@@ -402,6 +313,7 @@ class Store:
         *,
         revision: int | None = None,
         uid: str | None = None,
+        dry_run: bool = False,
     ) -> Written:
         """Replace an object; removes it if it was only waiting for its last finalizer.
 
@@ -411,6 +323,7 @@ class Store:
                 taken over from the stored one.
             revision: refuse if the object has another resourceVersion.
             uid: refuse if the object has another UID.
+            dry_run: check, but store nothing.
 
         Raises:
             errors.StatusError: 404; 409, a precondition failed; 413, the object is too big.
@@ -431,13 +344,20 @@ class Store:
         if _same(obj, old):
             return Written(old, changed=False)
         if old.deleting and not meta.get("finalizers") and not meta.get(_GRACE):
-            return self._remove(collection, old, obj)
+            return self._remove(collection, old, obj, dry_run=dry_run)
         record = self._make(collection, obj)
-        self._commit(collection, EventType.MODIFIED, record, old)
+        if not dry_run:
+            self._commit(collection, EventType.MODIFIED, record, old)
         return Written(record)
 
     def delete(
-        self, resource: Resource, namespace: str, name: str, deletion: Deletion | None = None
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        deletion: Deletion | None = None,
+        *,
+        dry_run: bool = False,
     ) -> Written:
         """Delete an object, or mark it and let finalizers or its grace period finish the work.
 
@@ -454,11 +374,12 @@ class Store:
         meta: Json = obj["metadata"]
         _set_propagation(meta, deletion.propagation)
         if deletion.grace_s <= 0 and not meta.get("finalizers"):
-            return self._remove(collection, old, obj)
+            return self._remove(collection, old, obj, dry_run=dry_run)
         if not self._mark_deleted(meta, deletion.grace_s) and _same(obj, old):
             return Written(old, changed=False)
         record = self._make(collection, obj)
-        self._commit(collection, EventType.MODIFIED, record, old)
+        if not dry_run:
+            self._commit(collection, EventType.MODIFIED, record, old)
         return Written(record)
 
     def rewrite(self, resource: Resource, change: Callable[[Json], None]) -> None:
@@ -509,9 +430,12 @@ class Store:
             raise errors.too_large(OBJECT_LIMIT_BYTES)
         return record
 
-    def _remove(self, collection: Collection, old: Record, obj: Json) -> Written:
+    def _remove(
+        self, collection: Collection, old: Record, obj: Json, *, dry_run: bool
+    ) -> Written:
         record = make_record(collection.resource, obj, collection.field_paths, self._head + 1)
-        self._commit(collection, EventType.DELETED, record, old)
+        if not dry_run:
+            self._commit(collection, EventType.DELETED, record, old)
         return Written(record, removed=True)
 
     def _commit(

@@ -1,0 +1,201 @@
+"""Compiles the C programs of taskctl/init into taskctl/init/bin.
+
+Hatchling runs this as a build hook; developers run it by hand:
+
+    python scripts/build_hook.py [--arch x86_64|aarch64] [--output DIR] [--force]
+
+The compiler is Zig's, from the ``ziglang`` package, so no C toolchain is needed. Without it,
+``cc`` or ``gcc`` is used where a static libc is installed. A binary ends with a hash of all
+that it was made from; one with the right hash is left as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.util
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+try:
+    from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+except ImportError:  # run by hand, where hatchling is not installed
+
+    class BuildHookInterface:  # type: ignore[no-redef]
+        """Stands in for hatchling's."""
+
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = ROOT / "taskctl" / "init"
+TRAILER = b"\ntaskctl-build:"
+FLAGS = ("-static", "-Os", "-s", "-Wall", "-Wextra", "-Werror")
+ARCHES = ("x86_64", "aarch64")
+# A static program runs with any libc, so both families of tags are true. The numbers are the
+# oldest that pip knows for each.
+WHEEL_TAG = "py3-none-manylinux2014_{arch}.musllinux_1_1_{arch}"
+COMPILE_TIMEOUT_S = 600
+
+
+class CompileError(Exception):
+    """The C programs could not be compiled; the message says what to do."""
+
+
+class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg,unused-ignore]
+    """Compiles before the files of a wheel are collected."""
+
+    PLUGIN_NAME = "custom"
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Compile, and give the wheel the tag of the platform that the binaries are for."""
+        del version  # "standard" and "editable" both need the binaries in the source tree
+        if self.target_name != "wheel":
+            return
+        arch = machine()
+        compile_all(arch)
+        build_data["pure_python"] = False
+        if sys.platform == "linux":
+            build_data["tag"] = WHEEL_TAG.format(arch=arch)
+        else:  # the controller and the command line run here, the binaries on the workers
+            build_data["infer_tag"] = True
+
+
+def machine() -> str:
+    """Return this machine's architecture in the words of Linux and Zig.
+
+    Raises:
+        CompileError: it is none that taskctl is built for.
+    """
+    names = {"amd64": "x86_64", "arm64": "aarch64"}
+    name = platform.machine().lower()
+    name = names.get(name, name)
+    if name not in ARCHES:
+        raise CompileError(f"taskctl is built for {' and '.join(ARCHES)}, not for {name}")
+    return name
+
+
+def version() -> str:
+    """Return taskctl's version without importing it."""
+    for line in (ROOT / "taskctl" / "__init__.py").read_text().splitlines():
+        if line.startswith("__version__"):
+            return line.split('"')[1]
+    raise CompileError("taskctl/__init__.py holds no __version__")
+
+
+def compiler(arch: str) -> list[str]:
+    """Return the command of a C compiler that makes static programs.
+
+    Raises:
+        CompileError: there is none.
+    """
+    if importlib.util.find_spec("ziglang") is not None:
+        return [sys.executable, "-m", "ziglang", "cc", "-target", f"{arch}-linux-musl"]
+    found = shutil.which("cc") or shutil.which("gcc")
+    if found is None:
+        raise CompileError("no C compiler: run `pip install ziglang`, or install gcc")
+    if sys.platform != "linux" or arch != machine():
+        raise CompileError(f"{found} cannot build for {arch} Linux: run `pip install ziglang`")
+    return [found]
+
+
+def compile_all(arch: str, output: Path | None = None, *, force: bool = False) -> list[Path]:
+    """Compile every program that is not up to date.
+
+    Args:
+        arch: one of ``ARCHES``.
+        output: directory for the binaries; default: ``taskctl/init/bin``.
+        force: compile also what is up to date.
+
+    Returns:
+        All binaries.
+
+    Raises:
+        CompileError: a program does not compile, or there is no compiler.
+    """
+    output = output or SOURCES / "bin"
+    output.mkdir(parents=True, exist_ok=True)
+    command = [*compiler(arch), *FLAGS, f'-DTASKCTL_VERSION="{version()}"']
+    headers = sorted(SOURCES.glob("*.h"))
+    binaries = []
+    for source in sorted(SOURCES.glob("*.c")):
+        binary = output / source.stem
+        stamp = TRAILER + _digest(command, [source, *headers]).encode() + b"\n"
+        if force or not _ends_with(binary, stamp):
+            _compile(command, source, binary, stamp)
+        binaries.append(binary)
+    return binaries
+
+
+def _digest(command: Sequence[str], files: Sequence[Path]) -> str:
+    # The interpreter's own path changes with every isolated build; what it runs does not.
+    words = ["python" if word == sys.executable else word for word in command]
+    digest = hashlib.sha256("\0".join(words).encode())
+    for file in files:
+        content = file.read_bytes()
+        digest.update(f"\0{file.name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def _ends_with(binary: Path, stamp: bytes) -> bool:
+    try:
+        with binary.open("rb") as file:
+            file.seek(-len(stamp), os.SEEK_END)
+            return file.read() == stamp
+    except OSError:  # absent, or shorter than the stamp
+        return False
+
+
+def _compile(command: Sequence[str], source: Path, binary: Path, stamp: bytes) -> None:
+    """Write the binary under a name of our own, then rename: two builds may run at once."""
+    handle, name = tempfile.mkstemp(prefix=f".{binary.name}-", dir=binary.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        _run([*command, "-o", name, str(source)])
+        with temporary.open("ab") as file:
+            file.write(stamp)
+        temporary.chmod(0o755)
+        temporary.replace(binary)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _run(command: Sequence[str]) -> None:
+    env = dict(os.environ)
+    if "HOME" not in env:  # Zig keeps its cache there and gives up without
+        env.setdefault("ZIG_GLOBAL_CACHE_DIR", str(Path(tempfile.gettempdir()) / "taskctl-zig"))
+    try:
+        done = subprocess.run(
+            command, env=env, capture_output=True, text=True, timeout=COMPILE_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise CompileError(f"{shlex.join(command)}: {error}") from error
+    if done.returncode != 0:
+        raise CompileError(f"{shlex.join(command)}\n{done.stdout}{done.stderr}")
+
+
+def main() -> int:
+    """Compile by hand."""
+    parser = argparse.ArgumentParser(description="Compile taskctl-init and the local node's shim.")
+    parser.add_argument("--arch", choices=ARCHES, help="default: this machine's")
+    parser.add_argument("--output", type=Path, help="default: taskctl/init/bin")
+    parser.add_argument("--force", action="store_true", help="compile what is up to date, too")
+    args = parser.parse_args()
+    try:
+        for binary in compile_all(args.arch or machine(), args.output, force=args.force):
+            print(binary)
+    except CompileError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

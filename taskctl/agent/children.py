@@ -1,0 +1,127 @@
+"""``spawn``: creates child Tasks and their inputs, all of them or an error."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Final
+
+from taskctl.agent import fields
+from taskctl.agent.childspec import MAX_SPAWN, Child, Parent, build_child, is_own, lineage
+from taskctl.agent.context import Context
+from taskctl.agent.fields import bad
+from taskctl.agent.objects import ObjectStore
+from taskctl.agent.refusals import ErrorCode, Refusal, from_api
+from taskctl.agent.runs import Run
+from taskctl.client.resources import TASKS
+from taskctl.errors import ApiError, NotFound
+from taskctl.wire import Message
+
+logger = logging.getLogger(__name__)
+
+CONCURRENT_WRITES: Final = 16
+_CHECKED_AT_ONCE: Final = 20
+
+
+class Children:
+    """Answers ``spawn``.
+
+    Args:
+        context: of the agent.
+        objects: writes objects.
+    """
+
+    def __init__(self, context: Context, objects: ObjectStore) -> None:
+        self._context = context
+        self._objects = objects
+        self._writes = asyncio.Semaphore(CONCURRENT_WRITES)
+
+    async def spawn(self, run: Run, message: Message) -> Message:
+        """Create the children that a run asks for; those that exist already are found.
+
+        Nothing is created while any spec is faulty. What an unreachable API server leaves
+        half done is completed when the task, or the next attempt, asks again.
+
+        Raises:
+            Refusal: ``bad_request``, ``limit``, ``conflict``, ``superseded``,
+                ``no_workspace``, ``rejected`` or ``unavailable``.
+        """
+        specs = fields.array(message, "tasks", max_items=MAX_SPAWN)
+        run.check_running()
+        try:
+            parent = Parent.of(await self._context.task_of(run))
+        except NotFound as error:
+            raise Refusal(ErrorCode.SUPERSEDED, f"task {run.told.task} is gone") from error
+        except ApiError as error:
+            raise from_api(error) from error
+        children = await _build(parent, specs)
+        run.check_running()
+        run.spawned = True
+        answers = await self._context.on_behalf(run, "spawn", self._create_all(parent, children))
+        made = sum(answer["created"] for answer in answers)
+        logger.info("children asked=%d created=%d %s", len(answers), made, run.label)
+        return {"tasks": answers}
+
+    async def _create_all(self, parent: Parent, children: list[Child]) -> list[Message]:
+        results = await asyncio.gather(
+            *(
+                self._create(parent, child, f"tasks[{index}]")
+                for index, child in enumerate(children)
+            ),
+            return_exceptions=True,
+        )
+        answers = []
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+            answers.append(result)
+        return answers
+
+    async def _create(self, parent: Parent, child: Child, where: str) -> Message:
+        async with self._writes:
+            try:
+                if child.content is not None:
+                    await self._create_input(parent, child, where)
+                task, created = await self._objects.create(TASKS, child.task)
+            except ApiError as error:
+                refusal = from_api(error)
+                raise Refusal(refusal.code, f"{where}: {refusal.message}") from error
+            if not created and not is_own(task, parent, child.key):
+                raise _taken(where, "Task", child.name)
+            return {"name": child.name, "uid": task["metadata"]["uid"], "created": created}
+
+    async def _create_input(self, parent: Parent, child: Child, where: str) -> None:
+        if child.content is None:
+            return
+        content = await self._objects.settle(child.content, f"{where}.{child.content.field}")
+        metadata = lineage(parent, child.input_name, child.key)
+        found, created = await self._objects.create_object(metadata, content)
+        if not created and not is_own(found, parent, child.key):
+            raise _taken(where, "TaskObject", child.input_name)
+
+
+def _taken(where: str, kind: str, name: str) -> Refusal:
+    return Refusal(
+        ErrorCode.CONFLICT,
+        f"{where}: {kind} {name} exists and is not this task's child of that key; choose "
+        "another name, or leave the name out",
+    )
+
+
+async def _build(parent: Parent, specs: list[Any]) -> list[Child]:
+    """Check all specs; lets others work in between, as a thousand take a while."""
+    children: list[Child] = []
+    keys: dict[str, int] = {}
+    names: dict[str, int] = {}
+    for index, spec in enumerate(specs):
+        child = build_child(parent, spec, f"tasks[{index}]")
+        for taken, word, seen in ((child.key, "key", keys), (child.name, "name", names)):
+            if taken in seen:
+                raise bad(
+                    f"tasks[{index}].{word}", f"{taken!r} is that of tasks[{seen[taken]}] too"
+                )
+            seen[taken] = index
+        children.append(child)
+        if index % _CHECKED_AT_ONCE == _CHECKED_AT_ONCE - 1:
+            await asyncio.sleep(0)
+    return children

@@ -1,0 +1,163 @@
+"""``next``: which run, if any, a container is told to start.
+
+The claim is a compare-and-swap on the Task's status. Whatever is started twice or late, one
+claim per attempt wins, and only a winner is told to run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from taskctl.agent.context import Context
+from taskctl.agent.journal import ToldRun
+from taskctl.agent.podspec import OwnPod, PodEntry
+from taskctl.agent.refusals import ErrorCode, Refusal, from_api
+from taskctl.agent.runmessage import micros, run_message, timeout_ms
+from taskctl.agent.runs import Run, RunPhase
+from taskctl.client.resources import TASKS
+from taskctl.errors import ApiError, Conflict, NotFound
+from taskctl.policy.claim import AlreadyOurs, Refused, decide_claim
+from taskctl.policy.view import time_or_none
+from taskctl.wire import Message
+
+logger = logging.getLogger(__name__)
+
+MAX_CONFLICTS: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class _Won:
+    """A claim that is in the API server.
+
+    Attributes:
+        task: as stored.
+        started: when the attempt began.
+    """
+
+    task: dict[str, Any]
+    started: datetime
+
+
+def exit_message(code: int = 0) -> Message:
+    """Return the instruction to exit."""
+    return {"action": "exit", "code": code}
+
+
+class Claims:
+    """Answers ``next``.
+
+    Args:
+        context: of the agent.
+        pod: entries of the own pod.
+    """
+
+    def __init__(self, context: Context, pod: OwnPod) -> None:
+        self._context = context
+        self._pod = pod
+        self._locks: dict[str, asyncio.Lock] = collections.defaultdict(asyncio.Lock)
+        self.closed = False
+
+    async def next(self, container: str) -> Message:
+        """Return what a container's taskctl-init shall do.
+
+        Asked again after a claim it answers with the same run: taskctl-init asks only while
+        nothing runs that it started, and its token never leaves its memory, so the asker has
+        not started it.
+
+        Raises:
+            Refusal: the pod has no such container, or the API server refuses.
+        """
+        async with self._locks[container]:
+            run = self._context.runs.get(container)
+            if run is not None:
+                return await self._repeat(run)
+            if self.closed:
+                return exit_message()
+            entry = await self._pod.entry(container)
+            try:
+                won = await self._claim(entry)
+            except ApiError as error:
+                raise from_api(error) from error
+            if won is None:
+                return exit_message()
+            run = await self._tell(entry, won)
+            return run_message(self._context, run, won.task)
+
+    async def _repeat(self, run: Run) -> Message:
+        if run.phase is not RunPhase.RUNNING:
+            return exit_message(run.exit_code)
+        try:
+            task = await self._context.read_task(run)
+        except NotFound:
+            return exit_message()
+        except ApiError as error:
+            raise from_api(error) from error
+        if not self._context.is_ours(task, run):
+            return exit_message()
+        logger.info("told again %s", run.label)
+        return run_message(self._context, run, task)
+
+    async def _claim(self, entry: PodEntry) -> _Won | None:
+        """Swap the Task's status to Running; None if that is not, or no longer, ours to do."""
+        context, claim = self._context, entry.claim
+        label = f"task={entry.task} attempt={claim.attempt} container={claim.container}"
+        conflicts = 0
+        while True:
+            try:
+                task = await context.retrier.call(
+                    f"read task {entry.task}",
+                    lambda: context.client.get(TASKS, entry.task, context.namespace),
+                )
+                now = context.timing.clock.now()
+                decision = decide_claim(task, claim, now)
+                match decision:
+                    case Refused(reason):
+                        logger.info("not claimed %s: %s", label, reason)
+                        return None
+                    case AlreadyOurs():
+                        started = (task["status"].get("times") or {}).get("started")
+                        return _Won(task, time_or_none(started) or now)
+                stored = await context.swap_status(task, decision.status_patch)
+            except NotFound:
+                logger.info("not claimed %s: the task is gone", label)
+                return None
+            except Conflict:
+                conflicts += 1
+                if conflicts >= MAX_CONFLICTS:
+                    raise Refusal(
+                        ErrorCode.UNAVAILABLE, f"task {entry.task} changes all the time"
+                    ) from None
+                await context.retrier.pause(conflicts)
+            except ApiError as error:
+                if not context.retrier.is_transient(error):
+                    raise
+                # The write may have been done: read again, the policy tells.
+                await context.retrier.pause(1, error)
+            else:
+                logger.info("claimed %s", label)
+                return _Won(stored, now)
+
+    async def _tell(self, entry: PodEntry, won: _Won) -> Run:
+        """Remember durably, before the answer goes out, that the run was told."""
+        context, claim = self._context, entry.claim
+        workspace = context.workspace if entry.writes_workspace else None
+        uid, attempt = claim.task_uid, claim.attempt
+        told = ToldRun(
+            container=claim.container,
+            task=entry.task,
+            uid=uid,
+            attempt=attempt,
+            started_us=micros(won.started),
+            timeout_ms=timeout_ms(won.task),
+            log=workspace.log_path(entry.task, uid, attempt) if workspace else "",
+            record=workspace.record_path(uid, attempt) if workspace else "",
+        )
+        await asyncio.to_thread(context.journal.tell, told)
+        run = Run(told=told, claim=claim, task=won.task)
+        context.runs.add(run)
+        return run

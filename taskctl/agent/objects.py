@@ -1,0 +1,100 @@
+"""Creating TaskObjects, with large values spilled to the workspace."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from taskctl.agent.context import Context
+from taskctl.agent.fields import bad
+from taskctl.agent.refusals import ErrorCode, Refusal
+from taskctl.agent.values import Content, no_workspace
+from taskctl.api.states import Codec
+from taskctl.client.resources import TASKOBJECTS, Resource
+from taskctl.constants import API_VERSION
+from taskctl.errors import AlreadyExists, NotFound
+
+# A task that waits for its child or its output is told `unavailable` after that time. It asks
+# again; its own deadline (docs/protocol.md) is longer.
+GIVE_UP_AFTER_S: Final = 20.0
+
+
+class ObjectStore:
+    """Writes objects so that a repetition does no harm.
+
+    Args:
+        context: of the agent.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def settle(self, content: Content, field: str) -> Content:
+        """Return the content as it goes into a TaskObject, spilled where it is large.
+
+        Args:
+            content: checked value.
+            field: its path in the request, for messages.
+
+        Raises:
+            Refusal: ``no_workspace``; ``bad_request`` for a ``ref`` to nothing;
+                ``rejected`` where the workspace cannot be written.
+        """
+        workspace = self._context.workspace
+        if content.field == "ref":
+            if workspace is None:
+                raise bad(field, "there is no workspace that it could lie in")
+            await asyncio.to_thread(
+                workspace.check_object, content.body["path"], content.body["size"]
+            )
+            return content
+        if not content.is_large:
+            return content
+        if workspace is None:
+            raise no_workspace(field, len(content.encoded))
+        try:
+            ref = await asyncio.to_thread(workspace.write_object, content.encoded)
+        except OSError as error:
+            raise Refusal(
+                ErrorCode.REJECTED, f"{field}: cannot be written to the workspace: {error.strerror}"
+            ) from error
+        return Content("ref", ref | {"codec": Codec.JSON.value})
+
+    async def create_object(
+        self, metadata: dict[str, Any], content: Content
+    ) -> tuple[dict[str, Any], bool]:
+        """Create a TaskObject, or return the one of that name, and whether it was created."""
+        body = {
+            "apiVersion": API_VERSION,
+            "kind": "TaskObject",
+            "metadata": metadata,
+            content.field: content.body,
+        }
+        return await self.create(TASKOBJECTS, body)
+
+    async def create(self, resource: Resource, body: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+        """Create an object, or return the one of that name, and whether it was created.
+
+        After an answer that was lost, the object is found to exist: the caller must be able
+        to tell its own from a stranger's.
+
+        Raises:
+            ApiError: the server refuses, or has been away for 20 s.
+        """
+        name = body["metadata"]["name"]
+
+        async def attempt() -> tuple[dict[str, Any], bool]:
+            client, namespace = self._context.client, self._context.namespace
+            for _ in range(3):
+                try:
+                    return await client.create(resource, body, namespace), True
+                except AlreadyExists:
+                    try:
+                        return await client.get(resource, name, namespace), False
+                    except NotFound:
+                        continue  # deleted in between
+            raise NotFound(f"{resource.kind} {name} comes and goes", status=404)
+
+        return await self._context.retrier.call(
+            f"create {resource.kind} {name}", attempt, give_up_after_s=GIVE_UP_AFTER_S
+        )

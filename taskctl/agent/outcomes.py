@@ -1,0 +1,139 @@
+"""``exited``: the outcome of a run, written to the API server exactly once.
+
+The write goes on whatever becomes of the connection that brought the news, and for as long
+as the API server is away. It ends when the outcome is there, or when the Task says that this
+run does not count any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from typing import Final
+
+from taskctl.agent.context import Context
+from taskctl.agent.exits import Exit
+from taskctl.agent.outputs import Outputs
+from taskctl.agent.progress import ProgressWriter
+from taskctl.agent.retry import Delays, is_worth_a_line
+from taskctl.agent.runs import Run, RunPhase
+from taskctl.errors import ApiError, Conflict, NotFound
+from taskctl.policy.outcome import ExitReport, Superseded, decide_after_exit
+
+logger = logging.getLogger(__name__)
+
+# A refusal that is not passing (RBAC taken away, a webhook) needs a person, who needs minutes.
+_REFUSED: Final = Delays(first_s=1.0, max_s=30.0)
+
+
+class Outcomes:
+    """Records how runs ended.
+
+    Args:
+        context: of the agent.
+        outputs: knows the output of a run.
+        progress: its writes must not race with the outcome's.
+    """
+
+    def __init__(self, context: Context, outputs: Outputs, progress: ProgressWriter) -> None:
+        self._context = context
+        self._outputs = outputs
+        self._progress = progress
+
+    async def record(self, run: Run, exit_: Exit) -> int:
+        """Return what taskctl-init shall exit with, once the outcome is recorded or dropped.
+
+        Called again for the same run it waits for the same write. Cancelling the caller does
+        not cancel the write.
+        """
+        if run.phase is RunPhase.REPORTED:
+            return run.exit_code
+        if run.outcome is None:
+            run.phase = RunPhase.ENDED
+            run.outcome = self._context.background.spawn(
+                f"outcome {run.told.container}", self._record(run, exit_)
+            )
+        return await asyncio.shield(run.outcome)
+
+    async def _record(self, run: Run, exit_: Exit) -> int:
+        await self._settle(run)
+        failures = 0
+        while True:
+            try:
+                await self._write(run, exit_.report)
+                break
+            except NotFound:
+                logger.info("outcome dropped, the task is gone %s", run.label)
+                break
+            except Conflict:
+                failures += 1
+                run.task = None
+                await self._context.retrier.pause(failures)
+            except ApiError as error:
+                failures += 1
+                run.task = None  # the write may have been done
+                await self._pause(run, error, failures)
+        await self._close(run, exit_.exit_code)
+        return exit_.exit_code
+
+    async def _settle(self, run: Run) -> None:
+        """Wait for what the run still has in flight: its children come before its outcome."""
+        await self._progress.stop(run)
+        while run.writes:
+            await asyncio.wait(run.writes)
+
+    async def _write(self, run: Run, report: ExitReport) -> None:
+        """Decide and write once; returns when the outcome is there or nobody wants it."""
+        context = self._context
+        cached = run.task is not None
+        task = await context.task_of(run)
+        if cached and not context.is_ours(task, run):
+            # The copy may be older than our own claim.
+            task = await context.read_task(run)
+        if not context.is_ours(task, run):
+            logger.info("outcome dropped, the run is superseded %s", run.label)
+            return
+        full = replace(
+            report,
+            output_object=await self._outputs.name_of(run),
+            # Of earlier attempts nothing is known here, nor of what a killed agent did.
+            spawned=run.spawned or run.recovered or report.attempt > 1,
+        )
+        decision = decide_after_exit(
+            task,
+            run.told.container,
+            full,
+            context.timing.clock.now(),
+            context.timing.random(),
+        )
+        if isinstance(decision, Superseded):
+            logger.info("outcome dropped %s: %s", run.label, decision.reason)
+            return
+        run.keep(await context.swap_status(task, decision.status_patch))
+        logger.info("outcome recorded state=%s %s", decision.status_patch.get("state"), run.label)
+
+    async def _pause(self, run: Run, error: ApiError, failures: int) -> None:
+        retrier = self._context.retrier
+        if retrier.is_transient(error):
+            if is_worth_a_line(failures):
+                logger.warning("outcome not written yet, try %d %s: %s", failures, run.label, error)
+            await retrier.pause(failures, error)
+            return
+        logger.error("the API server refuses the outcome, will repeat %s: %s", run.label, error)
+        timing = self._context.timing
+        await timing.sleep(_REFUSED.delay_s(failures, timing.random()))
+
+    async def _close(self, run: Run, exit_code: int) -> None:
+        context = self._context
+        run.exit_code = exit_code
+        run.phase = RunPhase.REPORTED
+        run.task = None  # up to 1.5 MB; a worker has a hundred runs in its life
+        try:
+            await asyncio.to_thread(context.journal.report, run.told, exit_code)
+            if context.workspace is not None and run.told.record:
+                remove = context.workspace.remove_record
+                await asyncio.to_thread(remove, run.told.uid, run.told.attempt)
+        except OSError as error:
+            # The outcome is safe; without the note it would be offered, and refused, once more.
+            logger.warning("cannot note that the outcome is recorded %s: %s", run.label, error)

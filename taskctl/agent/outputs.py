@@ -1,0 +1,202 @@
+"""``input`` and ``output``: the TaskObjects of a run."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from typing import Any, Final
+
+import msgpack
+
+from taskctl.agent import fields
+from taskctl.agent.childspec import Parent, label_value, owner_reference
+from taskctl.agent.context import Context
+from taskctl.agent.fields import bad
+from taskctl.agent.objects import GIVE_UP_AFTER_S, ObjectStore
+from taskctl.agent.refusals import ErrorCode, Refusal, from_api
+from taskctl.agent.runs import RecordedOutput, Run
+from taskctl.agent.values import FORMS, Content, content_of, encode_json, parse_content
+from taskctl.api import meta
+from taskctl.api.states import Codec
+from taskctl.client.resources import TASKOBJECTS
+from taskctl.constants import LABEL_PARENT_UID, LABEL_ROOT, LABEL_ROOT_UID
+from taskctl.errors import ApiError, NotFound
+from taskctl.wire import Message
+
+logger = logging.getLogger(__name__)
+
+_FORMATS: Final = ("value", "json")
+
+
+class Outputs:
+    """Answers ``input`` and ``output``.
+
+    Args:
+        context: of the agent.
+        objects: writes TaskObjects.
+    """
+
+    def __init__(self, context: Context, objects: ObjectStore) -> None:
+        self._context = context
+        self._objects = objects
+
+    # --- input ----------------------------------------------------------------------
+    async def input(self, run: Run, message: Message) -> Message:
+        """Return the input of a run.
+
+        Raises:
+            Refusal: ``bad_request``, ``rejected``, ``no_workspace``, ``too_large`` or
+                ``unavailable``.
+        """
+        wanted = fields.text(message, "format", max_chars=16)
+        if wanted not in _FORMATS:
+            raise bad("format", f"{wanted!r} is none of {', '.join(_FORMATS)}")
+        try:
+            content = await self._input(await self._context.task_of(run))
+        except ApiError as error:
+            raise from_api(error) from error
+        if wanted == "value":
+            return {"ref" if content.field == "ref" else "value": content.body}
+        if content.field == "ref":
+            return {"json": await self._read_as_json(content.body)}
+        return {"json": encode_json(content.body, "input").decode()}
+
+    async def _input(self, task: dict[str, Any]) -> Content:
+        spec, context = task["spec"], self._context
+        name = spec.get("inputObject")
+        if not name:
+            return Content("value", spec.get("input"))
+        try:
+            found = await context.retrier.call(
+                f"read task object {name}",
+                lambda: context.client.get(TASKOBJECTS, name, context.namespace),
+                give_up_after_s=GIVE_UP_AFTER_S,
+            )
+        except NotFound as error:
+            raise Refusal(
+                ErrorCode.REJECTED, f"the input, TaskObject {name}, does not exist (any more)"
+            ) from error
+        return content_of(found)
+
+    async def _read_as_json(self, ref: dict[str, Any]) -> str:
+        workspace = self._context.workspace
+        if workspace is None:
+            raise Refusal(
+                ErrorCode.NO_WORKSPACE,
+                f"the input lies in a workspace, at {ref['path']}, and this TaskCluster has none",
+            )
+        return await asyncio.to_thread(
+            lambda: _as_json(workspace.read_object(ref["path"], ref["sha256"]), ref["codec"])
+        )
+
+    # --- output ---------------------------------------------------------------------
+    async def output(self, run: Run, message: Message) -> Message:
+        """Record the output of a run; the same again is fine.
+
+        Raises:
+            Refusal: ``conflict``: there is another output already; ``bad_request``,
+                ``superseded``, ``no_workspace``, ``rejected`` or ``unavailable``.
+        """
+        content = parse_content(message)
+        if content is None:
+            raise bad("value", f"is missing; give one of {', '.join(FORMS)}")
+        run.check_running()
+        return {"object": await self._context.on_behalf(run, "output", self._record(run, content))}
+
+    async def _record(self, run: Run, content: Content) -> str:
+        async with run.output_lock:
+            content = await self._objects.settle(content, content.field)
+            digest = content.digest()
+            if run.output is None:
+                try:
+                    run.output = await self._create(run, content, digest)
+                except ApiError as error:
+                    raise from_api(error) from error
+            if run.output.digest != digest:
+                raise Refusal(
+                    ErrorCode.CONFLICT,
+                    f"attempt {run.told.attempt} of {run.told.task} has another output already, "
+                    f"TaskObject {run.output.name}; a task has one",
+                )
+            return run.output.name
+
+    async def _create(self, run: Run, content: Content, digest: str) -> RecordedOutput:
+        task = await self._context.task_of(run)
+        for name in output_names(run):
+            found, created = await self._objects.create_object(_metadata(task, name), content)
+            if created:
+                return RecordedOutput(name, digest)
+            if _is_own(found, run):
+                return RecordedOutput(name, content_of(found).digest())
+            # Left by a task of the same name that was deleted; it is being collected.
+        raise Refusal(
+            ErrorCode.CONFLICT, f"TaskObject {name} belongs to something else; delete or rename it"
+        )
+
+    async def name_of(self, run: Run) -> str | None:
+        """Return the name of a run's output; None if it has none.
+
+        Raises:
+            ApiError: after a restart the API server has to be asked, and could not be.
+        """
+        if run.output is None and run.recovered:
+            for name in output_names(run):
+                try:
+                    found = await self._context.client.get(
+                        TASKOBJECTS, name, self._context.namespace
+                    )
+                except NotFound:
+                    continue
+                if _is_own(found, run):
+                    run.output = RecordedOutput(name, content_of(found).digest())
+                    break
+        return run.output.name if run.output else None
+
+
+def output_names(run: Run) -> tuple[str, str]:
+    """Return the name of a run's output, and the one to use if a stranger has that name."""
+    told = run.told
+    suffix = "-output" if told.attempt == 1 else f"-output-{told.attempt}"
+    digest = hashlib.sha256(told.uid.encode()).hexdigest()[:10]
+    return _fit(told.task, suffix), _fit(told.task, f"{suffix}-{digest}")
+
+
+def _fit(name: str, suffix: str) -> str:
+    if len(name) + len(suffix) <= meta.MAX_NAME:
+        return name + suffix
+    digest = hashlib.sha256(name.encode()).hexdigest()[:10]
+    stem = name[: meta.MAX_NAME - len(suffix) - len(digest) - 1].rstrip("-.")
+    return f"{stem}-{digest}{suffix}"
+
+
+def _metadata(task: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the metadata of an output: it goes when the task that made it goes."""
+    parent = Parent.of(task)
+    view = parent.view
+    return {
+        "name": name,
+        "namespace": view.namespace,
+        "labels": {
+            LABEL_ROOT: label_value(parent.root_name),
+            LABEL_ROOT_UID: view.root_uid,
+            LABEL_PARENT_UID: view.uid,
+        },
+        "ownerReferences": [owner_reference(view.name, view.uid)],
+    }
+
+
+def _is_own(found: dict[str, Any], run: Run) -> bool:
+    labels = found["metadata"].get("labels") or {}
+    return bool(labels.get(LABEL_PARENT_UID) == run.told.uid)
+
+
+def _as_json(content: bytes, codec: str) -> str:
+    """Return a stored value as JSON text. Blocking: it may have megabytes."""
+    try:
+        if codec == Codec.MSGPACK:
+            value = msgpack.unpackb(content, raw=False, strict_map_key=True)
+            return encode_json(value, "input").decode()
+        return content.decode()
+    except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
+        raise Refusal(ErrorCode.REJECTED, f"the stored input is not {codec}: {error}") from error

@@ -1,0 +1,89 @@
+"""The instruction to run: what taskctl-init needs to know of a Task."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from taskctl.agent.context import Context
+from taskctl.agent.runs import Run
+from taskctl.constants import (
+    ENV_ATTEMPT,
+    ENV_DEPTH,
+    ENV_PARENT,
+    ENV_ROOT,
+    ENV_TASK,
+    ENV_TASK_NAME,
+    ENV_TASK_NAMESPACE,
+    ENV_TASK_UID,
+    ENV_TOKEN,
+    ENV_WORKSPACE,
+)
+from taskctl.policy.view import TaskView, parse_task
+from taskctl.wire import Message
+
+# Between SIGTERM and SIGKILL; Kubernetes gives pods 30 s, and the report must fit in there too.
+GRACE_MS: Final = 10_000
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def micros(moment: datetime) -> int:
+    """Return microseconds since the epoch."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def from_micros(value: int) -> datetime:
+    """Return the moment that many microseconds after the epoch.
+
+    Raises:
+        OverflowError: it is beyond the year 9999.
+    """
+    return _EPOCH + value * _MICROSECOND
+
+
+def timeout_ms(task: dict[str, Any]) -> int:
+    """Return how long an attempt may run; 0: for ever."""
+    return int(task["spec"].get("timeoutSeconds") or 0) * 1000
+
+
+def run_message(context: Context, run: Run, task: dict[str, Any]) -> Message:
+    """Return the instruction to run this attempt of the Task."""
+    spec = task["spec"]
+    return {
+        "action": "run",
+        "task": run.told.task,
+        "namespace": context.namespace,
+        "uid": run.told.uid,
+        "attempt": run.told.attempt,
+        "argv": [*spec.get("command", ()), *(spec.get("args") or ())],
+        "env": _environment(context, run, parse_task(task)),
+        "cwd": spec.get("workingDir") or "",
+        "timeout_ms": run.told.timeout_ms,
+        "grace_ms": GRACE_MS,
+        "log": run.told.log,
+        "record": run.told.record,
+    }
+
+
+def _environment(context: Context, run: Run, view: TaskView) -> dict[str, str]:
+    """Return the plain variables; those with ``valueFrom`` are in the container already."""
+    given = {
+        entry["name"]: entry.get("value") or ""
+        for entry in view.spec.get("env") or ()
+        if "valueFrom" not in entry
+    }
+    told = run.told
+    own = {
+        ENV_TASK: told.task,
+        ENV_TASK_UID: told.uid,
+        ENV_ATTEMPT: str(told.attempt),
+        ENV_TOKEN: context.tokens.for_task(told.container, told.uid, told.attempt),
+        ENV_ROOT: view.root_name,
+        ENV_PARENT: view.parent_name,
+        ENV_DEPTH: str(view.depth),
+        ENV_WORKSPACE: context.workspace_path,
+        ENV_TASK_NAME: told.task,
+        ENV_TASK_NAMESPACE: context.namespace,
+    }
+    return given | own

@@ -1,0 +1,108 @@
+"""Listening on the socket.
+
+Its mode lets anybody connect: tasks run as whatever user their image names. Who can reach it
+at all is decided by the volume it lies in, which only this pod's containers mount; who is
+listened to, by nonce and token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+import secrets
+import socket
+from pathlib import Path
+from typing import Final
+
+from taskctl.agent.background import Background
+from taskctl.agent.connection import Connection, FrameBudget
+from taskctl.agent.service import Service
+from taskctl.agent.sessions import Session
+
+logger = logging.getLogger(__name__)
+
+SOCKET_NAME: Final = "agent.sock"
+SOCKET_MODE: Final = 0o666
+BACKLOG: Final = 512
+MAX_CONNECTIONS: Final = 1024
+
+
+class SocketServer:
+    """Accepts connections and holds a session on each.
+
+    Args:
+        service: does what is asked.
+        path: of the socket; what is there is replaced.
+    """
+
+    def __init__(self, service: Service, path: Path) -> None:
+        self._service = service
+        self._path = path
+        self._sessions = Background()
+        self._budget = FrameBudget()
+        self._numbers = itertools.count(1)
+        self._open = 0
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            OSError: the socket cannot be made.
+        """
+        listener = listen(self._path)
+        self._server = await asyncio.start_unix_server(self._accept, sock=listener)
+
+    async def stop(self) -> None:
+        """Listen no more and hang up on everybody."""
+        if self._server is not None:
+            self._server.close()
+        await self._sessions.close()
+        if self._server is not None:
+            await self._server.wait_closed()
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._open >= MAX_CONNECTIONS:
+            logger.warning("a connection is refused: %d are open", self._open)
+            writer.transport.abort()
+            return
+        name = f"connection {next(self._numbers)}"
+        connection = Connection(reader, writer, self._budget)
+        self._open += 1
+        task = self._sessions.spawn(name, Session(self._service, connection, name).run())
+        task.add_done_callback(self._closed)
+
+    def _closed(self, _task: asyncio.Task[None]) -> None:
+        self._open -= 1
+
+
+def listen(path: Path) -> socket.socket:
+    """Return a listening unix socket at ``path``.
+
+    It is made beside and renamed into place, so there is no moment without a socket when one
+    left by an agent that was killed is replaced.
+
+    Raises:
+        OSError: the directory cannot be written.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        listener.setblocking(False)
+        # An address holds 107 bytes; by way of the open directory it is always short enough.
+        listener.bind(f"/proc/self/fd/{directory}/{temporary.name}")
+        temporary.chmod(SOCKET_MODE)
+        listener.listen(BACKLOG)
+        temporary.replace(path)
+    except BaseException:
+        listener.close()
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+        raise
+    finally:
+        os.close(directory)
+    return listener

@@ -1,0 +1,216 @@
+"""What is said on one connection: who speaks, then one handler per request.
+
+A connection first says who it is: taskctl-init of a container (``hello``) or a task
+(``attach``). After that each request is handled on its own, so a slow one does not hold up the
+next, up to a number; further requests wait in the socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from taskctl.agent.background import Background
+from taskctl.agent.connection import Connection
+from taskctl.agent.fields import bad
+from taskctl.agent.refusals import ErrorCode, Refusal
+from taskctl.agent.runs import Run
+from taskctl.agent.service import Service
+from taskctl.errors import WireError
+from taskctl.wire import Message
+
+logger = logging.getLogger(__name__)
+
+MAX_OUTSTANDING: Final = 32
+MAX_REQUEST_ID: Final = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """A good answer.
+
+    Attributes:
+        fields: what it carries.
+        then: to be done once the answer is on its way.
+    """
+
+    fields: Message
+    then: Callable[[], None] | None = None
+
+
+_Handler = Callable[[Message], Awaitable[_Reply]]
+
+
+class Session:
+    """One connection's conversation.
+
+    Args:
+        service: does what is asked.
+        connection: carries it.
+        name: for the names of asyncio tasks.
+    """
+
+    def __init__(self, service: Service, connection: Connection, name: str) -> None:
+        self._service = service
+        self._connection = connection
+        self._name = name
+        self._slots = asyncio.Semaphore(MAX_OUTSTANDING)
+        self._handlers: Mapping[str, _Handler] = {}
+        self._container = ""  # of taskctl-init
+        self._work = Background()
+
+    # --- as a link, for pushes ----------------------------------------------------------
+    def push(self, message: Message) -> None:
+        """Send an unasked message."""
+        self._connection.push(message)
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._connection.abort()
+
+    # --- the conversation -----------------------------------------------------------------
+    async def run(self) -> None:
+        """Converse until the peer hangs up or breaks the protocol."""
+        try:
+            first = await self._connection.receive_first()
+            if first is not None:
+                await self._converse(first)
+        except WireError as error:
+            logger.warning("connection %s closed: %s", self._name, error)
+            self._connection.push(Refusal(ErrorCode.BAD_FRAME, str(error)).answer(0))
+        finally:
+            if self._container:
+                self._service.disconnect(self._container, self)
+            await self._work.close()
+            await self._connection.close()
+
+    async def _converse(self, first: Message) -> None:
+        # Read on while the first request is answered: it may take long, and the peer may go.
+        identifying = self._work.spawn(f"{self._name} first", self._identify(first))
+        receiving = self._work.spawn(f"{self._name} receive", self._connection.receive())
+        await asyncio.wait((identifying, receiving), return_when=asyncio.FIRST_COMPLETED)
+        if not identifying.done() and await receiving is None:
+            return
+        if not await identifying:
+            return
+        while (message := await receiving) is not None:
+            await self._slots.acquire()
+            number = _request_id(message)
+            self._work.spawn(f"{self._name} #{number}", self._handle(number, message))
+            receiving = self._work.spawn(f"{self._name} receive", self._connection.receive())
+
+    async def _identify(self, message: Message) -> bool:
+        """Answer the first request; return whether the conversation goes on."""
+        number = _request_id(message)
+        first: dict[str, _Handler] = {"hello": self._hello, "attach": self._attach}
+        handler = first.get(_operation(message), self._stranger)
+        if not await self._answer(number, handler, message):
+            return False
+        self._connection.identified.set()
+        return True
+
+    async def _handle(self, number: int, message: Message) -> None:
+        try:
+            handler = self._handlers.get(_operation(message), self._unknown)
+            await self._answer(number, handler, message)
+        finally:
+            self._slots.release()
+
+    async def _answer(self, number: int, handler: _Handler, message: Message) -> bool:
+        then = None
+        try:
+            reply = await handler(message)
+        except Refusal as refusal:
+            answer, good = refusal.answer(number), False
+        except Exception:
+            # The last line: a bug in one request must not take down the worker.
+            logger.exception("request %s failed", _operation(message))
+            broken = Refusal(ErrorCode.UNAVAILABLE, "the agent failed; its log says how")
+            answer, good = broken.answer(number), False
+        else:
+            answer, good, then = {"id": number, "ok": True, **reply.fields}, True, reply.then
+        self._connection.push(answer)
+        if then is not None:
+            then()
+        await self._connection.drain()
+        return good
+
+    # --- taskctl-init -----------------------------------------------------------------
+    async def _hello(self, message: Message) -> _Reply:
+        hello = await self._service.hello(message)
+        container = self._container = hello.container
+        self._handlers = {"next": self._next, "exited": self._exited}
+        self._service.greet(container, self)
+
+        def then() -> None:
+            if hello.running is not None:
+                self._service.connect(container, self)
+
+        return _Reply(hello.response, then)
+
+    async def _next(self, _message: Message) -> _Reply:
+        container = self._container
+        response = await self._service.next(container)
+        # Pushes only from now on: taskctl-init heeds them in order, after the run they are for.
+        return _Reply(response, lambda: self._service.connect(container, self))
+
+    async def _exited(self, message: Message) -> _Reply:
+        return _Reply(await self._service.exited(self._container, message))
+
+    # --- tasks ------------------------------------------------------------------------
+    async def _attach(self, message: Message) -> _Reply:
+        run, response = await self._service.attach(message)
+        self._handlers = self._task_handlers(run)
+        return _Reply(response)
+
+    def _task_handlers(self, run: Run) -> dict[str, _Handler]:
+        service = self._service
+
+        async def take_input(message: Message) -> _Reply:
+            return _Reply(await service.outputs.input(run, message))
+
+        async def spawn(message: Message) -> _Reply:
+            return _Reply(await service.children.spawn(run, message))
+
+        async def output(message: Message) -> _Reply:
+            return _Reply(await service.outputs.output(run, message))
+
+        async def progress(message: Message) -> _Reply:
+            service.progress.report(run, message)
+            return _Reply({})
+
+        async def info(_message: Message) -> _Reply:
+            return _Reply(service.info(run))
+
+        return {
+            "input": take_input,
+            "spawn": spawn,
+            "output": output,
+            "progress": progress,
+            "info": info,
+        }
+
+    # --- neither ----------------------------------------------------------------------
+    async def _stranger(self, _message: Message) -> _Reply:
+        raise Refusal(
+            ErrorCode.NOT_IDENTIFIED, "the first request must be hello (taskctl-init) or attach"
+        )
+
+    async def _unknown(self, message: Message) -> _Reply:
+        known = ", ".join(sorted(self._handlers))
+        raise bad("op", f"{_operation(message)!r} is not known here; known are {known}")
+
+
+def _operation(message: Message) -> str:
+    operation = message.get("op")
+    return operation[:32] if isinstance(operation, str) else ""
+
+
+def _request_id(message: Message) -> int:
+    number = message.get("id")
+    if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= MAX_REQUEST_ID:
+        raise WireError(f"id: is {number!r:.32}; a request needs an integer from 1 on")
+    return number

@@ -1,0 +1,218 @@
+"""The agent's part of the shared workspace: logs, exit records, large values.
+
+Tasks write there too, so nothing in it is trusted: paths are walked without following
+symbolic links (one could point at the agent's own secrets), only regular files are read, and
+sizes are capped before anything is read. All functions block; call them in a thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from taskctl.agent.refusals import ErrorCode, Refusal
+from taskctl.constants import EXITS_DIR, LOGS_DIR, OBJECTS_DIR, WORKSPACE_META_DIR
+
+MAX_READ_BYTES: Final = 8 * 1024 * 1024  # of a large value that is handed over as JSON text
+MAX_RECORD_BYTES: Final = 64 * 1024
+# Tasks run as whatever user their image names, and all of them write here. Like /tmp: what one
+# user made, only that user and the agent, who owns the directories, can remove.
+_DIRECTORY_MODE: Final = 0o1777
+_FILE_MODE: Final = 0o644
+_NAME_PART: Final = 180  # of 255 bytes that a file name may have
+
+
+class Workspace:
+    """Files below ``<workspace>/.taskctl``.
+
+    Args:
+        root: where the workspace is mounted.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def prepare(self) -> None:
+        """Make the directories; others may have made them before.
+
+        Raises:
+            OSError: the workspace cannot be written.
+        """
+        for relative in (WORKSPACE_META_DIR, LOGS_DIR, EXITS_DIR, OBJECTS_DIR):
+            path = self.root / relative
+            path.mkdir(mode=0o755, exist_ok=True)
+            # The umask may have taken bits away; the directory of another user stays as it is.
+            with contextlib.suppress(PermissionError):
+                path.chmod(_DIRECTORY_MODE)
+
+    def log_path(self, task: str, task_uid: str, attempt: int) -> str:
+        """Return where an attempt's output is copied to.
+
+        The name is for people, who look for it; the UID tells tasks apart that had the same
+        name one after another, or in namespaces that share this workspace.
+        """
+        name = f"{task[:_NAME_PART]}.{task_uid}.{attempt}.log"
+        return str(self.root / LOGS_DIR / name)
+
+    def record_path(self, task_uid: str, attempt: int) -> str:
+        """Return where taskctl-init leaves an attempt's exit record."""
+        return str(self.root / EXITS_DIR / f"{task_uid}-{attempt}")
+
+    def read_record(self, task_uid: str, attempt: int) -> bytes | None:
+        """Return an exit record; None while there is none.
+
+        Raises:
+            OSError: it is there, but is no readable file of a sensible size.
+        """
+        try:
+            return self._read(f"{EXITS_DIR}/{task_uid}-{attempt}", MAX_RECORD_BYTES)
+        except FileNotFoundError:
+            return None
+
+    def remove_record(self, task_uid: str, attempt: int) -> None:
+        """Remove an exit record that is in the API server now; it need not be there."""
+        with contextlib.suppress(OSError), self._directory(EXITS_DIR) as directory:
+            os.unlink(f"{task_uid}-{attempt}", dir_fd=directory)
+
+    def write_object(self, content: bytes) -> dict[str, Any]:
+        """Store a value under its hash; return ``path``, ``sha256`` and ``size`` of its ref.
+
+        Raises:
+            OSError: the workspace cannot be written.
+        """
+        digest = hashlib.sha256(content).hexdigest()
+        path = object_path(digest)
+        reference = {"path": path, "sha256": digest, "size": len(content)}
+        with self._directory(OBJECTS_DIR) as objects:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(digest[:2], 0o755, dir_fd=objects)
+                os.chmod(digest[:2], _DIRECTORY_MODE, dir_fd=objects)
+                os.fsync(objects)
+            shelf = os.open(digest[:2], _OPEN_DIRECTORY, dir_fd=objects)
+            try:
+                _write_once(shelf, digest, content)
+            finally:
+                os.close(shelf)
+        return reference
+
+    def check_object(self, path: str, size: int) -> None:
+        """Make sure that a large value is there and has the size that was said.
+
+        Raises:
+            Refusal: ``bad_request``: it is not.
+        """
+        try:
+            with self._file(path) as (_, found):
+                if found == size:
+                    return
+        except OSError as error:
+            raise Refusal(
+                ErrorCode.BAD_REQUEST,
+                f"ref.path: {path} cannot be read in the workspace: {error.strerror}",
+            ) from error
+        raise Refusal(
+            ErrorCode.BAD_REQUEST, f"ref.size: is {size}, but the file {path} has {found} bytes"
+        )
+
+    def read_object(self, path: str, sha256: str) -> bytes:
+        """Return a large value.
+
+        Raises:
+            Refusal: ``too_large``: over 8 MiB; ``rejected``: it cannot be read, or is not
+                what was stored.
+        """
+        try:
+            content = self._read(path, MAX_READ_BYTES)
+        except _TooLargeError as error:
+            raise Refusal(
+                ErrorCode.TOO_LARGE,
+                f"{path} has {error.size} bytes; at most {MAX_READ_BYTES} are handed over as "
+                "json: ask for format value and read the file",
+            ) from error
+        except OSError as error:
+            raise Refusal(
+                ErrorCode.REJECTED, f"{path} cannot be read in the workspace: {error.strerror}"
+            ) from error
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise Refusal(ErrorCode.REJECTED, f"{path} is damaged: its SHA-256 is not {sha256}")
+        return content
+
+    def _read(self, relative: str, max_bytes: int) -> bytes:
+        with self._file(relative) as (fd, size):
+            if size > max_bytes:
+                raise _TooLargeError(size)
+            with os.fdopen(os.dup(fd), "rb") as file:
+                return file.read(max_bytes)
+
+    @contextlib.contextmanager
+    def _file(self, relative: str) -> Iterator[tuple[int, int]]:
+        """Open a regular file for reading; yields the descriptor and the size in bytes."""
+        path = PurePosixPath(relative)
+        with self._directory(str(path.parent)) as directory:
+            # NONBLOCK: opening a pipe that a task put there must not wait for a writer.
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            fd = os.open(path.name, flags, dir_fd=directory)
+            try:
+                status = os.fstat(fd)
+                if not stat.S_ISREG(status.st_mode):
+                    raise OSError(0, "not a regular file")
+                yield fd, status.st_size
+            finally:
+                os.close(fd)
+
+    @contextlib.contextmanager
+    def _directory(self, relative: str) -> Iterator[int]:
+        """Open a directory below the root, following no symbolic link on the way."""
+        fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for part in PurePosixPath(relative).parts:
+                if part == "..":
+                    raise OSError(0, "the path leaves the workspace")
+                below = os.open(part, _OPEN_DIRECTORY, dir_fd=fd)
+                os.close(fd)
+                fd = below
+            yield fd
+        finally:
+            os.close(fd)
+
+
+_OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class _TooLargeError(OSError):
+    def __init__(self, size: int) -> None:
+        super().__init__(0, f"has {size} bytes, which is too large")
+        self.size = size
+
+
+def object_path(sha256: str) -> str:
+    """Return where a value with this hash lies, relative to the workspace."""
+    return f"{OBJECTS_DIR}/{sha256[:2]}/{sha256}"
+
+
+def _write_once(directory: int, name: str, content: bytes) -> None:
+    """Write a file whose name is its hash; if it is there in full, it is the same."""
+    with contextlib.suppress(FileNotFoundError):
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        if stat.S_ISREG(status.st_mode) and status.st_size == len(content):
+            return
+    temporary = f".{name}.{secrets.token_hex(4)}.tmp"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(temporary, flags, _FILE_MODE, dir_fd=directory)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=directory)
+        raise
+    os.fsync(directory)

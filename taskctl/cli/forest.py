@@ -1,0 +1,165 @@
+"""Tasks as trees, with counts and latencies. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from taskctl.api.states import TaskState
+from taskctl.cli.durations import between_s, percentile
+from taskctl.cli.tables import natural
+from taskctl.policy.view import TaskView, parse_task, time_or_none
+
+
+@dataclass(slots=True)
+class Node:
+    """A Task and the tasks it made.
+
+    Attributes:
+        view: the Task.
+        children: in the order they were made.
+        counts: states of everything below, this Task not included.
+    """
+
+    view: TaskView
+    children: list[Node] = field(default_factory=list)
+    counts: Counter[TaskState] = field(default_factory=Counter)
+
+    @property
+    def below(self) -> int:
+        """How many tasks there are below."""
+        return self.counts.total()
+
+    @property
+    def whole(self) -> Counter[TaskState]:
+        """States of everything below, this Task included."""
+        return self.counts + Counter({self.view.state: 1})
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where time went, over many tasks.
+
+    Attributes:
+        name: from what to what.
+        p50_s: median, seconds.
+        p99_s: 99th percentile, seconds.
+        sum_s: seconds in all.
+        count: tasks that have both times.
+    """
+
+    name: str
+    p50_s: float
+    p99_s: float
+    sum_s: float
+    count: int
+
+
+def build_forest(tasks: Iterable[Mapping[str, Any]]) -> list[Node]:
+    """Return the roots of raw Tasks, each with what grew from it.
+
+    A Task whose parent is not among them becomes a root here, so nothing is lost.
+    """
+    nodes = {view.uid: Node(view) for view in map(parse_task, tasks)}
+    roots = []
+    for node in sorted(nodes.values(), key=_order):
+        parent = nodes.get(node.view.parent_uid)
+        if parent is None or parent is node:
+            roots.append(node)
+        else:
+            parent.children.append(node)
+    for node in _children_first(roots):
+        for child in node.children:
+            node.counts.update(child.whole)
+    return roots
+
+
+def _order(node: Node) -> tuple[str, tuple[tuple[int, int, str], ...]]:
+    created = (node.view.status.get("times") or {}).get("created") or node.view.created
+    return created, natural(node.view.name)
+
+
+def _children_first(roots: Sequence[Node]) -> list[Node]:
+    """Return every node after all those below it. Trees are deep: no recursion."""
+    order, stack = [], list(roots)
+    while stack:
+        node = stack.pop()
+        order.append(node)
+        stack += node.children
+    return order[::-1]
+
+
+def all_views(roots: Sequence[Node]) -> list[TaskView]:
+    """Return every Task of the forest."""
+    return [node.view for node in _children_first(roots)]
+
+
+_STAGES = (
+    ("created → placed", "created", "placed"),
+    ("placed → container", "placed", "started"),
+    ("container → user code", "started", "userCode"),
+    ("created → user code", "created", "userCode"),
+    ("user code", "userCode", "exited"),
+    ("exited → recorded", "exited", "observed"),
+)
+
+
+def latency_stages(views: Sequence[TaskView]) -> list[Stage]:
+    """Return the latency receipt of tasks.
+
+    Only tasks whose first attempt was their last count: of the others the creation lies
+    before attempts whose times are no longer known.
+    """
+    stages = []
+    for name, start, end in _STAGES:
+        values = [
+            value
+            for view in views
+            if view.attempt <= 1 and (value := _stage_s(view, start, end)) is not None
+        ]
+        if values:
+            stages.append(
+                Stage(
+                    name,
+                    percentile(values, 0.5),
+                    percentile(values, 0.99),
+                    sum(values),
+                    len(values),
+                )
+            )
+    return stages
+
+
+def _stage_s(view: TaskView, start: str, end: str) -> float | None:
+    return between_s(moment(view, start), moment(view, end))
+
+
+def moment(view: TaskView, name: str) -> datetime | None:
+    """Return one of ``status.times``, or None."""
+    return time_or_none((view.status.get("times") or {}).get(name))
+
+
+def run_s(view: TaskView, now: datetime) -> float | None:
+    """Return how long the latest attempt ran, or has been running."""
+    start = moment(view, "userCode") or moment(view, "started")
+    if view.state is TaskState.RUNNING:
+        return between_s(start, now)
+    return between_s(start, moment(view, "exited")) if view.state.terminal else None
+
+
+def wall_s(views: Sequence[TaskView], now: datetime) -> float | None:
+    """Return the seconds from the first creation to the last exit, or to now."""
+    starts = [time for view in views if (time := _created(view)) is not None]
+    if not starts:
+        return None
+    if all(view.state.terminal for view in views):
+        ends = [time for view in views if (time := moment(view, "exited")) is not None]
+        return between_s(min(starts), max(ends)) if ends else None
+    return between_s(min(starts), now)
+
+
+def _created(view: TaskView) -> datetime | None:
+    return moment(view, "created") or time_or_none(view.created)

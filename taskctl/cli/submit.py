@@ -1,0 +1,321 @@
+"""``taskctl submit``: Tasks from options, any objects from manifests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from taskctl.cli.access import Access, Session
+from taskctl.cli.exits import CliError, ExitCode, UsageError
+from taskctl.cli.manifest import (
+    Object,
+    check_own,
+    generate_name,
+    parse_input,
+    parse_pairs,
+    read_manifests,
+    task_manifest,
+)
+from taskctl.cli.output import Output, echo, note, object_name, print_objects
+from taskctl.cli.verbs import verb
+from taskctl.constants import GROUP
+from taskctl.errors import AlreadyExists, NotFound
+
+if TYPE_CHECKING:
+    from taskctl.client.resources import Resource
+
+_TASK = "The task"
+_RUN = "When and how it runs"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitOptions:
+    """The options of ``submit``; those of a Task are fields of its spec."""
+
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(help="Program and arguments, after `--`.", metavar="-- COMMAND [ARG]…"),
+    ] = None
+    file: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--file", "-f", metavar="FILE", help="Manifests instead of options (`-`: stdin)."
+        ),
+    ] = None
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Default: made from the command.", rich_help_panel=_TASK),
+    ] = None
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="TaskCluster to run on. Default: the only one of the namespace.",
+            rich_help_panel=_TASK,
+        ),
+    ] = None
+    image: Annotated[
+        str | None, typer.Option(metavar="IMAGE", help="Image.", rich_help_panel=_TASK)
+    ] = None
+    input: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JSON", help="Input: JSON, @FILE or - for stdin.", rich_help_panel=_TASK
+        ),
+    ] = None
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE", help="Input as a map of text; repeat.", rich_help_panel=_TASK
+        ),
+    ] = None
+    env: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--env",
+            "-e",
+            metavar="KEY=VALUE",
+            help="Environment variable; repeat.",
+            rich_help_panel=_TASK,
+        ),
+    ] = None
+    workdir: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Working directory.", rich_help_panel=_TASK)
+    ] = None
+    timeout: Annotated[
+        int | None,
+        typer.Option(metavar="SECONDS", help="Limit of one attempt.", rich_help_panel=_RUN),
+    ] = None
+    retries: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Attempts after a failed one.", rich_help_panel=_RUN),
+    ] = None
+    priority: Annotated[
+        int | None, typer.Option(metavar="N", help="Higher runs first.", rich_help_panel=_RUN)
+    ] = None
+    slots: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Slots of the worker it takes.", rich_help_panel=_RUN),
+    ] = None
+    after: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TASK", help="Run after that Task; repeat.", rich_help_panel=_RUN),
+    ] = None
+    when: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OUTCOME",
+            help="With --after: Success (default), Failure or Always.",
+            rich_help_panel=_RUN,
+        ),
+    ] = None
+    group: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Free name of a set.", rich_help_panel=_RUN)
+    ] = None
+    suspend: Annotated[
+        bool, typer.Option("--suspend", help="Create it suspended.", rich_help_panel=_RUN)
+    ] = False
+    wait: Annotated[
+        bool, typer.Option("--wait", "-w", help="Wait for the end; exit code 1 if it fails.")
+    ] = False
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Let the server check it; create nothing.")
+    ] = False
+    output: Annotated[
+        Output | None, typer.Option("--output", "-o", help="What to print of the objects.")
+    ] = None
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    verb(app, "submit")(submit)
+
+
+async def submit(access: Access, options: SubmitOptions) -> int:
+    """Create a task: taskctl submit --image busybox -- sh -c 'echo hello'. Prints its name."""
+    async with access.connect() as session:
+        if options.file:
+            objects = read_manifests(options.file)
+            _refuse_task_options(options)
+        else:
+            objects = [await _task_from_options(session, options)]
+        check_own(objects)
+        _settle_namespaces(objects, access.namespace, session.namespace)
+        created = await _create_all(session, objects, options)
+        if options.dry_run or options.output not in (None, Output.TABLE, Output.WIDE):
+            output = options.output if options.output not in (None, Output.TABLE) else Output.YAML
+            print_objects(created, output or Output.YAML, single=len(created) == 1)
+        if options.wait and not options.dry_run:
+            return await _wait_for(session, created)
+    return ExitCode.OK
+
+
+def _refuse_task_options(options: SubmitOptions) -> None:
+    allowed = {"file", "wait", "dry_run", "output"}
+    for name in (name for name in options.__dataclass_fields__ if name not in allowed):
+        if getattr(options, name):
+            option = "a command" if name == "command" else f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} and -f exclude each other; put it into the manifest")
+
+
+async def _task_from_options(session: Session, options: SubmitOptions) -> Object:
+    if not options.command:
+        raise UsageError("name the command after `--`, or a manifest with -f")
+    if not options.image:
+        raise UsageError("--image is missing (on the local stack any name will do, e.g. busybox)")
+    if options.input is not None and options.data:
+        raise UsageError("--input and --data exclude each other")
+    if options.when and not options.after:
+        raise UsageError("--when needs --after")
+    name = options.name or generate_name(options.command)
+    environment = parse_pairs(options.env or (), "--env")
+    spec: dict[str, Any] = {
+        "clusterName": options.cluster or await _only_cluster(session),
+        "image": options.image,
+        "command": list(options.command),
+        "env": [{"name": key, "value": value} for key, value in environment.items()],
+        "workingDir": options.workdir,
+        "timeoutSeconds": options.timeout,
+        "retry": None if options.retries is None else {"limit": options.retries},
+        "priority": options.priority,
+        "slots": options.slots,
+        "runAfter": {"tasks": options.after} if options.after else None,
+        "when": options.when,
+        "group": options.group,
+        "suspend": options.suspend,
+    }
+    task = task_manifest(name, spec)
+    # After the empty fields were left out: null, false and 0 are inputs too.
+    if options.input is not None:
+        task["spec"]["input"] = parse_input(options.input)
+    elif options.data:
+        task["spec"]["input"] = parse_pairs(options.data, "--data")
+    return task
+
+
+async def _only_cluster(session: Session) -> str:
+    from taskctl.client.resources import TASKCLUSTERS
+
+    page = await session.client.list_all(TASKCLUSTERS, session.namespace)
+    names = [item["metadata"]["name"] for item in page.items]
+    if len(names) == 1:
+        return str(names[0])
+    if not names:
+        raise CliError(
+            f"there is no TaskCluster in namespace {session.namespace}; create one, for example: "
+            "kubectl apply -f demo/counter/taskcluster.yaml",
+            ExitCode.NOT_FOUND,
+        )
+    raise UsageError(f"say which TaskCluster with --cluster: {', '.join(sorted(names))}")
+
+
+def _settle_namespaces(objects: Sequence[Object], asked: str | None, default: str) -> None:
+    for obj in objects:
+        own = obj["metadata"].get("namespace")
+        if own and asked and own != asked:
+            raise UsageError(
+                f"{obj['kind']} {obj['metadata'].get('name')} says namespace {own}, "
+                f"-n says {asked}; remove one"
+            )
+        obj["metadata"].setdefault("namespace", default)
+
+
+async def _create_all(
+    session: Session, objects: Sequence[Object], options: SubmitOptions
+) -> list[Object]:
+    kinds = Kinds(session)
+    results = []
+    for obj in objects:
+        resource = await kinds.find(obj["apiVersion"], obj["kind"])
+        if not resource.namespaced:
+            obj["metadata"].pop("namespace", None)
+        result, what = await _create(session, resource, obj, dry_run=options.dry_run)
+        results.append(result)
+        if options.output is None and not options.dry_run:
+            if options.file:
+                echo(f"{object_name(result)} {what}")
+            else:
+                echo(result["metadata"]["name"])
+    return results
+
+
+async def _create(
+    session: Session, resource: Resource, obj: Object, *, dry_run: bool
+) -> tuple[Object, str]:
+    namespace = obj["metadata"].get("namespace")
+    try:
+        result = await session.client.create(resource, obj, namespace, dry_run=dry_run)
+    except AlreadyExists as error:
+        name = obj["metadata"]["name"]
+        # A Task is a run and a TaskObject a value: the same name again is a mistake. What
+        # describes a state (a TaskCluster, an account) is brought to that state.
+        if obj["kind"] in ("Task", "TaskObject"):
+            remedy = f"choose another name, or delete it: kubectl delete {object_name(obj)}"
+            raise CliError(f"{obj['kind']} {name} exists already; {remedy}") from error
+        if dry_run:
+            return obj, "exists"
+        result = await session.client.patch(resource, name, namespace, obj)
+        return result, "configured"
+    return result, "created"
+
+
+async def _wait_for(session: Session, objects: Sequence[Object]) -> int:
+    from taskctl.cli.waiting import Goal, wait_for
+
+    tasks = [obj["metadata"]["name"] for obj in objects if obj["kind"] == "Task"]
+    namespaces = {obj["metadata"]["namespace"] for obj in objects if obj["kind"] == "Task"}
+    if not tasks:
+        raise UsageError("--wait: there is no Task among the objects")
+    if len(namespaces) > 1:
+        raise UsageError("--wait: the Tasks are in more than one namespace; wait for each alone")
+    there = Session(session.client, namespaces.pop())
+    return await wait_for(there, tasks, Goal.SUCCEEDED, report=note)
+
+
+class Kinds:
+    """Finds the resource of a kind by the server's discovery documents."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._known: dict[tuple[str, str], Resource] = {}
+
+    async def find(self, api_version: str, kind: str) -> Resource:
+        """Return where objects of that kind live.
+
+        Raises:
+            CliError: the server has no such kind.
+        """
+        from taskctl.client import resources
+
+        for known in (resources.TASKS, resources.TASKOBJECTS, resources.TASKCLUSTERS):
+            if (known.api_version, known.kind) == (api_version, kind):
+                return known
+        if (api_version, kind) not in self._known:
+            await self._discover(api_version)
+        try:
+            return self._known[api_version, kind]
+        except KeyError:
+            hint = "; taskctl crds --apply" if api_version.startswith(f"{GROUP}/") else ""
+            raise CliError(
+                f"the API server has no kind {kind} in {api_version}{hint}", ExitCode.NOT_FOUND
+            ) from None
+
+    async def _discover(self, api_version: str) -> None:
+        import json
+
+        from taskctl.client.resources import Resource
+
+        root = "/apis/" if "/" in api_version else "/api/"
+        try:
+            body = await self._session.client.request("GET", root + api_version)
+        except NotFound:
+            return
+        group, _, version = api_version.rpartition("/")
+        for entry in json.loads(body).get("resources", ()):
+            if "/" not in entry["name"]:
+                self._known[api_version, entry["kind"]] = Resource(
+                    group, version, entry["name"], entry["kind"], entry["namespaced"]
+                )

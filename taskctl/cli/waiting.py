@@ -1,0 +1,97 @@
+"""Waiting for tasks to finish."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
+from enum import StrEnum
+from typing import Any
+
+from taskctl.api.conditions import condition_is
+from taskctl.api.states import ConditionStatus, ConditionType, TaskState
+from taskctl.cli.access import Session
+from taskctl.cli.exits import CliError, ExitCode
+from taskctl.cli.follow import Selection, follow
+from taskctl.cli.tables import state_of
+
+
+class Goal(StrEnum):
+    """``--for``."""
+
+    COMPLETE = "complete"
+    SUCCEEDED = "succeeded"
+
+
+def is_complete(task: Mapping[str, Any]) -> bool:
+    """Whether a Task, and of a root its whole tree, has ended."""
+    return _condition(task, ConditionType.COMPLETE)
+
+
+def has_succeeded(task: Mapping[str, Any]) -> bool:
+    """Whether a complete Task, and of a root its whole tree, succeeded."""
+    return state_of(task) == TaskState.SUCCEEDED and _condition(task, ConditionType.SUCCEEDED)
+
+
+def verdict(task: Mapping[str, Any]) -> str:
+    """Say in one line how a complete Task ended."""
+    status = task.get("status") or {}
+    state, name = state_of(task), task["metadata"]["name"]
+    if state == TaskState.SUCCEEDED:
+        if has_succeeded(task):
+            return f"{name} succeeded"
+        counts = status.get("descendants") or {}
+        lost = f"{counts.get('failed', 0)} failed, {counts.get('cancelled', 0)} cancelled"
+        return f"{name} succeeded, but of its descendants {lost}"
+    message = (status.get("message") or "").splitlines()
+    detail = ": ".join(
+        part for part in (status.get("reason"), message[0] if message else "") if part
+    )
+    return f"{name} {state.lower()}" + (f" ({detail})" if detail else "")
+
+
+async def wait_for(
+    session: Session, names: Sequence[str], goal: Goal, *, report: Callable[[str], None]
+) -> int:
+    """Wait until all named Tasks are complete; returns the exit code.
+
+    Args:
+        session: client and namespace.
+        names: Tasks that exist.
+        goal: SUCCEEDED: 1 as soon as one has failed. COMPLETE: 0 however they end.
+        report: told of each Task that ends.
+
+    Raises:
+        CliError: one does not exist, or was deleted meanwhile.
+    """
+    from taskctl.client.resources import TASKS
+
+    waiting, failed = set(names), False
+    # One name: the server sends only that. Many: one watch instead of many.
+    selector = f"metadata.name={names[0]}" if len(waiting) == 1 else ""
+    selection = Selection(TASKS, session.namespace, field_selector=selector)
+    async with aclosing(follow(session.client, selection)) as changes:
+        async for change in changes:
+            found = {task["metadata"]["name"]: task for task in change.objects}
+            gone = waiting & found.keys() if change.deleted else set()
+            if change.complete:
+                gone = waiting - found.keys()
+            if gone:
+                names_gone = ", ".join(sorted(gone))
+                raise CliError(
+                    f"task {names_gone} does not exist in namespace {session.namespace} "
+                    "(never created, misspelt, or deleted)",
+                    ExitCode.NOT_FOUND,
+                )
+            for name in sorted(waiting & found.keys()):
+                if is_complete(found[name]):
+                    waiting.discard(name)
+                    failed = failed or not has_succeeded(found[name])
+                    report(verdict(found[name]))
+            if not waiting or (failed and goal is Goal.SUCCEEDED):
+                break
+    return ExitCode.FAILED if failed and goal is Goal.SUCCEEDED else ExitCode.OK
+
+
+def _condition(task: Mapping[str, Any], condition: ConditionType) -> bool:
+    conditions = (task.get("status") or {}).get("conditions")
+    return condition_is(conditions, condition, ConditionStatus.TRUE)

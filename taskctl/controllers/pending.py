@@ -1,0 +1,113 @@
+"""Tasks that are ready and wait for a slot, by TaskCluster; and those held back for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from taskctl.api.meta import ObjectKey
+from taskctl.policy.queue import PendingQueue, PendingTask
+
+# The API server refused the container so often in a row: the Task is at fault.
+MAX_REFUSALS: Final = 3
+_MAX_HOLD_S: Final = 30.0
+
+
+@dataclass(slots=True)
+class Hold:
+    """Why a Task is not queued although it is ready.
+
+    Attributes:
+        until_s: look again then (monotonic).
+        refusals: how often in a row the API server called its container invalid.
+        failures: how often in a row placing it failed in any way.
+        message: the server's sentence.
+    """
+
+    until_s: float
+    refusals: int
+    failures: int
+    message: str
+
+
+class PendingTasks:
+    """The queues of all TaskClusters."""
+
+    def __init__(self) -> None:
+        self._queues: dict[ObjectKey, PendingQueue] = {}
+        self._cluster_of: dict[str, ObjectKey] = {}
+        self._holds: dict[str, Hold] = {}
+
+    def __len__(self) -> int:
+        return len(self._cluster_of)
+
+    def clusters(self) -> Iterator[ObjectKey]:
+        """Go over the TaskClusters that tasks wait for."""
+        return iter(list(self._queues))
+
+    def queue(self, cluster: ObjectKey) -> PendingQueue | None:
+        """Return the queue of a TaskCluster; None: nothing waits."""
+        return self._queues.get(cluster)
+
+    def length(self, cluster: ObjectKey) -> int:
+        """Return how many tasks wait for that TaskCluster."""
+        queue = self._queues.get(cluster)
+        return len(queue) if queue is not None else 0
+
+    def push(self, cluster: ObjectKey, task: PendingTask) -> bool:
+        """Queue a task. Returns whether that changed anything."""
+        if self._cluster_of.get(task.uid, cluster) != cluster:
+            self.discard(task.uid)
+        queue = self._queues.get(cluster)
+        if queue is None:
+            queue = self._queues[cluster] = PendingQueue()
+        self._cluster_of[task.uid] = cluster
+        return queue.push(task)
+
+    def discard(self, uid: str) -> ObjectKey | None:
+        """Take a task out; return the TaskCluster it waited for, or None."""
+        cluster = self._cluster_of.pop(uid, None)
+        if cluster is not None:
+            self._queues[cluster].discard(uid)
+            self._tidy(cluster)
+        return cluster
+
+    def taken(self, cluster: ObjectKey, uids: Iterator[str]) -> None:
+        """Take note that the placement policy took those tasks out of the queue."""
+        for uid in uids:
+            self._cluster_of.pop(uid, None)
+        self._tidy(cluster)
+
+    def _tidy(self, cluster: ObjectKey) -> None:
+        # An empty queue remembers whose turn it was; that is worth keeping only while
+        # there is somebody to be fair to.
+        queue = self._queues.get(cluster)
+        if queue is not None and not queue:
+            del self._queues[cluster]
+
+    # --- holds --------------------------------------------------------------------------
+
+    def hold(self, uid: str, now_s: float, message: str, *, refused: bool) -> float:
+        """Hold a task back after its placing failed; return for how many seconds.
+
+        Args:
+            uid: the Task's UID.
+            now_s: the time (monotonic).
+            message: why.
+            refused: the server called its container invalid, as opposed to any other failure.
+        """
+        before = self._holds.get(uid)
+        failures = 1 + (before.failures if before else 0)
+        refusals = int(refused) + (before.refusals if before else 0)
+        delay_s = min(0.25 * 2.0 ** min(failures, 10), _MAX_HOLD_S)
+        self._holds[uid] = Hold(now_s + delay_s, refusals, failures, message)
+        return delay_s
+
+    def held(self, uid: str) -> Hold | None:
+        """Return what is known of failures to place a task."""
+        return self._holds.get(uid)
+
+    def release(self, uid: str) -> None:
+        """Forget failures: the task was placed, or is gone."""
+        self._holds.pop(uid, None)

@@ -1,0 +1,445 @@
+"""The ledger: which attempts are open on which worker.
+
+A worker pod's own spec is the record of what was placed there; this is the index over all
+of them, joined with the Tasks' status, kept up to date one event at a time and made again
+from the informers after a restart. Nothing here is written anywhere.
+
+An attempt is *open* from the moment it is decided until its Task says that it is over
+(ended, superseded, written off); then it is dropped, and only the container's name stays,
+so that the entry is not taken for a new one. Ended tasks cost nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum, auto
+from typing import Any, Protocol
+
+from taskctl.api.meta import ObjectKey
+from taskctl.api.states import TaskState
+from taskctl.clock import Clock
+from taskctl.policy.entry import container_name, parse_entry
+from taskctl.policy.lost import TERMINATING_GRACE_S
+from taskctl.policy.placement import WorkerState
+from taskctl.policy.podview import ContainerState, PodView, container_report, parse_pod
+from taskctl.policy.task import PlacedFacts, WorkerFacts
+from taskctl.policy.view import TaskView
+from taskctl.policy.workers import RetireReason, serial_of
+
+NEVER_S = float("-inf")
+
+
+class _Standing(Enum):
+    """What a Task says of an attempt that some pod's spec holds."""
+
+    UNCLAIMED = auto()  # the next attempt: its container has yet to claim it
+    CLAIMED = auto()  # running, on that worker
+    CLOSED = auto()  # over, superseded, or running elsewhere
+    UNKNOWN = auto()  # there is no such Task (any more), or our view of it is behind
+
+
+@dataclass(slots=True)
+class Attempt:
+    """An attempt in a worker's spec, or on its way there.
+
+    Attributes:
+        container: name of the ephemeral container.
+        task: key of the Task.
+        uid: its UID.
+        number: number of the attempt.
+        placed: when it was decided.
+        slots: how many it takes while open.
+        open: it takes slots.
+        claimed: the Task says that it runs here.
+        assumed: decided, and not yet known to be in the pod's spec.
+        running: the kubelet says that the container runs.
+        ended_at_s: when the container was first seen terminated (monotonic).
+        waiting: the kubelet's word and sentence while it does not run.
+    """
+
+    container: str
+    task: ObjectKey
+    uid: str
+    number: int
+    placed: datetime
+    slots: int = 1
+    open: bool = False
+    claimed: bool = False
+    assumed: bool = False
+    running: bool = False
+    ended_at_s: float | None = None
+    waiting: str = ""
+
+
+@dataclass(slots=True)
+class Worker:
+    """A worker pod and what is open on it.
+
+    Attributes:
+        pod: the pod as last seen.
+        raw: the raw pod, read-only.
+        names: containers in its spec or on their way there.
+        attempts: by container, those not known to be over.
+        used: slots taken by open attempts.
+        active: how many attempts are open.
+        images: images of containers it was given.
+        last_change_s: when it was last appended to or reported anything (monotonic).
+        in_flight: a batch is on its way to it.
+        cool_until_s: it refused a batch: nothing new before then (monotonic).
+        retiring: why it gets no more tasks; None: it does.
+    """
+
+    pod: PodView
+    raw: Mapping[str, Any]
+    names: set[str] = field(default_factory=set)
+    attempts: dict[str, Attempt] = field(default_factory=dict)
+    used: int = 0
+    active: int = 0
+    images: set[str] = field(default_factory=set)
+    last_change_s: float = NEVER_S
+    in_flight: bool = False
+    cool_until_s: float = NEVER_S
+    retiring: RetireReason | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether attempts that wait here may still be started."""
+        return not self.pod.dead and self.pod.deletion is None
+
+    @property
+    def accepting(self) -> bool:
+        """Whether tasks may be placed here, apart from a batch in flight or a refusal."""
+        return self.alive and self.pod.agent_running and self.retiring is None
+
+
+class LedgerListener(Protocol):
+    """Is told what changed; each call must be quick and must not call back."""
+
+    def slots_changed(self, cluster_uid: str) -> None:
+        """Slots were taken or became free on a worker of that TaskCluster."""
+        ...
+
+    def worker_idle(self, cluster_uid: str) -> None:
+        """A worker that is retiring has nothing open any more."""
+        ...
+
+    def look_at(self, task: ObjectKey) -> None:
+        """Something about that Task's placement has changed."""
+        ...
+
+
+class Ledger:
+    """All workers and the attempts open on them.
+
+    Args:
+        listener: told of changes.
+        find_task: the Task with that UID as the cache knows it, or None.
+        clock: the time.
+    """
+
+    def __init__(
+        self,
+        listener: LedgerListener,
+        find_task: Callable[[str], TaskView | None],
+        clock: Clock,
+    ) -> None:
+        self._listener = listener
+        self._find_task = find_task
+        self._clock = clock
+        self._workers: dict[str, Worker] = {}
+        self._by_cluster: dict[str, dict[str, Worker]] = {}
+        # Attempts not known to be over, by Task UID: usually one, the next or the running
+        # one; more where the same attempt was placed twice.
+        self._by_task: dict[str, list[tuple[Worker, Attempt]]] = {}
+
+    # --- reading ------------------------------------------------------------------------
+
+    def worker(self, uid: str) -> Worker | None:
+        """Return the worker with that pod UID, or None."""
+        return self._workers.get(uid)
+
+    def workers_of(self, cluster_uid: str) -> list[Worker]:
+        """Return the workers of a TaskCluster."""
+        return list(self._by_cluster.get(cluster_uid, {}).values())
+
+    def worker_states(self, cluster_uid: str, prefix: str, max_tasks: int) -> list[WorkerState]:
+        """Return the workers of a TaskCluster as the placement policy sees them."""
+        now_s = self._clock.monotonic_s()
+        return [
+            WorkerState(
+                uid=uid,
+                serial=serial_of(worker.pod.name, prefix),
+                used=worker.used,
+                entries_total=len(worker.names),
+                max_entries=max_tasks,
+                last_change_s=worker.last_change_s,
+                accepting=worker.accepting
+                and not worker.in_flight
+                and now_s >= worker.cool_until_s,
+                images=worker.images,
+            )
+            for uid, worker in self._by_cluster.get(cluster_uid, {}).items()
+        ]
+
+    def open_attempts(self) -> int:
+        """Return how many attempts are open in all. Costs O(workers)."""
+        return sum(worker.active for worker in self._workers.values())
+
+    def is_placed(self, uid: str, number: int) -> bool:
+        """Whether that attempt is open on a worker that may still start it."""
+        return self._waiting_attempt(uid, number) is not None
+
+    def _waiting_attempt(self, uid: str, number: int) -> tuple[Worker, Attempt] | None:
+        for worker, attempt in self._by_task.get(uid, ()):
+            if attempt.number == number and attempt.open and not attempt.claimed and worker.alive:
+                return worker, attempt
+        return None
+
+    def runs_well(self, view: TaskView) -> bool:
+        """Whether a Running Task's worker is alive and its container not seen to have ended."""
+        worker = self._workers.get(view.pod_uid)
+        if worker is None or not worker.alive:
+            return False
+        attempt = worker.attempts.get(view.container)
+        return attempt is None or attempt.ended_at_s is None
+
+    def placed_facts(self, view: TaskView) -> PlacedFacts | None:
+        """Return what is known of the next attempt's placement; None: it has none."""
+        found = self._waiting_attempt(view.uid, view.next_attempt)
+        if found is None:
+            return None
+        worker, attempt = found
+        return PlacedFacts(
+            pod_name=worker.pod.name,
+            pod_uid=worker.pod.uid,
+            container=attempt.container,
+            placed=attempt.placed,
+            ended_for_s=self._ended_for_s(attempt),
+            waiting=attempt.waiting,
+        )
+
+    def worker_facts(self, view: TaskView) -> WorkerFacts:
+        """Return what is known of the worker that a Running Task names."""
+        worker = self._workers.get(view.pod_uid)
+        if worker is None:
+            return WorkerFacts(gone=True, why="its pod is gone")
+        if worker.pod.dead:
+            return WorkerFacts(gone=True, why=f"its pod has ended: {worker.pod.problem}")
+        look_again_s = None
+        if worker.pod.deletion is not None:
+            overdue_s = (self._clock.now() - worker.pod.deletion).total_seconds()
+            overdue_s -= TERMINATING_GRACE_S
+            if overdue_s >= 0:
+                return WorkerFacts(gone=True, why="its pod was deleted and its node is silent")
+            look_again_s = -overdue_s
+        attempt = worker.attempts.get(view.container)
+        ended_for_s = None if attempt is None else self._ended_for_s(attempt)
+        return WorkerFacts(gone=False, ended_for_s=ended_for_s, look_again_s=look_again_s)
+
+    def _ended_for_s(self, attempt: Attempt) -> float | None:
+        if attempt.ended_at_s is None:
+            return None
+        return self._clock.monotonic_s() - attempt.ended_at_s
+
+    # --- pods ---------------------------------------------------------------------------
+
+    def on_pod(self, raw: Mapping[str, Any], *, first_list: bool = False) -> None:
+        """Take in a worker pod.
+
+        Args:
+            raw: the pod.
+            first_list: it comes from the first list, so it is not known to have changed
+                just now.
+        """
+        pod = parse_pod(raw)
+        if not pod.cluster_uid:
+            return
+        worker = self._workers.get(pod.uid)
+        if worker is None:
+            worker = self._workers[pod.uid] = Worker(pod, raw)
+            self._by_cluster.setdefault(pod.cluster_uid, {})[pod.uid] = worker
+            was_alive, was_accepting = True, False
+        else:
+            was_alive, was_accepting = worker.alive, worker.accepting
+        worker.pod, worker.raw = pod, raw
+        if not first_list:
+            worker.last_change_s = self._clock.monotonic_s()
+        self._read_spec(worker, raw)
+        self._read_status(worker, raw)
+        if was_alive and not worker.alive:
+            self._look_at_open(worker)
+        if worker.accepting != was_accepting or worker.alive != was_alive:
+            self._listener.slots_changed(pod.cluster_uid)
+
+    def _read_spec(self, worker: Worker, raw: Mapping[str, Any]) -> None:
+        for container in raw["spec"].get("ephemeralContainers") or ():
+            name = container["name"]
+            if name in worker.names:
+                attempt = worker.attempts.get(name)
+                if attempt is not None:
+                    attempt.assumed = False
+                continue
+            worker.names.add(name)
+            worker.images.add(container.get("image", ""))
+            entry = parse_entry(container)
+            if entry is not None:
+                attempt = Attempt(
+                    container=name,
+                    task=ObjectKey(worker.pod.namespace, entry.task_name),
+                    uid=entry.task_uid,
+                    number=entry.attempt,
+                    placed=entry.placed or self._clock.now(),
+                )
+                self._add(worker, attempt)
+
+    def _add(self, worker: Worker, attempt: Attempt) -> None:
+        worker.attempts[attempt.container] = attempt
+        self._by_task.setdefault(attempt.uid, []).append((worker, attempt))
+        self._judge(worker, attempt, self._find_task(attempt.uid))
+
+    def _read_status(self, worker: Worker, raw: Mapping[str, Any]) -> None:
+        if not worker.attempts:
+            return
+        for entry in (raw.get("status") or {}).get("ephemeralContainerStatuses") or ():
+            attempt = worker.attempts.get(entry.get("name", ""))
+            if attempt is not None:
+                self._read_container(worker, attempt, entry)
+
+    def _read_container(self, worker: Worker, attempt: Attempt, entry: Mapping[str, Any]) -> None:
+        report = container_report(entry)
+        running = report.state is ContainerState.RUNNING
+        ended = report.state is ContainerState.TERMINATED
+        waiting = ": ".join(part for part in (report.reason, report.message) if part)
+        news = waiting != attempt.waiting and not attempt.claimed
+        attempt.waiting = waiting
+        if ended and attempt.ended_at_s is None:
+            attempt.ended_at_s = self._clock.monotonic_s()
+            news = True
+        if running != attempt.running:
+            attempt.running = running
+            # A container whose Task was deleted holds its slots until it has ended.
+            self._judge(worker, attempt, self._find_task(attempt.uid))
+        if news:
+            self._listener.look_at(attempt.task)
+
+    def on_pod_gone(self, uid: str) -> None:
+        """Forget a worker; the Tasks that were open on it have to be looked at."""
+        worker = self._workers.pop(uid, None)
+        if worker is None:
+            return
+        cluster_uid = worker.pod.cluster_uid
+        siblings = self._by_cluster[cluster_uid]
+        del siblings[uid]
+        if not siblings:
+            del self._by_cluster[cluster_uid]
+        self._look_at_open(worker)
+        for attempt in list(worker.attempts.values()):
+            self._drop(worker, attempt)
+        self._listener.slots_changed(cluster_uid)
+
+    def _look_at_open(self, worker: Worker) -> None:
+        for attempt in worker.attempts.values():
+            if attempt.open:
+                self._listener.look_at(attempt.task)
+
+    def set_retiring(self, uid: str, reason: RetireReason | None) -> None:
+        """Say whether a worker is to get more tasks."""
+        worker = self._workers.get(uid)
+        if worker is not None and worker.retiring is not reason:
+            worker.retiring = reason
+            self._listener.slots_changed(worker.pod.cluster_uid)
+
+    # --- tasks --------------------------------------------------------------------------
+
+    def on_task(self, uid: str) -> None:
+        """Look at a Task's attempts anew after it has changed or gone."""
+        attempts = self._by_task.get(uid)
+        if not attempts:
+            return
+        view = self._find_task(uid)
+        for worker, attempt in list(attempts):
+            self._judge(worker, attempt, view)
+
+    def _judge(self, worker: Worker, attempt: Attempt, view: TaskView | None) -> None:
+        standing = _standing(worker, attempt, view)
+        if standing is _Standing.CLOSED:
+            self._drop(worker, attempt)
+            return
+        slots = attempt.slots if view is None else view.slots
+        attempt.claimed = standing is _Standing.CLAIMED
+        if standing is _Standing.UNKNOWN:
+            self._account(worker, attempt, is_open=attempt.running, slots=slots)
+        else:
+            self._account(worker, attempt, is_open=True, slots=slots)
+
+    def _account(self, worker: Worker, attempt: Attempt, *, is_open: bool, slots: int) -> None:
+        before = attempt.slots if attempt.open else 0
+        after = slots if is_open else 0
+        worker.active += is_open - attempt.open
+        attempt.open, attempt.slots = is_open, slots
+        if before == after:
+            return
+        worker.used += after - before
+        self._listener.slots_changed(worker.pod.cluster_uid)
+        if worker.retiring is not None and worker.active == 0:
+            self._listener.worker_idle(worker.pod.cluster_uid)
+
+    def _drop(self, worker: Worker, attempt: Attempt) -> None:
+        self._account(worker, attempt, is_open=False, slots=attempt.slots)
+        worker.attempts.pop(attempt.container, None)
+        rest = [pair for pair in self._by_task.get(attempt.uid, ()) if pair[1] is not attempt]
+        if rest:
+            self._by_task[attempt.uid] = rest
+        else:
+            self._by_task.pop(attempt.uid, None)
+
+    # --- assumptions --------------------------------------------------------------------
+
+    def assume(self, worker: Worker, view: TaskView, placed: datetime) -> Attempt | None:
+        """Take a Task's next attempt as placed on a worker, before it is written.
+
+        Returns:
+            The attempt; None where the worker has had a container of that name.
+        """
+        name = container_name(view.uid, view.next_attempt)
+        if name in worker.names:
+            return None
+        attempt = Attempt(
+            container=name,
+            task=ObjectKey(view.namespace, view.name),
+            uid=view.uid,
+            number=view.next_attempt,
+            placed=placed,
+            assumed=True,
+        )
+        worker.names.add(name)
+        worker.images.add(str(view.spec.get("image", "")))
+        worker.last_change_s = self._clock.monotonic_s()
+        self._add(worker, attempt)
+        return attempt
+
+    def confirm(self, worker: Worker, attempt: Attempt) -> None:
+        """The attempt is in the pod's spec."""
+        attempt.assumed = False
+
+    def undo(self, worker: Worker, attempt: Attempt) -> None:
+        """The attempt did not get into the pod's spec, and will not."""
+        if not attempt.assumed:
+            return  # the watch has seen it there
+        worker.names.discard(attempt.container)
+        if worker.attempts.get(attempt.container) is attempt:
+            self._drop(worker, attempt)
+        self._listener.look_at(attempt.task)
+
+
+def _standing(worker: Worker, attempt: Attempt, view: TaskView | None) -> _Standing:
+    if view is None or view.attempt < attempt.number - 1:
+        return _Standing.UNKNOWN
+    if view.attempt == attempt.number - 1:
+        return _Standing.CLOSED if view.state.terminal else _Standing.UNCLAIMED
+    here = view.attempt == attempt.number and view.pod_uid == worker.pod.uid
+    if here and view.state is TaskState.RUNNING:
+        return _Standing.CLAIMED
+    return _Standing.CLOSED

@@ -1,0 +1,40 @@
+"""What all parts of a running node share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from taskctl.clock import Clock
+from taskctl.embedded.node.api import ApiClient
+from taskctl.embedded.node.env import Sources
+from taskctl.embedded.node.events import EventRecorder
+from taskctl.embedded.node.options import NodeOptions, NodePaths
+from taskctl.embedded.node.shimspec import Isolation
+
+
+@dataclass(frozen=True, slots=True)
+class NodeContext:
+    """What all parts of a running node share.
+
+    Attributes:
+        options: settings.
+        paths: where the node keeps its files.
+        api: the API server.
+        clock: source of time.
+        events: the recorder of Events.
+        shim: the shim's binary.
+        isolation: what the kernel allows.
+        sources: the node's addresses and resources, for the downward API.
+        images_told: images that an ImageNotUnpacked Event was written for.
+    """
+
+    options: NodeOptions
+    paths: NodePaths
+    api: ApiClient
+    clock: Clock
+    events: EventRecorder
+    shim: Path
+    isolation: Isolation
+    sources: Sources
+    images_told: set[str] = field(default_factory=set)

@@ -1,0 +1,90 @@
+"""The ``spec`` file that tells a shim what to run (the format is described in ``shim.c``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from taskctl.embedded.node.mounts import Bind, MountOp
+
+# As the kubelet's containerLogMaxSize; of each container two such files are kept.
+LOG_LIMIT_BYTES = 10 * 1024 * 1024
+
+
+class Isolation(StrEnum):
+    """What separates a container from the host; the letters are those of the shim's ``isolate``.
+
+    In order of preference. A trailing ``o`` stands for the mount calls of kernels before 5.12.
+    """
+
+    FULL = "mpf"
+    FULL_HOST_PROC = "mp"
+    USER = "umpf"
+    USER_HOST_PROC = "ump"
+    MOUNT = "m"
+    USER_MOUNT = "um"
+    FULL_OLD = "mpfo"
+    USER_OLD = "umpfo"
+    USER_HOST_PROC_OLD = "umpo"
+    NONE = "-"
+
+    @property
+    def mounts(self) -> bool:
+        """Whether a container sees its volumes at their mount paths."""
+        return "m" in self.value
+
+
+@dataclass(frozen=True, slots=True)
+class ShimSpec:
+    """One container, ready to run.
+
+    Attributes:
+        args: the program and its arguments, at least the program.
+        env: the whole environment.
+        cwd: working directory; empty for ``/``.
+        isolation: see :class:`Isolation`.
+        mounts: binds and masks in order; must be empty without mount namespaces.
+        image_root: directory that covers the host's root, or None.
+        read_only_root: the root itself refuses new files.
+        keep_capabilities: for privileged containers.
+    """
+
+    args: Sequence[str]
+    env: Mapping[str, str]
+    cwd: str
+    isolation: Isolation
+    mounts: Sequence[MountOp] = ()
+    image_root: Path | None = None
+    read_only_root: bool = False
+    keep_capabilities: bool = False
+
+    def encode(self) -> bytes:
+        """Return the content of the spec file."""
+        tokens: list[str] = ["isolate", self.isolation.value, "log-limit", str(LOG_LIMIT_BYTES)]
+        for argument in self.args:
+            tokens += ["arg", argument]
+        for name, value in self.env.items():
+            tokens += ["env", f"{name}={value}"]
+        if self.cwd:
+            tokens += ["cwd", self.cwd]
+        if self.image_root is not None:
+            tokens += ["image", str(self.image_root)]
+        for op in self.mounts:
+            if isinstance(op, Bind):
+                mode = "ro" if op.read_only else "rw"
+                tokens += ["bind", mode, str(op.source), str(op.target)]
+            else:
+                tokens += ["mask", str(op.target)]
+        if self.read_only_root:
+            tokens += ["root", "ro"]
+        if self.keep_capabilities:
+            tokens += ["caps", "keep"]
+        return b"".join(_token(text) for text in tokens)
+
+
+def _token(text: str) -> bytes:
+    if "\0" in text:
+        raise ValueError(f"{text!r} holds a NUL character; remove it")
+    return text.encode("utf-8", "surrogateescape") + b"\0"

@@ -1,0 +1,237 @@
+"""From a container in a pod's spec to the spec file of its shim."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from taskctl.embedded.node import env, images, mounts, payloads, records
+from taskctl.embedded.node.api import core_path
+from taskctl.embedded.node.context import NodeContext
+from taskctl.embedded.node.model import Json, Kind, PodRef, containers_of
+from taskctl.embedded.node.mounts import Bind, VolumeSource
+from taskctl.embedded.node.shimspec import ShimSpec
+from taskctl.errors import ApiError, NotFound
+
+_DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class StartError(Exception):
+    """A container cannot be started (yet).
+
+    Attributes:
+        reason: for ``state.waiting``.
+        final: trying again is of no use until the pod changes.
+    """
+
+    def __init__(self, reason: str, message: str, *, final: bool = False) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.final = final
+
+
+def with_service_account(pod: Json, account: Json | None) -> Json:
+    """Return the pod with the token volume that Kubernetes' admission would have added.
+
+    As ``plugin/pkg/admission/serviceaccount``: for init and regular containers that mount
+    nothing at that path, unless the pod or the account says no. Ephemeral containers get none.
+    """
+    spec = pod["spec"]
+    wanted = spec.get("automountServiceAccountToken")
+    if wanted is None:
+        wanted = (account or {}).get("automountServiceAccountToken")
+    if wanted is False:
+        return pod
+    mount = {
+        "name": payloads.SERVICE_ACCOUNT_VOLUME["name"],
+        "mountPath": payloads.SERVICE_ACCOUNT_PATH,
+        "readOnly": True,
+    }
+    changed: Json = dict(spec)
+    for kind in (Kind.INIT, Kind.REGULAR):
+        if spec.get(kind.value):
+            changed[kind.value] = [
+                container
+                if any(
+                    m.get("mountPath") == payloads.SERVICE_ACCOUNT_PATH
+                    for m in container.get("volumeMounts") or ()
+                )
+                else {**container, "volumeMounts": [*(container.get("volumeMounts") or ()), mount]}
+                for _, container in containers_of(pod, kind)
+            ]
+    if all(changed.get(k.value) == spec.get(k.value) for k in (Kind.INIT, Kind.REGULAR)):
+        return pod
+    changed["volumes"] = [*(spec.get("volumes") or ()), payloads.SERVICE_ACCOUNT_VOLUME]
+    return {**pod, "spec": changed}
+
+
+def default_path() -> str:
+    """Return the PATH of containers: the node's own and where its Python's programs are."""
+    path = os.environ.get("PATH") or _DEFAULT_PATH
+    programs = str(Path(sys.executable).parent)
+    return path if programs in path.split(":") else f"{path}:{programs}"
+
+
+def base_env(context: NodeContext, pod: Json) -> dict[str, str]:
+    """Return the variables that an image and a container engine would give."""
+    try:
+        home = pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        home = "/"
+    result = {
+        "PATH": default_path(),
+        "HOME": home,
+        "HOSTNAME": pod["spec"].get("hostname") or pod["metadata"]["name"],
+    }
+    scheme, host, port = context.api.address()
+    result["KUBERNETES_SERVICE_SCHEME"] = scheme
+    result["KUBERNETES_SERVICE_HOST"] = host
+    result["KUBERNETES_SERVICE_PORT"] = str(port)
+    return result
+
+
+class Starter:
+    """Works out what a container needs to run.
+
+    Args:
+        context: the node.
+    """
+
+    def __init__(self, context: NodeContext) -> None:
+        self._context = context
+
+    async def build(
+        self, pod: Json, container: Json, volumes: Mapping[str, VolumeSource], directory: Path
+    ) -> ShimSpec:
+        """Return the spec of a container.
+
+        Args:
+            pod: the pod.
+            container: one of its containers.
+            volumes: the pod's volumes, prepared.
+            directory: of this run; the termination message file is made in it.
+
+        Raises:
+            StartError: something is missing or wrong.
+            ApiError: the API server could not be asked.
+        """
+        image = container.get("image", "")
+        if images.image_name(image) is None:
+            raise StartError(
+                "InvalidImageName",
+                f'Failed to apply default image tag "{image}": couldn\'t parse image name: '
+                "invalid reference format",
+                final=True,
+            )
+        try:
+            variables = env.build_env(
+                pod,
+                container,
+                base=base_env(self._context, pod),
+                sources=await self._sources(PodRef.of(pod), container),
+            )
+            binds = mounts.volume_binds(container, volumes, variables)
+        except (env.EnvError, mounts.MountError) as error:
+            raise StartError("CreateContainerConfigError", str(error)) from error
+        args = [
+            env.expand(text, variables)
+            for text in [*(container.get("command") or ()), *(container.get("args") or ())]
+        ]
+        if not container.get("command"):
+            raise StartError(
+                "CreateContainerError",
+                "no command specified: the local node does not unpack images and so cannot know "
+                "their entrypoint; set command",
+                final=True,
+            )
+        _make_subpaths(container, binds)
+        spec = ShimSpec(
+            args=args,
+            env=variables,
+            cwd=container.get("workingDir") or "",
+            isolation=self._context.isolation,
+        )
+        if not self._context.isolation.mounts:
+            return self._on_host(spec, binds)
+        return self._isolated(spec, container, binds, directory)
+
+    def _isolated(
+        self, spec: ShimSpec, container: Json, binds: tuple[Bind, ...], directory: Path
+    ) -> ShimSpec:
+        security = container.get("securityContext") or {}
+        message_path = container.get("terminationMessagePath") or mounts.DEFAULT_TERMINATION_PATH
+        message_file = directory / records.TERMINATION_FILE
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        message_file.touch(mode=0o666)
+        message = Bind(message_file, PurePosixPath(message_path), read_only=False)
+        return replace(
+            spec,
+            mounts=mounts.with_masks([*binds, message], [self._context.paths.data_dir]),
+            image_root=images.image_root(container["image"], self._context.options.image_roots),
+            read_only_root=bool(security.get("readOnlyRootFilesystem")),
+            keep_capabilities=bool(security.get("privileged")),
+        )
+
+    def _on_host(self, spec: ShimSpec, binds: tuple[Bind, ...]) -> ShimSpec:
+        """Without mount namespaces: name the host's paths instead of the container's."""
+        variables = {
+            name: value if name == "PATH" else mounts.to_host_path(value, binds)
+            for name, value in spec.env.items()
+        }
+        for name, mount_path in self._context.options.path_variables.items():
+            path = mounts.to_host_path(mount_path, binds)
+            if path != mount_path:
+                variables[name] = path
+        return replace(
+            spec,
+            args=[mounts.to_host_path(text, binds) for text in spec.args],
+            env=variables,
+            cwd=mounts.to_host_path(spec.cwd, binds),
+        )
+
+    async def _sources(self, ref: PodRef, container: Json) -> env.Sources:
+        maps, secrets = env.references(container)
+        if not maps and not secrets:
+            return self._context.sources
+        names = [("configmaps", name) for name in maps] + [("secrets", name) for name in secrets]
+        found = await asyncio.gather(*(self._get(ref, plural, name) for plural, name in names))
+        objects = dict(zip(names, found, strict=True))
+        return replace(
+            self._context.sources,
+            config_maps={n: o for (p, n), o in objects.items() if p == "configmaps" and o},
+            secrets={
+                n: payloads.secret_data(o) for (p, n), o in objects.items() if p == "secrets" and o
+            },
+        )
+
+    async def _get(self, ref: PodRef, plural: str, name: str) -> Json | None:
+        try:
+            return await self._context.api.get(core_path(plural, ref.namespace, name))
+        except NotFound:
+            return None
+
+    async def account(self, pod: Json) -> Json | None:
+        """Return the pod's ServiceAccount, None when there is none.
+
+        Raises:
+            ApiError: the API server could not be asked.
+        """
+        name = pod["spec"].get("serviceAccountName") or "default"
+        return await self._get(PodRef.of(pod), "serviceaccounts", name)
+
+
+def _make_subpaths(container: Json, binds: tuple[Bind, ...]) -> None:
+    """A subPath that is not there yet becomes a directory, as with the kubelet."""
+    if any(m.get("subPath") or m.get("subPathExpr") for m in container.get("volumeMounts") or ()):
+        for bind in binds:
+            if not bind.source.exists():
+                bind.source.mkdir(mode=0o755, parents=True, exist_ok=True)
+
+
+__all__ = ["ApiError", "StartError", "Starter", "base_env", "default_path", "with_service_account"]

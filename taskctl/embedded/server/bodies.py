@@ -1,0 +1,130 @@
+"""Request bodies: size, media type, JSON or YAML."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import orjson
+import yaml
+from aiohttp import web
+
+from taskctl.embedded.server import errors
+
+# k8s.io/apiserver pkg/server/config.go, MaxRequestBodyBytes.
+BODY_LIMIT_BYTES: Final = 3 * 1024 * 1024
+_MEDIA_TYPES: Final = "application/json, application/yaml"
+_READ_BYTES: Final = 256 * 1024
+
+
+async def read(request: web.BaseRequest) -> bytes:
+    """Read a request's body.
+
+    Raises:
+        errors.StatusError: 413.
+    """
+    if not request.can_read_body:
+        return b""
+    length = request.content_length
+    if length is not None and length > BODY_LIMIT_BYTES:
+        raise errors.too_large(BODY_LIMIT_BYTES)
+    parts = []
+    size = 0
+    async for part in request.content.iter_chunked(_READ_BYTES):
+        size += len(part)
+        if size > BODY_LIMIT_BYTES:
+            raise errors.too_large(BODY_LIMIT_BYTES)
+        parts.append(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def media_type(request: web.BaseRequest) -> str:
+    """Return the body's media type without parameters."""
+    header = request.headers.get("Content-Type", "")
+    return header.partition(";")[0].strip().lower()
+
+
+def parse_object(body: bytes, kind: str) -> errors.Json:
+    """Parse a body that must be an object in JSON or YAML.
+
+    Args:
+        body: the bytes.
+        kind: media type; empty means JSON.
+
+    Raises:
+        errors.StatusError: 400, not to be parsed; 415, neither JSON nor YAML.
+    """
+    if kind in ("application/yaml", "text/yaml", "application/x-yaml"):
+        obj = parse_yaml(body)
+    elif kind in ("", "application/json", "text/plain", "application/octet-stream"):
+        obj = parse_json(body)
+    else:
+        raise errors.unsupported_media_type(_MEDIA_TYPES)
+    if not isinstance(obj, dict):
+        raise errors.bad_request(
+            "the object provided is unrecognized: expected a JSON object, got "
+            f"{type(obj).__name__}"
+        )
+    return obj
+
+
+def parse_json(body: bytes) -> Any:
+    """Parse JSON.
+
+    Raises:
+        errors.StatusError: 400.
+    """
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise errors.bad_request(
+            f"the object provided is unrecognized: couldn't get version/kind; json parse error: "
+            f"{error}"
+        ) from error
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as Kubernetes reads it: dates stay text."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:timestamp"]
+    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def parse_yaml(body: bytes) -> Any:
+    """Parse YAML, of which JSON is a part.
+
+    Raises:
+        errors.StatusError: 400.
+    """
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        obj = yaml.load(body, _Loader)  # noqa: S506 - a SafeLoader
+        # Keys that are not strings, and numbers such as .nan, are YAML but not JSON.
+        return orjson.loads(orjson.dumps(obj))
+    except (yaml.YAMLError, UnicodeDecodeError, orjson.JSONEncodeError, RecursionError) as error:
+        raise errors.bad_request(f"error parsing YAML: {error}") from error
+
+
+def duplicate_fields(body: bytes) -> list[str]:
+    """Return a sentence per field that a JSON body has twice; needed under Strict only."""
+    found: list[str] = []
+
+    def note(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        seen: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in seen:
+                found.append(f'duplicate field "{name}"')
+            seen[name] = value
+        return seen
+
+    try:
+        json.loads(body, object_pairs_hook=note)
+    except ValueError:
+        return []
+    return found

@@ -1,0 +1,245 @@
+"""Containers of a pod: defaults and checks, above all those of ephemeral containers.
+
+After Kubernetes ``pkg/apis/core/v1/defaults.go`` and
+``pkg/apis/core/validation/validation.go``; the sentences are theirs.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from taskctl.embedded.server import fields, meta
+from taskctl.embedded.server.errors import Json
+from taskctl.embedded.server.fields import FieldError
+
+NAMED_LISTS: Final = ("containers", "initContainers", "ephemeralContainers")
+_EPHEMERAL_FIELDS: Final = frozenset(
+    {
+        "name", "image", "command", "args", "workingDir", "env", "envFrom", "volumeMounts",
+        "volumeDevices", "terminationMessagePath", "terminationMessagePolicy", "imagePullPolicy",
+        "securityContext", "stdin", "stdinOnce", "tty", "targetContainerName",
+    }
+)  # fmt: skip
+_NOT_FOR_EPHEMERAL: Final = "cannot be set for an Ephemeral Container"
+_PULL_POLICIES: Final = ("Always", "IfNotPresent", "Never")
+_MESSAGE_POLICIES: Final = ("FallbackToLogsOnError", "File")
+
+
+def set_defaults(container: Any) -> None:
+    """Fill in one container, of whichever sort."""
+    if not isinstance(container, dict):
+        return
+    if not container.get("imagePullPolicy"):
+        container["imagePullPolicy"] = _pull_policy(container.get("image"))
+    if not container.get("terminationMessagePath"):
+        container["terminationMessagePath"] = "/dev/termination-log"
+    if not container.get("terminationMessagePolicy"):
+        container["terminationMessagePolicy"] = "File"
+    resources = container.setdefault("resources", {})
+    if isinstance(resources, dict) and isinstance(resources.get("limits"), dict):
+        requests = resources.setdefault("requests", {})
+        for name, amount in resources["limits"].items():
+            requests.setdefault(name, amount)
+    env = container.get("env")
+    for entry in env if isinstance(env, list) else ():
+        value_from = entry.get("valueFrom") if isinstance(entry, dict) else None
+        reference = value_from.get("fieldRef") if isinstance(value_from, dict) else None
+        if isinstance(reference, dict):
+            reference.setdefault("apiVersion", "v1")
+    ports = container.get("ports")
+    for port in ports if isinstance(ports, list) else ():
+        if isinstance(port, dict):
+            port.setdefault("protocol", "TCP")
+
+
+def _pull_policy(image: Any) -> str:
+    if not isinstance(image, str):
+        return "IfNotPresent"
+    name, _, digest = image.partition("@")
+    tag = name.rsplit("/", 1)[-1].partition(":")[2]
+    return "Always" if not digest and tag in ("", "latest") else "IfNotPresent"
+
+
+def semantic(value: Any) -> Any:
+    """Return ``value`` without what Kubernetes takes for equal: nulls and empty collections."""
+    if isinstance(value, dict):
+        kept = {name: semantic(item) for name, item in value.items()}
+        return {name: item for name, item in kept.items() if item not in (None, {}, [], "")} or None
+    if isinstance(value, list):
+        return [semantic(item) for item in value] or None
+    return value
+
+
+def check_volumes(spec: Json) -> list[FieldError]:
+    """Check names and that each volume has one source."""
+    found: list[FieldError] = []
+    seen: set[str] = set()
+    volumes = spec.get("volumes") or []
+    if not isinstance(volumes, list):
+        return [fields.type_invalid("spec.volumes", volumes, "must be a list")]
+    for index, volume in enumerate(volumes):
+        path = f"spec.volumes[{index}]"
+        if not isinstance(volume, dict):
+            found.append(fields.type_invalid(path, volume, "must be an object"))
+            continue
+        found += _check_name(volume.get("name"), f"{path}.name")
+        if volume.get("name") in seen:
+            found.append(fields.duplicate(f"{path}.name", volume["name"]))
+        seen.add(str(volume.get("name")))
+        extra = sorted(name for name in volume if name != "name")[1:]
+        found += [
+            fields.forbidden(f"{path}.{name}", "may not specify more than 1 volume type")
+            for name in extra
+        ]
+    return found
+
+
+def check_containers(spec: Json) -> list[FieldError]:
+    """Check regular and init containers."""
+    if not spec.get("containers"):
+        return [fields.required("spec.containers")]
+    found: list[FieldError] = []
+    seen: set[str] = set()
+    for name in ("containers", "initContainers"):
+        listed = spec.get(name) or []
+        if not isinstance(listed, list):
+            return [fields.type_invalid(f"spec.{name}", listed, "must be a list")]
+        for index, container in enumerate(listed):
+            path = f"spec.{name}[{index}]"
+            found += _check_common(container, path, spec)
+            if isinstance(container, dict):
+                if container.get("name") in seen:
+                    found.append(fields.duplicate(f"{path}.name", container["name"]))
+                seen.add(str(container.get("name")))
+    return found
+
+
+def check_ephemeral(spec: Json) -> list[FieldError]:
+    """Check ephemeral containers (validateEphemeralContainers)."""
+    others = {
+        c.get("name") for name in ("containers", "initContainers") for c in spec.get(name) or ()
+    }
+    seen = set(others)
+    found: list[FieldError] = []
+    listed = spec.get("ephemeralContainers") or []
+    if not isinstance(listed, list):
+        return [fields.type_invalid("spec.ephemeralContainers", listed, "must be a list")]
+    for index, container in enumerate(listed):
+        path = f"spec.ephemeralContainers[{index}]"
+        found += _check_common(container, path, spec)
+        if not isinstance(container, dict):
+            continue
+        name, target = container.get("name"), container.get("targetContainerName")
+        if name in seen:
+            found.append(fields.duplicate(f"{path}.name", name))
+        seen.add(name)
+        if target and target not in others:
+            message = f'Not found: "{target}"'
+            found.append(
+                FieldError(
+                    f"{path}.targetContainerName", fields.FieldReason.NOT_FOUND.value, message
+                )
+            )
+        found += [
+            fields.forbidden(f"{path}.{key}", _NOT_FOR_EPHEMERAL)
+            for key, value in container.items()
+            if key not in _EPHEMERAL_FIELDS and value not in (None, {}, [], "")
+        ]
+        for number, mount in enumerate(_dict_list(container.get("volumeMounts"))):
+            found += [
+                fields.forbidden(f"{path}.volumeMounts[{number}].{key}", _NOT_FOR_EPHEMERAL)
+                for key in ("subPath", "subPathExpr")
+                if mount.get(key)
+            ]
+    return found
+
+
+def check_append_only(now: list[Json], before: list[Json]) -> list[FieldError]:
+    """Check that every earlier ephemeral container is still there, and is still the same."""
+    by_name = {entry.get("name"): entry for entry in now}
+    found = []
+    path = "spec.ephemeralContainers"
+    for old in before:
+        name = old.get("name")
+        new = by_name.get(name)
+        if new is None:
+            message = f'existing ephemeral containers "{name}" may not be removed\n'
+            found.append(fields.forbidden(path, message))
+        elif new != old and semantic(new) != semantic(old):
+            changed = sorted(k for k in {*new, *old} if semantic(new.get(k)) != semantic(old.get(k)))
+            message = (
+                f'existing ephemeral containers "{name}" may not be changed\n'
+                f"changed: {', '.join(changed)}"
+            )
+            found.append(fields.forbidden(path, message))
+    return found
+
+
+def _check_common(container: Any, path: str, spec: Json) -> list[FieldError]:
+    """Check what all sorts of containers have in common (validateContainerCommon)."""
+    if not isinstance(container, dict):
+        return [fields.type_invalid(path, container, "must be an object")]
+    found = _check_name(container.get("name"), f"{path}.name")
+    image = container.get("image")
+    if not image:
+        found.append(fields.required(f"{path}.image"))
+    elif not isinstance(image, str) or image != image.strip():
+        message = "must not have leading or trailing whitespace"
+        found.append(fields.invalid(f"{path}.image", image, message))
+    for name, supported in (
+        ("imagePullPolicy", _PULL_POLICIES),
+        ("terminationMessagePolicy", _MESSAGE_POLICIES),
+    ):
+        if container.get(name) not in supported:
+            found.append(fields.not_supported(f"{path}.{name}", container.get(name), supported))
+    for name in ("command", "args"):
+        value = container.get(name)
+        if value is not None and (
+            not isinstance(value, list) or not all(isinstance(word, str) for word in value)
+        ):
+            found.append(fields.type_invalid(f"{path}.{name}", value, "must be a list of strings"))
+    found += _check_env(container.get("env"), path)
+    found += _check_mounts(container.get("volumeMounts"), path, spec)
+    return found
+
+
+def _check_name(name: Any, path: str) -> list[FieldError]:
+    if not name or not isinstance(name, str):
+        return [fields.required(path)]
+    return [fields.invalid(path, name, problem) for problem in meta.label_problems(name)]
+
+
+def _check_env(env: Any, path: str) -> list[FieldError]:
+    found = []
+    for index, entry in enumerate(_dict_list(env)):
+        where = f"{path}.env[{index}]"
+        if not entry.get("name"):
+            found.append(fields.required(f"{where}.name"))
+        if entry.get("value") and entry.get("valueFrom"):
+            message = "may not be specified when `value` is not empty"
+            found.append(fields.invalid(f"{where}.valueFrom", "", message))
+    return found
+
+
+def _check_mounts(mounts: Any, path: str, spec: Json) -> list[FieldError]:
+    volumes = {volume.get("name") for volume in _dict_list(spec.get("volumes"))}
+    seen: set[str] = set()
+    found = []
+    for index, mount in enumerate(_dict_list(mounts)):
+        where = f"{path}.volumeMounts[{index}]"
+        name, at = mount.get("name"), mount.get("mountPath")
+        if not name:
+            found.append(fields.required(f"{where}.name"))
+        elif name not in volumes:
+            reason = fields.FieldReason.NOT_FOUND.value
+            found.append(FieldError(f"{where}.name", reason, f'Not found: "{name}"'))
+        if not at:
+            found.append(fields.required(f"{where}.mountPath"))
+        elif at in seen:
+            found.append(fields.invalid(f"{where}.mountPath", at, "must be unique"))
+        seen.add(str(at))
+    return found
+
+
+def _dict_list(value: Any) -> list[Json]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

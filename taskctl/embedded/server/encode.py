@@ -1,0 +1,197 @@
+"""Objects, lists and watch events as bytes, in the form a client asked for.
+
+The plain JSON form is put together from the stored bytes without parsing them; the others are
+made once per event and shared by all watchers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+import yaml
+
+from taskctl.embedded.server import table
+from taskctl.embedded.server.core import Core
+from taskctl.embedded.server.errors import Json
+from taskctl.embedded.server.hub import Sight
+from taskctl.embedded.server.kinds import Kind
+from taskctl.embedded.server.negotiation import Encoding, Form
+from taskctl.embedded.server.records import Event, Record
+
+INITIAL_EVENTS_END: Final = "k8s.io/initial-events-end"
+
+
+@dataclass(frozen=True, slots=True)
+class ListMeta:
+    """``metadata`` of a list.
+
+    Attributes:
+        revision: at which the list is true.
+        continue_token: for the next page; empty on the last.
+        remaining: objects after this page; None if not known.
+    """
+
+    revision: int
+    continue_token: str = ""
+    remaining: int | None = None
+
+    def to_json(self) -> Json:
+        """Return the object."""
+        found: Json = {"resourceVersion": str(self.revision)}
+        if self.continue_token:
+            found["continue"] = self.continue_token
+        if self.remaining is not None:
+            found["remainingItemCount"] = self.remaining
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """Encodes objects of one kind in one form.
+
+    Attributes:
+        core: for the time, which tables show ages by.
+        kind: in the version of the request.
+        encoding: the form.
+        include_object: what a table's rows carry: None, Metadata or Object.
+    """
+
+    core: Core
+    kind: Kind
+    encoding: Encoding
+    include_object: str = "Metadata"
+
+    def object(self, record: Record) -> bytes:
+        """Encode one object."""
+        if self.encoding.form is Form.OBJECT and not self.encoding.yaml:
+            return self._raw(record)
+        return self._finish(self._transform([record], ListMeta(record.revision)))
+
+    def list(self, records: Sequence[Record], meta: ListMeta) -> bytes:
+        """Encode a list."""
+        form = self.encoding.form
+        if form is Form.TABLE:
+            return self._finish(self._table(records, meta))
+        if form is Form.PARTIAL:
+            head = self._partial_type("PartialObjectMetadataList")
+            items = [self._partial(record) for record in records]
+            return self._finish({**head, "metadata": meta.to_json(), "items": items})
+        head = {"kind": self.kind.list_kind, "apiVersion": self.kind.api_version}
+        text = orjson.dumps({**head, "metadata": meta.to_json(), "items": []})
+        joined = b"".join((text[:-2], b",".join(map(self._raw, records)), text[-2:]))
+        return joined if not self.encoding.yaml else self._finish(orjson.loads(joined))
+
+    def event(self, sight: Sight, event: Event) -> bytes:
+        """Encode a watch event as one line; made once per event and form."""
+        key = (sight, self.kind.version, self.encoding, self.include_object)
+        line = event.encodings.get(key)
+        if line is None:
+            line = event.encodings[key] = self._line(sight, self._seen(sight, event))
+        return line
+
+    def initial(self, record: Record) -> bytes:
+        """Encode an object as the ADDED event that a watch without a revision begins with."""
+        return self._line(Sight.ADDED, record)
+
+    def bookmark(self, revision: int, *, initial_end: bool = False) -> bytes:
+        """Encode a BOOKMARK."""
+        metadata: Json = {"resourceVersion": str(revision), "creationTimestamp": None}
+        if initial_end:
+            metadata["annotations"] = {INITIAL_EVENTS_END: "true"}
+        obj: Json = {
+            "kind": self.kind.kind,
+            "apiVersion": self.kind.api_version,
+            "metadata": metadata,
+        }
+        if self.encoding.form is Form.PARTIAL:
+            obj = {**self._partial_type("PartialObjectMetadata"), "metadata": metadata}
+        elif self.encoding.form is Form.TABLE:
+            obj = table.table_event(
+                self.kind,
+                obj,
+                now=self.core.clock.now(),
+                include_object=self.include_object,
+                with_columns=False,
+            )
+        return orjson.dumps({"type": "BOOKMARK", "object": obj}) + b"\n"
+
+    def _seen(self, sight: Sight, event: Event) -> Record:
+        if sight is not Sight.LEFT or event.previous is None:
+            return event.record
+        # The client gets the last state that it could see, at the revision of the change.
+        obj = event.previous.load()
+        obj["metadata"]["resourceVersion"] = str(event.revision)
+        previous = event.previous
+        return Record(
+            previous.resource,
+            previous.namespace,
+            previous.name,
+            previous.uid,
+            event.revision,
+            previous.api_version,
+            orjson.dumps(obj),
+            previous.labels,
+            previous.fields,
+            previous.owners,
+            previous.deleting,
+        )
+
+    def _line(self, sight: Sight, record: Record) -> bytes:
+        name = b"DELETED" if sight is Sight.LEFT else sight.value.encode()
+        if self.encoding.form is Form.OBJECT:
+            body = self._raw(record)
+        elif self.encoding.form is Form.PARTIAL:
+            body = orjson.dumps(self._partial(record))
+        else:
+            row = table.table_event(
+                self.kind,
+                self._load(record),
+                now=self.core.clock.now(),
+                include_object=self.include_object,
+                with_columns=True,
+            )
+            body = orjson.dumps(row)
+        return b'{"type":"' + name + b'","object":' + body + b"}\n"
+
+    def _raw(self, record: Record) -> bytes:
+        if record.api_version == self.kind.api_version:
+            return record.raw
+        return orjson.dumps(self._load(record))
+
+    def _load(self, record: Record) -> Json:
+        obj = record.load()
+        obj["apiVersion"] = self.kind.api_version
+        return obj
+
+    def _transform(self, records: Sequence[Record], meta: ListMeta) -> Json:
+        if self.encoding.form is Form.TABLE:
+            return self._table(records, meta)
+        if self.encoding.form is Form.PARTIAL:
+            return self._partial(records[0])
+        return self._load(records[0])
+
+    def _table(self, records: Sequence[Record], meta: ListMeta) -> Json:
+        made: Json = table.to_table(
+            self.kind,
+            [self._load(record) for record in records],
+            now=self.core.clock.now(),
+            include_object=self.include_object,
+            list_metadata=meta.to_json(),
+        )
+        made["apiVersion"] = f"meta.k8s.io/{self.encoding.version}"
+        return made
+
+    def _partial_type(self, kind: str) -> Json:
+        return {"kind": kind, "apiVersion": f"meta.k8s.io/{self.encoding.version}"}
+
+    def _partial(self, record: Record) -> Json:
+        head = self._partial_type("PartialObjectMetadata")
+        return {**head, "metadata": record.load()["metadata"]}
+
+    def _finish(self, obj: Any) -> bytes:
+        if self.encoding.yaml:
+            return yaml.safe_dump(obj, sort_keys=False, allow_unicode=True).encode()
+        return orjson.dumps(obj)

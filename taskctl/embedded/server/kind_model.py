@@ -1,0 +1,82 @@
+"""What the server knows of one kind of object, built in or from a CRD."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from taskctl.embedded.server.builtin_schema import schema_for
+from taskctl.embedded.server.schema import StructuralSchema
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of ``kubectl get``.
+
+    Attributes:
+        name: heading.
+        type: OpenAPI type, or ``date``.
+        format: OpenAPI format; may be empty.
+        description: for ``columnDefinitions``.
+        priority: 0 is always shown, above that only with ``-o wide``.
+        json_path: where the value lies, for kinds from CRDs; empty for built-in kinds.
+    """
+
+    name: str
+    type: str = "string"
+    format: str = ""
+    description: str = ""
+    priority: int = 0
+    json_path: str = ""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind in one version.
+
+    Attributes:
+        group: API group; empty for the core group.
+        version: for example ``v1``.
+        kind: for example ``Pod``.
+        list_kind: for example ``PodList``.
+        plural: the name in paths.
+        singular: lower case.
+        short_names: for kubectl.
+        categories: for kubectl, for example ``all``.
+        namespaced: objects live in a namespace.
+        subresources: names, for example ``status``, ``log``, ``ephemeralcontainers``.
+        columns: of ``kubectl get``, without the leading Name.
+        selectable_fields: paths allowed in field selectors, without a leading dot.
+        builtin: not from a CRD.
+        storage: objects are stored in this version.
+        deprecation_warning: sent with every answer; empty if not deprecated.
+        custom_schema: the schema of a kind from a CRD; see :attr:`schema`.
+    """
+
+    group: str
+    version: str
+    kind: str
+    list_kind: str
+    plural: str
+    singular: str
+    short_names: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    namespaced: bool = True
+    subresources: frozenset[str] = frozenset()
+    columns: tuple[Column, ...] = ()
+    selectable_fields: tuple[str, ...] = ()
+    builtin: bool = False
+    storage: bool = True
+    deprecation_warning: str = ""
+    custom_schema: StructuralSchema | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def api_version(self) -> str:
+        """``v1`` or ``group/version``."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def schema(self) -> StructuralSchema | None:
+        """The schema; that of a built-in kind is loaded when first asked for."""
+        if self.builtin:
+            return schema_for(self.group, self.version, self.kind)
+        return self.custom_schema

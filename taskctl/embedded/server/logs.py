@@ -1,0 +1,146 @@
+"""``pods/log``: passed through to the node that runs the pod."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+from aiohttp import web
+
+from taskctl.embedded.server import errors
+from taskctl.embedded.server.errors import Json, Resource
+from taskctl.embedded.server.records import Record
+from taskctl.embedded.server.store import Store
+
+logger = logging.getLogger(__name__)
+
+_NODES: Final = Resource("", "nodes")
+_PASSED_ON: Final = (
+    "follow", "previous", "sinceSeconds", "sinceTime", "timestamps", "tailLines", "limitBytes",
+    "stream",
+)  # fmt: skip
+_CONNECT_TIMEOUT_S: Final = 5.0
+_READ_TIMEOUT_S: Final = 30.0
+_PIECE_BYTES: Final = 64 * 1024
+
+
+class LogProxy:
+    """Fetches logs from nodes."""
+
+    def __init__(self, store: Store, token_path: Path | None) -> None:
+        """Set up; makes no connection.
+
+        Args:
+            store: to find the pod's node.
+            token_path: file with the token that nodes expect; read for each request, since the
+                node may write it after this server has started.
+        """
+        self._store = store
+        self._token_path = token_path
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        """Close connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def serve(self, request: web.BaseRequest, pod: Record) -> web.StreamResponse:
+        """Answer a request for a log.
+
+        Raises:
+            errors.StatusError: 400, the container cannot be told or has not started; 404; 502,
+                the node cannot be reached.
+        """
+        obj = pod.load()
+        container = _choose_container(obj, request.query.get("container", ""))
+        node = obj["spec"].get("nodeName")
+        if not node:
+            raise errors.bad_request(
+                f"pod {pod.name} does not have a host assigned"
+            )
+        base = self._address(node)
+        url = f"{base}/containerLogs/{pod.namespace}/{pod.name}/{container}"
+        query = {name: request.query[name] for name in _PASSED_ON if name in request.query}
+        follow = query.get("follow", "") in ("true", "1", "True")
+        timeout = aiohttp.ClientTimeout(
+            total=None,
+            sock_connect=_CONNECT_TIMEOUT_S,
+            # A followed log may be silent for hours; the client's going ends it.
+            sock_read=None if follow else _READ_TIMEOUT_S,
+        )
+        if self._session is None:
+            self._session = aiohttp.ClientSession()
+        try:
+            async with self._session.get(
+                url, params=query, headers=self._headers(), timeout=timeout
+            ) as answer:
+                return await _pass_through(request, answer)
+        except (aiohttp.ClientConnectionError, TimeoutError) as error:
+            raise errors.StatusError(
+                502, "ServiceUnavailable", f"the node {node} cannot be reached at {base}: {error}"
+            ) from error
+
+    def _address(self, node: str) -> str:
+        record = self._store.get(_NODES, "", node)
+        if record is None:
+            raise errors.not_found(_NODES, node)
+        status: Json = record.load().get("status") or {}
+        port = ((status.get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}).get("Port")
+        if not port:
+            raise errors.unavailable(f"the node {node} has not said where it listens")
+        addresses = {a.get("type"): a.get("address") for a in status.get("addresses") or ()}
+        return f"http://{addresses.get('InternalIP', '127.0.0.1')}:{port}"
+
+    def _headers(self) -> dict[str, str]:
+        if self._token_path is None:
+            return {}
+        try:
+            token = self._token_path.read_text().strip()
+        except FileNotFoundError:
+            return {}
+        return {"Authorization": f"Bearer {token}"}
+
+
+def _choose_container(pod: Json, name: str) -> str:
+    spec: Json = pod["spec"]
+    regular = [c["name"] for c in spec.get("containers") or ()]
+    others = [
+        c["name"] for part in ("initContainers", "ephemeralContainers") for c in spec.get(part) or ()
+    ]
+    pod_name = pod["metadata"]["name"]
+    if not name:
+        if len(regular) == 1:
+            return str(regular[0])
+        raise errors.bad_request(
+            f"a container name must be specified for pod {pod_name}, choose one of: "
+            f"[{' '.join(regular)}]"
+        )
+    if name not in regular and name not in others:
+        raise errors.bad_request(f"container {name} is not valid for pod {pod_name}")
+    return name
+
+
+async def _pass_through(
+    request: web.BaseRequest, answer: aiohttp.ClientResponse
+) -> web.StreamResponse:
+    if answer.status >= 400:
+        text = (await answer.text(errors="replace"))[:2048].strip()
+        reason = {400: "BadRequest", 404: "NotFound"}.get(answer.status, "InternalError")
+        raise errors.StatusError(answer.status, reason, text or f"the node answers {answer.status}")
+    response = web.StreamResponse(headers={"Content-Type": "text/plain"})
+    await response.prepare(request)
+    try:
+        async for piece in answer.content.iter_chunked(_PIECE_BYTES):
+            await response.write(piece)
+        await response.write_eof()
+    except aiohttp.ClientPayloadError as error:
+        # The status has been sent; ending the connection is all that is left to say so.
+        logger.info("a log stream broke off: %s", error)
+        if request.transport is not None:
+            request.transport.close()
+    except (ConnectionError, asyncio.IncompleteReadError):
+        pass  # the client has gone
+    return response

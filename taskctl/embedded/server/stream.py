@@ -1,0 +1,157 @@
+"""Watches: a stream of events, one JSON object a line, until the client or the deadline ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+from aiohttp import web
+
+from taskctl.embedded.server import errors
+from taskctl.embedded.server.core import Core, resource_of
+from taskctl.embedded.server.encode import Encoder
+from taskctl.embedded.server.hub import Sight, Watcher, classify
+from taskctl.embedded.server.records import Event
+from taskctl.embedded.server.selectors import Selector
+from taskctl.embedded.server.targets import ListOptions
+
+# k8s.io/apiserver pkg/storage/cacher: a bookmark comes a little before the deadline.
+_BOOKMARK_BEFORE_END_S: Final = 2.0
+_MIN_TIMEOUT_S: Final = 1800  # kube-apiserver --min-request-timeout; watches last 1-2 times that
+_EVENTS_PER_WRITE: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class WatchRequest:
+    """A watch, understood.
+
+    Attributes:
+        namespace: None for all.
+        selector: what must match.
+        options: of the request.
+        encoder: makes the lines.
+        bookmark_interval_s: seconds between bookmarks.
+    """
+
+    namespace: str | None
+    selector: Selector
+    options: ListOptions
+    encoder: Encoder
+    bookmark_interval_s: float
+
+
+async def serve(request: web.BaseRequest, core: Core, watch: WatchRequest) -> web.StreamResponse:
+    """Answer a watch.
+
+    As on a Kubernetes server, a start that lies before the kept history is answered with 200 and
+    an ERROR event of code 410.
+
+    Raises:
+        errors.StatusError: 504, the start lies in the future.
+    """
+    transport = request.transport
+    watcher = Watcher(
+        resource_of(watch.encoder.kind),
+        watch.namespace,
+        watch.selector,
+        on_slow=transport.abort if transport is not None else lambda: None,
+    )
+    try:
+        first = _begin(core, watch)
+    except errors.StatusError as error:
+        if error.code != 410:
+            raise
+        line = orjson.dumps({"type": "ERROR", "object": error.body()}) + b"\n"
+        return web.Response(body=line, content_type="application/json")
+    # No await between the snapshot and this line: nothing can happen in between.
+    core.hub.add(watcher)
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    try:
+        await response.prepare(request)
+        for chunk in first:
+            await response.write(chunk)
+        await _follow(response, core, watch, watcher)
+        await response.write_eof()
+    except ConnectionError:
+        pass  # the client has gone, which is how most watches end
+    finally:
+        core.hub.discard(watcher)
+    return response
+
+
+def _begin(core: Core, watch: WatchRequest) -> list[bytes]:
+    """Return what is sent before anything new happens."""
+    options, encoder = watch.options, watch.encoder
+    resource = resource_of(encoder.kind)
+    revision = options.revision or 0
+    if revision > core.store.head:
+        raise errors.future_revision(revision, core.store.head)
+    initial = options.initial_events
+    if initial is None:
+        initial = revision == 0
+    if not initial:
+        since = core.store.events_since(resource, revision) if revision else []
+        return _chunks(_visible(since, watch), encoder)
+    lines = [
+        encoder.initial(record)
+        for record in core.store.list(resource, watch.namespace)
+        if watch.selector.matches(record)
+    ]
+    if options.initial_events and options.bookmarks:
+        lines.append(encoder.bookmark(core.store.head, initial_end=True))
+    return [
+        b"".join(lines[start : start + _EVENTS_PER_WRITE])
+        for start in range(0, len(lines), _EVENTS_PER_WRITE)
+    ]
+
+
+def _visible(events: Sequence[Event], watch: WatchRequest) -> list[tuple[Sight, Event]]:
+    seen = ((classify(event, watch.namespace, watch.selector), event) for event in events)
+    return [(sight, event) for sight, event in seen if sight is not None]
+
+
+def _chunks(seen: Sequence[tuple[Sight, Event]], encoder: Encoder) -> list[bytes]:
+    return [
+        b"".join(encoder.event(*one) for one in seen[start : start + _EVENTS_PER_WRITE])
+        for start in range(0, len(seen), _EVENTS_PER_WRITE)
+    ]
+
+
+async def _follow(
+    response: web.StreamResponse, core: Core, watch: WatchRequest, watcher: Watcher
+) -> None:
+    loop = asyncio.get_running_loop()
+    timeout_s = watch.options.timeout_s or random.randint(_MIN_TIMEOUT_S, 2 * _MIN_TIMEOUT_S)
+    ends_at = loop.time() + timeout_s
+    bookmark_at = _next_bookmark(loop.time(), ends_at, watch)
+    while True:
+        watcher.wake.clear()
+        seen = watcher.take()
+        for chunk in _chunks(seen, watch.encoder):
+            await response.write(chunk)
+        if seen:
+            continue
+        if watcher.ended is not None or loop.time() >= ends_at:
+            return
+        if loop.time() >= bookmark_at:
+            # Everything up to the head has been offered and sent: nothing is pending.
+            await response.write(watch.encoder.bookmark(core.store.head))
+            bookmark_at = _next_bookmark(loop.time(), ends_at, watch)
+            continue
+        try:
+            async with asyncio.timeout_at(min(ends_at, bookmark_at)):
+                await watcher.wake.wait()
+        except TimeoutError:
+            pass
+
+
+def _next_bookmark(now_s: float, ends_at: float, watch: WatchRequest) -> float:
+    if not watch.options.bookmarks:
+        return ends_at + 1
+    regular = now_s + watch.bookmark_interval_s
+    last = ends_at - _BOOKMARK_BEFORE_END_S
+    return min(regular, last) if last > now_s else regular

@@ -1,0 +1,325 @@
+"""What a URL names: which resource, object and subresource; and the options in its query."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from taskctl.embedded.server import errors
+from taskctl.embedded.server.store import Deletion, Propagation
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A path below ``/api/v1`` or ``/apis/<group>/<version>``.
+
+    Attributes:
+        group: "" for the core group.
+        version: for example ``v1alpha1``.
+        plural: the resource.
+        namespace: None on a cluster-wide path.
+        name: None on a collection.
+        subresource: "" for the object itself.
+    """
+
+    group: str
+    version: str
+    plural: str
+    namespace: str | None = None
+    name: str | None = None
+    subresource: str = ""
+
+
+def parse_path(path: str) -> Target | None:
+    """Split a resource path; None if it is not one."""
+    parts = path.strip("/").split("/")
+    if parts[0] == "api" and len(parts) >= 3:
+        group, version, rest = "", parts[1], parts[2:]
+    elif parts[0] == "apis" and len(parts) >= 4:
+        group, version, rest = parts[1], parts[2], parts[3:]
+    else:
+        return None
+    namespace = None
+    # namespaces/x/status and namespaces/x/finalize are subresources of the namespace itself.
+    if (
+        rest[0] == "namespaces"
+        and len(rest) >= 3
+        and not (group == "" and len(rest) == 3 and rest[2] in ("status", "finalize"))
+    ):
+        namespace, rest = rest[1], rest[2:]
+    if len(rest) > 3 or not all(rest):
+        return None
+    rest += [""] * (3 - len(rest))
+    return Target(group, version, rest[0], namespace, rest[1] or None, rest[2])
+
+
+class FieldValidation(StrEnum):
+    """What to do about unknown and duplicate fields in a body."""
+
+    IGNORE = "Ignore"
+    WARN = "Warn"
+    STRICT = "Strict"
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOptions:
+    """Options common to create, update and patch.
+
+    Attributes:
+        dry_run: check everything, store nothing.
+        manager: field manager; by default the client's program name.
+        validation: of unknown fields.
+        force: on server-side apply, take fields from their managers.
+    """
+
+    dry_run: bool = False
+    manager: str = "unknown"
+    validation: FieldValidation = FieldValidation.WARN
+    force: bool = False
+
+
+def parse_bool(query: Mapping[str, str], name: str) -> bool:
+    """Read a flag as Go's strconv.ParseBool does; absent is False, present but empty True.
+
+    Raises:
+        errors.StatusError: 400.
+    """
+    text = query.get(name)
+    if text is None:
+        return False
+    if text in ("", "1", "t", "T", "true", "TRUE", "True"):
+        return True
+    if text in ("0", "f", "F", "false", "FALSE", "False"):
+        return False
+    raise errors.bad_request(f'invalid value "{text}" for the query parameter {name}: not a bool')
+
+
+def parse_int(query: Mapping[str, str], name: str) -> int | None:
+    """Read a non-negative number; absent or empty is None.
+
+    Raises:
+        errors.StatusError: 400.
+    """
+    text = query.get(name)
+    if not text:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise errors.bad_request(
+            f'invalid value "{text}" for the query parameter {name}: not an integer'
+        ) from None
+
+
+def _dry_run(values: list[str]) -> bool:
+    for value in values:
+        if value != "All":
+            raise errors.bad_request(
+                f'dryRun: Unsupported value: "{value}": supported values: "All"'
+            )
+    return bool(values)
+
+
+def parse_write_options(
+    query: Mapping[str, str], dry_runs: list[str], user_agent: str
+) -> WriteOptions:
+    """Read the options of a create, update or patch.
+
+    Args:
+        query: the URL's parameters.
+        dry_runs: every ``dryRun`` parameter.
+        user_agent: the request's header; its program name is the default field manager.
+
+    Raises:
+        errors.StatusError: 400.
+    """
+    text = query.get("fieldValidation", "")
+    try:
+        validation = FieldValidation(text or "Warn")
+    except ValueError:
+        raise errors.bad_request(
+            f'fieldValidation: Unsupported value: "{text}": supported values: "Ignore", "Strict", '
+            '"Warn"'
+        ) from None
+    manager = query.get("fieldManager") or user_agent.split("/", 1)[0] or "unknown"
+    if len(manager) > 128:
+        raise errors.bad_request("fieldManager: Too long: may not be more than 128 bytes")
+    return WriteOptions(_dry_run(dry_runs), manager, validation, parse_bool(query, "force"))
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteOptions:
+    """Options of a delete.
+
+    Attributes:
+        grace_s: seconds; None leaves it to the kind.
+        uid: precondition.
+        revision: precondition.
+        propagation: what becomes of dependents.
+        dry_run: check everything, store nothing.
+    """
+
+    grace_s: int | None = None
+    uid: str | None = None
+    revision: str | None = None
+    propagation: Propagation | None = None
+    dry_run: bool = False
+
+    def deletion(self, grace_s: int) -> Deletion:
+        """Return the store's request for these options with the kind's grace period."""
+        return Deletion(grace_s, self.uid, self.revision, self.propagation)
+
+
+def parse_delete_options(
+    query: Mapping[str, str], dry_runs: list[str], body: object
+) -> DeleteOptions:
+    """Read the options of a delete; the body, where there is one, replaces the query.
+
+    Raises:
+        errors.StatusError: 400.
+    """
+    if body is not None and not isinstance(body, dict):
+        raise errors.bad_request("the body of a delete must be a DeleteOptions object")
+    options = body or {}
+    if options.get("kind") not in (None, "", "DeleteOptions"):
+        raise errors.bad_request(f"expected a DeleteOptions object, got {options['kind']}")
+    grace_s = options.get("gracePeriodSeconds", parse_int(query, "gracePeriodSeconds"))
+    policy = options.get("propagationPolicy") or query.get("propagationPolicy")
+    if not policy and options.get("orphanDependents") is not None:
+        policy = "Orphan" if options["orphanDependents"] else "Background"
+    preconditions = options.get("preconditions") or {}
+    try:
+        propagation = Propagation(policy) if policy else None
+    except ValueError:
+        raise errors.bad_request(
+            f'propagationPolicy: Unsupported value: "{policy}": supported values: "Background", '
+            '"Foreground", "Orphan"'
+        ) from None
+    if grace_s is not None and (not isinstance(grace_s, int) or grace_s < 0):
+        raise errors.bad_request(f"gracePeriodSeconds: Invalid value: {grace_s}: must be >= 0")
+    return DeleteOptions(
+        grace_s,
+        preconditions.get("uid"),
+        preconditions.get("resourceVersion"),
+        propagation,
+        _dry_run(list(options.get("dryRun") or dry_runs)),
+    )
+
+
+class VersionMatch(StrEnum):
+    """How a list's resourceVersion is meant."""
+
+    EXACT = "Exact"
+    NOT_OLDER = "NotOlderThan"
+
+
+@dataclass(frozen=True, slots=True)
+class ListOptions:
+    """Options of a list or watch.
+
+    Attributes:
+        labels: label selector.
+        fields: field selector.
+        revision: None where absent.
+        match: how ``revision`` is meant; None for the default.
+        limit: page size; 0 for no limit.
+        continue_token: where the next page starts.
+        watch: stream changes.
+        bookmarks: send BOOKMARK events.
+        timeout_s: end the watch after so many seconds.
+        initial_events: begin the watch with the current state; None where absent.
+    """
+
+    labels: str = ""
+    fields: str = ""
+    revision: int | None = None
+    match: VersionMatch | None = None
+    limit: int = 0
+    continue_token: str = ""
+    watch: bool = False
+    bookmarks: bool = False
+    timeout_s: int | None = None
+    initial_events: bool | None = None
+
+
+def parse_list_options(query: Mapping[str, str]) -> ListOptions:
+    """Read the options of a list or watch.
+
+    The rules on combinations are those of k8s.io/apimachinery
+    ``pkg/apis/meta/internalversion/validation``.
+
+    Raises:
+        errors.StatusError: 400; 422 for a combination that is not allowed.
+    """
+    text = query.get("resourceVersion", "")
+    try:
+        revision = int(text) if text else None
+    except ValueError:
+        raise errors.bad_request(f'invalid resource version: "{text}"') from None
+    options = ListOptions(
+        labels=query.get("labelSelector", ""),
+        fields=query.get("fieldSelector", ""),
+        revision=revision,
+        match=_match(query.get("resourceVersionMatch", "")),
+        limit=max(0, parse_int(query, "limit") or 0),
+        continue_token=query.get("continue", ""),
+        watch=parse_bool(query, "watch"),
+        bookmarks=parse_bool(query, "allowWatchBookmarks"),
+        timeout_s=parse_int(query, "timeoutSeconds"),
+        initial_events=(
+            parse_bool(query, "sendInitialEvents") if "sendInitialEvents" in query else None
+        ),
+    )
+    _check_combinations(options)
+    return options
+
+
+def _match(text: str) -> VersionMatch | None:
+    try:
+        return VersionMatch(text) if text else None
+    except ValueError:
+        raise _list_invalid(
+            f'resourceVersionMatch: Unsupported value: "{text}": supported values: "Exact", '
+            '"NotOlderThan", ""'
+        ) from None
+
+
+def _check_combinations(options: ListOptions) -> None:
+    name = "resourceVersionMatch"
+    if options.watch:
+        if options.initial_events is not None and options.match is not VersionMatch.NOT_OLDER:
+            raise _list_invalid(
+                f"{name}: Forbidden: sendInitialEvents requires setting {name} to NotOlderThan"
+            )
+        if options.match and options.initial_events is None:
+            raise _list_invalid(
+                f"{name}: Forbidden: {name} is forbidden for watch unless sendInitialEvents is "
+                "provided"
+            )
+        return
+    if options.initial_events is not None:
+        raise _list_invalid(
+            "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list"
+        )
+    if options.match is None:
+        return
+    if options.revision is None:
+        raise _list_invalid(
+            f"{name}: Forbidden: {name} is forbidden unless resourceVersion is provided"
+        )
+    if options.continue_token:
+        raise _list_invalid(f"{name}: Forbidden: {name} is forbidden when continue is provided")
+    if options.match is VersionMatch.EXACT and options.revision == 0:
+        raise _list_invalid(
+            f'{name}: Forbidden: {name} "exact" is forbidden for resourceVersion "0"'
+        )
+
+
+def _list_invalid(text: str) -> errors.StatusError:
+    return errors.StatusError(
+        422,
+        "Invalid",
+        f'ListOptions.meta.k8s.io "" is invalid: {text}',
+        details={"group": "meta.k8s.io", "kind": "ListOptions"},
+    )

@@ -1,0 +1,140 @@
+"""What a TaskCluster's status says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from taskctl.api.conditions import ConditionUpdate, set_condition
+from taskctl.api.states import ConditionStatus, ConditionType
+from taskctl.constants import Reason
+from taskctl.policy.status import StatusPatch
+from taskctl.policy.workspace import Workspace
+
+_PROBLEMS_SHOWN: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterCounts:
+    """The numbers in a TaskCluster's status.
+
+    Attributes:
+        wanted: workers asked for.
+        workers: worker pods that exist.
+        ready: those that take tasks: running and not retiring.
+        busy_slots: slots taken on all workers.
+        free_slots: slots open on ready workers.
+        queue_length: tasks that are ready and wait for a slot.
+        last_serial: highest worker number used.
+        problems: sentences on workers that are not ready.
+    """
+
+    wanted: int
+    workers: int
+    ready: int
+    busy_slots: int
+    free_slots: int
+    queue_length: int
+    last_serial: int
+    problems: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspaceFacts:
+    """The state of the workspace's claim.
+
+    Attributes:
+        exists: the claim exists.
+        phase: its ``status.phase``.
+        conflict: the claim's name is taken by a stranger's, or a worker's name is: why.
+    """
+
+    exists: bool = False
+    phase: str = ""
+    conflict: str = ""
+
+
+def decide_cluster_status(
+    cluster: Mapping[str, Any],
+    counts: ClusterCounts,
+    conditions: Sequence[ConditionUpdate],
+    now: datetime,
+) -> StatusPatch | None:
+    """Return the patch that makes the status true, or None if it is."""
+    status = cluster.get("status") or {}
+    wanted: dict[str, Any] = {
+        "replicas": counts.wanted,
+        "workers": counts.workers,
+        "ready": counts.ready,
+        "availableReplicas": counts.ready,
+        "busySlots": counts.busy_slots,
+        "freeSlots": counts.free_slots,
+        "queueLength": counts.queue_length,
+        "workerSerial": counts.last_serial,
+        "observedGeneration": cluster["metadata"].get("generation") or 0,
+    }
+    patch = {key: value for key, value in wanted.items() if status.get(key) != value}
+    old = [dict(entry) for entry in status.get("conditions") or ()]
+    new = old
+    for update in conditions:
+        new = set_condition(new, update, now=now)
+    if new != old:
+        patch["conditions"] = new
+    return patch or None
+
+
+def ready_condition(counts: ClusterCounts, generation: int, conflict: str = "") -> ConditionUpdate:
+    """Return the Ready condition: are all workers up?"""
+    if conflict:
+        status, reason, message = ConditionStatus.FALSE, Reason.NAME_CONFLICT, conflict
+    elif counts.ready >= counts.wanted:
+        status, reason = ConditionStatus.TRUE, Reason.WORKERS_READY
+        message = f"{counts.ready} workers are ready."
+    else:
+        status, reason = ConditionStatus.FALSE, Reason.WORKERS_NOT_READY
+        shown = "; ".join(counts.problems[:_PROBLEMS_SHOWN])
+        message = f"{counts.ready} of {counts.wanted} workers are ready."
+        if shown:
+            message = f"{message} {shown}"
+    return ConditionUpdate(
+        type=ConditionType.READY,
+        status=status,
+        reason=reason,
+        message=message,
+        observed_generation=generation,
+    )
+
+
+def workspace_condition(
+    workspace: Workspace, facts: WorkspaceFacts, generation: int
+) -> ConditionUpdate:
+    """Return the WorkspaceReady condition: can the workers mount it?
+
+    A claim may stay Pending until the first worker is scheduled (WaitForFirstConsumer), so
+    nothing waits for this condition.
+    """
+    name = workspace.claim_name
+    if workspace.volume is None:
+        status, reason = ConditionStatus.FALSE, Reason.WORKSPACE_DISABLED
+        message = "spec.workspace is not set, or not enabled."
+    elif not name:
+        status, reason = ConditionStatus.TRUE, Reason.WORKSPACE_READY
+        message = "The workspace is a volume that needs no claim."
+    elif facts.conflict:
+        status, reason, message = ConditionStatus.FALSE, Reason.NAME_CONFLICT, facts.conflict
+    elif facts.exists and facts.phase == "Bound":
+        status, reason = ConditionStatus.TRUE, Reason.WORKSPACE_READY
+        message = f"PersistentVolumeClaim {name!r} is bound."
+    else:
+        status, reason = ConditionStatus.FALSE, Reason.WORKSPACE_PENDING
+        state = f"is {facts.phase or 'Pending'}" if facts.exists else "does not exist"
+        message = f"PersistentVolumeClaim {name!r} {state}."
+    return ConditionUpdate(
+        type=ConditionType.WORKSPACE_READY,
+        status=status,
+        reason=reason,
+        message=message,
+        observed_generation=generation,
+    )

@@ -1,0 +1,151 @@
+"""Is a Task ready to be placed? If not: what does it wait for, or why can it never run?
+
+A dependency counts by its own state, not by its tree's: a child may run after its own
+root's process has ended, and would wait for ever for a tree that it belongs to itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from taskctl.api.states import TaskState, When
+from taskctl.constants import Reason
+from taskctl.policy.status import Ending
+from taskctl.policy.view import TaskView
+
+_NAMES_SHOWN: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Dependency:
+    """One name of ``spec.runAfter.tasks``.
+
+    Attributes:
+        name: the Task's name.
+        state: its state; None where no such Task exists (yet).
+    """
+
+    name: str
+    state: TaskState | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadinessFacts:
+    """What the answer depends on beyond the Task itself.
+
+    Attributes:
+        worker_slots: ``slotsPerWorker`` of its TaskCluster; None: there is no such cluster.
+        input_exists: whether ``spec.inputObject`` exists; True where none is named.
+        dependencies: the tasks it runs after.
+    """
+
+    worker_slots: int | None
+    input_exists: bool = True
+    dependencies: tuple[Dependency, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Place it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Not now.
+
+    Attributes:
+        reason: machine-readable.
+        message: for people.
+        until: look again then; None: an event will tell.
+    """
+
+    reason: Reason
+    message: str
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Never:
+    """It cannot run any more: end it like this."""
+
+    state: TaskState
+    ending: Ending
+
+
+def decide_readiness(view: TaskView, facts: ReadinessFacts, now: datetime) -> Ready | Wait | Never:
+    """Decide on a Task that is Pending or Scheduled and not placed."""
+    if view.cancel:
+        return Never(
+            TaskState.CANCELLED,
+            Ending(Reason.CANCELLED, "The task was cancelled before it was started."),
+        )
+    if view.suspend:
+        return Wait(Reason.SUSPENDED, "spec.suspend is true; set it to false to let the task run.")
+    blocked = _dependencies(view, facts.dependencies)
+    if blocked is not None:
+        return blocked
+    if facts.worker_slots is None:
+        return Wait(
+            Reason.CLUSTER_NOT_FOUND,
+            f"There is no TaskCluster {view.cluster!r} in namespace {view.namespace!r}.",
+        )
+    if view.slots > facts.worker_slots:
+        return Wait(
+            Reason.SLOTS_EXCEED_WORKER,
+            f"The task takes {view.slots} slots; workers of TaskCluster {view.cluster!r} have "
+            f"{facts.worker_slots} (spec.slotsPerWorker).",
+        )
+    if not facts.input_exists:
+        return Wait(
+            Reason.INPUT_NOT_FOUND,
+            f"There is no TaskObject {view.input_object!r} in namespace {view.namespace!r}.",
+        )
+    until = view.next_attempt_time
+    if until is not None and until > now:
+        return Wait(Reason.BACK_OFF, "The next attempt waits for its back-off to end.", until)
+    return Ready()
+
+
+def _dependencies(view: TaskView, dependencies: Iterable[Dependency]) -> Wait | Never | None:
+    when = view.spec.get("when") or When.SUCCESS
+    open_names, bad, good = [], [], 0
+    for dependency in dependencies:
+        if dependency.state is None or not dependency.state.terminal:
+            open_names.append(dependency.name)
+        elif dependency.state is TaskState.SUCCEEDED:
+            good += 1
+        else:
+            bad.append(f"{dependency.name} is {dependency.state}")
+    if when == When.SUCCESS and bad:
+        return _never(f"when is Success, but {_some(bad)}.")
+    if open_names:
+        total = len(open_names) + len(bad) + good
+        return Wait(
+            Reason.WAITING_FOR_TASKS,
+            f"Waits for {len(open_names)} of {total} tasks: {_some(open_names)}.",
+        )
+    if when == When.FAILURE and good and not bad:
+        return _never("when is Failure, but every task in runAfter succeeded.")
+    return None
+
+
+def _never(message: str) -> Never:
+    return Never(TaskState.FAILED, Ending(Reason.DEPENDENCY_FAILED, message))
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:_NAMES_SHOWN])
+    more = len(names) - _NAMES_SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def settles(when: str, state: TaskState) -> bool:
+    """Whether one dependency's end may settle the question while others are still open.
+
+    True where it makes ``when: Success`` impossible; the caller need not look at the
+    waiting Task again before the last dependency ends otherwise.
+    """
+    return when == When.SUCCESS and state.terminal and state is not TaskState.SUCCEEDED

@@ -1,0 +1,271 @@
+"""One Task's next step, from its status, its placement and its worker: the reconciler's mind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from taskctl.api.states import TaskState
+from taskctl.constants import Reason
+from taskctl.policy.lost import (
+    CONTAINER_LOST_AFTER_S,
+    SHOW_SCHEDULED_AFTER_S,
+    infra_patch,
+    suspended_patch,
+)
+from taskctl.policy.readiness import Never, ReadinessFacts, Ready, Wait, decide_readiness
+from taskctl.policy.status import Ending, StatusPatch, terminal_patch
+from taskctl.policy.view import TaskView, time_or_none
+
+# A reason to wait is written down only when it lasts: most inputs, clusters and
+# predecessors that are missing at first are there a moment later.
+SHOW_WAIT_AFTER_S: Final = 2.0
+# Reasons that would be a lie on a Task that is ready and merely queued.
+_STALE_WHEN_READY: Final = frozenset(
+    {
+        Reason.CLUSTER_NOT_FOUND,
+        Reason.INPUT_NOT_FOUND,
+        Reason.SLOTS_EXCEED_WORKER,
+        Reason.SUSPENDED,
+        Reason.WAITING_FOR_TASKS,
+        Reason.WAITING_TO_START,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFacts:
+    """What is known of the worker that a Running Task names.
+
+    Attributes:
+        gone: no such pod, or nothing runs in it any more.
+        why: half a sentence on why it is gone, for people.
+        ended_for_s: seconds since its container was first seen terminated; None: it was not.
+        look_again_s: seconds until time alone may change ``gone``; None: only events do.
+    """
+
+    gone: bool
+    why: str = ""
+    ended_for_s: float | None = None
+    look_again_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedFacts:
+    """The next attempt is in a live worker's spec, or on its way there, but not claimed.
+
+    Attributes:
+        pod_name: the worker.
+        pod_uid: its UID.
+        container: name of the ephemeral container.
+        placed: when it was decided.
+        ended_for_s: seconds since the container was first seen terminated; None: it was not.
+        waiting: the kubelet's word and sentence on why it does not run yet, or empty.
+    """
+
+    pod_name: str
+    pod_uid: str
+    container: str
+    placed: datetime
+    ended_for_s: float | None = None
+    waiting: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFacts:
+    """Everything beyond the Task itself.
+
+    Attributes:
+        readiness: see :class:`ReadinessFacts`.
+        worker: of a Running Task.
+        placed: of a Task that waits to start; None: it is not placed.
+        refused: why the API server will not have its container, now and again; or empty.
+    """
+
+    readiness: ReadinessFacts
+    worker: WorkerFacts | None = None
+    placed: PlacedFacts | None = None
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPlan:
+    """What to do now.
+
+    Attributes:
+        patch: status patch to write under the resourceVersion, or None.
+        queue: the Task belongs in the queue of tasks to place.
+        requeue_after_s: look again then; None: an event will tell.
+        warning: reason of a warning Event to publish once the patch is written, or None.
+    """
+
+    patch: StatusPatch | None = None
+    queue: bool = False
+    requeue_after_s: float | None = None
+    warning: Reason | None = None
+
+
+NOTHING: Final = TaskPlan()
+
+
+def decide_task(view: TaskView, facts: TaskFacts, now: datetime) -> TaskPlan:
+    """Return the next step of a Task."""
+    if view.deleting or view.state.terminal:
+        return NOTHING
+    if view.state is TaskState.RUNNING:
+        return _running(view, facts.worker, now)
+    if facts.placed is not None and not view.cancel:
+        return _placed(view, facts.placed, now)
+    if facts.refused and not view.cancel:
+        ending = Ending(Reason.START_ERROR, f"The container was refused: {facts.refused}")
+        patch = terminal_patch(view, TaskState.FAILED, ending, now)
+        return TaskPlan(patch=patch, warning=ending.reason)
+    return _unplaced(view, facts, now)
+
+
+# --- Running ------------------------------------------------------------------------
+
+
+def _running(view: TaskView, worker: WorkerFacts | None, now: datetime) -> TaskPlan:
+    if worker is None:
+        return NOTHING
+    if worker.gone:
+        message = f"Worker {view.pod_name} is lost ({worker.why}); the task ran there."
+        return _lost(view, view.attempt, Ending(Reason.WORKER_LOST, message), now)
+    if worker.ended_for_s is None:
+        return TaskPlan(requeue_after_s=worker.look_again_s)
+    left_s = CONTAINER_LOST_AFTER_S - worker.ended_for_s
+    if left_s > 0:
+        return TaskPlan(requeue_after_s=left_s)
+    message = f"Container {view.container} on worker {view.pod_name} ended without a report."
+    return _lost(view, view.attempt, Ending(Reason.CONTAINER_LOST, message), now)
+
+
+def _lost(view: TaskView, attempt: int, ending: Ending, now: datetime) -> TaskPlan:
+    if view.cancel:
+        message = f"{ending.message} It was to be cancelled anyway."
+        ending = Ending(Reason.CANCELLED, message)
+        return TaskPlan(patch=terminal_patch(view, TaskState.CANCELLED, ending, now))
+    return TaskPlan(patch=infra_patch(view, attempt, ending, now), warning=ending.reason)
+
+
+# --- placed, not claimed ------------------------------------------------------------
+
+
+def _placed(view: TaskView, placed: PlacedFacts, now: datetime) -> TaskPlan:
+    attempt = view.next_attempt
+    if view.suspend:
+        return TaskPlan(patch=suspended_patch(view, attempt))
+    if placed.ended_for_s is not None and placed.ended_for_s >= CONTAINER_LOST_AFTER_S:
+        message = (
+            f"Container {placed.container} on worker {placed.pod_name} ended before it began "
+            f"the task{_because(placed.waiting)}."
+        )
+        return _lost(view, attempt, Ending(Reason.CONTAINER_LOST, message), now)
+    waited_s = (now - placed.placed).total_seconds()
+    if waited_s >= view.start_deadline_s:
+        return _deadline(view, placed, now)
+    next_look_s = view.start_deadline_s - waited_s
+    if placed.ended_for_s is not None:
+        next_look_s = min(next_look_s, CONTAINER_LOST_AFTER_S - placed.ended_for_s)
+    if waited_s < SHOW_SCHEDULED_AFTER_S:
+        soon_s = min(next_look_s, SHOW_SCHEDULED_AFTER_S - waited_s)
+        return TaskPlan(requeue_after_s=soon_s)
+    return TaskPlan(patch=_scheduled_patch(view, placed), requeue_after_s=next_look_s)
+
+
+def _because(waiting: str) -> str:
+    return f" ({waiting})" if waiting else ""
+
+
+def _deadline(view: TaskView, placed: PlacedFacts, now: datetime) -> TaskPlan:
+    message = (
+        f"The container on worker {placed.pod_name} did not start within "
+        f"startDeadlineSeconds={view.start_deadline_s}{_because(placed.waiting)}."
+    )
+    ending = Ending(Reason.START_DEADLINE, message)
+    patch = terminal_patch(view, TaskState.FAILED, ending, now)
+    # Written off: whatever the kubelet starts later finds its attempt superseded.
+    patch["attempt"] = view.next_attempt
+    patch |= _where(placed)
+    return TaskPlan(patch=patch, warning=Reason.START_DEADLINE)
+
+
+def _where(placed: PlacedFacts) -> StatusPatch:
+    return {
+        "podName": placed.pod_name,
+        "podUID": placed.pod_uid,
+        "containerName": placed.container,
+    }
+
+
+def _scheduled_patch(view: TaskView, placed: PlacedFacts) -> StatusPatch | None:
+    message = placed.waiting or "The container was handed to the worker."
+    shown = (
+        view.state is TaskState.SCHEDULED
+        and view.pod_uid == placed.pod_uid
+        and view.status.get("message") == message
+    )
+    if shown:
+        return None
+    return {
+        "state": TaskState.SCHEDULED.value,
+        "reason": Reason.WAITING_TO_START.value,
+        "message": message,
+        "observedGeneration": view.generation,
+        **_where(placed),
+    }
+
+
+# --- not placed ---------------------------------------------------------------------
+
+
+def _unplaced(view: TaskView, facts: TaskFacts, now: datetime) -> TaskPlan:
+    verdict = decide_readiness(view, facts.readiness, now)
+    match verdict:
+        case Never():
+            patch = terminal_patch(view, verdict.state, verdict.ending, now)
+            if facts.placed is not None:
+                patch["attempt"] = view.next_attempt  # its container will find itself superseded
+            failed = verdict.state is TaskState.FAILED
+            return TaskPlan(patch=patch, warning=verdict.ending.reason if failed else None)
+        case Ready():
+            return _ready(view, now)
+        case Wait():
+            return _wait(view, verdict, now)
+
+
+def _ready(view: TaskView, now: datetime) -> TaskPlan:
+    stale = view.state is TaskState.SCHEDULED or view.status.get("reason") in _STALE_WHEN_READY
+    if not stale:
+        return TaskPlan(queue=True)
+    patch: StatusPatch = {
+        "state": TaskState.PENDING.value,
+        "reason": Reason.QUEUED.value,
+        "message": "",
+        "observedGeneration": view.generation,
+        "podName": None,
+        "podUID": None,
+        "containerName": None,
+    }
+    return TaskPlan(patch=patch, queue=True)
+
+
+def _wait(view: TaskView, wait: Wait, now: datetime) -> TaskPlan:
+    look_s = None if wait.until is None else max((wait.until - now).total_seconds(), 0.0)
+    unchanged = view.status.get("reason") == wait.reason and view.state is TaskState.PENDING
+    if unchanged or wait.reason is Reason.BACK_OFF:
+        return TaskPlan(requeue_after_s=look_s)
+    created = time_or_none(view.created)
+    age_s = (now - created).total_seconds() if created is not None else SHOW_WAIT_AFTER_S
+    if age_s < SHOW_WAIT_AFTER_S:
+        show_s = SHOW_WAIT_AFTER_S - age_s
+        return TaskPlan(requeue_after_s=show_s if look_s is None else min(show_s, look_s))
+    patch: StatusPatch = {
+        "state": TaskState.PENDING.value,
+        "reason": wait.reason.value,
+        "message": wait.message,
+        "observedGeneration": view.generation,
+    }
+    return TaskPlan(patch=patch, requeue_after_s=look_s)

@@ -1,0 +1,153 @@
+"""What a root says about the tree below it: counters, and whether it is complete.
+
+All children of a task exist before its exit is recorded, and both are Tasks on one watch,
+so a tree whose known members have all ended is quiet: nobody is left to create more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from taskctl.api.conditions import ConditionUpdate, set_condition
+from taskctl.api.states import ConditionStatus, ConditionType, TaskState
+from taskctl.constants import Reason
+from taskctl.policy.status import Ending, StatusPatch, end_conditions, is_complete
+from taskctl.policy.view import TaskView
+
+FIELDS: Final = ("pending", "running", "succeeded", "failed", "cancelled")
+_FIELD_OF: Final = {
+    TaskState.PENDING: "pending",
+    TaskState.SCHEDULED: "pending",
+    TaskState.RUNNING: "running",
+    TaskState.SUCCEEDED: "succeeded",
+    TaskState.FAILED: "failed",
+    TaskState.CANCELLED: "cancelled",
+}
+
+
+@dataclass(slots=True)
+class TreeCounts:
+    """Descendants of a root by state, kept up to date one Task event at a time."""
+
+    pending: int = 0
+    running: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+    def add(self, state: TaskState, count: int = 1) -> None:
+        """Count a descendant in (or, with a negative count, out)."""
+        field = _FIELD_OF[state]
+        setattr(self, field, getattr(self, field) + count)
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.pending + self.running + self.succeeded + self.failed + self.cancelled
+
+    @property
+    def active(self) -> int:
+        """Those that have not ended."""
+        return self.pending + self.running
+
+    def as_dict(self) -> dict[str, int]:
+        """Return ``status.descendants``."""
+        return {"total": self.total} | {field: getattr(self, field) for field in FIELDS}
+
+
+@dataclass(frozen=True, slots=True)
+class TreeChange:
+    """A write to the root's status.
+
+    Attributes:
+        patch: the status patch.
+        urgent: it changes whether the tree is complete: write it now. Otherwise it only
+            moves counters and may wait for company.
+    """
+
+    patch: StatusPatch
+    urgent: bool
+
+
+def decide_tree(root: TaskView, counts: TreeCounts, now: datetime) -> TreeChange | None:
+    """Return the write that makes the root's status true, or None if it is.
+
+    Args:
+        root: the root Task.
+        counts: its descendants that exist.
+        now: for transition times.
+    """
+    shown = _shown(root, counts)
+    patch: StatusPatch = {}
+    if shown.total or root.status.get("descendants") is not None:
+        current = root.status.get("descendants") or {}
+        wanted = shown.as_dict()
+        if any(current.get(key) != value for key, value in wanted.items()):
+            patch["descendants"] = wanted
+    conditions = _conditions(root, shown, now)
+    old = [dict(entry) for entry in root.status.get("conditions") or ()]
+    if conditions != old:
+        patch["conditions"] = conditions
+        patch["observedGeneration"] = root.generation
+    if not patch:
+        return None
+    return TreeChange(patch, urgent=_complete(root, shown) != is_complete(root))
+
+
+def _shown(root: TaskView, counts: TreeCounts) -> TreeCounts:
+    """Counters never go back once the tree is complete: ended members may be removed by TTL."""
+    current = root.status.get("descendants")
+    if not current or counts.active or not root.state.terminal or not is_complete(root):
+        return counts
+    kept = TreeCounts()
+    for field in ("succeeded", "failed", "cancelled"):
+        setattr(kept, field, max(getattr(counts, field), current.get(field) or 0))
+    return kept
+
+
+def _complete(root: TaskView, counts: TreeCounts) -> bool:
+    return root.state.terminal and counts.active == 0
+
+
+def _conditions(root: TaskView, counts: TreeCounts, now: datetime) -> list[dict[str, Any]]:
+    existing = root.status.get("conditions") or ()
+    if _complete(root, counts):
+        succeeded, ending = _succeeded(root, counts), _ending(root, counts)
+        return end_conditions(root, succeeded=succeeded, ending=ending, now=now)
+    if not root.state.terminal and not is_complete(root):
+        return [dict(entry) for entry in existing]  # the claim has said so
+    active = ConditionUpdate(
+        type=ConditionType.COMPLETE,
+        status=ConditionStatus.FALSE,
+        reason=Reason.TREE_ACTIVE,
+        message="Descendants are still active." if root.state.terminal else "",
+        observed_generation=root.generation,
+    )
+    conditions = set_condition(existing, active, now=now)
+    return [entry for entry in conditions if entry["type"] != ConditionType.SUCCEEDED]
+
+
+def _succeeded(root: TaskView, counts: TreeCounts) -> bool:
+    return root.state is TaskState.SUCCEEDED and not counts.failed and not counts.cancelled
+
+
+def _ending(root: TaskView, counts: TreeCounts) -> Ending:
+    if counts.total == 0 or root.state is not TaskState.SUCCEEDED:
+        reason = _reason(root.status.get("reason"))
+        return Ending(reason, str(root.status.get("message") or ""))
+    if _succeeded(root, counts):
+        return Ending(Reason.TREE_COMPLETE, f"All {counts.total} descendants succeeded.")
+    return Ending(
+        Reason.TREE_COMPLETE,
+        f"Of {counts.total} descendants, {counts.failed} failed and "
+        f"{counts.cancelled} were cancelled.",
+    )
+
+
+def _reason(text: object) -> Reason:
+    try:
+        return Reason(str(text))
+    except ValueError:
+        return Reason.TREE_COMPLETE

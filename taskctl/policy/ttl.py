@@ -1,0 +1,92 @@
+"""When is an ended Task removed (``spec.ttlSecondsAfterFinished``)?
+
+A member of a tree stays until the whole tree is complete: a continuation may still want
+its result, and the root's counters are made from the members that exist. A Task that
+another one waits for (``runAfter``) stays as long as that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from taskctl.api.conditions import find_condition
+from taskctl.api.states import ConditionStatus, ConditionType, TaskState
+from taskctl.policy.view import TaskView, time_or_none
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Delete it now."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookAgain:
+    """Not yet.
+
+    Attributes:
+        delay_s: seconds until its time is up.
+    """
+
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Nothing to do until something changes.
+
+    Attributes:
+        for_tree: it has a time to live that begins when its tree is complete.
+    """
+
+    for_tree: bool = False
+
+
+def ttl_s(view: TaskView) -> int | None:
+    """Return the seconds an ended Task stays, by how it ended; None: for ever."""
+    ttl = view.spec.get("ttlSecondsAfterFinished") or {}
+    value = ttl.get("success" if view.state is TaskState.SUCCEEDED else "failure")
+    return None if value is None else int(value)
+
+
+def decide_ttl(
+    view: TaskView, root: TaskView | None, *, awaited: bool, now: datetime
+) -> Remove | LookAgain | Keep:
+    """Decide on a Task.
+
+    Args:
+        view: the Task.
+        root: the root of its tree (itself, for a root); None: it no longer exists.
+        awaited: another Task that has not started names this one in ``runAfter``.
+        now: the time.
+    """
+    if view.deleting or not view.state.terminal:
+        return Keep()
+    stay_s = ttl_s(view)
+    if stay_s is None or awaited:
+        return Keep()
+    ended = _ended(view)
+    if root is not None:
+        completed = completion_time(root.status)
+        if completed is None:
+            return Keep(for_tree=True)
+        ended = completed if ended is None else max(ended, completed)
+    if ended is None:
+        return Keep()
+    left_s = stay_s - (now - ended).total_seconds()
+    return Remove() if left_s <= 0 else LookAgain(left_s)
+
+
+def completion_time(status: Mapping[str, Any]) -> datetime | None:
+    """Return when the Complete condition became True; None if it is not."""
+    condition = find_condition(status.get("conditions"), ConditionType.COMPLETE)
+    if condition is None or condition.get("status") != ConditionStatus.TRUE:
+        return None
+    return time_or_none(condition.get("lastTransitionTime"))
+
+
+def _ended(view: TaskView) -> datetime | None:
+    times = view.status.get("times") or {}
+    return time_or_none(times.get("observed")) or time_or_none(times.get("exited"))

@@ -1,0 +1,224 @@
+"""Which workers a TaskCluster should have: whom to create, retire and delete.
+
+A worker is consumed by use: containers of ended tasks stay in its pod and slow it down. So
+one that has had its share (``rotation``), or was made from an older template, is *expiring*:
+its replacement is created first, it serves until that is ready, then it is *retiring*: it
+gets no more tasks and is deleted once it runs none. A busy worker is never deleted.
+
+Everything is derived from the pods, so a restarted controller goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from taskctl.policy.podview import PodView
+
+DEFAULT_MAX_TASKS: Final = 100
+_MAX_BACKOFF_S: Final = 60.0
+_MAX_DOUBLINGS: Final = 6
+# Share of the workers that may be replaced at a time because the template has changed.
+_SURGE_DIVISOR: Final = 4
+
+
+class RetireReason(StrEnum):
+    """Why a worker gets no more tasks."""
+
+    WORN = "worn"  # rotation.maxTasks
+    AGED = "aged"  # rotation.maxAgeSeconds
+    OUTDATED = "outdated"  # made from an older template
+    SURPLUS = "surplus"  # more workers than spec.replicas
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterFacts:
+    """What a TaskCluster asks for.
+
+    Attributes:
+        prefix: what worker names begin with, without the dash.
+        replicas: workers wanted.
+        slots: slots of a worker.
+        max_tasks: ``rotation.maxTasks``.
+        max_age_s: ``rotation.maxAgeSeconds``; None: no limit.
+        template: fingerprint of the template.
+        last_serial: highest worker number known to have been used.
+        deleting: the TaskCluster is being deleted; the garbage collector takes its pods.
+        create_after: no creation before then (back-off after failed pods); None: at once.
+    """
+
+    prefix: str
+    replicas: int
+    slots: int
+    max_tasks: int
+    max_age_s: int | None
+    template: str
+    last_serial: int = 0
+    deleting: bool = False
+    create_after: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFacts:
+    """One worker.
+
+    Attributes:
+        pod: its pod.
+        active: attempts placed or running there, those on their way included.
+        entries_total: containers ever added to the pod, those on their way included.
+        was_surplus: it was retiring as surplus before: it stays the one to go.
+    """
+
+    pod: PodView
+    active: int
+    entries_total: int
+    was_surplus: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WorkersPlan:
+    """What to do now.
+
+    Attributes:
+        create: names of pods to create.
+        retiring: UID of each worker that gets no more tasks, with the reason.
+        delete: workers to delete: retiring ones that are idle, and dead pods.
+        look_again_s: seconds until time alone changes the answer; None: only events do.
+    """
+
+    create: tuple[str, ...]
+    retiring: dict[str, RetireReason]
+    delete: tuple[PodView, ...]
+    look_again_s: float | None
+
+
+def plan_workers(
+    cluster: ClusterFacts, workers: Sequence[WorkerFacts], now: datetime
+) -> WorkersPlan:
+    """Return what brings the workers closer to what the TaskCluster asks for."""
+    if cluster.deleting:
+        everyone = {worker.pod.uid: RetireReason.SURPLUS for worker in workers}
+        return WorkersPlan((), everyone, (), None)
+    live = [w for w in workers if not w.pod.dead and w.pod.deletion is None]
+    dead = [w.pod for w in workers if w.pod.dead and w.pod.deletion is None]
+    expiry = {w.pod.uid: reason for w in live if (reason := _expiry(cluster, w, now))}
+    fresh = [w for w in live if w.pod.uid not in expiry]
+    expiring = [w for w in live if w.pod.uid in expiry]
+    retiring = _surplus(cluster, fresh) | _replaced(cluster, fresh, expiring, expiry)
+    missing = _missing(cluster, fresh, expiring, expiry)
+    create, wait_s = _names(cluster, workers, missing, now)
+    idle = [w.pod for w in live if w.pod.uid in retiring and w.active == 0]
+    return WorkersPlan(
+        create=create,
+        retiring=retiring,
+        delete=(*dead, *idle),
+        look_again_s=_earliest(wait_s, _next_aging_s(cluster, fresh, now)),
+    )
+
+
+def soft_limit(max_tasks: int, slots: int) -> int:
+    """Return the number of containers at which a worker's replacement is created.
+
+    Early enough that it is up before the worker has reached ``max_tasks``.
+    """
+    return max_tasks - min(slots, max_tasks // 4)
+
+
+def _expiry(cluster: ClusterFacts, worker: WorkerFacts, now: datetime) -> RetireReason | None:
+    if worker.entries_total >= soft_limit(cluster.max_tasks, cluster.slots):
+        return RetireReason.WORN
+    age_left_s = _age_left_s(cluster, worker.pod, now)
+    if age_left_s is not None and age_left_s <= 0:
+        return RetireReason.AGED
+    return RetireReason.OUTDATED if worker.pod.template != cluster.template else None
+
+
+def _age_left_s(cluster: ClusterFacts, pod: PodView, now: datetime) -> float | None:
+    if cluster.max_age_s is None or pod.created is None:
+        return None
+    return cluster.max_age_s - (now - pod.created).total_seconds()
+
+
+def _next_aging_s(
+    cluster: ClusterFacts, fresh: Iterable[WorkerFacts], now: datetime
+) -> float | None:
+    ages = (_age_left_s(cluster, worker.pod, now) for worker in fresh)
+    return min((age for age in ages if age is not None), default=None)
+
+
+def _surplus(cluster: ClusterFacts, fresh: Sequence[WorkerFacts]) -> dict[str, RetireReason]:
+    """Too many: let go of those that are not up, then idle ones, then the least busy."""
+    count = len(fresh) - cluster.replicas
+    if count <= 0:
+        return {}
+    order = sorted(
+        fresh,
+        key=lambda w: (not w.was_surplus, w.pod.agent_running, w.active, -_serial(cluster, w.pod)),
+    )
+    return {worker.pod.uid: RetireReason.SURPLUS for worker in order[:count]}
+
+
+def _replaced(
+    cluster: ClusterFacts,
+    fresh: Sequence[WorkerFacts],
+    expiring: Sequence[WorkerFacts],
+    expiry: dict[str, RetireReason],
+) -> dict[str, RetireReason]:
+    """Expiring workers that are worn out, or whose place a ready one has taken."""
+    ready = sum(worker.pod.agent_running for worker in fresh)
+    serving = [w for w in expiring if w.entries_total < cluster.max_tasks]
+    serving.sort(key=lambda w: (w.entries_total, _serial(cluster, w.pod)))
+    kept = {w.pod.uid for w in serving[: max(cluster.replicas - ready, 0)]}
+    return {w.pod.uid: expiry[w.pod.uid] for w in expiring if w.pod.uid not in kept}
+
+
+def _missing(
+    cluster: ClusterFacts,
+    fresh: Sequence[WorkerFacts],
+    expiring: Sequence[WorkerFacts],
+    expiry: dict[str, RetireReason],
+) -> int:
+    """How many to create: a worn worker is replaced at once, outdated ones a few at a time."""
+    missing = max(cluster.replicas - len(fresh), 0)
+    outdated = sum(expiry[w.pod.uid] is RetireReason.OUTDATED for w in expiring)
+    may_wait = min(outdated, missing)
+    coming_up = sum(not worker.pod.agent_running for worker in fresh)
+    surge = max(1, cluster.replicas // _SURGE_DIVISOR) - coming_up
+    return missing - may_wait + min(may_wait, max(surge, 0))
+
+
+def _names(
+    cluster: ClusterFacts, workers: Sequence[WorkerFacts], count: int, now: datetime
+) -> tuple[tuple[str, ...], float | None]:
+    """Names follow from what exists: a repeated creation meets the same name, not a new pod."""
+    if count <= 0:
+        return (), None
+    if cluster.create_after is not None and cluster.create_after > now:
+        return (), (cluster.create_after - now).total_seconds()
+    last = max((_serial(cluster, w.pod) for w in workers), default=0)
+    first = max(last, cluster.last_serial) + 1
+    return tuple(f"{cluster.prefix}-{number}" for number in range(first, first + count)), None
+
+
+def _serial(cluster: ClusterFacts, pod: PodView) -> int:
+    return serial_of(pod.name, cluster.prefix)
+
+
+def serial_of(name: str, prefix: str) -> int:
+    """Return the number in a worker's name; 0 where it has another form."""
+    number = name.removeprefix(f"{prefix}-")
+    return int(number) if number != name and number.isascii() and number.isdigit() else 0
+
+
+def creation_backoff_s(failures: int) -> float:
+    """Return how long to wait after that many workers have failed in a row: 1, 2, 4 … 60 s."""
+    if failures <= 0:
+        return 0.0
+    return min(2.0 ** min(failures - 1, _MAX_DOUBLINGS), _MAX_BACKOFF_S)
+
+
+def _earliest(*delays_s: float | None) -> float | None:
+    return min((delay for delay in delays_s if delay is not None), default=None)

@@ -1,0 +1,352 @@
+"""crds/ matches the models, is structural, and each of its CEL rules accepts and refuses."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cel
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from scripts.gen_crds import render
+from taskctl.api.crds import KINDS, load_all
+from taskctl.api.meta import describe_errors
+from tests.crd_check import check, iter_rules
+
+Json = dict[str, Any]
+ROOT = Path(__file__).resolve().parent.parent
+CRDS = {crd["spec"]["names"]["kind"]: crd for crd in load_all()}
+MODELS = {info.kind: info.model for info in KINDS}
+
+
+def _object(kind: str, content: Json, name: str = "x") -> Json:
+    return {
+        "apiVersion": "taskctl.dev/v1alpha1",
+        "kind": kind,
+        "metadata": {"name": name, "namespace": "default"},
+        **content,
+    }
+
+
+def task(name: str = "x", /, **spec: Any) -> Json:
+    base = {"clusterName": "c", "image": "busybox", "command": ["true"]}
+    return _object("Task", {"spec": {k: v for k, v in (base | spec).items() if v is not ...}}, name)
+
+
+def cluster(name: str = "x", /, **spec: Any) -> Json:
+    return _object("TaskCluster", {"spec": spec}, name)
+
+
+def taskobject(**content: Any) -> Json:
+    return _object("TaskObject", content)
+
+
+REF = {"path": ".taskctl/objects/ab/abc", "sha256": "a" * 64, "size": 3, "codec": "json"}
+MOUNT = {"name": "data", "mountPath": "/data"}
+DATA_VOLUME = {"name": "data", "hostPath": {"path": "/srv"}}
+
+GOOD: dict[str, Json] = {
+    "smallest task": task(),
+    "prototype task": task(inputObject="task-0-input", command=["python", "/app/main.py"]),
+    "task with inline input": task(input={"a": [1, None, "x"]}),
+    "task with scalar input": task(input=3),
+    "task with null input": task(input=None),
+    "task with everything": task(
+        args=["-v"],
+        env=[
+            {"name": "A", "value": "1"},
+            {"name": "B", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+            {"name": "C", "valueFrom": {"configMapKeyRef": {"name": "s", "key": "k"}}},
+            {"name": "D", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+        ],
+        workingDir="/tmp",
+        runAfter={"tasks": ["a", "b"]},
+        when="Always",
+        group="g1",
+        retry={"limit": 3, "backoffSeconds": 0.5, "jitter": 0, "onExitCodes": [1, 75]},
+        timeoutSeconds=5,
+        startDeadlineSeconds=60,
+        ttlSecondsAfterFinished={"success": 0, "failure": 3600},
+        priority=-5,
+        slots=2,
+        suspend=True,
+        cancel=False,
+        readOnlyWorkspace=True,
+        limits={"depth": 0},
+    ),
+    "task with the longest name": task("x" * 240),
+    "smallest cluster": cluster(),
+    "prototype cluster": cluster(
+        deploymentName="task-workers", replicas=3, serviceAccountName="task-runner"
+    ),
+    "cluster with default workspace": cluster(workspace={"enable": True}),
+    "cluster with claim": cluster(
+        workspace={
+            "pvc": {
+                "accessModes": ["ReadWriteMany"],
+                "resources": {"requests": {"storage": "1.5Gi"}},
+                "storageClassName": "standard",
+                "volumeMode": "Filesystem",
+                "selector": {"matchLabels": {"a": "b"}},
+            },
+            "mountPath": "/work",
+            "reclaim": "Retain",
+        }
+    ),
+    "cluster with numeric storage": cluster(
+        workspace={"pvc": {"resources": {"requests": {"storage": 1000000}}}}
+    ),
+    "cluster with your claim": cluster(workspace={"claimName": "mine"}),
+    "cluster with host path": cluster(
+        workspace={"hostPath": {"path": "/srv", "type": "Directory"}}
+    ),
+    "cluster with nfs": cluster(workspace={"nfs": {"server": "h", "path": "/e", "readOnly": True}}),
+    "cluster with memory": cluster(workspace={"emptyDir": {"medium": "Memory", "sizeLimit": 5}}),
+    "cluster with volumes": cluster(
+        volumes=[DATA_VOLUME],
+        volumeMounts=[{**MOUNT, "readOnly": True, "mountPropagation": "HostToContainer"}],
+        template={
+            "nodeSelector": {"disk": "ssd"},
+            "tolerations": [{"key": "gpu", "operator": "Exists"}],
+            "affinity": {"nodeAffinity": {}},
+            "resources": {"requests": {"cpu": "100m"}},
+            "securityContext": {"runAsUser": 1000},
+            "imagePullSecrets": [{"name": "pull"}],
+        },
+        rotation={"maxTasks": 10, "maxAgeSeconds": 60},
+        workerImage="registry.example/taskctl:1",
+    ),
+    "object with data": taskobject(data={"count": "0", "limit": "5"}),
+    "object with empty data": taskobject(data={}),
+    "object with value": taskobject(value=[1, {"a": None}]),
+    "object with null": taskobject(value=None),
+    "object with ref": taskobject(ref=REF),
+}
+
+# name: (object, words that both the API server's and the model's complaint contain)
+BAD: dict[str, tuple[Json, str]] = {
+    "no command": (task(command=...), "ENTRYPOINT"),
+    "empty command": (task(command=[]), "ENTRYPOINT"),
+    "run after a group": (task(runAfter={"group": "g"}), "runAfter.group is not supported yet"),
+    "run after a count": (
+        task(runAfter={"tasks": ["a"], "count": 1}),
+        "runAfter.count is not supported yet",
+    ),
+    "tree timeout": (task(treeTimeoutSeconds=5), "treeTimeoutSeconds is not supported yet"),
+    "descendant limit": (
+        task(limits={"descendants": 1}),
+        "limits.descendants is not supported yet",
+    ),
+    "live task limit": (task(limits={"liveTasks": 1}), "limits.liveTasks is not supported yet"),
+    "both exit code lists": (
+        task(retry={"onExitCodes": [1], "exceptExitCodes": [2]}),
+        "either onExitCodes or exceptExitCodes",
+    ),
+    "two values": (
+        task(env=[{"name": "A", "value": "", "valueFrom": {"fieldRef": {"fieldPath": "x"}}}]),
+        "either value or valueFrom",
+    ),
+    "two sources": (
+        task(
+            env=[
+                {
+                    "name": "A",
+                    "valueFrom": {
+                        "fieldRef": {"fieldPath": "x"},
+                        "secretKeyRef": {"name": "s", "key": "k"},
+                    },
+                }
+            ]
+        ),
+        "exactly one of secretKeyRef",
+    ),
+    "no source": (task(env=[{"name": "A", "valueFrom": {}}]), "exactly one of secretKeyRef"),
+    "our own variable": (task(env=[{"name": "TASKCTL_TOKEN", "value": "x"}]), "taskctl's own"),
+    "long task name": (task("x" * 241), "at most 240 characters"),
+    "long cluster name": (cluster("x" * 53), "at most 52 characters"),
+    "min replicas": (cluster(minReplicas=1), "minReplicas is not supported yet"),
+    "max replicas": (cluster(maxReplicas=1), "maxReplicas is not supported yet"),
+    "images": (cluster(images=["a"]), "images is not supported yet"),
+    "idle": (
+        cluster(idleSecondsBeforeScaleDown=1),
+        "idleSecondsBeforeScaleDown is not supported yet",
+    ),
+    "two workspaces": (cluster(workspace={"pvc": {}, "claimName": "x"}), "at most one of pvc"),
+    "workspace over ours": (cluster(workspace={"mountPath": "/taskctl"}), "belong to taskctl"),
+    "workspace inside ours": (cluster(workspace={"mountPath": "/taskctl/x"}), "belong to taskctl"),
+    "our volume name": (cluster(volumes=[{"name": "workspace"}]), "taskctl's own"),
+    "mount over ours": (
+        cluster(volumes=[DATA_VOLUME], volumeMounts=[{**MOUNT, "mountPath": "/taskctl-state"}]),
+        "belong to taskctl",
+    ),
+    "sub path": (
+        cluster(volumes=[DATA_VOLUME], volumeMounts=[{**MOUNT, "subPath": "a"}]),
+        "ephemeral containers",
+    ),
+    "mount of nothing": (cluster(volumeMounts=[MOUNT]), "must name one of volumes"),
+    "data and ref": (taskobject(data={}, ref=REF), ""),
+    "data and value": (taskobject(data={}, value=1), ""),
+    "nothing": (taskobject(), ""),
+    "path upwards": (taskobject(ref={**REF, "path": "a/../../b"}), "must not contain `..`"),
+    "absolute path": (taskobject(ref={**REF, "path": "/etc/passwd"}), "path"),
+    "short hash": (taskobject(ref={**REF, "sha256": "ab"}), "sha256"),
+    "input twice": (task(input=1, inputObject="x"), ""),
+    "input null and object": (task(input=None, inputObject="x"), ""),
+    "negative retries": (task(retry={"limit": -1}), "limit"),
+    "no back-off": (task(retry={"backoffSeconds": 0}), "backoffSeconds"),
+    "zero slots": (task(slots=0), "slots"),
+    "wide priority": (task(priority=2**31), "priority"),
+    "bad when": (task(when="Sometimes"), "when"),
+    "bad group": (task(group="a b"), "group"),
+    "no cluster": (task(clusterName=...), "clusterName"),
+    "too many replicas": (cluster(replicas=1001), "replicas"),
+    "bad prefix": (cluster(deploymentName="Big"), "deploymentName"),
+}
+
+# name: (before, after, words of the complaint or "" for none)
+CHANGES: dict[str, tuple[Json, Json, str]] = {
+    "nothing": (task(), task(), ""),
+    "cancel": (task(), task(cancel=True), ""),
+    "cancel from false": (task(cancel=False), task(cancel=True), ""),
+    "cancel again": (task(cancel=True), task(cancel=True), ""),
+    "take cancel back": (task(cancel=True), task(cancel=False), "cannot be taken back"),
+    "remove cancel": (task(cancel=True), task(), "cannot be taken back"),
+    "suspend": (task(), task(suspend=True), ""),
+    "resume": (task(suspend=True), task(), ""),
+    "priority": (task(), task(priority=9), ""),
+    "ttl": (task(), task(ttlSecondsAfterFinished={"success": 1}), ""),
+    "image": (task(), task(image="other"), "spec cannot be changed"),
+    "command": (task(), task(command=["false"]), "spec cannot be changed"),
+    "args added": (task(), task(args=["a"]), "spec cannot be changed"),
+    "args removed": (task(args=["a"]), task(), "spec cannot be changed"),
+    "env value": (
+        task(env=[{"name": "A", "value": "1"}]),
+        task(env=[{"name": "A", "value": "2"}]),
+        "spec cannot be changed",
+    ),
+    "retry": (task(retry={"limit": 1}), task(retry={"limit": 2}), "spec cannot be changed"),
+    "data": (taskobject(data={"a": "1"}), taskobject(data={"a": "2"}), "cannot be changed"),
+    "data to value": (taskobject(data={"a": "1"}), taskobject(value=1), "cannot be changed"),
+    "ref": (taskobject(ref=REF), taskobject(ref={**REF, "size": 4}), "cannot be changed"),
+    "labels of an object": (taskobject(data={"a": "1"}), taskobject(data={"a": "1"}), ""),
+}
+
+
+def test_files_match_the_models() -> None:
+    for name, text in render().items():
+        path = ROOT / "crds" / name
+        assert path.read_text(encoding="utf-8") == text, "run python scripts/gen_crds.py"
+    assert sorted(path.name for path in (ROOT / "crds").iterdir()) == sorted(render())
+
+
+def test_files_are_yaml_that_says_the_same() -> None:
+    for crd in load_all():
+        name = f"taskctl.dev_{crd['spec']['names']['plural']}.yaml"
+        assert yaml.safe_load((ROOT / "crds" / name).read_text(encoding="utf-8")) == crd
+
+
+def _nodes(schema: Json, path: str) -> Iterator[tuple[str, Json]]:
+    yield path, schema
+    for name, child in schema.get("properties", {}).items():
+        yield from _nodes(child, f"{path}.{name}")
+    for key in ("items", "additionalProperties"):
+        if key in schema:
+            yield from _nodes(schema[key], f"{path}[]")
+
+
+@pytest.mark.parametrize("kind", CRDS)
+def test_schema_is_structural_and_described(kind: str) -> None:
+    schema = CRDS[kind]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    for path, node in _nodes(schema, kind):
+        opaque = node.get("x-kubernetes-preserve-unknown-fields")
+        assert "$ref" not in node, path
+        assert "title" not in node, path
+        assert "type" in node or opaque or node.get("x-kubernetes-int-or-string"), path
+        assert ("anyOf" in node) == bool(node.get("x-kubernetes-int-or-string")), path
+        assert not (node.get("properties") and node.get("additionalProperties")), path
+        if node.get("x-kubernetes-list-type") == "map":
+            item = node["items"]
+            assert set(node["x-kubernetes-list-map-keys"]) <= set(item["required"]), path
+        if node.get("type") == "array":
+            assert "x-kubernetes-list-type" in node, path
+    for path, node in _nodes(schema, kind):
+        for name, child in node.get("properties", {}).items():
+            assert child.get("description") or f"{path}.{name}" == f"{kind}.metadata", name
+
+
+@pytest.mark.parametrize("kind", CRDS)
+def test_what_rules_look_at_is_bounded(kind: str) -> None:
+    """Without bounds the API server's cost estimate for a CEL rule is over its limit."""
+    schema = CRDS[kind]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    spec = schema["properties"].get("spec", {"properties": {}})
+    for path, node in _nodes(spec, f"{kind}.spec"):
+        if node.get("type") == "array":
+            assert "maxItems" in node, path
+        if "additionalProperties" in node:
+            assert "maxProperties" in node, path
+
+
+@pytest.mark.parametrize("kind", CRDS)
+def test_rules_compile_and_name_a_remedy(kind: str) -> None:
+    schema = CRDS[kind]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    for path, entry in iter_rules(schema):
+        cel.compile(entry["rule"])
+        assert 10 < len(entry["message"]) <= 2048, path
+        assert "\n" not in entry["message"], path
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_good_objects_pass(name: str) -> None:
+    obj = GOOD[name]
+    assert check(CRDS[obj["kind"]], obj) == []
+    parsed = MODELS[obj["kind"]].model_validate(obj)
+    assert parsed.model_dump(mode="json", by_alias=True, exclude_unset=True) == obj
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_objects_are_refused_alike_by_server_and_model(name: str) -> None:
+    obj, words = BAD[name]
+    complaints = check(CRDS[obj["kind"]], obj)
+    assert complaints
+    assert words in " ".join(complaints)
+    with pytest.raises(ValidationError) as caught:
+        MODELS[obj["kind"]].model_validate(obj)
+    assert words in " ".join(describe_errors(caught.value))
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_changes(name: str) -> None:
+    before, after, words = CHANGES[name]
+    complaints = check(CRDS[after["kind"]], after, before)
+    assert (words in " ".join(complaints)) if words else complaints == []
+    assert bool(complaints) == bool(words)
+
+
+def test_every_rule_is_seen_to_refuse() -> None:
+    """A rule that no case above breaks is not tested."""
+    complaints = [
+        line
+        for obj, old in [
+            *((obj, None) for obj, _ in BAD.values()),
+            *((after, before) for before, after, _ in CHANGES.values()),
+        ]
+        for line in check(CRDS[obj["kind"]], copy.deepcopy(obj), old)
+    ]
+    for crd in CRDS.values():
+        schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+        for _, entry in iter_rules(schema):
+            assert any(entry["message"] in line for line in complaints), entry["message"]
+
+
+def test_status_default_and_names() -> None:
+    schema = CRDS["Task"]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    assert schema["properties"]["status"]["default"] == {"state": "Pending"}
+    assert schema["properties"]["spec"]["properties"]["when"]["default"] == "Success"
+    status = schema["properties"]["status"]["properties"]
+    assert {"podName", "podUID", "infraFailures", "nextAttemptTime"} <= set(status)
+    assert "subresources" not in CRDS["TaskObject"]["spec"]["versions"][0]
+    assert {crd["spec"]["names"]["shortNames"][0] for crd in CRDS.values()} == {"tk", "tobj", "tc"}
