@@ -121,16 +121,20 @@ def compile_all(arch: str, output: Path | None = None, *, force: bool = False) -
     """
     output = output or SOURCES / "bin"
     output.mkdir(parents=True, exist_ok=True)
+    return [
+        compile_one(source, output / source.stem, arch, force=force)
+        for source in sorted(SOURCES.glob("*.c"))
+    ]
+
+
+def compile_one(source: Path, binary: Path, arch: str, *, force: bool = False) -> Path:
+    """Compile one program if it is not up to date; see :func:`compile_all`."""
     command = [*compiler(arch), *FLAGS, f'-DTASKCTL_VERSION="{version()}"']
-    headers = sorted(SOURCES.glob("*.h"))
-    binaries = []
-    for source in sorted(SOURCES.glob("*.c")):
-        binary = output / source.stem
-        stamp = TRAILER + _digest(command, [source, *headers]).encode() + b"\n"
-        if force or not _ends_with(binary, stamp):
-            _compile(command, source, binary, stamp)
-        binaries.append(binary)
-    return binaries
+    headers = sorted(source.parent.glob("*.h"))
+    stamp = TRAILER + _digest(command, [source, *headers]).encode() + b"\n"
+    if force or not _ends_with(binary, stamp):
+        _compile(command, source, binary, stamp)
+    return binary
 
 
 def _digest(command: Sequence[str], files: Sequence[Path]) -> str:

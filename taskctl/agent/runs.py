@@ -135,15 +135,15 @@ class Runs:
         """Return the run of a container, whatever its phase."""
         return self._by_container.get(container)
 
-    def of_task(self, uid: str) -> Run | None:
-        """Return the run of a Task that has not ended; None if this worker has none."""
-        for run in self._by_container.values():
-            if run.told.uid == uid and run.phase is RunPhase.RUNNING:
-                return run
-        return None
+    def of_task(self, uid: str) -> list[Run]:
+        """Return the runs of a Task that have not ended.
+
+        More than one where an earlier attempt's container vanished without a word.
+        """
+        return [run for run in self if run.told.uid == uid and run.phase is RunPhase.RUNNING]
 
     def unreported(self) -> list[Run]:
-        """Return the runs whose outcome is still owed to the API server."""
+        """Return the runs whose outcome may still have to be written."""
         return [run for run in self if run.phase is not RunPhase.REPORTED]
 
     def recover(self, told: list[ToldRun], pod: PodIdentity, now_s: float) -> None:

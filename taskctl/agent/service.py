@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 MAX_NAME_CHARS: Final = 63  # of a container: a DNS label
 MAX_SECRET_CHARS: Final = 512
+# Longer than taskctl-init takes to connect again, and than a record takes to be found.
+GONE_AFTER_S: Final = 5.0
 
 
 class InitLink(Link, Protocol):
@@ -212,6 +214,20 @@ class Service:
     def is_connected(self, container: str) -> bool:
         """Whether a container's taskctl-init has a connection."""
         return container in self._links
+
+    def is_busy(self) -> bool:
+        """Whether an exit may still come in, or is being written.
+
+        Not for runs that have had no connection for a while and left no record: their
+        containers are gone, and the controller knows.
+        """
+        now_s = self._context.timing.clock.monotonic_s()
+        return bool(self._links) or any(
+            run.phase is RunPhase.ENDED
+            or run.link_lost_s is None
+            or now_s - run.link_lost_s < GONE_AFTER_S
+            for run in self._context.runs.unreported()
+        )
 
     # --- tasks --------------------------------------------------------------------------
     async def attach(self, message: Message) -> tuple[Run, Message]:

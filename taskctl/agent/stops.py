@@ -108,15 +108,14 @@ class Stops:
         if task is None:
             return
         uid = task["metadata"]["uid"]
-        run = self._context.runs.of_task(uid)
-        if run is None:
+        runs = self._context.runs.of_task(uid)
+        if new is None and not runs:
+            self._gone.append(uid)
+        for run in runs:
             if new is None:
-                self._gone.append(uid)
-            return
-        if new is None:
-            self._check(run)
-        else:
-            self._look(run, new)
+                self._check(run)
+            else:
+                self._look(run, new)
 
     def _look(self, run: Run, task: dict[str, Any]) -> None:
         if not self._context.is_ours(task, run):

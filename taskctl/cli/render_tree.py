@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 
 from taskctl.api.states import TaskState
 from taskctl.cli.durations import precise
 from taskctl.cli.forest import Node, Stage, all_views, latency_stages, run_s, wall_s
-from taskctl.cli.output import Style, paint, table
+from taskctl.cli.output import paint, table
 from taskctl.cli.tables import STATE_STYLES
 from taskctl.constants import Reason
 
@@ -257,7 +258,7 @@ def _shorten_chain(root: Node, plan: dict[int, _Branch], budget: int) -> None:
     head_shown = max(CHAIN_HEAD, budget - CHAIN_TAIL - 2)
     head, tail = chain[:head_shown], chain[-CHAIN_TAIL:]
     hidden = Counter(node.view.state for node in chain[head_shown:-CHAIN_TAIL])
-    for upper, lower in (*zip(head, head[1:], strict=False), *zip(tail, tail[1:], strict=False)):
+    for upper, lower in (*pairwise(head), *pairwise(tail)):
         plan[id(upper)] = _Branch([lower], Counter(), 0)
     if tail[-1].children:
         plan[id(tail[-1])] = _select(tail[-1].children, CHILDREN_SHOWN)

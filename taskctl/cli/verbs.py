@@ -58,11 +58,18 @@ def with_parameters(function: Callable[..., None], *groups: type[Any]) -> Callab
     return function
 
 
-def command_of(function: Callable[..., Any]) -> Callable[..., None]:
-    """Return the typer command that runs a verb."""
+def command_of(function: Callable[..., Any], *, group: bool = False) -> Callable[..., None]:
+    """Return the typer command that runs a verb.
+
+    Args:
+        function: the verb.
+        group: it has sub-verbs, and is left alone when one of those is called.
+    """
     groups = _option_groups(function)
 
     def command(ctx: typer.Context, **values: Any) -> None:
+        if group and ctx.invoked_subcommand is not None:
+            return
         arguments = {
             parameter: group(**{field.name: values[field.name] for field in fields(group)})
             for parameter, group in groups.items()

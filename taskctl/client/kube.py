@@ -18,7 +18,6 @@ from taskctl.client.base import (
     ListPage,
     LogOptions,
     PatchOptions,
-    PatchType,
     WatchEvent,
     WatchOptions,
 )
@@ -441,5 +440,3 @@ def _with_page(options: ListOptions, limit: int, token: str) -> ListOptions:
         metadata_only=options.metadata_only,
     )
 
-
-__all__ = ["ClientSettings", "KubeClient", "PatchType", "find_connection", "next_limit"]

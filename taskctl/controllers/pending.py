@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -73,7 +73,7 @@ class PendingTasks:
             self._tidy(cluster)
         return cluster
 
-    def taken(self, cluster: ObjectKey, uids: Iterator[str]) -> None:
+    def taken(self, cluster: ObjectKey, uids: Iterable[str]) -> None:
         """Take note that the placement policy took those tasks out of the queue."""
         for uid in uids:
             self._cluster_of.pop(uid, None)

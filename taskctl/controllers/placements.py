@@ -117,8 +117,8 @@ class Worker:
 class LedgerListener(Protocol):
     """Is told what changed; each call must be quick and must not call back."""
 
-    def slots_changed(self, cluster_uid: str) -> None:
-        """Slots were taken or became free on a worker of that TaskCluster."""
+    def slots_changed(self, cluster_uid: str, *, freed: bool) -> None:
+        """Slots were taken, or became free, on a worker of that TaskCluster."""
         ...
 
     def worker_idle(self, cluster_uid: str) -> None:
@@ -271,7 +271,7 @@ class Ledger:
         if was_alive and not worker.alive:
             self._look_at_open(worker)
         if worker.accepting != was_accepting or worker.alive != was_alive:
-            self._listener.slots_changed(pod.cluster_uid)
+            self._listener.slots_changed(pod.cluster_uid, freed=worker.accepting)
 
     def _read_spec(self, worker: Worker, raw: Mapping[str, Any]) -> None:
         for container in raw["spec"].get("ephemeralContainers") or ():
@@ -337,7 +337,7 @@ class Ledger:
         self._look_at_open(worker)
         for attempt in list(worker.attempts.values()):
             self._drop(worker, attempt)
-        self._listener.slots_changed(cluster_uid)
+        self._listener.slots_changed(cluster_uid, freed=False)
 
     def _look_at_open(self, worker: Worker) -> None:
         for attempt in worker.attempts.values():
@@ -349,7 +349,7 @@ class Ledger:
         worker = self._workers.get(uid)
         if worker is not None and worker.retiring is not reason:
             worker.retiring = reason
-            self._listener.slots_changed(worker.pod.cluster_uid)
+            self._listener.slots_changed(worker.pod.cluster_uid, freed=reason is None)
 
     # --- tasks --------------------------------------------------------------------------
 
@@ -382,7 +382,7 @@ class Ledger:
         if before == after:
             return
         worker.used += after - before
-        self._listener.slots_changed(worker.pod.cluster_uid)
+        self._listener.slots_changed(worker.pod.cluster_uid, freed=after < before)
         if worker.retiring is not None and worker.active == 0:
             self._listener.worker_idle(worker.pod.cluster_uid)
 

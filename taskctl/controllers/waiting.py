@@ -72,6 +72,7 @@ class Waiting:
         entry = self._entries.get(task)
         if entry is not None:
             if entry.waits == waits:
+                entry.open = set(waits.tasks)
                 return
             self.clear(task)
         if not (waits.cluster or waits.input_object or waits.named):

@@ -226,7 +226,7 @@ static void run_free(void) {
 }
 
 static void env_set(char ***env, size_t *count, char *entry) { /* takes the entry over */
-    size_t name = strchr(entry, '=') - entry + 1u;
+    size_t name = (size_t)(strchr(entry, '=') - entry) + 1;
     for (size_t i = 0; i < *count; i++)
         if (strncmp((*env)[i], entry, name) == 0) {
             free((*env)[i]);
@@ -829,4 +829,22 @@ static int supervise(const char *argv0) {
         if (S.done) return S.exit_code;
         wait_and_handle(signals);
     }
+}
+
+int main(int argc, char **argv) {
+    const char *base = strrchr(argv[0], '/');
+    base = base ? base + 1 : argv[0];
+    open_null_if_closed();
+    if (strncmp(base, "taskctl-", 8) == 0 && run_command(base + 8, argv + 1)) return 0;
+    if (argc < 2) return supervise(argv[0]);
+    if (run_command(argv[1], argv + 2)) return 0;
+    if (strcmp(argv[1], "version") == 0 || strcmp(argv[1], "--version") == 0) {
+        printf("taskctl-init %s (protocol %d)\n", TASKCTL_VERSION, PROTOCOL);
+    } else if (strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+        fputs(HELP, stdout);
+    } else {
+        usage("there is no command \"%s\"", argv[1]);
+    }
+    print_end();
+    return 0;
 }

@@ -112,6 +112,10 @@ class PendingQueue:
         entry = self._tasks.get(uid)
         return entry[1] if entry else None
 
+    def uids(self) -> list[str]:
+        """Return the UIDs of all tasks in the queue, in no particular order. Costs O(n)."""
+        return list(self._tasks)
+
     def push(self, task: PendingTask) -> bool:
         """Queue a task. One that is there already, unchanged, keeps its place.
 

@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from taskctl.api.conditions import find_condition
 from taskctl.api.states import ConditionStatus, ConditionType, TaskState
 from taskctl.policy.view import TaskView, time_or_none
+
+# How often to ask whether somebody still waits for a Task whose time is up.
+AWAITED_LOOK_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +68,10 @@ def decide_ttl(
     if view.deleting or not view.state.terminal:
         return Keep()
     stay_s = ttl_s(view)
-    if stay_s is None or awaited:
+    if stay_s is None:
         return Keep()
+    if awaited:
+        return LookAgain(AWAITED_LOOK_S)
     ended = _ended(view)
     if root is not None:
         completed = completion_time(root.status)

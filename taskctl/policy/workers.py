@@ -10,15 +10,16 @@ Everything is derived from the pods, so a restarted controller goes on where it 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from taskctl.policy.podview import PodView
 
 DEFAULT_MAX_TASKS: Final = 100
+DEFAULT_SLOTS: Final = 4
 _MAX_BACKOFF_S: Final = 60.0
 _MAX_DOUBLINGS: Final = 6
 # Share of the workers that may be replaced at a time because the template has changed.
@@ -222,3 +223,13 @@ def creation_backoff_s(failures: int) -> float:
 
 def _earliest(*delays_s: float | None) -> float | None:
     return min((delay for delay in delays_s if delay is not None), default=None)
+
+
+def cluster_slots(cluster: Mapping[str, Any]) -> int:
+    """Return ``spec.slotsPerWorker`` of a raw TaskCluster."""
+    return int(cluster["spec"].get("slotsPerWorker") or DEFAULT_SLOTS)
+
+
+def cluster_max_tasks(cluster: Mapping[str, Any]) -> int:
+    """Return ``spec.rotation.maxTasks`` of a raw TaskCluster."""
+    return int((cluster["spec"].get("rotation") or {}).get("maxTasks") or DEFAULT_MAX_TASKS)

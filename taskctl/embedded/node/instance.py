@@ -23,7 +23,7 @@ _CLAIMED: Final = 3
 _NOTIFY_FD: Final = 3
 # How often the lock of a shim is tried where the kernel has no pidfd (before 5.3).
 _POLL_S: Final = 0.25
-_LOST_MESSAGE: Final = "The container could not be located when the node looked for it"
+LOST_MESSAGE: Final = "The container could not be located when the node looked for it"
 
 
 class Instance:
@@ -191,7 +191,7 @@ class Instance:
         self.lost = self.exit is None
         if self.exit is None:
             # As the kubelet: a container that vanished gets an exit code that nobody saw.
-            self.exit = ExitRecord(code=137, started_at=self.started_at, message=_LOST_MESSAGE)
+            self.exit = ExitRecord(code=137, started_at=self.started_at, message=LOST_MESSAGE)
         elif self.exit.started_at is not None:
             self.started_at = self.exit.started_at
         self.state = RunState.EXITED

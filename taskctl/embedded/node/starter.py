@@ -17,7 +17,7 @@ from taskctl.embedded.node.context import NodeContext
 from taskctl.embedded.node.model import Json, Kind, PodRef, containers_of
 from taskctl.embedded.node.mounts import Bind, VolumeSource
 from taskctl.embedded.node.shimspec import ShimSpec
-from taskctl.errors import ApiError, NotFound
+from taskctl.errors import NotFound
 
 _DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -150,7 +150,7 @@ class Starter:
                 "their entrypoint; set command",
                 final=True,
             )
-        _make_subpaths(container, binds)
+        _make_subpaths(container, binds, volumes)
         spec = ShimSpec(
             args=args,
             env=variables,
@@ -226,12 +226,18 @@ class Starter:
         return await self._get(PodRef.of(pod), "serviceaccounts", name)
 
 
-def _make_subpaths(container: Json, binds: tuple[Bind, ...]) -> None:
+def _make_subpaths(
+    container: Json, binds: tuple[Bind, ...], volumes: Mapping[str, VolumeSource]
+) -> None:
     """A subPath that is not there yet becomes a directory, as with the kubelet."""
-    if any(m.get("subPath") or m.get("subPathExpr") for m in container.get("volumeMounts") or ()):
-        for bind in binds:
-            if not bind.source.exists():
-                bind.source.mkdir(mode=0o755, parents=True, exist_ok=True)
-
-
-__all__ = ["ApiError", "StartError", "Starter", "base_env", "default_path", "with_service_account"]
+    if not any(
+        m.get("subPath") or m.get("subPathExpr") for m in container.get("volumeMounts") or ()
+    ):
+        return
+    for bind in binds:
+        # A symlink in the volume, perhaps made by a container, must not lead out of it.
+        real = bind.source.resolve()
+        if not any(real.is_relative_to(volume.path.resolve()) for volume in volumes.values()):
+            raise StartError("CreateContainerConfigError", f"subPath leads to {real}, out of its volume")
+        if not real.exists():
+            real.mkdir(mode=0o755, parents=True, exist_ok=True)

@@ -159,7 +159,9 @@ class Authenticator:
 
     def _bind_to_pod(self, namespace: str, reference: Any) -> Json:
         if not isinstance(reference, dict) or reference.get("kind") != "Pod":
-            raise errors.bad_request("spec.boundObjectRef.kind: only tokens bound to a Pod are made")
+            raise errors.bad_request(
+                "spec.boundObjectRef.kind: only tokens bound to a Pod are made"
+            )
         pods = Resource("", "pods")
         pod = self._core.store.require(pods, namespace, str(reference.get("name")))
         if reference.get("uid") and reference["uid"] != pod.uid:

@@ -62,8 +62,7 @@ def parse_object(body: bytes, kind: str) -> errors.Json:
         raise errors.unsupported_media_type(_MEDIA_TYPES)
     if not isinstance(obj, dict):
         raise errors.bad_request(
-            "the object provided is unrecognized: expected a JSON object, got "
-            f"{type(obj).__name__}"
+            f"the object provided is unrecognized: expected a JSON object, got {type(obj).__name__}"
         )
     return obj
 
@@ -104,7 +103,7 @@ def parse_yaml(body: bytes) -> Any:
     except orjson.JSONDecodeError:
         pass
     try:
-        obj = yaml.load(body, _Loader)  # noqa: S506 - a SafeLoader
+        obj = yaml.load(body, _Loader)
         # Keys that are not strings, and numbers such as .nan, are YAML but not JSON.
         return orjson.loads(orjson.dumps(obj))
     except (yaml.YAMLError, UnicodeDecodeError, orjson.JSONEncodeError, RecursionError) as error:

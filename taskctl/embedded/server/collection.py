@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Iterator, Mapping
 
-from taskctl.embedded.server.errors import Resource
+from taskctl.embedded.server.errors import Json, Resource
 from taskctl.embedded.server.eventlog import EventLog
 from taskctl.embedded.server.records import FieldPath, Record
 
@@ -14,14 +14,26 @@ class Collection:
     """All objects of one resource, and their recent history."""
 
     def __init__(
-        self, resource: Resource, field_paths: Mapping[str, FieldPath], log: EventLog
+        self,
+        resource: Resource,
+        field_paths: Mapping[str, FieldPath],
+        log: EventLog,
+        *,
+        spec_finalizers: bool = False,
     ) -> None:
         self.resource = resource
+        self._spec_finalizers = spec_finalizers
         self.field_paths = dict(field_paths)
         self.log = log
         self.by_namespace: dict[str, dict[str, Record]] = {}
         self.count = 0
         self._names: dict[str, list[str]] = {}
+
+    def held_back(self, obj: Json) -> bool:
+        """Tell whether finalizers keep a deleted object from going."""
+        if obj["metadata"].get("finalizers"):
+            return True
+        return self._spec_finalizers and bool((obj.get("spec") or {}).get("finalizers"))
 
     def get(self, namespace: str, name: str) -> Record | None:
         """Return the object, or None."""

@@ -166,7 +166,9 @@ def check_append_only(now: list[Json], before: list[Json]) -> list[FieldError]:
             message = f'existing ephemeral containers "{name}" may not be removed\n'
             found.append(fields.forbidden(path, message))
         elif new != old and semantic(new) != semantic(old):
-            changed = sorted(k for k in {*new, *old} if semantic(new.get(k)) != semantic(old.get(k)))
+            changed = sorted(
+                k for k in {*new, *old} if semantic(new.get(k)) != semantic(old.get(k))
+            )
             message = (
                 f'existing ephemeral containers "{name}" may not be changed\n'
                 f"changed: {', '.join(changed)}"

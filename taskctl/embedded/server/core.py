@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from taskctl.clock import Clock
+from taskctl.embedded.server.crd_strategy import CrdStrategy
 from taskctl.embedded.server.errors import Resource
 from taskctl.embedded.server.hub import Hub
 from taskctl.embedded.server.kinds import Kind, Registry
@@ -13,6 +14,7 @@ from taskctl.embedded.server.store import Store
 from taskctl.embedded.server.strategies import Strategy, builtin_strategy, custom_strategy
 
 _POD = PodStrategy()
+_CRD = CrdStrategy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +45,22 @@ def open_collection(core: Core, kind: Kind) -> None:
     if kind.builtin and kind.kind == "Event":
         # The selector's name of the field differs from its place (GetAttrs of the registry).
         paths["source"] = ("source", "component")
-    core.store.open(resource_of(kind), paths)
+    is_namespace = kind.builtin and kind.kind == "Namespace"
+    core.store.open(resource_of(kind), paths, spec_finalizers=is_namespace)
+
+
+def kind_of(core: Core, resource: Resource) -> Kind | None:
+    """Return a served kind whose objects are in a collection."""
+    for kind in core.registry:
+        if kind.plural == resource.plural and kind.group == resource.group:
+            return kind
+    return None
 
 
 def strategy_of(kind: Kind) -> Strategy:
     """Return what is particular to writing a kind."""
     if not kind.builtin:
         return custom_strategy(has_status="status" in kind.subresources)
-    return _POD if kind.kind == "Pod" else builtin_strategy(kind.kind)
+    if kind.kind == "Pod":
+        return _POD
+    return _CRD if kind.kind == "CustomResourceDefinition" else builtin_strategy(kind.kind)

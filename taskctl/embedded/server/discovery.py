@@ -77,19 +77,21 @@ def api_group_list(registry: Registry) -> JSON:
     return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
 
 
-def api_group(registry: Registry, group: str) -> JSON | None:
-    """Return the answer to ``GET /apis/<group>``; None when there is no such group."""
-    versions = _versions_by_group(registry).get(group)
-    if versions is None:
-        return None
+def api_group(registry: Registry, group: str) -> JSON:
+    """Return the answer to ``GET /apis/<group>``.
+
+    Raises:
+        KeyError: there is no such group.
+    """
+    versions = _versions_by_group(registry)[group]
     return {"kind": "APIGroup", "apiVersion": "v1", **_group(group, versions)}
 
 
-def api_resource_list(registry: Registry, group: str, version: str) -> JSON | None:
+def api_resource_list(registry: Registry, group: str, version: str) -> JSON:
     """Return the answer to ``GET /apis/<group>/<version>`` or ``GET /api/v1``.
 
-    Returns:
-        The document; None when there is no such group and version.
+    Raises:
+        KeyError: there is no such group and version.
     """
     resources: list[JSON] = []
     for kind in _kinds_in(registry, group, version):
@@ -98,7 +100,7 @@ def api_resource_list(registry: Registry, group: str, version: str) -> JSON | No
     if (group, version) == (_Virtual.GROUP, _Virtual.VERSION):
         resources.extend(_virtual_resources())
     if not resources:
-        return None
+        raise KeyError(f"{group}/{version}")
     return {
         "kind": "APIResourceList",
         "apiVersion": "v1",

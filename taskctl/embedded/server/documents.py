@@ -21,7 +21,7 @@ from taskctl.embedded.server.openapi import OpenApi
 VERSION: Final[Json] = {
     "major": "1",
     "minor": "34",
-    "gitVersion": "v1.34.0+taskctl-embedded",
+    "gitVersion": "v1.34.0+embedded",
     "gitCommit": "",
     "gitTreeState": "clean",
     "buildDate": "1970-01-01T00:00:00Z",
@@ -68,8 +68,9 @@ class Documents:
             raise errors.unknown_path()
         if request.method not in ("GET", "HEAD"):
             raise errors.StatusError(
-                405, "MethodNotAllowed", "the server does not allow this method on the requested "
-                "resource"
+                405,
+                "MethodNotAllowed",
+                "the server does not allow this method on the requested resource",
             )
         accept = request.headers.get("Accept", "")
         if path in ("/api", "/apis"):
@@ -97,22 +98,22 @@ class Documents:
 
     def _resources(self, parts: list[str]) -> web.Response:
         registry = self._registry
-        if len(parts) == 2 and parts[0] == "apis":
-            group = parts[1]
-            if not any(kind.group == group for kind in registry.all()):
-                raise errors.unknown_path()
+        try:
+            if len(parts) == 2 and parts[0] == "apis":
+                return _json(
+                    self._keep(
+                        ("group", parts[1]), lambda: discovery.api_group(registry, parts[1])
+                    )
+                )
+            group, version = ("", parts[1]) if parts[0] == "api" else (parts[1], parts[2])
             return _json(
-                self._keep(("group", group), lambda: discovery.api_group(registry, group))
+                self._keep(
+                    ("resources", group, version),
+                    lambda: discovery.api_resource_list(registry, group, version),
+                )
             )
-        group, version = ("", parts[1]) if parts[0] == "api" else (parts[1], parts[2])
-        if not any((kind.group, kind.version) == (group, version) for kind in registry.all()):
-            raise errors.unknown_path()
-        return _json(
-            self._keep(
-                ("resources", group, version),
-                lambda: discovery.api_resource_list(registry, group, version),
-            )
-        )
+        except KeyError:
+            raise errors.unknown_path() from None
 
     def _openapi_document(self, path: str, accept: str) -> web.Response:
         if path == "/openapi/v3":
@@ -127,9 +128,7 @@ class Documents:
         if path.startswith("/openapi/v3/"):
             name = path.removeprefix("/openapi/v3/")
             try:
-                return _json(
-                    self._keep(("v3", name), lambda: self._openapi.v3_document(name))
-                )
+                return _json(self._keep(("v3", name), lambda: self._openapi.v3_document(name)))
             except KeyError:
                 raise errors.unknown_path() from None
         raise errors.unknown_path()

@@ -244,8 +244,7 @@ def unsupported_media_type(types: str) -> StatusError:
     return StatusError(
         415,
         "UnsupportedMediaType",
-        "the body of the request was in an unknown format - accepted media types include: "
-        f"{types}",
+        f"the body of the request was in an unknown format - accepted media types include: {types}",
     )
 
 

@@ -58,9 +58,7 @@ class LogProxy:
         container = _choose_container(obj, request.query.get("container", ""))
         node = obj["spec"].get("nodeName")
         if not node:
-            raise errors.bad_request(
-                f"pod {pod.name} does not have a host assigned"
-            )
+            raise errors.bad_request(f"pod {pod.name} does not have a host assigned")
         base = self._address(node)
         url = f"{base}/containerLogs/{pod.namespace}/{pod.name}/{container}"
         query = {name: request.query[name] for name in _PASSED_ON if name in request.query}
@@ -108,7 +106,9 @@ def _choose_container(pod: Json, name: str) -> str:
     spec: Json = pod["spec"]
     regular = [c["name"] for c in spec.get("containers") or ()]
     others = [
-        c["name"] for part in ("initContainers", "ephemeralContainers") for c in spec.get(part) or ()
+        c["name"]
+        for part in ("initContainers", "ephemeralContainers")
+        for c in spec.get(part) or ()
     ]
     pod_name = pod["metadata"]["name"]
     if not name:

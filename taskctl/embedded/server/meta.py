@@ -89,7 +89,8 @@ def qualified_problems(text: str) -> list[str]:
     prefix, slash, name = text.rpartition("/")
     if "/" in prefix:
         return [
-            "a qualified name " + _QUALIFIED_MESSAGE.removeprefix("name part ")
+            "a qualified name "
+            + _QUALIFIED_MESSAGE.removeprefix("name part ")
             + " with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
         ]
     problems = []
@@ -125,9 +126,7 @@ def check_shape(meta: Any) -> list[FieldError]:
         if value is None:
             meta.pop(name, None)
         elif not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
-            found.append(
-                fields.type_invalid(f"metadata.{name}", value, "must be a map of strings")
-            )
+            found.append(fields.type_invalid(f"metadata.{name}", value, "must be a map of strings"))
     for name, kind in (("finalizers", str), ("ownerReferences", dict), ("managedFields", dict)):
         value = meta.get(name)
         if value is None:
@@ -211,7 +210,7 @@ def _check_owners(owners: list[Json]) -> list[FieldError]:
             fields.invalid(
                 "metadata.ownerReferences",
                 owners,
-                "Only one reference can have Controller set to true. Found \"true\" in references "
+                'Only one reference can have Controller set to true. Found "true" in references '
                 f"for {controllers[0]} and {controllers[1]}",
             )
         )

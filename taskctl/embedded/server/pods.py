@@ -77,7 +77,7 @@ class PodStrategy(Strategy):
             obj["spec"]["ephemeralContainers"] = wanted
         _count_change(obj, old)
 
-    def admit_create(self, obj: Json, store: Store) -> None:
+    def admit_create(self, obj: Json, store: Store, now: str) -> None:
         """Give the pod its service account, which must exist.
 
         Raises:
@@ -308,7 +308,9 @@ def bind(record: Record, binding: Json, now: Any) -> Json:
         why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {record.uid}"
         raise errors.conflict(where, name, why)
     if record.deleting:
-        raise errors.conflict(where, name, f"pod {name} is being deleted, cannot be assigned to a host")
+        raise errors.conflict(
+            where, name, f"pod {name} is being deleted, cannot be assigned to a host"
+        )
     current = obj["spec"].get("nodeName")
     if current:
         raise errors.conflict(where, name, f'pod {name} is already assigned to node "{current}"')

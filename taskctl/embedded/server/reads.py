@@ -61,9 +61,7 @@ def list_objects(
     return page, ListMeta(revision, _encode_token(revision, page[-1].sort_key), remaining)
 
 
-def _current(
-    core: Core, kind: Kind, namespace: str | None, selector: Selector
-) -> list[Record]:
+def _current(core: Core, kind: Kind, namespace: str | None, selector: Selector) -> list[Record]:
     pin = selector.pinned_field()
     if pin is not None and pin[0] == "metadata.name" and (namespace or not kind.namespaced):
         record = core.store.get(resource_of(kind), namespace or "", pin[1])

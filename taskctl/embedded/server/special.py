@@ -161,9 +161,7 @@ class Special:
         finalizers = (body.get("spec") or {}).get("finalizers") or []
         obj["spec"] = {"finalizers": finalizers} if finalizers else {}
         written = self._core.store.update(NAMESPACES, obj)
-        return web.Response(
-            body=written.record.raw, headers={"Content-Type": "application/json"}
-        )
+        return web.Response(body=written.record.raw, headers={"Content-Type": "application/json"})
 
 
 async def _read(request: web.BaseRequest) -> Json:

@@ -114,16 +114,24 @@ class Store:
         """Call ``listener`` after every committed change, in order. It must not raise."""
         self._listeners.append(listener)
 
-    def open(self, resource: Resource, field_paths: Mapping[str, FieldPath]) -> Collection:
+    def open(
+        self,
+        resource: Resource,
+        field_paths: Mapping[str, FieldPath],
+        *,
+        spec_finalizers: bool = False,
+    ) -> Collection:
         """Make a collection known, or change which fields can be selected by.
 
         Args:
             resource: the collection.
             field_paths: selectable fields: dotted name → path in the object.
+            spec_finalizers: ``spec.finalizers`` holds objects back too, as in namespaces.
         """
         collection = self._collections.get(resource)
         if collection is None:
-            collection = Collection(resource, field_paths, EventLog(self._limits, self._head))
+            log = EventLog(self._limits, self._head)
+            collection = Collection(resource, field_paths, log, spec_finalizers=spec_finalizers)
             self._collections[resource] = collection
         elif collection.field_paths != dict(field_paths):
             collection.field_paths = dict(field_paths)
@@ -143,7 +151,9 @@ class Store:
             raise ValueError(f"{resource.qualified} still holds {collection.count} objects")
         del self._collections[resource]
 
-    def restore(self, rows: Iterable[tuple[Resource, bytes]], floors: Mapping[Resource, int]) -> None:
+    def restore(
+        self, rows: Iterable[tuple[Resource, bytes]], floors: Mapping[Resource, int]
+    ) -> None:
         """Fill the collections (which must be open) from what the journal kept.
 
         Args:
@@ -213,9 +223,7 @@ class Store:
         collection = self._collections.get(resource)
         return list(collection.ordered(namespace)) if collection else []
 
-    def list_at(
-        self, resource: Resource, namespace: str | None, revision: int
-    ) -> list[Record]:
+    def list_at(self, resource: Resource, namespace: str | None, revision: int) -> list[Record]:
         """Return the objects as they were at ``revision``.
 
         Raises:
@@ -343,7 +351,7 @@ class Store:
                 meta.pop(name, None)
         if _same(obj, old):
             return Written(old, changed=False)
-        if old.deleting and not meta.get("finalizers") and not meta.get(_GRACE):
+        if old.deleting and not collection.held_back(obj) and not meta.get(_GRACE):
             return self._remove(collection, old, obj, dry_run=dry_run)
         record = self._make(collection, obj)
         if not dry_run:
@@ -373,7 +381,7 @@ class Store:
         obj = old.load()
         meta: Json = obj["metadata"]
         _set_propagation(meta, deletion.propagation)
-        if deletion.grace_s <= 0 and not meta.get("finalizers"):
+        if deletion.grace_s <= 0 and not collection.held_back(obj):
             return self._remove(collection, old, obj, dry_run=dry_run)
         if not self._mark_deleted(meta, deletion.grace_s) and _same(obj, old):
             return Written(old, changed=False)
@@ -430,9 +438,7 @@ class Store:
             raise errors.too_large(OBJECT_LIMIT_BYTES)
         return record
 
-    def _remove(
-        self, collection: Collection, old: Record, obj: Json, *, dry_run: bool
-    ) -> Written:
+    def _remove(self, collection: Collection, old: Record, obj: Json, *, dry_run: bool) -> Written:
         record = make_record(collection.resource, obj, collection.field_paths, self._head + 1)
         if not dry_run:
             self._commit(collection, EventType.DELETED, record, old)

@@ -48,8 +48,13 @@ class Strategy:
         # elsewhere.
         _take_over(obj["metadata"], old["metadata"], "ownerReferences")
 
-    def admit_create(self, obj: Json, store: Store) -> None:
+    def admit_create(self, obj: Json, store: Store, now: str) -> None:
         """Refuse, or complete, a new object because of what else is stored.
+
+        Args:
+            obj: the new object, defaulted.
+            store: everything else.
+            now: the time, as objects have it.
 
         Raises:
             errors.StatusError: refused.

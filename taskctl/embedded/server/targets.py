@@ -299,9 +299,7 @@ def _check_combinations(options: ListOptions) -> None:
             )
         return
     if options.initial_events is not None:
-        raise _list_invalid(
-            "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list"
-        )
+        raise _list_invalid("sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list")
     if options.match is None:
         return
     if options.revision is None:

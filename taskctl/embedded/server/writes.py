@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from taskctl.clock import format_seconds
 from taskctl.embedded.server import apply, errors, fields, meta, patching
 from taskctl.embedded.server.core import Core, resource_of, strategy_of
 from taskctl.embedded.server.errors import Json, Resource
@@ -86,9 +87,7 @@ class Writer:
         record = self._create_named(kind, obj, options, tries)
         return Outcome(record, created=True, warnings=warnings)
 
-    def _create_named(
-        self, kind: Kind, obj: Json, options: WriteOptions, tries: int
-    ) -> Record:
+    def _create_named(self, kind: Kind, obj: Json, options: WriteOptions, tries: int) -> Record:
         resource, metadata = resource_of(kind), obj["metadata"]
         for _ in range(max(0, tries - 1)):
             if self._store.get(resource, metadata.get("namespace", ""), metadata["name"]) is None:
@@ -114,7 +113,7 @@ class Writer:
         found = meta.check(metadata, namespaced=kind.namespaced, rule=strategy.name_rule)
         _refuse(kind, obj, found)
         self._admit_namespace(kind, metadata)
-        strategy.admit_create(obj, self._store)
+        strategy.admit_create(obj, self._store, format_seconds(self._core.clock.now()))
         found = strategy.check_create(obj)
         if not kind.builtin and schema is not None:
             found += schema.validate(obj, None)
@@ -192,7 +191,7 @@ class Writer:
         try:
             obj = change(self._as_version(kind, old))
         except patching.PatchError as error:
-            raise errors.StatusError(422, "Invalid", str(error)) from error
+            raise _patch_refused(error) from error
         if not isinstance(obj, dict):
             raise errors.StatusError(422, "Invalid", "the patch leaves no object behind")
         _check_identity(kind, obj)
@@ -235,7 +234,7 @@ class Writer:
         except apply.ApplyConflict as error:
             raise errors.apply_conflict(str(error), error.causes) from error
         except patching.PatchError as error:
-            raise errors.StatusError(422, "Invalid", str(error)) from error
+            raise _patch_refused(error) from error
         if old is not None:
             outcome = self._update(kind, old, obj, target.subresource, options, tracked=True)
             return Outcome(outcome.record, removed=outcome.removed, warnings=warnings)
@@ -267,7 +266,9 @@ class Writer:
         if wanted and wanted != str(old.revision):
             raise errors.conflict(old.resource, old.name)
         before = self._as_version(kind, old)
-        warnings = _prune(kind, obj, _changed_part(kind, obj, before, subresource), options.validation)
+        warnings = _prune(
+            kind, obj, _changed_part(kind, obj, before, subresource), options.validation
+        )
         metadata: Json = obj["metadata"]
         if not metadata.get("uid"):
             metadata["uid"] = old.uid
@@ -314,9 +315,7 @@ class Writer:
 
     # --- delete ---------------------------------------------------------------------
 
-    def delete(
-        self, kind: Kind, namespace: str, name: str, options: DeleteOptions
-    ) -> Written:
+    def delete(self, kind: Kind, namespace: str, name: str, options: DeleteOptions) -> Written:
         """Delete an object.
 
         Raises:
@@ -344,7 +343,7 @@ def _check_identity(kind: Kind, obj: Json) -> None:
     elif found_kind != kind.kind:
         raise errors.bad_request(
             f'{found_kind} in version "{found_version}" cannot be handled as a {kind.kind}: '
-            f"no kind \"{found_kind}\" is served under this path; it serves {kind.kind}"
+            f'no kind "{found_kind}" is served under this path; it serves {kind.kind}'
         )
     if found_version is None:
         obj["apiVersion"] = kind.api_version
@@ -419,3 +418,8 @@ def _refuse(kind: Kind, obj: Json, found: list[FieldError]) -> None:
     if found:
         name = obj["metadata"].get("name") or obj["metadata"].get("generateName") or ""
         raise errors.invalid(kind.group, kind.kind, name, found)
+
+
+def _patch_refused(error: patching.PatchError) -> errors.StatusError:
+    reason = {400: "BadRequest", 413: "RequestEntityTooLarge"}.get(error.status, "Invalid")
+    return errors.StatusError(error.status, reason, str(error))

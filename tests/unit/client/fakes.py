@@ -66,7 +66,7 @@ class FakeTime:
             await asyncio.sleep(0)
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.call_later(delay_s, lambda: waiter.done() or waiter.set_result(None))
+        self.call_later(delay_s, lambda: _resolve(waiter))
         await waiter
 
     def advance(self, seconds: float) -> None:
@@ -78,6 +78,11 @@ class FakeTime:
             if not handle.cancelled:
                 callback()
         self.now_s = end_s
+
+
+def _resolve(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 async def settle(turns: int = 50) -> None:

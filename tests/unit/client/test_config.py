@@ -32,7 +32,7 @@ def kubeconfig(
         "contexts": [
             {"name": "local", "context": {"cluster": "c", "user": "u", "namespace": "team"}}
         ],
-        "users": [{"name": "u", "user": {"token": "t-1"} if user is None else user}],
+        "users": [{"name": "u", "user": {"token": "hush-hush"} if user is None else user}],
     }
 
 
@@ -58,8 +58,10 @@ def make_service_account(tmp_path: Path) -> None:
     (directory / "namespace").write_text("prod")
 
 
-async def find(tmp_path: Path, settings: ClientSettings | None = None, **env: str) -> Connection:
-    return await find_connection(settings or ClientSettings(), around(tmp_path, **env))
+async def find(
+    tmp_path: Path, settings: ClientSettings | None = None, *, env: dict[str, str] | None = None
+) -> Connection:
+    return await find_connection(settings or ClientSettings(), around(tmp_path, **(env or {})))
 
 
 async def test_search_order(tmp_path: Path) -> None:
@@ -69,11 +71,13 @@ async def test_search_order(tmp_path: Path) -> None:
     assert (await find(tmp_path)).server == "http://stack:1"
     make_service_account(tmp_path)
     pod = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_SCHEME": "http"}
-    assert (await find(tmp_path, **pod)).server == "http://10.0.0.1:443"
+    assert (await find(tmp_path, env=pod)).server == "http://10.0.0.1:443"
     named = write(tmp_path / "env", kubeconfig(server="http://env:1"))
-    assert (await find(tmp_path, KUBECONFIG=str(named), **pod)).server == "http://env:1"
+    assert (await find(tmp_path, env={"KUBECONFIG": str(named), **pod})).server == "http://env:1"
     given = ClientSettings(kubeconfig=home)
-    assert (await find(tmp_path, given, KUBECONFIG=str(named), **pod)).server == "http://home:1"
+    assert (
+        await find(tmp_path, given, env={"KUBECONFIG": str(named), **pod})
+    ).server == "http://home:1"
 
 
 async def test_nothing_found_says_where_it_looked(tmp_path: Path) -> None:
@@ -87,16 +91,16 @@ async def test_a_named_file_must_exist(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not exist"):
         await find(tmp_path, ClientSettings(kubeconfig="/nowhere/at/all"))
     with pytest.raises(ConfigError, match=r"\$KUBECONFIG"):
-        await find(tmp_path, KUBECONFIG="/nowhere/at/all")
+        await find(tmp_path, env={"KUBECONFIG": "/nowhere/at/all"})
 
 
 async def test_static_token(tmp_path: Path) -> None:
     write(tmp_path / "home/.kube/config", kubeconfig())
     found = await find(tmp_path)
     assert isinstance(found.credentials, StaticHeader)
-    assert await found.credentials.authorization() == "Bearer t-1"
+    assert await found.credentials.authorization() == "Bearer hush-hush"
     assert found.namespace == "team"
-    assert "t-1" not in repr(found)
+    assert "hush-hush" not in repr(found)
     assert "context 'local'" in found.source
 
 
@@ -148,8 +152,8 @@ async def test_several_files_merge_first_wins(tmp_path: Path) -> None:
     two["clusters"].append({"name": "c2", "cluster": {"server": "http://c2:1"}})
     first, second = write(tmp_path / "1", one), write(tmp_path / "2", two)
     both = f"{first}:{second}:{tmp_path / 'absent'}"
-    assert (await find(tmp_path, KUBECONFIG=both)).server == "http://one:1"
-    chosen = await find(tmp_path, ClientSettings(context="other"), KUBECONFIG=both)
+    assert (await find(tmp_path, env={"KUBECONFIG": both})).server == "http://one:1"
+    chosen = await find(tmp_path, ClientSettings(context="other"), env={"KUBECONFIG": both})
     assert chosen.server == "http://c2:1"
 
 
@@ -188,15 +192,15 @@ async def test_in_cluster(tmp_path: Path) -> None:
     make_service_account(tmp_path)
     pod = {"KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "6443"}
     with pytest.raises(ConfigError, match=r"ca\.crt is missing"):
-        await find(tmp_path, **pod)
+        await find(tmp_path, env=pod)
     (tmp_path / "sa/ca.crt").write_bytes(b"CA")
-    found = await find(tmp_path, **pod)
+    found = await find(tmp_path, env=pod)
     assert found.server == "https://[fd00::1]:6443"
     assert found.namespace == "prod"
     assert found.tls.ca_data == b"CA"
     assert await found.credentials.authorization() == "Bearer pod-token"
     with pytest.raises(ConfigError, match="must be http or https"):
-        await find(tmp_path, KUBERNETES_SERVICE_SCHEME="ftp", **pod)
+        await find(tmp_path, env={"KUBERNETES_SERVICE_SCHEME": "ftp", **pod})
 
 
 async def test_token_file_is_read_once_a_minute_and_on_refusal(tmp_path: Path) -> None:

@@ -375,10 +375,8 @@ async def test_pages_shrink_when_objects_are_large() -> None:
 
 
 async def collect(client: KubeClient, **options: Any) -> list[tuple[EventType, str]]:
-    found = []
-    async for seen in client.watch(TASKS, options=WatchOptions(**options)):
-        found.append((seen.type, seen.object["metadata"]["resourceVersion"]))
-    return found
+    events = client.watch(TASKS, options=WatchOptions(**options))
+    return [(seen.type, seen.object["metadata"]["resourceVersion"]) async for seen in events]
 
 
 async def test_watch_puts_lines_together_from_chunks() -> None:

@@ -1,0 +1,174 @@
+"""The agent's life: start, serve, and on SIGTERM report what is left to report."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from taskctl.agent import runtime_dir
+from taskctl.agent.background import Background
+from taskctl.agent.context import AgentClient, Context
+from taskctl.agent.journal import Journal
+from taskctl.agent.podspec import OwnPod
+from taskctl.agent.recovery import RecordDelivery
+from taskctl.agent.retry import Retrier
+from taskctl.agent.runs import Runs
+from taskctl.agent.server import SOCKET_NAME, SocketServer
+from taskctl.agent.service import Service
+from taskctl.agent.settings import AgentSettings
+from taskctl.agent.stops import Stops, watch_own_tasks
+from taskctl.agent.tokens import TokenMint
+from taskctl.agent.workspace import Workspace
+from taskctl.client.config import ClientSettings
+from taskctl.client.kube import KubeClient
+from taskctl.client.timing import SYSTEM_TIMING, Timing
+from taskctl.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+DRAIN_POLL_S: Final = 0.1
+# Containers that are stopped with us need a moment to say how they ended.
+DRAIN_QUIET_S: Final = 1.0
+
+
+class Agent:
+    """One agent, from its files to its socket.
+
+    Args:
+        settings: where it lives.
+        client: the API server.
+        timing: clock, sleep and chance.
+    """
+
+    def __init__(
+        self, settings: AgentSettings, client: AgentClient, timing: Timing = SYSTEM_TIMING
+    ) -> None:
+        self._settings = settings
+        self._client = client
+        self._timing = timing
+        self._draining = asyncio.Event()
+
+    def drain(self) -> None:
+        """Claim nothing any more; :meth:`run` returns once every exit is reported."""
+        if not self._draining.is_set():
+            logger.info("stopping: nothing more is claimed, exits are still reported")
+        self._draining.set()
+
+    async def run(self) -> None:
+        """Serve until drained.
+
+        Raises:
+            ConfigError: a directory cannot be used, or taskctl is not installed in full.
+        """
+        context = await asyncio.to_thread(self._prepare)
+        informer = watch_own_tasks(self._client, self._settings.pod, self._timing)
+        pod = OwnPod(self._client, self._settings.pod, context.retrier)
+        service = Service(context, pod, Stops(context, informer))
+        server = SocketServer(service, self._settings.runtime_dir / SOCKET_NAME)
+        records = RecordDelivery(context, service)
+        watching = context.background.spawn("watch tasks", informer.run())
+        delivering = context.background.spawn("deliver records", records.run())
+        await server.start()
+        await asyncio.to_thread(runtime_dir.mark_ready, self._settings.runtime_dir)
+        logger.info(
+            "serving pod=%s cluster=%s recovered=%d",
+            self._settings.pod.name,
+            self._settings.cluster,
+            len(context.runs.unreported()),
+        )
+        try:
+            await self._until_drained(service, (watching, delivering))
+        finally:
+            await server.stop()
+            await context.background.close()
+
+    def _prepare(self) -> Context:
+        """Read what former lives left, and fill the volumes. Blocking."""
+        settings = self._settings
+        runs = Runs()
+        try:
+            runtime_dir.clear_ready(settings.runtime_dir)
+            journal = Journal(settings.state_dir)
+            journal.open()
+            tokens = TokenMint.load(settings.state_dir)
+            runs.recover(journal.load(), settings.pod, self._timing.clock.monotonic_s())
+            workspace = Workspace(settings.workspace) if settings.workspace else None
+            if workspace is not None:
+                workspace.prepare()
+            runtime_dir.fill(settings.runtime_dir)
+        except OSError as error:
+            raise ConfigError(
+                f"{error.filename or 'a volume'} cannot be used: {error.strerror}; the runtime, "
+                "state and workspace volumes must be writable for the agent's user (fsGroup)"
+            ) from error
+        return Context(
+            settings=settings,
+            client=self._client,
+            timing=self._timing,
+            retrier=Retrier(self._timing),
+            tokens=tokens,
+            journal=journal,
+            runs=runs,
+            background=Background(),
+            workspace=workspace,
+        )
+
+    async def _until_drained(
+        self, service: Service, loops: tuple[asyncio.Task[None], ...]
+    ) -> None:
+        """Wait for :meth:`drain`, then until nothing is owed to the API server.
+
+        A pod that is being deleted ends that much sooner; else the kubelet's SIGKILL comes.
+        """
+        draining = asyncio.create_task(self._draining.wait(), name="wait for SIGTERM")
+        try:
+            done, _ = await asyncio.wait((draining, *loops), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            draining.cancel()
+        for loop in done - {draining}:
+            await loop  # these never end by themselves: show the error
+        service.claims.closed = True
+        await asyncio.to_thread(runtime_dir.clear_ready, self._settings.runtime_dir)
+        quiet_s = 0.0
+        while quiet_s < DRAIN_QUIET_S:
+            await self._timing.sleep(DRAIN_POLL_S)
+            quiet_s = 0.0 if service.is_busy() else quiet_s + DRAIN_POLL_S
+
+
+async def run_agent(settings: AgentSettings) -> None:
+    """Run the agent of a worker pod until SIGTERM, and then until every exit is reported.
+
+    Raises:
+        ConfigError: the settings, the volumes or the way to the API server are not in order.
+    """
+    client_settings = ClientSettings(user_agent="taskctl-agent")
+    async with await KubeClient.connect(client_settings) as client:
+        agent = Agent(settings, client)
+        with _on_signals(agent.drain):
+            await agent.run()
+
+
+@contextlib.contextmanager
+def _on_signals(action: Callable[[], None]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, action)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+def settings_from_environment() -> AgentSettings:
+    """Return the settings that the worker pod's environment gives.
+
+    Raises:
+        ConfigError: see :meth:`AgentSettings.from_env`.
+    """
+    return AgentSettings.from_env(os.environ)

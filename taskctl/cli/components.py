@@ -1,0 +1,166 @@
+"""``taskctl server``, ``controller``, ``node`` and ``agent``: one component each."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from taskctl.cli.access import Access
+from taskctl.cli.datadir import DEFAULT_DATA_DIR
+from taskctl.cli.exits import ExitCode
+from taskctl.cli.lifeline import attach
+from taskctl.cli.local import parse_images
+from taskctl.cli.logsetup import LogFormat, LogLevel, set_up_logging
+from taskctl.cli.verbs import verb
+
+_PANEL = "Components (taskctl local runs the first three)"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogOptions:
+    """How to log."""
+
+    log_level: Annotated[LogLevel, typer.Option(help="What is worth a line.")] = LogLevel.INFO
+    log_format: Annotated[LogFormat, typer.Option(help="How a line looks.")] = LogFormat.TEXT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerOptions(LogOptions):
+    """The options of ``server``."""
+
+    data_dir: Annotated[str, typer.Option(metavar="DIR", help="Where everything is kept.")] = (
+        DEFAULT_DATA_DIR
+    )
+    host: Annotated[
+        str,
+        typer.Option(metavar="ADDRESS", help="There is no TLS: stay on the loopback address."),
+    ] = "127.0.0.1"
+    port: Annotated[
+        int,
+        typer.Option(metavar="PORT", min=0, max=65535, help="0: that of the last run, or any."),
+    ] = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerOptions(LogOptions):
+    """The options of ``controller``."""
+
+    data_dir: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Of a local stack; its kubeconfig is used."),
+    ] = None
+    health_port: Annotated[
+        int | None,
+        typer.Option(metavar="PORT", min=0, max=65535, help="For /healthz, /readyz, /metrics."),
+    ] = None
+    leader_elect: Annotated[
+        bool, typer.Option("--leader-elect", help="Several controllers: one works, by a Lease.")
+    ] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeOptions(LogOptions):
+    """The options of ``node``."""
+
+    data_dir: Annotated[str, typer.Option(metavar="DIR", help="Of the API server.")] = (
+        DEFAULT_DATA_DIR
+    )
+    image: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=DIR", help="Directory that stands for the files of an image; repeat."
+        ),
+    ] = None
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    verb(app, "server", rich_help_panel=_PANEL)(server)
+    verb(app, "controller", rich_help_panel=_PANEL)(controller)
+    verb(app, "node", rich_help_panel=_PANEL)(node)
+    verb(app, "agent", rich_help_panel=_PANEL)(agent)
+
+
+def server(options: ServerOptions) -> int:
+    """Run the API server of the local stack."""
+    prepare(options)
+    from taskctl.embedded.server import main
+
+    settings = main.ServerOptions(
+        data_dir=Path(options.data_dir).resolve(), host=options.host, port=options.port
+    )
+    return run(lambda: main.run_server(settings))
+
+
+def controller(access: Access, options: ControllerOptions) -> int:
+    """Run the controller, on the local stack or in a cluster."""
+    prepare(options)
+    from taskctl.controllers import main
+
+    kubeconfig = access.kubeconfig
+    if options.data_dir is not None:
+        kubeconfig = str(Path(options.data_dir).resolve() / "kubeconfig")
+    settings = main.ControllerSettings(
+        kubeconfig=kubeconfig,
+        context=access.context,
+        namespace=access.namespace,
+        health_port=options.health_port,
+        leader_elect=options.leader_elect,
+    )
+    return run(lambda: main.run_controller(settings))
+
+
+def node(options: NodeOptions) -> int:
+    """Run the node of the local stack: it runs pods as processes of this machine."""
+    prepare(options)
+    from taskctl.embedded.node import main
+    from taskctl.embedded.node.options import NodeOptions as Settings
+
+    settings = Settings(
+        data_dir=Path(options.data_dir).resolve(), image_roots=parse_images(options.image or ())
+    )
+    return run(lambda: main.run_node(settings))
+
+
+def agent(options: LogOptions) -> int:
+    """Run the agent: the main container of a worker pod. Its settings are in the environment."""
+    prepare(options)
+    from taskctl.agent import main
+
+    return run(lambda: main.run_agent(main.settings_from_environment()))
+
+
+def prepare(options: LogOptions) -> None:
+    """Set up what every component needs, before the imports that take time."""
+    attach()
+    set_up_logging(options.log_level, options.log_format)
+
+
+def run(start: Callable[[], Awaitable[None]]) -> int:
+    """Run a component to its end on uvloop.
+
+    It handles SIGTERM itself: it returns when it has ended in good order.
+    """
+
+    async def main() -> None:
+        try:
+            await start()
+        except Exception:
+            log.exception("ended by an error")
+            raise
+
+    try:
+        import uvloop
+    except ImportError:  # not made for this platform
+        asyncio.run(main())
+    else:
+        uvloop.run(main())
+    return ExitCode.OK

@@ -1,0 +1,208 @@
+"""``taskctl local``: API server, controller and node on this machine, kept running."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from taskctl.cli.datadir import DEFAULT_DATA_DIR, DataDir
+from taskctl.cli.exits import CliError, ExitCode, UsageError
+from taskctl.cli.output import Output, echo, to_json, to_yaml
+from taskctl.cli.verbs import command_of, verb
+
+STOP_TIMEOUT_S = 80.0  # the sum of the graces in taskctl.cli.stack, and some
+_POLL_S = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataDirOption:
+    """Which stack."""
+
+    data_dir: Annotated[
+        str, typer.Option(metavar="DIR", help="Where the stack keeps everything.")
+    ] = DEFAULT_DATA_DIR
+
+    @property
+    def directory(self) -> DataDir:
+        """The data directory."""
+        return DataDir(Path(self.data_dir).resolve())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalOptions(DataDirOption):
+    """The options of ``local``."""
+
+    port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PORT",
+            min=1,
+            max=65535,
+            help="Of the API server, on 127.0.0.1. Default: a free one, kept from then on.",
+        ),
+    ] = None
+    image: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=DIR",
+            help="Directory that stands for the files of an image; repeat. Images without one "
+            "run the programs of this machine.",
+        ),
+    ] = None
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Run in the background, once it is ready.")
+    ] = False
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show the logs of the components.")
+    ] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusOptions(DataDirOption):
+    """The options of ``local status``."""
+
+    output: Annotated[Output | None, typer.Option("--output", "-o", help="json or yaml.")] = None
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb and its sub-verbs."""
+    group = typer.Typer(
+        invoke_without_command=True,
+        help="Run everything on this machine, without a cluster. Ctrl-C stops it.",
+    )
+    group.callback(invoke_without_command=True)(command_of(local, group=True))
+    verb(group, "stop")(stop)
+    verb(group, "status")(status)
+    app.add_typer(group, name="local")
+
+
+def local(options: LocalOptions) -> int:
+    """Run the API server, the controller and a node on this machine. Ctrl-C stops them."""
+    import asyncio
+
+    from taskctl.cli.stack import Stack
+
+    images = parse_images(options.image or ())
+    if options.detach:
+        return _detach(options)
+    directory = options.directory
+    directory.prepare()
+    with directory.lock():
+        stack = Stack(directory, port=options.port, images=images, verbose=options.verbose)
+        return asyncio.run(stack.run())
+
+
+def parse_images(texts: tuple[str, ...] | list[str]) -> dict[str, Path]:
+    """Parse ``NAME=DIR`` texts.
+
+    Raises:
+        UsageError: malformed, or no such directory.
+    """
+    images = {}
+    for text in texts:
+        name, separator, directory = text.rpartition("=")
+        if not separator or not name or not directory:
+            raise UsageError(f"--image {text!r} must be NAME=DIR, e.g. counter:latest=./image")
+        path = Path(directory).resolve()
+        if not path.is_dir():
+            raise UsageError(f"--image {name}: {path} is not a directory")
+        images[name] = path
+    return images
+
+
+def _detach(options: LocalOptions) -> int:
+    import subprocess
+
+    from taskctl.cli.stack import START_TIMEOUT_S, banner
+
+    directory = options.directory
+    directory.prepare()
+    pid = directory.running_pid()
+    if pid is not None:
+        raise CliError(f"a local stack already runs on {directory.path} (pid {pid})")
+    directory.mark_not_ready()
+    command = [sys.executable, "-m", "taskctl", "local", "--data-dir", str(directory.path)]
+    command += ["--port", str(options.port)] if options.port else []
+    for image in options.image or ():
+        command += ["--image", image]
+    with directory.log("local").open("wb") as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    done = _poll(
+        lambda: directory.ready.exists() or process.poll() is not None, START_TIMEOUT_S + 5
+    )
+    if process.poll() is not None:
+        raise CliError("\n  ".join(["it did not start:", *directory.log_tail("local", 8)]))
+    if not done:
+        process.terminate()
+        raise CliError(
+            f"it is not ready after {START_TIMEOUT_S:.0f} s; see {directory.log('local')}",
+            ExitCode.TIMED_OUT,
+        )
+    echo(banner(directory, background=True))
+    return ExitCode.OK
+
+
+def stop(options: DataDirOption) -> int:
+    """Stop the local stack and all its containers."""
+    import signal
+
+    directory = options.directory
+    pid = directory.running_pid()
+    if not pid:
+        echo(f"No local stack runs on {directory.path}.")
+        return ExitCode.OK
+    os.kill(pid, signal.SIGTERM)
+    if not _poll(lambda: directory.running_pid() is None, STOP_TIMEOUT_S):
+        raise CliError(
+            f"the stack (pid {pid}) has not ended after {STOP_TIMEOUT_S:.0f} s; "
+            f"see {directory.path / 'logs'}",
+            ExitCode.TIMED_OUT,
+        )
+    echo("Stopped.")
+    return ExitCode.OK
+
+
+def _poll(condition: Callable[[], bool], timeout_s: float) -> bool:
+    """Wait for ``condition``; False when the time is up."""
+    import time
+
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline_s:
+            return False
+        time.sleep(_POLL_S)
+    return True
+
+
+def status(options: StatusOptions) -> int:
+    """Say whether the local stack runs; exit code 1 if it does not."""
+    directory = options.directory
+    pid = directory.running_pid()
+    ready = pid is not None and directory.ready.exists()
+    components = directory.read_state().get("components", {}) if pid else {}
+    value = {
+        "dataDir": str(directory.path),
+        "running": pid is not None,
+        "ready": ready,
+        "pid": pid,
+        "kubeconfig": str(directory.kubeconfig),
+        "components": components,
+    }
+    if options.output in (Output.JSON, Output.YAML):
+        echo(to_json(value) if options.output is Output.JSON else to_yaml(value))
+    elif pid is None:
+        echo(f"No local stack runs on {directory.path}.")
+    else:
+        echo(f"{'ready' if ready else 'starting'} (pid {pid}) on {directory.path}")
+        for name, child in components.items():
+            echo(f"  {name:<10} pid {child}")
+        echo(f"  kubeconfig {directory.kubeconfig}")
+    return ExitCode.OK if pid is not None else ExitCode.FAILED

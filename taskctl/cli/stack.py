@@ -1,0 +1,250 @@
+"""The local stack as one run: start in order, wait until ready, stop in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+from taskctl.api.conditions import condition_is
+from taskctl.api.states import ConditionStatus, ConditionType
+from taskctl.cli.datadir import DataDir
+from taskctl.cli.exits import CliError, ExitCode
+from taskctl.cli.install import apply_crds
+from taskctl.cli.output import Style, echo, note, paint, wants_colour
+from taskctl.cli.supervisor import ComponentSpec, Supervisor
+from taskctl.client.config import ClientSettings
+from taskctl.client.kube import KubeClient
+from taskctl.client.resources import NODES
+from taskctl.clock import SystemClock
+from taskctl.errors import ApiError, ConfigError, NotFound
+
+START_TIMEOUT_S = 60.0
+NODE_NAME = "local"
+_POLL_S = 0.05
+# The node goes first: it stops the containers, and their ends can still be recorded.
+STOP_ORDER = ("node", "controller", "server")
+# Longer than the longest grace of a pod on the node (30 s, Kubernetes' default).
+_GRACE_S = {"node": 40.0, "controller": 15.0, "server": 15.0}
+# A node that is killed leaves its containers running, and the next one adopts them: that is
+# what a crash of the whole stack should look like. The others have nothing to leave behind.
+_DEATH_SIGNALS = {"node": signal.SIGKILL}
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Stack:
+    """One run of the local stack.
+
+    Args:
+        directory: locked by the caller.
+        port: of the API server; None leaves it to the server.
+        images: image name to the directory that stands for its files.
+        verbose: also print the components' logs.
+    """
+
+    def __init__(
+        self,
+        directory: DataDir,
+        *,
+        port: int | None = None,
+        images: Mapping[str, Path] | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self._directory = directory
+        self._port = port
+        self._images = dict(images or {})
+        self._verbose = verbose
+        self._asked_to_stop = asyncio.Event()
+        self._supervisor = Supervisor(directory, self._say)
+
+    async def run(self) -> int:
+        """Run until a signal comes.
+
+        Raises:
+            CliError: a component does not start.
+        """
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, self._on_signal)
+        self._directory.mark_not_ready()
+        try:
+            async with contextlib.AsyncExitStack() as cleanup:
+                if self._verbose:
+                    await cleanup.enter_async_context(self._tails())
+                cleanup.push_async_callback(self._stop_all)
+                await self._until_asked(self._start_all())
+                if not self._asked_to_stop.is_set():
+                    self._directory.mark_ready(server_url(self._directory))
+                    self._supervisor.ready_once = True
+                    echo(banner(self._directory))
+                    sys.stdout.flush()
+                    await self._asked_to_stop.wait()
+        finally:
+            for number in _SIGNALS:
+                loop.remove_signal_handler(number)
+        return ExitCode.OK
+
+    # --- starting -----------------------------------------------------------------------
+
+    async def _start_all(self) -> None:
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                await self._supervisor.start(self._spec("server"))
+                client = await self._server_ready()
+                try:
+                    await apply_crds(client)
+                    await self._supervisor.start(self._spec("node"))
+                    await self._supervisor.start(self._spec("controller"))
+                    await _node_ready(client)
+                finally:
+                    await client.close()
+        except TimeoutError:
+            raise CliError(
+                f"the local stack is not ready after {START_TIMEOUT_S:.0f} s; see "
+                f"{self._directory.path / 'logs'}",
+                ExitCode.TIMED_OUT,
+            ) from None
+
+    def _spec(self, name: str) -> ComponentSpec:
+        argv = [sys.executable, "-m", "taskctl", name, "--data-dir", str(self._directory.path)]
+        if name == "server" and self._port is not None:
+            argv += ["--port", str(self._port)]
+        if name == "node":
+            for image, root in self._images.items():
+                argv += ["--image", f"{image}={root}"]
+        if self._verbose:
+            argv += ["--log-level", "debug"]
+        death_signal = _DEATH_SIGNALS.get(name, signal.SIGTERM)
+        return ComponentSpec(name, tuple(argv), _GRACE_S[name], death_signal)
+
+    async def _server_ready(self) -> KubeClient:
+        """Wait until the server answers; its kubeconfig may be of an earlier run until then."""
+        settings = ClientSettings(kubeconfig=self._directory.kubeconfig, timeout_s=10.0)
+        while True:
+            with contextlib.suppress(ConfigError):
+                client = await KubeClient.connect(settings)
+                try:
+                    await client.request("GET", "/readyz", timeout_s=1.0)
+                except ApiError:
+                    await client.close()
+                else:
+                    return client
+            await asyncio.sleep(_POLL_S)
+
+    async def _until_asked(self, work: object) -> None:
+        """Run ``work``, unless we are asked to stop or a component fails for good first."""
+        task = asyncio.ensure_future(work)  # type: ignore[call-overload]
+        asked = asyncio.create_task(self._asked_to_stop.wait(), name="asked to stop")
+        failure = self._supervisor.failure
+        try:
+            await asyncio.wait({task, asked, failure}, return_when=asyncio.FIRST_COMPLETED)
+            if failure.done():
+                failure.result()
+            if task.done():
+                task.result()
+        finally:
+            for pending in (task, asked):
+                pending.cancel()
+            await asyncio.gather(task, asked, return_exceptions=True)
+
+    # --- stopping -----------------------------------------------------------------------
+
+    def _on_signal(self) -> None:
+        if self._asked_to_stop.is_set():
+            self._say("killed; containers may go on, and the next `taskctl local` adopts them")
+            self._supervisor.kill()
+        else:
+            self._asked_to_stop.set()
+            self._say("stopping the containers, then the rest (once more kills)")
+
+    async def _stop_all(self) -> None:
+        self._directory.mark_not_ready()
+        await self._supervisor.stop(STOP_ORDER)
+        self._directory.state.unlink(missing_ok=True)
+
+    # --- telling ------------------------------------------------------------------------
+
+    def _say(self, line: str) -> None:
+        moment = SystemClock().now().astimezone().strftime("%H:%M:%S")
+        note(f"{moment} {line}")
+
+    @contextlib.asynccontextmanager
+    async def _tails(self) -> AsyncIterator[None]:
+        tasks = [
+            asyncio.create_task(_tail(self._directory, name), name=f"tail {name}")
+            for name in STOP_ORDER
+        ]
+        try:
+            yield
+        finally:
+            await asyncio.sleep(_POLL_S * 2)  # for the last lines
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _node_ready(client: KubeClient) -> None:
+    while True:
+        with contextlib.suppress(NotFound):
+            node = await client.get(NODES, NODE_NAME)
+            conditions = (node.get("status") or {}).get("conditions")
+            if condition_is(conditions, ConditionType.READY, ConditionStatus.TRUE):
+                return
+        await asyncio.sleep(_POLL_S)
+
+
+async def _tail(directory: DataDir, name: str) -> None:
+    """Print what is added to a component's log from now on."""
+    path = directory.log(name)
+    offset = path.stat().st_size if path.exists() else 0
+    while True:
+        if path.exists():
+            with path.open("rb") as file:
+                file.seek(offset)
+                for line in file:
+                    if line.endswith(b"\n"):
+                        offset += len(line)
+                        note(f"{name:<10} {line.decode(errors='replace').rstrip()}")
+        await asyncio.sleep(_POLL_S * 2)
+
+
+def server_url(directory: DataDir) -> str:
+    """Return the API server's address, as it wrote it down; empty if it did not."""
+    with contextlib.suppress(OSError, json.JSONDecodeError):
+        return str(json.loads((directory.path / "server.json").read_text()).get("url", ""))
+    return ""
+
+
+_EXAMPLE_CLUSTER = (
+    '{"apiVersion":"taskctl.dev/v1alpha1","kind":"TaskCluster",'
+    '"metadata":{"name":"demo"},"spec":{"workspace":{}}}'
+)
+
+
+def banner(directory: DataDir, *, background: bool = False) -> str:
+    """Return what to print once everything is up: where things are, and what to try."""
+    colour = wants_colour()
+
+    def strong(text: str) -> str:
+        return paint(text, Style.BOLD, colour=colour)
+
+    lines = [
+        f"{paint('Ready', Style.GOOD, colour=colour)} at {server_url(directory)}",
+        f"  data        {directory.path}",
+        f"  logs        {directory.path / 'logs'}",
+        f"  kubeconfig  {directory.kubeconfig}",
+        "",
+        "In another shell:" if not background else "Now:",
+        f"  {strong(f'export KUBECONFIG={directory.kubeconfig}')}",
+        f"  echo '{_EXAMPLE_CLUSTER}' | {strong('kubectl apply -f -')}",
+        f"  {strong('taskctl submit --image busybox --name hello -- echo hello')}",
+        f"  {strong('taskctl wait hello && taskctl logs hello')}",
+        f"  {strong('kubectl get tasks,taskclusters,pods')}",
+        "",
+        "Ctrl-C stops it." if not background else f"Stop it with {strong('taskctl local stop')}.",
+    ]
+    return "\n".join(lines)

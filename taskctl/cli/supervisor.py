@@ -1,0 +1,188 @@
+"""Keeps the components of the local stack running: start, restart with back-off, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from taskctl.cli.datadir import DataDir
+from taskctl.cli.exits import CliError, ExitCode
+from taskctl.cli.lifeline import lifeline_env
+from taskctl.clock import Clock, SystemClock
+
+_BACKOFF_FIRST_S = 0.2
+_BACKOFF_LAST_S = 10.0
+# Whoever lived that long is not in a crash loop: the back-off begins anew.
+_STEADY_S = 30.0
+# So often may a component die before the stack has been ready once.
+_START_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentSpec:
+    """One process.
+
+    Attributes:
+        name: of the component and its log.
+        argv: command line.
+        stop_grace_s: between SIGTERM and SIGKILL.
+        death_signal: what it gets when the supervisor itself is killed.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    stop_grace_s: float
+    death_signal: signal.Signals = signal.SIGTERM
+
+
+@dataclass(slots=True)
+class _Running:
+    spec: ComponentSpec
+    process: asyncio.subprocess.Process | None = None
+    keeper: asyncio.Task[None] | None = None
+    stopping: bool = False
+    deaths: int = 0
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """Starts components and keeps them running until it is told to stop them.
+
+    Attributes:
+        data_dir: where their logs and our state go.
+        say: prints a line for the user.
+        clock: source of time.
+        ready_once: set when the stack has been up: from then on nobody's death is final.
+        failure: set with an error when there is no use in going on.
+    """
+
+    data_dir: DataDir
+    say: Callable[[str], None]
+    clock: Clock = field(default_factory=SystemClock)
+    ready_once: bool = False
+    failure: asyncio.Future[None] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+    _components: dict[str, _Running] = field(default_factory=dict)
+
+    async def start(self, spec: ComponentSpec) -> None:
+        """Start a component and go on restarting it when it ends."""
+        running = _Running(spec)
+        self._components[spec.name] = running
+        self.data_dir.rotate_log(spec.name)
+        await self._spawn(running)
+        running.keeper = asyncio.create_task(self._keep(running), name=f"keep {spec.name}")
+
+    async def stop(self, names: Sequence[str]) -> None:
+        """Stop components one after the other, in the order given."""
+        for name in names:
+            running = self._components.get(name)
+            if running is not None:
+                await self._stop(running)
+
+    def kill(self) -> None:
+        """Kill all at once."""
+        for running in self._components.values():
+            running.stopping = True
+            _signal(running, signal.SIGKILL)
+
+    async def _spawn(self, running: _Running) -> None:
+        spec = running.spec
+        env = {**os.environ, **lifeline_env(spec.death_signal), "PYTHONUNBUFFERED": "1"}
+        with self.data_dir.log(spec.name).open("ab") as log:
+            running.process = await asyncio.create_subprocess_exec(
+                *spec.argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=env,
+                # Ctrl-C in the terminal is for the supervisor, which stops all in good order.
+                start_new_session=True,
+            )
+        self.data_dir.write_state(
+            {
+                name: component.process.pid
+                for name, component in self._components.items()
+                if component.process is not None
+            }
+        )
+
+    async def _keep(self, running: _Running) -> None:
+        delay_s = _BACKOFF_FIRST_S
+        while True:
+            process = running.process
+            if process is None:
+                return
+            began_s = self.clock.monotonic_s()
+            code = await process.wait()
+            if running.stopping:
+                return
+            running.deaths += 1
+            if self._hopeless(running, code):
+                self._fail(running, code)
+                return
+            if self.clock.monotonic_s() - began_s > _STEADY_S:
+                delay_s = _BACKOFF_FIRST_S
+            name = running.spec.name
+            self.say(f"{name} ended ({_how(code)}); starting it again in {delay_s:.1f} s")
+            await asyncio.sleep(delay_s)
+            delay_s = min(_BACKOFF_LAST_S, delay_s * 2)
+            if _is_stopping(running):
+                return
+            await self._spawn(running)
+
+    def _hopeless(self, running: _Running, code: int) -> bool:
+        """A wrong setting stays wrong; and what never came up will not come up."""
+        if self.ready_once:
+            return False
+        return code == ExitCode.USAGE or running.deaths >= _START_TRIES
+
+    def _fail(self, running: _Running, code: int) -> None:
+        name = running.spec.name
+        tail = self.data_dir.log_tail(name, 5)
+        detail = "\n  ".join(tail) if tail else "its log is empty"
+        error = CliError(
+            f"the {name} does not start ({_how(code)}). {self.data_dir.log(name)} says:\n  {detail}"
+        )
+        if not self.failure.done():
+            self.failure.set_exception(error)
+
+    async def _stop(self, running: _Running) -> None:
+        running.stopping = True
+        process = running.process
+        if process is not None and process.returncode is None:
+            _signal(running, signal.SIGTERM)
+            try:
+                await asyncio.wait_for(process.wait(), running.spec.stop_grace_s)
+            except TimeoutError:
+                self.say(f"{running.spec.name} did not end in time; killing it")
+                _signal(running, signal.SIGKILL)
+                await process.wait()
+        if running.keeper is not None:
+            running.keeper.cancel()
+            await asyncio.gather(running.keeper, return_exceptions=True)
+
+
+def _is_stopping(running: _Running) -> bool:
+    return running.stopping
+
+
+def _signal(running: _Running, number: signal.Signals) -> None:
+    process = running.process
+    if process is not None and process.returncode is None:
+        try:
+            process.send_signal(number)
+        except ProcessLookupError:
+            return
+
+
+def _how(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"

@@ -1,0 +1,283 @@
+"""``taskctl tree``: how the graph grows, and what each stage of its tasks cost."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import typer
+
+from taskctl.api.states import TaskState
+from taskctl.cli.access import Access, Session
+from taskctl.cli.exits import CliError, ExitCode, UsageError
+from taskctl.cli.output import (
+    Output,
+    echo,
+    note,
+    object_name,
+    to_json,
+    to_yaml,
+    wants_colour,
+    wants_unicode,
+)
+from taskctl.cli.tables import state_of
+from taskctl.cli.verbs import verb
+from taskctl.clock import SystemClock
+from taskctl.constants import LABEL_ROOT_UID
+
+REDRAW_S = 0.25
+LINES_SHOWN = 100
+_SUMMARY_LINES = 14
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreeOptions:
+    """The options of ``tree``."""
+
+    root: Annotated[
+        str | None, typer.Argument(metavar="[ROOT]", help="Default: all trees of the namespace.")
+    ] = None
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", "-w", help="Until the tree is complete; exit code 1 if it failed."),
+    ] = False
+    full: Annotated[
+        bool, typer.Option("--all", help=f"More than {LINES_SHOWN} lines, if there are more.")
+    ] = False
+    output: Annotated[Output, typer.Option("--output", "-o", help="Format.")] = Output.TABLE
+
+
+@dataclass(slots=True)
+class Trees:
+    """What is known of the tasks looked at.
+
+    Attributes:
+        tasks: raw Tasks by UID.
+        root_uid: of the one tree asked for; empty for all.
+    """
+
+    tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    root_uid: str = ""
+
+    @property
+    def root(self) -> dict[str, Any] | None:
+        """The root asked for."""
+        return self.tasks.get(self.root_uid)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    verb(app, "tree")(tree)
+
+
+async def tree(access: Access, options: TreeOptions) -> int:
+    """Show a task and all that grew from it, with the latency of each stage."""
+    if options.watch and options.output is not Output.TABLE:
+        raise UsageError("--watch and -o exclude each other")
+    async with access.connect() as session:
+        if options.watch:
+            return await _watch(session, options)
+        trees = await _load(session, options.root)
+    _print(trees, options)
+    return ExitCode.OK
+
+
+async def _load(session: Session, root: str | None) -> Trees:
+    from taskctl.client.base import ListOptions
+    from taskctl.client.resources import TASKS
+
+    trees = Trees()
+    selector = ""
+    if root is not None:
+        top = await session.client.get(TASKS, root, session.namespace)
+        trees.root_uid = top["metadata"]["uid"]
+        trees.tasks[trees.root_uid] = top
+        selector = f"{LABEL_ROOT_UID}={trees.root_uid}"
+    page = await session.client.list_all(
+        TASKS, session.namespace, options=ListOptions(label_selector=selector)
+    )
+    trees.tasks.update((task["metadata"]["uid"], task) for task in page.items)
+    return trees
+
+
+def _print(trees: Trees, options: TreeOptions) -> None:
+    if options.output in (Output.JSON, Output.YAML):
+        value = describe_forest(trees)
+        echo(to_json(value) if options.output is Output.JSON else to_yaml(value))
+    elif options.output is Output.NAME:
+        for task in trees.tasks.values():
+            echo(object_name(task))
+    elif not trees.tasks:
+        note("No tasks.")
+    else:
+        lines = 0 if options.full else LINES_SHOWN
+        for line in _draw(trees, lines, colour=wants_colour(), unicode=wants_unicode()):
+            echo(line)
+
+
+def describe_forest(trees: Trees) -> dict[str, Any]:
+    """Return the tasks (flat, each with its parent's name), counts and latencies as JSON."""
+    from collections import Counter
+
+    from taskctl.cli.forest import all_views, build_forest, latency_stages
+
+    views = all_views(build_forest(trees.tasks.values()))
+    return {
+        "tasks": [
+            {
+                "name": view.name,
+                "parent": view.parent_name or None,
+                "depth": view.depth,
+                "state": str(view.state),
+                "attempt": view.attempt,
+                "times": dict(view.status.get("times") or {}),
+            }
+            for view in reversed(views)
+        ],
+        "counts": {str(state): n for state, n in Counter(view.state for view in views).items()},
+        "latency": [
+            {
+                "stage": stage.name,
+                "p50Seconds": stage.p50_s,
+                "p99Seconds": stage.p99_s,
+                "sumSeconds": stage.sum_s,
+                "tasks": stage.count,
+            }
+            for stage in latency_stages(views)
+        ],
+    }
+
+
+def _draw(trees: Trees, max_lines: int, *, colour: bool, unicode: bool) -> list[str]:
+    from taskctl.cli.forest import build_forest
+    from taskctl.cli.render_tree import TreeStyle, render_forest, render_summary
+
+    style = TreeStyle(SystemClock().now(), max_lines=max_lines, colour=colour, unicode=unicode)
+    roots = build_forest(trees.tasks.values())
+    return [*render_forest(roots, style), "", *render_summary(roots, style)]
+
+
+# --- watching -----------------------------------------------------------------------
+
+
+async def _watch(session: Session, options: TreeOptions) -> int:
+    from taskctl.cli.waiting import has_succeeded
+
+    trees = Trees()
+    live = sys.stdout.isatty()
+    show = _show_live if live else _show_lines
+    await show(session, options, trees)
+    if not live:
+        echo()
+    _print(trees, options)
+    return ExitCode.OK if trees.root is None or has_succeeded(trees.root) else ExitCode.FAILED
+
+
+async def _show_lines(session: Session, options: TreeOptions, trees: Trees) -> None:
+    """Print a line for each task that ends."""
+    from taskctl.cli.waiting import verdict
+
+    ended: set[tuple[str, int]] = set()
+    async with aclosing(_follow_tree(session, options.root, trees)) as steps:
+        async for _ in steps:
+            for uid, task in trees.tasks.items():
+                attempt = (task.get("status") or {}).get("attempt") or 0
+                if (uid, attempt) not in ended and TaskState(state_of(task)).terminal:
+                    ended.add((uid, attempt))
+                    echo(verdict(task))
+            sys.stdout.flush()
+
+
+async def _show_live(session: Session, options: TreeOptions, trees: Trees) -> None:
+    """Redraw the tree in place."""
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    colour, unicode = wants_colour(), wants_unicode()
+
+    def picture() -> Text:
+        height = max(5, shutil.get_terminal_size().lines - _SUMMARY_LINES)
+        return Text.from_ansi("\n".join(_draw(trees, height, colour=colour, unicode=unicode)))
+
+    async def redraw(display: Live) -> None:
+        while True:
+            display.update(picture(), refresh=True)
+            await asyncio.sleep(REDRAW_S)
+
+    with Live(console=console, auto_refresh=False, transient=True) as display:
+        painter = asyncio.create_task(redraw(display), name="tree painter")
+        try:
+            async with aclosing(_follow_tree(session, options.root, trees)) as steps:
+                async for _ in steps:
+                    if painter.done():
+                        painter.result()
+        finally:
+            painter.cancel()
+            await asyncio.gather(painter, return_exceptions=True)
+
+
+async def _follow_tree(
+    session: Session, root: str | None, trees: Trees
+) -> AsyncGenerator[None, None]:
+    """Keep ``trees`` up to date, yielding after each change; ends when the root is complete.
+
+    Without a root it does not end.
+    """
+    from taskctl.cli.follow import Selection, follow
+    from taskctl.cli.waiting import is_complete
+    from taskctl.client.resources import TASKS
+
+    selections = [Selection(TASKS, session.namespace)]
+    if root is not None:
+        top = await session.client.get(TASKS, root, session.namespace)
+        trees.root_uid = top["metadata"]["uid"]
+        trees.tasks[trees.root_uid] = top
+        label = f"{LABEL_ROOT_UID}={trees.root_uid}"
+        selections = [
+            Selection(TASKS, session.namespace, label_selector=label),
+            Selection(TASKS, session.namespace, field_selector=f"metadata.name={root}"),
+        ]
+    queue: asyncio.Queue[Exception | None] = asyncio.Queue()
+
+    async def feed(selection: Selection) -> None:
+        mine: set[str] = set()
+        try:
+            async with aclosing(follow(session.client, selection)) as changes:
+                async for change in changes:
+                    uids = {task["metadata"]["uid"] for task in change.objects}
+                    gone = uids if change.deleted else mine - uids if change.complete else set()
+                    for uid in gone:
+                        trees.tasks.pop(uid, None)
+                    if not change.deleted:
+                        mine |= uids
+                        trees.tasks.update((t["metadata"]["uid"], t) for t in change.objects)
+                    mine -= gone
+                    queue.put_nowait(None)
+        except Exception as error:  # noqa: BLE001 - handed to the reader, who raises it
+            queue.put_nowait(error)
+
+    feeders = [
+        asyncio.create_task(feed(selection), name=f"tree feed {number}")
+        for number, selection in enumerate(selections)
+    ]
+    try:
+        while True:
+            step = await queue.get()
+            if isinstance(step, Exception):
+                raise step
+            if root is not None and trees.root is None:
+                raise CliError(f"{root} was deleted", ExitCode.NOT_FOUND)
+            yield
+            if trees.root is not None and is_complete(trees.root):
+                return
+    finally:
+        for feeder in feeders:
+            feeder.cancel()
+        await asyncio.gather(*feeders, return_exceptions=True)

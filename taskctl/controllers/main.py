@@ -1,0 +1,96 @@
+"""The controller process: connect, watch, reconcile, until told to stop."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from taskctl.client.config import ClientSettings
+from taskctl.client.kube import KubeClient
+from taskctl.controllers.scheduler import COALESCE_S
+from taskctl.controllers.setup import Controllers, SetupOptions
+from taskctl.runtime.lease import LeaderElector, LeaseSettings
+from taskctl.runtime.manager import Manager, ManagerOptions
+from taskctl.runtime.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+LEASE_NAME: Final = "taskctl-controller"
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerSettings:
+    """Settings of the controller process.
+
+    Attributes:
+        client: where the API server is, and how fast we may talk to it.
+        namespace: the one to serve; None: all.
+        workers: Tasks reconciled at a time.
+        coalesce_s: pause between an event and the placing it causes, in seconds.
+        sync_timeout_s: how long the first lists may take altogether.
+        stop_grace_s: how long writes under way may take when we are stopped.
+        health_port: of /healthz, /readyz and /metrics; None: not served; 0: any free port.
+        health_host: address to serve them on.
+        lease_namespace: where the Lease of the leader election lives; empty: no election,
+            for a controller that is known to be the only one. Two at once do no harm, as
+            every side effect is guarded, but they do the work twice.
+        identity: who we are, for the Lease and Events; empty: the host's name.
+    """
+
+    client: ClientSettings = field(default_factory=ClientSettings)
+    namespace: str | None = None
+    workers: int = 16
+    coalesce_s: float = COALESCE_S
+    sync_timeout_s: float = 60.0
+    stop_grace_s: float = 10.0
+    health_port: int | None = None
+    health_host: str = "127.0.0.1"
+    lease_namespace: str = ""
+    identity: str = ""
+
+
+async def run_controller(settings: ControllerSettings) -> None:
+    """Run all control loops until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigError: the API server is not configured, or the health port is taken.
+        Unavailable: the first lists did not come within ``sync_timeout_s``.
+        LeadershipLost: the Lease could not be renewed; start again.
+    """
+    metrics = Metrics()
+    client_settings = settings.client
+    if client_settings.observer is None:
+        client_settings = replace(client_settings, observer=metrics.on_request)
+    async with await KubeClient.connect(client_settings) as client:
+        log.info("API server %s (%s)", client.server, client.source)
+        identity = settings.identity or socket.gethostname()
+        manager = Manager(metrics, _manager_options(settings, client, metrics, identity))
+        options = SetupOptions(
+            namespace=settings.namespace,
+            workers=settings.workers,
+            coalesce_s=settings.coalesce_s,
+            host=identity,
+            timing=client_settings.timing,
+        )
+        Controllers(client, metrics, options).add_to(manager)
+        await manager.run()
+
+
+def _manager_options(
+    settings: ControllerSettings, client: KubeClient, metrics: Metrics, identity: str
+) -> ManagerOptions:
+    elector = None
+    if settings.lease_namespace:
+        lease = LeaseSettings(settings.lease_namespace, LEASE_NAME, identity)
+        elector = LeaderElector(
+            client, lease, timing=settings.client.timing, changed=metrics.set_leader
+        )
+    return ManagerOptions(
+        sync_timeout_s=settings.sync_timeout_s,
+        stop_grace_s=settings.stop_grace_s,
+        health_port=settings.health_port,
+        health_host=settings.health_host,
+        elector=elector,
+    )

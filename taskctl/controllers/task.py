@@ -1,0 +1,205 @@
+"""Reconciles Tasks: load the facts, ask the policy, carry out its plan."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from taskctl.api.meta import ObjectKey
+from taskctl.api.states import TaskState, When
+from taskctl.client.resources import PODS, TASKS
+from taskctl.controllers.apply import write_status
+from taskctl.controllers.pending import MAX_REFUSALS
+from taskctl.controllers.waiting import WaitsFor
+from taskctl.controllers.world import CLUSTER_STATUS_PERIOD_S, World
+from taskctl.errors import NotFound
+from taskctl.policy.queue import PendingTask
+from taskctl.policy.readiness import Dependency, ReadinessFacts
+from taskctl.policy.task import TaskFacts, decide_task
+from taskctl.policy.view import TaskView, parse_task
+from taskctl.policy.workers import cluster_slots
+from taskctl.runtime.controller import DONE, Result
+
+log = logging.getLogger(__name__)
+
+# Our view of the pods was behind: the watch should bring the pod before that.
+_STALE_POD_LOOK_S = 1.0
+
+
+class TaskReconciler:
+    """Brings one Task a step further.
+
+    Args:
+        world: caches, indexes, queues, client.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def reconcile(self, key: ObjectKey) -> Result:
+        """Decide on the Task of that name and carry the decision out.
+
+        Raises:
+            Conflict: the Task has changed meanwhile.
+            ApiError: the API server refused, or did not answer.
+        """
+        world = self._world
+        task = world.stores.tasks.get(key)
+        if task is None:
+            return DONE  # the event handler has cleared up
+        view = parse_task(task)
+        facts = self._facts(view)
+        if facts.worker is not None and facts.worker.gone and not await self._surely_gone(view):
+            return Result(_STALE_POD_LOOK_S)
+        plan = decide_task(view, facts, world.timing.clock.now())
+        self._note_waiting(key, view, facts)
+        if not plan.queue:
+            world.pending.discard(view.uid)
+        if plan.patch is not None:
+            stored = await write_status(world, TASKS, task, plan.patch)
+            if stored is None:
+                return DONE
+            if plan.warning is not None:
+                world.warn(stored, plan.warning.value, plan.patch.get("message", ""))
+            if _ends(plan.patch):
+                world.pending.release(view.uid)
+        held_s = self._queue(view) if plan.queue else None
+        return Result(_earliest(plan.requeue_after_s, held_s))
+
+    # --- facts --------------------------------------------------------------------------
+
+    def _facts(self, view: TaskView) -> TaskFacts:
+        if view.state is TaskState.RUNNING:
+            none = ReadinessFacts(worker_slots=None)
+            return TaskFacts(readiness=none, worker=self._world.ledger.worker_facts(view))
+        return TaskFacts(
+            readiness=self._readiness(view),
+            placed=self._world.ledger.placed_facts(view),
+            refused=self._refused(view),
+        )
+
+    def _readiness(self, view: TaskView) -> ReadinessFacts:
+        stores = self._world.stores
+        cluster = stores.clusters.get(ObjectKey(view.namespace, view.cluster))
+        input_key = _input_key(view)
+        # What has begun once had its predecessors; they may be removed by now.
+        names = view.run_after if view.attempt == 0 else ()
+        return ReadinessFacts(
+            worker_slots=None if cluster is None else cluster_slots(cluster),
+            input_exists=input_key is None or input_key in stores.objects,
+            dependencies=tuple(Dependency(name, self._state(view, name)) for name in names),
+        )
+
+    def _state(self, view: TaskView, name: str) -> TaskState | None:
+        raw = self._world.stores.tasks.get(ObjectKey(view.namespace, name))
+        return None if raw is None else state_of(raw)
+
+    def _refused(self, view: TaskView) -> str:
+        hold = self._world.pending.held(view.uid)
+        return hold.message if hold is not None and hold.refusals >= MAX_REFUSALS else ""
+
+    async def _surely_gone(self, view: TaskView) -> bool:
+        """Ask the API server before a worker that the cache lacks is taken for lost."""
+        world = self._world
+        if world.ledger.worker(view.pod_uid) is not None:
+            return True  # the pod is there, and says itself that it is dead
+        if not view.pod_name:
+            return True
+        try:
+            pod = await world.client.get(PODS, view.pod_name, view.namespace)
+        except NotFound:
+            return True
+        if pod["metadata"].get("uid") != view.pod_uid:
+            return True
+        world.stores.pods.observe(pod)
+        return False
+
+    # --- effects ------------------------------------------------------------------------
+
+    def _note_waiting(self, key: ObjectKey, view: TaskView, facts: TaskFacts) -> None:
+        """Register for the events that may set the Task free.
+
+        The tasks it runs after stay registered until it has begun, so that their time to
+        live cannot remove them before.
+        """
+        if view.deleting or view.state not in (TaskState.PENDING, TaskState.SCHEDULED):
+            self._world.waiting.clear(key)
+            return
+        readiness = facts.readiness
+        slots = readiness.worker_slots
+        no_cluster = slots is None or view.slots > slots
+        names = readiness.dependencies
+        self._world.waiting.set(
+            key,
+            WaitsFor(
+                cluster=ObjectKey(view.namespace, view.cluster) if no_cluster else None,
+                input_object=None if readiness.input_exists else _input_key(view),
+                tasks=tuple(
+                    ObjectKey(view.namespace, dependency.name)
+                    for dependency in names
+                    if dependency.state is None or not dependency.state.terminal
+                ),
+                named=tuple(ObjectKey(view.namespace, dependency.name) for dependency in names),
+                when=str(view.spec.get("when") or When.SUCCESS),
+            ),
+        )
+
+    def _queue(self, view: TaskView) -> float | None:
+        """Queue the Task for placement, or return the seconds it is held back for."""
+        world = self._world
+        hold = world.pending.held(view.uid)
+        if hold is not None:
+            left_s = hold.until_s - world.now_s()
+            if left_s > 0:
+                world.pending.discard(view.uid)
+                return left_s
+        cluster = ObjectKey(view.namespace, view.cluster)
+        if world.pending.push(cluster, self._pending_task(view)):
+            world.wakeups.wake(cluster)
+            world.queues.clusters.add_after(cluster, CLUSTER_STATUS_PERIOD_S)
+        return None
+
+    def _pending_task(self, view: TaskView) -> PendingTask:
+        tasks = self._world.stores.tasks
+        root = None if view.is_root else tasks.get_by_uid(view.root_uid)
+        parent = tasks.get_by_uid(view.parent_uid) if view.parent_uid else None
+        return PendingTask(
+            uid=view.uid,
+            created=view.created,
+            root_uid=view.root_uid,
+            root_created=view.created if root is None else _created(root),
+            priority=view.priority,
+            slots=view.slots,
+            image=str(view.spec.get("image", "")),
+            parent_worker="" if parent is None else _pod_uid(parent),
+        )
+
+
+def state_of(raw: Mapping[str, Any]) -> TaskState:
+    """Return a raw Task's state; a word this version does not know counts as Pending."""
+    try:
+        return TaskState((raw.get("status") or {}).get("state") or TaskState.PENDING)
+    except ValueError:
+        return TaskState.PENDING
+
+
+def _created(raw: Mapping[str, Any]) -> str:
+    return str(raw["metadata"].get("creationTimestamp") or "")
+
+
+def _pod_uid(raw: Mapping[str, Any]) -> str:
+    return str((raw.get("status") or {}).get("podUID") or "")
+
+
+def _input_key(view: TaskView) -> ObjectKey | None:
+    return ObjectKey(view.namespace, view.input_object) if view.input_object else None
+
+
+def _ends(patch: Mapping[str, Any]) -> bool:
+    state = patch.get("state")
+    return state is not None and TaskState(state).terminal
+
+
+def _earliest(*delays_s: float | None) -> float | None:
+    return min((delay for delay in delays_s if delay is not None), default=None)

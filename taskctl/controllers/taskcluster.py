@@ -1,0 +1,320 @@
+"""Reconciles TaskClusters: the claim of the workspace, the workers, the status."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final
+
+from taskctl.api.conditions import ConditionUpdate
+from taskctl.api.meta import ObjectKey
+from taskctl.client.base import DeleteOptions, KubeObject
+from taskctl.client.resources import PODS, PVCS, TASKCLUSTERS
+from taskctl.controllers.apply import create_owned, write_status
+from taskctl.controllers.placements import Worker
+from taskctl.controllers.world import CLUSTER_STATUS_PERIOD_S, World
+from taskctl.errors import Conflict, NotFound
+from taskctl.policy.clusterstatus import (
+    ClusterCounts,
+    WorkspaceFacts,
+    decide_cluster_status,
+    ready_condition,
+    workspace_condition,
+)
+from taskctl.policy.podview import PodView
+from taskctl.policy.workerpod import (
+    build_worker,
+    cluster_owner,
+    template_hash,
+    worker_prefix,
+    worker_template,
+)
+from taskctl.policy.workers import (
+    ClusterFacts,
+    RetireReason,
+    WorkerFacts,
+    WorkersPlan,
+    cluster_max_tasks,
+    cluster_slots,
+    creation_backoff_s,
+    plan_workers,
+    serial_of,
+)
+from taskctl.policy.workspace import Workspace, plan_workspace
+from taskctl.runtime.controller import DONE, Result
+
+log = logging.getLogger(__name__)
+
+# Pods created or deleted at a time, and in one pass.
+_PARALLEL: Final = 16
+_PER_PASS: Final = 64
+# A claim that we did not create is not watched.
+_FOREIGN_CLAIM_LOOK_S: Final = 10.0
+
+
+class ClusterEvent(StrEnum):
+    """Reasons of Events on TaskClusters."""
+
+    WORKER_CREATED = "WorkerCreated"
+    WORKER_RETIRED = "WorkerRetired"
+    WORKER_FAILED = "WorkerFailed"
+    NAME_TAKEN = "NameTaken"
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What is remembered of a TaskCluster between passes; losing it does no harm.
+
+    Attributes:
+        failures: workers that failed in a row.
+        create_after: no creation before then.
+        serial_floor: numbers up to here are taken, some by pods of strangers.
+        claim_conflict: the claim's name is taken by a stranger's: a sentence.
+        status_at_s: when the status was last written (monotonic).
+    """
+
+    failures: int = 0
+    create_after: datetime | None = None
+    serial_floor: int = 0
+    claim_conflict: str = ""
+    status_at_s: float = float("-inf")
+
+
+class TaskClusterReconciler:
+    """Brings one TaskCluster's workers, claim and status to what its spec asks for.
+
+    Args:
+        world: caches, indexes, queues, client.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._memories: dict[str, _Memory] = {}
+
+    def forget(self, uid: str) -> None:
+        """Forget a TaskCluster that is gone."""
+        self._memories.pop(uid, None)
+
+    async def reconcile(self, key: ObjectKey) -> Result:
+        """Bring the TaskCluster of that name a step further.
+
+        Raises:
+            Conflict: it has changed meanwhile.
+            ApiError: the API server refused, or did not answer.
+        """
+        cluster = self._world.stores.clusters.get(key)
+        if cluster is None:
+            return DONE
+        memory = self._memories.setdefault(cluster["metadata"]["uid"], _Memory())
+        deleting = bool(cluster["metadata"].get("deletionTimestamp"))
+        workspace = plan_workspace(cluster, cluster_owner(cluster))
+        if not deleting:
+            await self._ensure_claim(cluster, workspace, memory)
+        workers = self._world.ledger.workers_of(cluster["metadata"]["uid"])
+        facts = self._facts(cluster, memory, deleting=deleting)
+        plan = plan_workers(facts, [_worker_facts(worker) for worker in workers], self._now())
+        again_s = await self._carry_out(cluster, workers, plan, memory)
+        status_s = await self._status(key, facts, workspace, memory)
+        return Result(_earliest(plan.look_again_s, again_s, status_s))
+
+    def _now(self) -> datetime:
+        return self._world.timing.clock.now()
+
+    # --- workspace ----------------------------------------------------------------------
+
+    async def _ensure_claim(
+        self, cluster: KubeObject, workspace: Workspace, memory: _Memory
+    ) -> None:
+        claim = workspace.claim
+        memory.claim_conflict = ""
+        if claim is None:
+            return
+        store = self._world.stores.claims
+        if ObjectKey.of(claim) in store:
+            existing = store.get(ObjectKey.of(claim))
+        else:
+            existing = await create_owned(self._world.client, PVCS, claim, store)
+        if existing is None or not _may_use(existing, claim):
+            memory.claim_conflict = (
+                f"PersistentVolumeClaim {claim['metadata']['name']!r} exists and belongs to "
+                "somebody else; delete it, or name it in spec.workspace.claimName."
+            )
+
+    async def _workspace_facts(
+        self, cluster: KubeObject, workspace: Workspace, memory: _Memory
+    ) -> WorkspaceFacts:
+        if not workspace.claim_name:
+            return WorkspaceFacts()
+        key = ObjectKey(cluster["metadata"]["namespace"], workspace.claim_name)
+        claim = self._world.stores.claims.get(key)
+        if claim is None and workspace.claim is None:
+            try:
+                claim = await self._world.client.get(PVCS, key.name, key.namespace)
+            except NotFound:
+                claim = None
+        phase = ((claim or {}).get("status") or {}).get("phase") or ""
+        return WorkspaceFacts(claim is not None, phase, memory.claim_conflict)
+
+    # --- workers ------------------------------------------------------------------------
+
+    def _facts(self, cluster: KubeObject, memory: _Memory, *, deleting: bool) -> ClusterFacts:
+        spec = cluster["spec"]
+        replicas = spec.get("replicas")
+        recorded = (cluster.get("status") or {}).get("workerSerial") or 0
+        return ClusterFacts(
+            prefix=worker_prefix(cluster),
+            replicas=1 if replicas is None else int(replicas),
+            slots=cluster_slots(cluster),
+            max_tasks=cluster_max_tasks(cluster),
+            max_age_s=(spec.get("rotation") or {}).get("maxAgeSeconds"),
+            template=template_hash(worker_template(cluster)),
+            last_serial=max(recorded, memory.serial_floor),
+            deleting=deleting,
+            create_after=memory.create_after,
+        )
+
+    async def _carry_out(
+        self,
+        cluster: KubeObject,
+        workers: Sequence[Worker],
+        plan: WorkersPlan,
+        memory: _Memory,
+    ) -> float | None:
+        """Retire first, so that nothing is placed on what goes; then delete and create."""
+        world = self._world
+        for worker in workers:
+            world.ledger.set_retiring(worker.pod.uid, plan.retiring.get(worker.pod.uid))
+        # A batch may have been on its way since the plan was made.
+        unused = [pod for pod in plan.delete if pod.dead or self._is_idle(pod)]
+        self._count_failures(cluster, unused, memory)
+        await _in_parallel(
+            [self._delete(cluster, pod, plan.retiring.get(pod.uid)) for pod in unused[:_PER_PASS]]
+        )
+        await _in_parallel(
+            [self._create(cluster, name, memory) for name in plan.create[:_PER_PASS]]
+        )
+        unfinished = len(unused) > _PER_PASS or len(plan.create) > _PER_PASS
+        return 0.0 if unfinished else None
+
+    def _is_idle(self, pod: PodView) -> bool:
+        worker = self._world.ledger.worker(pod.uid)
+        return worker is not None and worker.active == 0 and not worker.in_flight
+
+    def _count_failures(
+        self, cluster: KubeObject, pods: Sequence[PodView], memory: _Memory
+    ) -> None:
+        dead = [pod for pod in pods if pod.dead]
+        if dead:
+            memory.failures += len(dead)
+            delay_s = creation_backoff_s(memory.failures)
+            memory.create_after = self._now() + timedelta(seconds=delay_s)
+        for pod in dead:
+            message = f"Worker {pod.name} has ended: {pod.problem}"
+            self._world.warn(cluster, ClusterEvent.WORKER_FAILED, message)
+
+    async def _delete(self, cluster: KubeObject, pod: PodView, reason: RetireReason | None) -> None:
+        try:
+            await self._world.client.delete(
+                PODS, pod.name, pod.namespace, options=DeleteOptions(uid=pod.uid)
+            )
+        except (NotFound, Conflict):
+            return  # it is gone already, or made again under the same name
+        if reason is not None:
+            message = f"Deleted worker {pod.name} ({reason})."
+            self._world.note(cluster, ClusterEvent.WORKER_RETIRED, message)
+
+    async def _create(self, cluster: KubeObject, name: str, memory: _Memory) -> None:
+        world = self._world
+        manifest = build_worker(cluster, name)
+        created = await create_owned(world.client, PODS, manifest, world.stores.pods)
+        if created is None:
+            memory.serial_floor = max(memory.serial_floor, serial_of(name, worker_prefix(cluster)))
+            message = f"Pod {name} exists and is not a worker of this TaskCluster; skipped."
+            world.warn(cluster, ClusterEvent.NAME_TAKEN, message)
+            world.queues.clusters.add(ObjectKey.of(cluster))
+            return
+        world.note(cluster, ClusterEvent.WORKER_CREATED, f"Created worker {name}.")
+
+    # --- status -------------------------------------------------------------------------
+
+    async def _status(
+        self, key: ObjectKey, facts: ClusterFacts, workspace: Workspace, memory: _Memory
+    ) -> float | None:
+        """Write the status where it is not true, once a second at most."""
+        world = self._world
+        cluster = world.stores.clusters.get(key)
+        if cluster is None:
+            return None
+        wait_s = memory.status_at_s + CLUSTER_STATUS_PERIOD_S - world.now_s()
+        if wait_s > 0:
+            return wait_s
+        counts = self._counts(key, cluster, facts)
+        if counts.ready >= counts.wanted:
+            memory.failures, memory.create_after = 0, None
+        generation = cluster["metadata"].get("generation") or 0
+        claim = await self._workspace_facts(cluster, workspace, memory)
+        conditions: list[ConditionUpdate] = [
+            ready_condition(counts, generation),
+            workspace_condition(workspace, claim, generation),
+        ]
+        patch = decide_cluster_status(cluster, counts, conditions, self._now())
+        if patch is not None:
+            memory.status_at_s = world.now_s()
+            await write_status(world, TASKCLUSTERS, cluster, patch)
+        foreign = workspace.claim is None and bool(workspace.claim_name)
+        return _FOREIGN_CLAIM_LOOK_S if foreign and claim.phase != "Bound" else None
+
+    def _counts(self, key: ObjectKey, cluster: KubeObject, facts: ClusterFacts) -> ClusterCounts:
+        world = self._world
+        workers = world.ledger.workers_of(cluster["metadata"]["uid"])
+        ready = [worker for worker in workers if worker.accepting]
+        serials = [serial_of(worker.pod.name, facts.prefix) for worker in workers]
+        unready = [w for w in workers if w.alive and not w.pod.agent_running]
+        return ClusterCounts(
+            wanted=facts.replicas,
+            workers=len(workers),
+            ready=len(ready),
+            busy_slots=sum(worker.used for worker in workers),
+            free_slots=sum(max(facts.slots - worker.used, 0) for worker in ready),
+            queue_length=world.pending.length(key),
+            last_serial=max([facts.last_serial, *serials]),
+            problems=sorted(f"{worker.pod.name}: {worker.pod.problem}" for worker in unready),
+        )
+
+
+def _worker_facts(worker: Worker) -> WorkerFacts:
+    return WorkerFacts(
+        pod=worker.pod,
+        # A batch in flight counts: its attempts are open, but be safe against a gap.
+        active=max(worker.active, int(worker.in_flight)),
+        entries_total=len(worker.names),
+        was_surplus=worker.retiring is RetireReason.SURPLUS,
+    )
+
+
+def _may_use(existing: KubeObject, wanted: KubeObject) -> bool:
+    """A claim kept from an earlier TaskCluster of the same name (Retain) may be used again."""
+    labels: dict[str, Any] = existing["metadata"].get("labels") or {}
+    theirs = wanted["metadata"]["labels"]
+    same_cluster = all(labels.get(key) == value for key, value in theirs.items())
+    return same_cluster or not existing["metadata"].get("ownerReferences")
+
+
+async def _in_parallel(coroutines: Sequence[Any]) -> None:
+    """Run a few at a time; all are tried, then the first error is raised."""
+    first: BaseException | None = None
+    for start in range(0, len(coroutines), _PARALLEL):
+        chunk = coroutines[start : start + _PARALLEL]
+        for result in await asyncio.gather(*chunk, return_exceptions=True):
+            if isinstance(result, BaseException) and first is None:
+                first = result
+    if first is not None:
+        raise first
+
+
+def _earliest(*delays_s: float | None) -> float | None:
+    return min((delay for delay in delays_s if delay is not None), default=None)

@@ -1,0 +1,118 @@
+"""Keeps the counters and the Complete condition of root Tasks, one Task event at a time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Final
+
+from taskctl.api.conditions import condition_is
+from taskctl.api.states import ConditionStatus, ConditionType, TaskState
+from taskctl.client.base import KubeObject
+from taskctl.client.resources import TASKS
+from taskctl.constants import LABEL_ROOT_UID
+from taskctl.controllers.apply import write_status
+from taskctl.controllers.task import state_of
+from taskctl.controllers.world import World
+from taskctl.policy.tree import TreeCounts, decide_tree
+from taskctl.policy.view import parse_task
+from taskctl.runtime.controller import DONE, Result
+
+log = logging.getLogger(__name__)
+
+# Counters that only move are written at most so often; the end of a tree at once.
+DEBOUNCE_S: Final = 1.0
+
+
+class TreeReconciler:
+    """Counts descendants by root and writes what the roots should say.
+
+    Args:
+        world: caches, indexes, queues, client.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._counts: dict[str, TreeCounts] = {}
+        self._written_at_s: dict[str, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+    def counts(self, root_uid: str) -> TreeCounts:
+        """Return the counters of a tree; zeros for one without descendants."""
+        return self._counts.get(root_uid) or TreeCounts()
+
+    # --- events -------------------------------------------------------------------------
+
+    def on_task(self, old: KubeObject | None, new: KubeObject | None) -> None:
+        """Take in a Task event; O(1)."""
+        before, after = _place(old), _place(new)
+        if new is not None and after is None:
+            self._on_root(new)
+        elif old is not None and new is None and before is None:
+            self._written_at_s.pop(old["metadata"]["uid"], None)
+        if before == after:
+            return
+        for place, count in ((before, -1), (after, +1)):
+            if place is not None:
+                self._count(*place, count)
+
+    def _on_root(self, root: KubeObject) -> None:
+        uid = root["metadata"]["uid"]
+        ended, complete = state_of(root).terminal, _says_complete(root)
+        if ended != complete or (ended and uid in self._counts):
+            self._world.queues.trees.add(uid)
+
+    def _count(self, root_uid: str, state: TaskState, count: int) -> None:
+        counts = self._counts.get(root_uid)
+        if counts is None:
+            counts = self._counts[root_uid] = TreeCounts()
+        counts.add(state, count)
+        if counts.total == 0:
+            del self._counts[root_uid]
+        if counts.active == 0:
+            self._world.queues.trees.add(root_uid)
+        else:
+            self._world.queues.trees.add_after(root_uid, DEBOUNCE_S)
+
+    # --- reconcile ----------------------------------------------------------------------
+
+    async def reconcile(self, root_uid: str) -> Result:
+        """Write what the root should say of its tree.
+
+        Raises:
+            Conflict: the root has changed meanwhile.
+            ApiError: the API server refused, or did not answer.
+        """
+        world = self._world
+        root = world.stores.tasks.get_by_uid(root_uid)
+        if root is None or root["metadata"].get("deletionTimestamp"):
+            return DONE
+        change = decide_tree(parse_task(root), self.counts(root_uid), world.timing.clock.now())
+        if change is None:
+            return DONE
+        written_at_s = self._written_at_s.get(root_uid)
+        if not change.urgent and written_at_s is not None:
+            wait_s = written_at_s + DEBOUNCE_S - world.now_s()
+            if wait_s > 0:
+                return Result(wait_s)
+        await write_status(world, TASKS, root, change.patch)
+        self._written_at_s[root_uid] = world.now_s()
+        return DONE
+
+
+def _place(task: Mapping[str, Any] | None) -> tuple[str, TaskState] | None:
+    """Return where a descendant counts: its root's UID and its state; None for a root."""
+    if task is None:
+        return None
+    metadata = task["metadata"]
+    root_uid = (metadata.get("labels") or {}).get(LABEL_ROOT_UID)
+    if not root_uid or root_uid == metadata["uid"]:
+        return None
+    return root_uid, state_of(task)
+
+
+def _says_complete(task: Mapping[str, Any]) -> bool:
+    conditions = (task.get("status") or {}).get("conditions")
+    return condition_is(conditions, ConditionType.COMPLETE, ConditionStatus.TRUE)

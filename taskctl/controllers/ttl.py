@@ -1,0 +1,103 @@
+"""Removes ended Tasks whose time to live is up."""
+
+from __future__ import annotations
+
+import logging
+
+from taskctl.api.meta import ObjectKey
+from taskctl.client.base import DeleteOptions, KubeObject, Propagation
+from taskctl.client.resources import TASKS
+from taskctl.controllers.task import state_of
+from taskctl.controllers.world import World
+from taskctl.errors import NotFound
+from taskctl.policy.ttl import Keep, LookAgain, Remove, completion_time, decide_ttl
+from taskctl.policy.view import TaskView, parse_task
+from taskctl.runtime.controller import DONE, Result
+
+log = logging.getLogger(__name__)
+
+
+class TtlReconciler:
+    """Deletes one ended Task when the policy says so.
+
+    Args:
+        world: caches, indexes, queues, client.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        # Ended members of trees that are not complete yet, by UID of the root.
+        self._by_root: dict[str, dict[ObjectKey, None]] = {}
+        self._root_of: dict[ObjectKey, str] = {}
+
+    # --- events -------------------------------------------------------------------------
+
+    def on_task(self, old: KubeObject | None, new: KubeObject | None) -> None:
+        """Take in a Task event; O(1), but for the members that wait for this very root."""
+        if new is None:
+            if old is not None:
+                self._forget(ObjectKey.of(old))
+                self._release(old["metadata"]["uid"])
+            return
+        if not state_of(new).terminal:
+            return
+        if new["spec"].get("ttlSecondsAfterFinished"):
+            self._world.queues.ttl.add(ObjectKey.of(new))
+        uid = new["metadata"]["uid"]
+        if uid in self._by_root and completion_time(new.get("status") or {}) is not None:
+            self._release(uid)
+
+    def _release(self, root_uid: str) -> None:
+        for key in self._by_root.pop(root_uid, ()):
+            self._root_of.pop(key, None)
+            self._world.queues.ttl.add(key)
+
+    def _forget(self, key: ObjectKey) -> None:
+        root_uid = self._root_of.pop(key, None)
+        members = self._by_root.get(root_uid) if root_uid is not None else None
+        if root_uid is not None and members is not None:
+            members.pop(key, None)
+            if not members:
+                del self._by_root[root_uid]
+
+    # --- reconcile ----------------------------------------------------------------------
+
+    async def reconcile(self, key: ObjectKey) -> Result:
+        """Delete the Task of that name if its time is up.
+
+        Raises:
+            Conflict: it has changed meanwhile.
+            ApiError: the API server refused, or did not answer.
+        """
+        world = self._world
+        task = world.stores.tasks.get(key)
+        if task is None:
+            return DONE
+        view = parse_task(task)
+        root = view if view.is_root else world.task_by_uid(view.root_uid)
+        awaited = world.waiting.is_awaited(key)
+        decision = decide_ttl(view, root, awaited=awaited, now=world.timing.clock.now())
+        match decision:
+            case LookAgain():
+                return Result(decision.delay_s)
+            case Keep():
+                if decision.for_tree:
+                    self._by_root.setdefault(view.root_uid, {})[key] = None
+                    self._root_of[key] = view.root_uid
+                return DONE
+            case Remove():
+                await self._remove(view)
+                return DONE
+
+    async def _remove(self, view: TaskView) -> None:
+        # The version guards a Task that is being retried at this very moment.
+        options = DeleteOptions(
+            uid=view.uid,
+            resource_version=view.resource_version,
+            propagation=Propagation.BACKGROUND,
+        )
+        try:
+            await self._world.client.delete(TASKS, view.name, view.namespace, options=options)
+        except NotFound:
+            return
+        log.debug("task %s/%s removed: its time to live is up", view.namespace, view.name)

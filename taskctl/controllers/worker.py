@@ -1,0 +1,87 @@
+"""Takes in events of worker pods: feeds the ledger, and says what was lost."""
+
+from __future__ import annotations
+
+import logging
+from enum import StrEnum
+from typing import Any
+
+from taskctl.api.meta import ObjectKey
+from taskctl.client.base import KubeObject
+from taskctl.constants import LABEL_CLUSTER_UID
+from taskctl.controllers.placements import Worker
+from taskctl.controllers.world import World
+
+log = logging.getLogger(__name__)
+
+
+class WorkerEvent(StrEnum):
+    """Reasons of Events on TaskClusters about their workers."""
+
+    WORKER_READY = "WorkerReady"
+    WORKER_LOST = "WorkerLost"
+
+
+class WorkerEvents:
+    """Handler of the pods' informer.
+
+    What becomes of the Tasks is decided by their own reconciler: the ledger queues those
+    that a change touches.
+
+    Args:
+        world: caches, indexes, queues, client.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def on_pod(
+        self, old: KubeObject | None, new: KubeObject | None, *, first_list: bool = False
+    ) -> None:
+        """Take in a pod event."""
+        if new is not None:
+            self._on_change(new, first_list=first_list)
+        elif old is not None:
+            self._on_gone(old)
+
+    def _on_change(self, pod: KubeObject, *, first_list: bool) -> None:
+        uid = pod["metadata"]["uid"]
+        before = _standing(self._world.ledger.worker(uid))
+        self._world.ledger.on_pod(pod, first_list=first_list)
+        worker = self._world.ledger.worker(uid)
+        after = _standing(worker)
+        if before == after or worker is None:
+            return
+        self._wake_cluster(pod)
+        cluster = self._world.stores.clusters.get_by_uid(worker.pod.cluster_uid)
+        if cluster is None or first_list:
+            return
+        if worker.pod.dead and worker.active:
+            self._lost(cluster, worker)
+
+    def _on_gone(self, pod: KubeObject) -> None:
+        worker = self._world.ledger.worker(pod["metadata"]["uid"])
+        if worker is not None:
+            cluster = self._world.stores.clusters.get_by_uid(worker.pod.cluster_uid)
+            if cluster is not None and worker.active:
+                self._lost(cluster, worker)
+        self._world.ledger.on_pod_gone(pod["metadata"]["uid"])
+        self._wake_cluster(pod)
+
+    def _lost(self, cluster: KubeObject, worker: Worker) -> None:
+        message = f"Worker {worker.pod.name} is gone with {worker.active} tasks on it."
+        log.warning("%s: %s", ObjectKey.of(cluster), message)
+        self._world.warn(cluster, WorkerEvent.WORKER_LOST, message)
+
+    def _wake_cluster(self, pod: KubeObject) -> None:
+        labels: dict[str, Any] = pod["metadata"].get("labels") or {}
+        key = self._world.cluster_key(labels.get(LABEL_CLUSTER_UID, ""))
+        if key is not None:
+            self._world.queues.clusters.add(key)
+
+
+def _standing(worker: Worker | None) -> tuple[bool, bool, bool] | None:
+    """What of a worker the workers policy decides on."""
+    if worker is None:
+        return None
+    return (worker.pod.agent_running, worker.pod.dead, worker.pod.deletion is not None)

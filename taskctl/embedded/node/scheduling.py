@@ -1,0 +1,91 @@
+"""Which pods this node takes (pure): the rules of kube-scheduler that one node can keep."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from taskctl.embedded.node.model import Json
+
+DEFAULT_SCHEDULER: Final = "default-scheduler"
+
+
+def is_candidate(pod: Json) -> bool:
+    """Whether the pod waits to be given a node."""
+    spec, meta = pod["spec"], pod["metadata"]
+    return (
+        not spec.get("nodeName")
+        and not meta.get("deletionTimestamp")
+        and not spec.get("schedulingGates")
+        and (spec.get("schedulerName") or DEFAULT_SCHEDULER) == DEFAULT_SCHEDULER
+    )
+
+
+def refusal(pod: Json, node: Json) -> str:
+    """Return why the node does not take the pod; empty when it does.
+
+    Honoured: ``unschedulable``, taints, nodeSelector and required node affinity. Requests of
+    CPU and memory are not: on one machine it is for the user to say how much is too much.
+    """
+    spec = node.get("spec") or {}
+    labels = node["metadata"].get("labels") or {}
+    if spec.get("unschedulable"):
+        return "node(s) were unschedulable"
+    for taint in spec.get("taints") or ():
+        if taint.get("effect") in ("NoSchedule", "NoExecute") and not _tolerated(pod, taint):
+            return f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value', '')}}}"
+    selector = pod["spec"].get("nodeSelector") or {}
+    if any(labels.get(key) != value for key, value in selector.items()):
+        return "node(s) didn't match Pod's node affinity/selector"
+    affinity = (pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
+    if required is not None:
+        fields = {"metadata.name": node["metadata"]["name"]}
+        terms = required.get("nodeSelectorTerms") or ()
+        if not any(_term_matches(term, labels, fields) for term in terms):
+            return "node(s) didn't match Pod's node affinity/selector"
+    return ""
+
+
+def _tolerated(pod: Json, taint: Json) -> bool:
+    for toleration in pod["spec"].get("tolerations") or ():
+        if toleration.get("effect") and toleration["effect"] != taint.get("effect"):
+            continue
+        key = toleration.get("key")
+        if toleration.get("operator") == "Exists":
+            if not key or key == taint["key"]:
+                return True
+        elif key == taint["key"] and (toleration.get("value") or "") == (taint.get("value") or ""):
+            return True
+    return False
+
+
+def _term_matches(term: Json, labels: dict[str, str], fields: dict[str, str]) -> bool:
+    expressions = term.get("matchExpressions") or ()
+    by_field = term.get("matchFields") or ()
+    if not expressions and not by_field:
+        return False  # an empty term selects nothing
+    return all(_matches(e, labels) for e in expressions) and all(
+        _matches(e, fields) for e in by_field
+    )
+
+
+def _matches(expression: Json, labels: dict[str, str]) -> bool:
+    key, operator = expression["key"], expression.get("operator")
+    values: list[Any] = expression.get("values") or []
+    present = labels.get(key)
+    match operator:
+        case "In":
+            return present in values
+        case "NotIn":
+            return present not in values
+        case "Exists":
+            return present is not None
+        case "DoesNotExist":
+            return present is None
+        case "Gt" | "Lt":
+            try:
+                left, right = int(present or ""), int(values[0])
+            except (ValueError, IndexError):
+                return False
+            return left > right if operator == "Gt" else left < right
+    return False

@@ -1,0 +1,168 @@
+"""Garbage collection by owner references.
+
+The rules of Kubernetes ``pkg/controller/garbagecollector``: a dependent whose owners are all gone
+is deleted; with a foreground deletion the owner waits for the dependents that block it; with an
+orphaning one the dependents lose the reference first. Everything is found through the store's
+index by owner, so an object's deletion costs its dependents and nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from taskctl.embedded.server.background import Background
+from taskctl.embedded.server.core import Core, kind_of
+from taskctl.embedded.server.errors import Json
+from taskctl.embedded.server.records import Event, EventType, Record
+from taskctl.embedded.server.store import FINALIZER_FOREGROUND, FINALIZER_ORPHAN, Propagation
+from taskctl.embedded.server.targets import DeleteOptions
+from taskctl.embedded.server.writes import Writer
+
+
+@dataclass(slots=True)
+class _Owners:
+    """An object's owner references by what has become of the owner."""
+
+    solid: list[Json] = field(default_factory=list)
+    dangling: list[Json] = field(default_factory=list)
+    waiting: list[Json] = field(default_factory=list)  # being deleted in the foreground
+
+
+class GarbageCollector:
+    """Deletes dependents. Start with :meth:`scan`, then :meth:`run`."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._store = core.store
+        self._writer = Writer(core)
+        self._queue: Background[str] = Background("garbage collector", core.store, self._attend)
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        await self._queue.run()
+
+    def scan(self) -> None:
+        """Queue whatever a stopped server may have left half done."""
+        for resource in self._store.resources():
+            for record in self._store.list(resource):
+                if record.owners or record.deleting:
+                    self._queue.add(record.uid)
+
+    def notice(self, event: Event) -> None:
+        """Queue what an event concerns. A listener of the store."""
+        record = event.record
+        if event.type is EventType.DELETED:
+            for dependent in self._store.dependents(record.uid):
+                self._queue.add(dependent.uid)
+            for owner in record.owners:
+                self._queue.add(owner)
+        elif record.deleting or (
+            record.owners and (event.previous is None or event.previous.owners != record.owners)
+        ):
+            self._queue.add(record.uid)
+
+    def _attend(self, uid: str) -> None:
+        record = self._store.by_uid(uid)
+        if record is None:
+            return
+        if record.deleting:
+            self._attend_deleting(record)
+        if record.owners and not record.deleting:
+            self._attend_dependent(record)
+
+    # --- owners ---------------------------------------------------------------------
+
+    def _attend_deleting(self, record: Record) -> None:
+        finalizers = record.load()["metadata"].get("finalizers") or ()
+        if FINALIZER_ORPHAN in finalizers:
+            for dependent in self._store.dependents(record.uid):
+                self._drop_references(dependent, {record.uid})
+            self._remove_finalizer(record, FINALIZER_ORPHAN)
+        elif FINALIZER_FOREGROUND in finalizers:
+            blocked = False
+            for dependent in self._store.dependents(record.uid):
+                blocked = blocked or _blocks(dependent, record.uid)
+                if not dependent.deleting:
+                    self._attend_dependent(dependent)
+            if not blocked:
+                self._remove_finalizer(record, FINALIZER_FOREGROUND)
+
+    def _remove_finalizer(self, record: Record, name: str) -> None:
+        obj = self._store.require(record.resource, record.namespace, record.name).load()
+        metadata: Json = obj["metadata"]
+        metadata["finalizers"] = [f for f in metadata.get("finalizers") or () if f != name]
+        if not metadata["finalizers"]:
+            del metadata["finalizers"]
+        self._store.update(record.resource, obj, uid=record.uid)
+
+    # --- dependents -----------------------------------------------------------------
+
+    def _attend_dependent(self, record: Record) -> None:
+        owners = self._classify(record)
+        if owners.solid:
+            lost = {ref.get("uid") for ref in owners.dangling + owners.waiting}
+            if lost:
+                self._drop_references(record, lost)
+            return
+        if owners.waiting and self._store.has_dependents(record.uid):
+            self._delete(record, Propagation.FOREGROUND)
+        elif owners.waiting or owners.dangling:
+            finalizers = record.load()["metadata"].get("finalizers") or ()
+            policy = Propagation.BACKGROUND
+            if FINALIZER_ORPHAN in finalizers:
+                policy = Propagation.ORPHAN
+            elif FINALIZER_FOREGROUND in finalizers:
+                policy = Propagation.FOREGROUND
+            self._delete(record, policy)
+
+    def _classify(self, record: Record) -> _Owners:
+        found = _Owners()
+        for reference in record.load()["metadata"].get("ownerReferences") or ():
+            owner = self._store.by_uid(reference.get("uid", ""))
+            if owner is None or not self._names(reference, owner, record):
+                found.dangling.append(reference)
+            elif owner.deleting and FINALIZER_FOREGROUND in (
+                owner.load()["metadata"].get("finalizers") or ()
+            ):
+                found.waiting.append(reference)
+            else:
+                found.solid.append(reference)
+        return found
+
+    def _names(self, reference: Json, owner: Record, dependent: Record) -> bool:
+        """Tell whether a reference's other fields, too, name the owner with its UID."""
+        kind = kind_of(self._core, owner.resource)
+        group = str(reference.get("apiVersion", "")).rpartition("/")[0]
+        return (
+            reference.get("name") == owner.name
+            and group == owner.resource.group
+            and (kind is None or reference.get("kind") == kind.kind)
+            and owner.namespace in ("", dependent.namespace)
+        )
+
+    def _drop_references(self, record: Record, uids: set[str | None]) -> None:
+        current = self._store.get(record.resource, record.namespace, record.name)
+        if current is None:
+            return
+        obj = current.load()
+        kept = [
+            ref
+            for ref in obj["metadata"].get("ownerReferences") or ()
+            if ref.get("uid") not in uids
+        ]
+        if kept:
+            obj["metadata"]["ownerReferences"] = kept
+        else:
+            obj["metadata"].pop("ownerReferences", None)
+        self._store.update(record.resource, obj, uid=record.uid)
+
+    def _delete(self, record: Record, policy: Propagation) -> None:
+        kind = kind_of(self._core, record.resource)
+        if kind is not None:
+            options = DeleteOptions(uid=record.uid, propagation=policy)
+            self._writer.delete(kind, record.namespace, record.name, options)
+
+
+def _blocks(dependent: Record, owner_uid: str) -> bool:
+    references = dependent.load()["metadata"].get("ownerReferences") or ()
+    return any(ref.get("uid") == owner_uid and ref.get("blockOwnerDeletion") for ref in references)

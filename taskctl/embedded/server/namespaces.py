@@ -1,0 +1,104 @@
+"""The life of namespaces: what each starts with, and how one is emptied."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from taskctl.embedded.server.background import Background
+from taskctl.embedded.server.core import Core, kind_of
+from taskctl.embedded.server.errors import Json, Resource
+from taskctl.embedded.server.records import Event, EventType, Record
+from taskctl.embedded.server.strategies import NamespaceStrategy
+from taskctl.embedded.server.writes import NAMESPACES, Writer, background_delete
+
+_FIRST: Final = ("default", "kube-system", "kube-public", "kube-node-lease")
+_ACCOUNTS: Final = Resource("", "serviceaccounts")
+_CONFIG_MAPS: Final = Resource("", "configmaps")
+_ROOT_CA: Final = "kube-root-ca.crt"
+
+
+class NamespaceController:
+    """Gives namespaces their service account, and empties deleted ones."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._store = core.store
+        self._writer = Writer(core)
+        self._queue: Background[str] = Background("namespaces", core.store, self._attend)
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        await self._queue.run()
+
+    def bootstrap(self) -> None:
+        """Make the namespaces that Kubernetes has from the start, with their contents."""
+        for name in _FIRST:
+            if self._store.get(NAMESPACES, "", name) is None:
+                obj: Json = {
+                    "apiVersion": "v1",
+                    "kind": "Namespace",
+                    "metadata": {"name": name},
+                }
+                NamespaceStrategy().prepare_create(obj)
+                self._store.create(NAMESPACES, obj)
+        for record in self._store.list(NAMESPACES):
+            self._attend(record.name)
+
+    def notice(self, event: Event) -> None:
+        """Queue the namespace that an event concerns. A listener of the store."""
+        record = event.record
+        if record.resource == NAMESPACES:
+            if event.type is not EventType.DELETED:
+                self._queue.add(record.name)
+        elif event.type is EventType.DELETED and record.namespace:
+            namespace = self._store.get(NAMESPACES, "", record.namespace)
+            if namespace is not None and (
+                namespace.deleting or record.resource in (_ACCOUNTS, _CONFIG_MAPS)
+            ):
+                self._queue.add(record.namespace)
+
+    def _attend(self, name: str) -> None:
+        record = self._store.get(NAMESPACES, "", name)
+        if record is None:
+            return
+        if record.deleting:
+            self._empty(record)
+        else:
+            self._furnish(name)
+
+    def _furnish(self, namespace: str) -> None:
+        """Make what pods may rely on in every namespace."""
+        account: Json = {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": "default", "namespace": namespace},
+        }
+        # There is no certificate: the server speaks plain HTTP on the loopback interface.
+        root_ca: Json = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": _ROOT_CA, "namespace": namespace},
+            "data": {"ca.crt": ""},
+        }
+        for resource, obj in ((_ACCOUNTS, account), (_CONFIG_MAPS, root_ca)):
+            if self._store.get(resource, namespace, obj["metadata"]["name"]) is None:
+                self._store.create(resource, obj)
+
+    def _empty(self, record: Record) -> None:
+        left = 0
+        for resource in self._store.resources():
+            kind = kind_of(self._core, resource)
+            if kind is None or not kind.namespaced:
+                continue
+            for found in self._store.list(resource, record.name):
+                if not found.deleting:
+                    self._writer.delete(kind, found.namespace, found.name, background_delete())
+            left += self._store.count(resource, record.name)
+        current = self._store.get(NAMESPACES, "", record.name)
+        if current is None:
+            return
+        obj = current.load()
+        obj["status"] = {**(obj.get("status") or {}), "phase": "Terminating"}
+        if not left:
+            obj["spec"] = {}
+        self._store.update(NAMESPACES, obj)

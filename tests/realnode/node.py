@@ -1,0 +1,361 @@
+"""The native node: etcd, API server, controller manager, scheduler, kubelet, containerd.
+
+    scripts/cluster up | down | load IMAGE.tar… | kubeconfig | status
+
+Every process has a pid file; ``down`` ends them all, also after an ``up`` that failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.realnode import certificates
+from tests.realnode.binary import cache_dir, ensure_binary
+from tests.realnode.processes import Process
+
+PACKAGES = {
+    "containerd": "containerd",
+    "runc": "runc",
+    "ip": "iproute2",
+    "iptables": "iptables",
+    "conntrack": "conntrack",
+    "umoci": "umoci",
+    "skopeo": "skopeo",
+    "busybox": "busybox-static",
+    "debootstrap": "debootstrap",
+    "openssl": "openssl",
+    "kubectl": "kubernetes-client",
+}
+CNI_BIN = Path("/usr/lib/cni")
+BRIDGE = "cni0"
+NODE = "realnode"
+API_PORT = 16443
+ETCD_PORT = 12379
+PAUSE_IMAGE = "localhost/pause:1"
+READY_S = 90.0
+
+
+class NodeError(Exception):
+    """The node cannot be run here; the message says why and what to do."""
+
+
+class NativeNode:
+    """All files and processes of the node, below one directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.pki = directory / "pki"
+        self.logs = directory / "logs"
+        self.admin = self.pki / "admin.kubeconfig"
+        self.socket = directory / "containerd.sock"
+        names = ("containerd", "etcd", "kube-apiserver", "kube-controller-manager")
+        names += ("kube-scheduler", "kubelet", "kube-proxy")
+        self.processes = {name: Process(name, self.logs) for name in names}
+
+    # --- up ------------------------------------------------------------------------------
+    def up(self) -> None:
+        """Bring the node to Ready. Does nothing that is done already."""
+        if os.geteuid() != 0:
+            raise NodeError("the native node needs root: it runs containerd and a kubelet")
+        install_packages()
+        binary = str(ensure_binary())
+        for folder in (self.directory, self.pki, self.logs):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_bridge()
+        self._write_config()
+        self._start_control_plane(binary)
+        self._start_runtime(binary)
+        self._wait("node Ready", self._node_ready)
+
+    def _start_control_plane(self, binary: str) -> None:
+        pki, run = self.pki, self.processes
+        etcd = f"http://127.0.0.1:{ETCD_PORT}"
+        peer = f"http://127.0.0.1:{ETCD_PORT + 1}"
+        run["etcd"].start(
+            [
+                binary, "etcd", f"--data-dir={self.directory / 'etcd'}", "--unsafe-no-fsync",
+                f"--listen-client-urls={etcd}", f"--advertise-client-urls={etcd}",
+                f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}",
+                f"--initial-cluster=default={peer}",
+            ]
+        )  # fmt: skip
+        self.start_api_server(binary)
+        self._wait("API server ready", self._api_ready)
+        run["kube-controller-manager"].start(
+            [
+                binary, "kube-controller-manager", f"--kubeconfig={self.admin}",
+                "--leader-elect=false", f"--root-ca-file={pki / 'ca.crt'}",
+                f"--service-account-private-key-file={pki / 'sa.key'}",
+                "--bind-address=127.0.0.1",
+            ]
+        )  # fmt: skip
+        run["kube-scheduler"].start(
+            [
+                binary, "kube-scheduler", f"--kubeconfig={pki / 'scheduler.kubeconfig'}",
+                "--leader-elect=false", "--bind-address=127.0.0.1",
+            ]
+        )  # fmt: skip
+
+    def start_api_server(self, binary: str) -> None:
+        """Start the API server; a test may stop and start it alone."""
+        pki = self.pki
+        self.processes["kube-apiserver"].start(
+            [
+                binary, "kube-apiserver", f"--etcd-servers=http://127.0.0.1:{ETCD_PORT}",
+                f"--secure-port={API_PORT}", "--bind-address=0.0.0.0",
+                f"--advertise-address={certificates.BRIDGE_ADDRESS}",
+                f"--tls-cert-file={pki / 'server.crt'}",
+                f"--tls-private-key-file={pki / 'server.key'}",
+                f"--client-ca-file={pki / 'ca.crt'}", f"--token-auth-file={pki / 'tokens.csv'}",
+                "--authorization-mode=Node,RBAC", "--allow-privileged=true",
+                "--service-account-issuer=https://kubernetes.default.svc",
+                f"--service-account-key-file={pki / 'sa.pub'}",
+                f"--service-account-signing-key-file={pki / 'sa.key'}",
+                "--service-cluster-ip-range=10.96.0.0/24",
+            ]
+        )  # fmt: skip
+
+    def _start_runtime(self, binary: str) -> None:
+        run = self.processes
+        run["containerd"].start(["containerd", f"--config={self.directory / 'containerd.toml'}"])
+        self._wait("containerd ready", self._containerd_ready)
+        self.load_pause_image()
+        run["kubelet"].start(
+            [
+                binary, "kubelet", f"--config={self.directory / 'kubelet.yaml'}",
+                f"--kubeconfig={self.pki / 'kubelet.kubeconfig'}",
+                f"--root-dir={self.directory / 'kubelet'}",
+                f"--hostname-override={NODE}", f"--node-ip={certificates.BRIDGE_ADDRESS}",
+                "--runtime-cgroups=/", "--kubelet-cgroups=/",
+            ]
+        )  # fmt: skip
+        run["kube-proxy"].start(
+            [
+                binary, "kube-proxy", f"--kubeconfig={self.pki / 'proxy.kubeconfig'}",
+                "--proxy-mode=iptables", f"--hostname-override={NODE}",
+                "--cluster-cidr=10.88.0.0/16", "--bind-address=127.0.0.1",
+                "--healthz-bind-address=127.0.0.1:11256", "--metrics-bind-address=127.0.0.1:11249",
+                "--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0",
+                "--conntrack-tcp-timeout-close-wait=0",
+            ]
+        )  # fmt: skip
+
+    def _write_config(self) -> None:
+        certificates.make(self.pki, NODE)
+        for user in ("admin", "scheduler", "kubelet", "proxy"):
+            certificates.write_kubeconfig(self.pki, user, f"https://127.0.0.1:{API_PORT}")
+        cni = self.directory / "cni"
+        cni.mkdir(exist_ok=True)
+        (cni / "10-bridge.conflist").write_text(json.dumps(CNI_CONFIG, indent=2))
+        (self.directory / "containerd.toml").write_text(
+            CONTAINERD_CONFIG.format(directory=self.directory, cni_bin=CNI_BIN, pause=PAUSE_IMAGE)
+        )
+        (self.directory / "kubelet.yaml").write_text(
+            KUBELET_CONFIG.format(directory=self.directory, ca=self.pki / "ca.crt")
+        )
+
+    # --- questions -----------------------------------------------------------------------
+    def kubectl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run kubectl as admin."""
+        command = ["kubectl", f"--kubeconfig={self.admin}", "--request-timeout=5s", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    def _api_ready(self) -> bool:
+        return self.kubectl("get", "--raw", "/readyz").returncode == 0
+
+    def _node_ready(self) -> bool:
+        path = "jsonpath={.status.conditions[?(@.type=='Ready')].status}"
+        return self.kubectl("get", "node", NODE, "-o", path).stdout == "True"
+
+    def _containerd_ready(self) -> bool:
+        return self.ctr("version").returncode == 0
+
+    def ctr(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run containerd's client in the kubelet's namespace."""
+        command = ["ctr", f"--address={self.socket}", "--namespace=k8s.io", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    def _wait(self, what: str, ready: object) -> None:
+        deadline = time.monotonic() + READY_S
+        while not ready():  # type: ignore[operator]
+            dead = [name for name, p in self.processes.items() if p.log.exists() and not p.pid()]
+            if time.monotonic() > deadline:
+                raise NodeError(f"not {what} after {READY_S:.0f} s; ended: {dead}; see {self.logs}")
+            time.sleep(0.2)
+
+    # --- images --------------------------------------------------------------------------
+    def load(self, archive: Path) -> None:
+        """Import an OCI or docker archive."""
+        done = self.ctr("images", "import", str(archive))
+        if done.returncode != 0:
+            raise NodeError(f"{archive} cannot be imported: {done.stderr.strip()}")
+
+    def load_pause_image(self) -> None:
+        """Import a pause image made of busybox, unless it is there."""
+        if PAUSE_IMAGE in self.ctr("images", "ls", "-q").stdout.split():
+            return
+        from tests.realnode import images
+
+        self.load(images.pause(self.directory / "images", PAUSE_IMAGE))
+
+    # --- down ----------------------------------------------------------------------------
+    def down(self) -> None:
+        """End everything that was started; keep the logs."""
+        self.processes["kubelet"].stop()
+        self._kill_containers()
+        for name in ("kube-proxy", "kube-scheduler", "kube-controller-manager"):
+            self.processes[name].stop()
+        for name in ("kube-apiserver", "etcd", "containerd"):
+            self.processes[name].stop()
+        self._unmount()
+        for name in ("etcd", "kubelet", "containerd", "containerd-state"):
+            shutil.rmtree(self.directory / name, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):
+            self.socket.unlink()
+
+    def _kill_containers(self) -> None:
+        if self.processes["containerd"].pid() is None:
+            return
+        for task in self.ctr("tasks", "ls", "-q").stdout.split():
+            self.ctr("tasks", "kill", "-s", "SIGKILL", task)
+        for _ in range(50):
+            if not self.ctr("tasks", "ls", "-q").stdout.strip():
+                break
+            for task in self.ctr("tasks", "ls", "-q").stdout.split():
+                self.ctr("tasks", "delete", "--force", task)
+            time.sleep(0.1)
+
+    def _unmount(self) -> None:
+        mounts = Path("/proc/self/mounts").read_text().splitlines()
+        inside = [line.split()[1] for line in mounts if str(self.directory) in line.split()[1]]
+        for mount in sorted(inside, reverse=True):
+            subprocess.run(["umount", "--lazy", mount], check=False, capture_output=True)
+
+
+def install_packages() -> None:
+    """Install the Debian packages that are missing."""
+    missing = [package for tool, package in PACKAGES.items() if shutil.which(tool) is None]
+    if not CNI_BIN.exists():
+        missing.append("containernetworking-plugins")
+    if not missing:
+        return
+    if shutil.which("apt-get") is None:
+        raise NodeError(f"install these first: {', '.join(missing)}")
+    subprocess.run(["apt-get", "update", "-qq"], check=True, stdout=subprocess.DEVNULL)
+    command = ["apt-get", "install", "-y", "-qq", *missing]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def make_bridge() -> None:
+    """Make the pods' bridge, with the address that the API server is reached at."""
+    exists = Path(f"/sys/class/net/{BRIDGE}").exists()
+    if not exists:
+        subprocess.run(["ip", "link", "add", BRIDGE, "type", "bridge"], check=True)
+        address = f"{certificates.BRIDGE_ADDRESS}/16"
+        subprocess.run(["ip", "addr", "add", address, "dev", BRIDGE], check=True)
+    subprocess.run(["ip", "link", "set", BRIDGE, "up"], check=True)
+    Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+
+
+CNI_CONFIG = {
+    "cniVersion": "0.4.0",
+    "name": "bridge",
+    "plugins": [
+        {
+            "type": "bridge",
+            "bridge": BRIDGE,
+            "isGateway": True,
+            "ipMasq": False,
+            "hairpinMode": True,
+            "ipam": {
+                "type": "host-local",
+                "ranges": [[{"subnet": "10.88.0.0/16", "rangeStart": "10.88.1.1"}]],
+                "routes": [{"dst": "0.0.0.0/0"}],
+            },
+        },
+        {"type": "loopback"},
+    ],
+}
+# restrict_oom_score_adj: lowering the score needs CAP_SYS_RESOURCE, which may be absent.
+CONTAINERD_CONFIG = """version = 2
+root = "{directory}/containerd"
+state = "{directory}/containerd-state"
+[grpc]
+  address = "{directory}/containerd.sock"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{pause}"
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "{cni_bin}"
+    conf_dir = "{directory}/cni"
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+"""
+KUBELET_CONFIG = """apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+address: 127.0.0.1
+authentication:
+  anonymous: {{enabled: false}}
+  webhook: {{enabled: true}}
+  x509: {{clientCAFile: {ca}}}
+authorization: {{mode: Webhook}}
+cgroupDriver: cgroupfs
+containerRuntimeEndpoint: unix://{directory}/containerd.sock
+failSwapOn: false
+failCgroupV1: false
+enforceNodeAllocatable: []
+localStorageCapacityIsolation: false
+evictionHard: {{}}
+resolvConf: ""
+"""
+
+
+@contextlib.contextmanager
+def exclusive(directory: Path) -> Iterator[None]:
+    """Let one ``up`` or ``down`` run at a time."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="cluster", description=__doc__)
+    parser.add_argument("verb", choices=["up", "down", "load", "kubeconfig", "status"])
+    parser.add_argument("archive", nargs="*", type=Path)
+    args = parser.parse_args()
+    directory = Path(os.environ.get("TASKCTL_CLUSTER_DIR") or cache_dir() / "cluster")
+    node = NativeNode(directory)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        if args.verb in ("up", "down"):
+            with exclusive(directory):
+                getattr(node, args.verb)()
+        elif args.verb == "load":
+            for archive in args.archive:
+                node.load(archive)
+        elif args.verb == "status":
+            for name, process in node.processes.items():
+                print(f"{name:<24} {process.pid() or 'not running'}")
+        if args.verb in ("up", "kubeconfig"):
+            print(node.admin)
+    except NodeError as error:
+        print(f"cluster: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""taskctl-init as a black box: a real process, a fake agent."""
