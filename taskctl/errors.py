@@ -23,7 +23,7 @@ Transport errors never leave :mod:`taskctl.client`; they are the ``__cause__`` o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+# This is loaded in every task, also by Python 3.8: no dataclasses, no typing (10 ms).
 
 
 class TaskctlError(Exception):
@@ -42,7 +42,6 @@ class TerminalError(TaskctlError):
     """Retrying cannot help; the reconciler records it and waits for a change."""
 
 
-@dataclass(frozen=True, slots=True)
 class Cause:
     """One entry of ``Status.details.causes``.
 
@@ -52,12 +51,26 @@ class Cause:
         message: for people.
     """
 
-    field: str
-    reason: str
-    message: str
+    __slots__ = ("field", "message", "reason")
+
+    def __init__(self, field: str, reason: str, message: str) -> None:
+        self.field = field
+        self.reason = reason
+        self.message = message
+
+    def _key(self) -> tuple[str, str, str]:
+        return self.field, self.reason, self.message
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Cause) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __repr__(self) -> str:
+        return f"Cause(field={self.field!r}, reason={self.reason!r}, message={self.message!r})"
 
 
-@dataclass(eq=False)
 class ApiError(TaskctlError):
     """The API server refused a request, or could not be reached.
 
@@ -69,11 +82,20 @@ class ApiError(TaskctlError):
         retry_after_s: seconds the server asked to wait; 0 when it did not say.
     """
 
-    message: str
-    status: int = 0
-    reason: str = ""
-    causes: tuple[Cause, ...] = field(default=())
-    retry_after_s: float = 0.0
+    def __init__(
+        self,
+        message: str,
+        status: int = 0,
+        reason: str = "",
+        causes: tuple[Cause, ...] = (),
+        retry_after_s: float = 0.0,
+    ) -> None:
+        super().__init__(message, status, reason, causes, retry_after_s)
+        self.message = message
+        self.status = status
+        self.reason = reason
+        self.causes = causes
+        self.retry_after_s = retry_after_s
 
     def __str__(self) -> str:
         return self.message

@@ -6,18 +6,31 @@ Loaded in every task, so the standard library and msgpack only.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from typing import Any, Final
-
-import msgpack
 
 from taskctl.errors import WireError
+
+try:
+    import msgpack
+except ModuleNotFoundError:
+    # The image has none: take the copy that the agent put here. Last on the path, so that it
+    # never hides anything that the task brings along.
+    import sys
+
+    sys.path.append(f"{__file__.rpartition('/')[0]}/_vendor")
+    import msgpack
+
+TYPE_CHECKING = False  # `typing` costs milliseconds; type checkers know this name
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any, Final
+
+    Message = dict[str, Any]
+else:
+    Message = dict
 
 VERSION: Final = 1
 MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
 _HEADER: Final = struct.Struct(">I")
-
-Message = dict[str, Any]
 
 
 def encode(message: Message) -> bytes:

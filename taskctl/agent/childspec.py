@@ -19,7 +19,7 @@ from taskctl.agent.fields import bad
 from taskctl.agent.refusals import ErrorCode, Refusal
 from taskctl.agent.values import Content, parse_content
 from taskctl.api import meta
-from taskctl.api.task import Task, TaskSpec
+from taskctl.api.task import TaskSpec
 from taskctl.constants import (
     ANNOTATION_DEPTH,
     ANNOTATION_PARENT,
@@ -133,7 +133,7 @@ def build_child(parent: Parent, spec: Any, where: str) -> Child:
         task_spec["inputObject"] = input_name or named_input
     metadata = lineage(parent, name, key, depth=depth)
     task = {"apiVersion": API_VERSION, "kind": "Task", "metadata": metadata, "spec": task_spec}
-    _validate(task, where)
+    _validate(task_spec, where)
     if task_spec.get("group"):
         metadata["labels"][LABEL_GROUP] = task_spec["group"]
     return Child(name=name, key=key, task=task, input_name=input_name, content=content)
@@ -240,15 +240,15 @@ def _not_overridable(name: str) -> str:
     return "no field of a Task's spec; see `kubectl explain task.spec`"
 
 
-def _validate(task: dict[str, Any], where: str) -> None:
+def _validate(task_spec: dict[str, Any], where: str) -> None:
     try:
-        Task.model_validate(task)
+        TaskSpec.model_validate(task_spec)
     except ValidationError as error:
-        lines = [
-            line.replace("spec.", f"{where}.overrides.", 1) if line.startswith("spec.") else line
-            for line in meta.describe_errors(error)
-        ]
-        raise Refusal(ErrorCode.BAD_REQUEST, "; ".join(lines[:5])) from error
+        # A rule about the spec as a whole has no path of its own.
+        dots = ["." if item["loc"] else ": " for item in error.errors()]
+        lines = zip(dots, meta.describe_errors(error), strict=True)
+        sentences = [f"{where}.overrides{dot}{line}" for dot, line in lines]
+        raise Refusal(ErrorCode.BAD_REQUEST, "; ".join(sentences[:5])) from error
 
 
 def _stem(name: str) -> str:

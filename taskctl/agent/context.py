@@ -14,8 +14,8 @@ from taskctl.agent.runs import Run, Runs
 from taskctl.agent.settings import AgentSettings
 from taskctl.agent.tokens import TokenMint
 from taskctl.agent.workspace import Workspace
-from taskctl.client.base import Reader, StatusWriter, Watcher, Writer
-from taskctl.client.resources import TASKS
+from taskctl.client.base import KubeObject, Reader, StatusWriter, Watcher
+from taskctl.client.resources import TASKS, Resource
 from taskctl.client.timing import Timing
 from taskctl.errors import NotFound
 from taskctl.policy.claim import is_running_here
@@ -25,8 +25,14 @@ from taskctl.policy.view import parse_task
 T = TypeVar("T")
 
 
-class AgentClient(Reader, Writer, StatusWriter, Watcher, Protocol):
-    """What the agent asks of Kubernetes."""
+class AgentClient(Reader, StatusWriter, Watcher, Protocol):
+    """What the agent asks of Kubernetes: look, create, write statuses; never delete."""
+
+    async def create(
+        self, res: Resource, obj: KubeObject, namespace: str | None = None
+    ) -> KubeObject:
+        """Create an object and return it as stored."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -118,9 +118,7 @@ class Agent:
             workspace=workspace,
         )
 
-    async def _until_drained(
-        self, service: Service, loops: tuple[asyncio.Task[None], ...]
-    ) -> None:
+    async def _until_drained(self, service: Service, loops: tuple[asyncio.Task[None], ...]) -> None:
         """Wait for :meth:`drain`, then until nothing is owed to the API server.
 
         A pod that is being deleted ends that much sooner; else the kubelet's SIGKILL comes.

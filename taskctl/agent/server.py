@@ -45,6 +45,7 @@ class SocketServer:
         self._budget = FrameBudget()
         self._numbers = itertools.count(1)
         self._open = 0
+        self._stopping = False
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -58,6 +59,7 @@ class SocketServer:
 
     async def stop(self) -> None:
         """Listen no more and hang up on everybody."""
+        self._stopping = True
         if self._server is not None:
             self._server.close()
         await self._sessions.close()
@@ -65,6 +67,9 @@ class SocketServer:
             await self._server.wait_closed()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._stopping:
+            writer.transport.abort()
+            return
         if self._open >= MAX_CONNECTIONS:
             logger.warning("a connection is refused: %d are open", self._open)
             writer.transport.abort()

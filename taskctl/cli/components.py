@@ -61,9 +61,15 @@ class ControllerOptions(LogOptions):
         int | None,
         typer.Option(metavar="PORT", min=0, max=65535, help="For /healthz, /readyz, /metrics."),
     ] = None
-    leader_elect: Annotated[
-        bool, typer.Option("--leader-elect", help="Several controllers: one works, by a Lease.")
-    ] = False
+    health_host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Where --health-port listens.")
+    ] = "127.0.0.1"
+    lease_namespace: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="With several controllers: one works, by a Lease in there."
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,25 +107,26 @@ def server(options: ServerOptions) -> int:
 
 
 def controller(access: Access, options: ControllerOptions) -> int:
-    """Run the controller, on the local stack or in a cluster."""
+    """Run the controller. On the local stack or in a cluster."""
     prepare(options)
+    from taskctl.client.config import ClientSettings
     from taskctl.controllers import main
 
     kubeconfig = access.kubeconfig
     if options.data_dir is not None:
         kubeconfig = str(Path(options.data_dir).resolve() / "kubeconfig")
     settings = main.ControllerSettings(
-        kubeconfig=kubeconfig,
-        context=access.context,
+        client=ClientSettings(kubeconfig=kubeconfig, context=access.context),
         namespace=access.namespace,
         health_port=options.health_port,
-        leader_elect=options.leader_elect,
+        health_host=options.health_host,
+        lease_namespace=options.lease_namespace or "",
     )
     return run(lambda: main.run_controller(settings))
 
 
 def node(options: NodeOptions) -> int:
-    """Run the node of the local stack: it runs pods as processes of this machine."""
+    """Run the node of the local stack. It runs pods as processes of this machine."""
     prepare(options)
     from taskctl.embedded.node import main
     from taskctl.embedded.node.options import NodeOptions as Settings

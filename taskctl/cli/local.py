@@ -74,7 +74,7 @@ def register(app: typer.Typer) -> None:
     """Add the verb and its sub-verbs."""
     group = typer.Typer(
         invoke_without_command=True,
-        help="Run everything on this machine, without a cluster. Ctrl-C stops it.",
+        help="Run everything on this machine. No cluster needed; Ctrl-C stops it.",
     )
     group.callback(invoke_without_command=True)(command_of(local, group=True))
     verb(group, "stop")(stop)
@@ -86,7 +86,7 @@ def local(options: LocalOptions) -> int:
     """Run the API server, the controller and a node on this machine. Ctrl-C stops them."""
     import asyncio
 
-    from taskctl.cli.stack import Stack
+    from taskctl.cli.stack import run_stack
 
     images = parse_images(options.image or ())
     if options.detach:
@@ -94,8 +94,9 @@ def local(options: LocalOptions) -> int:
     directory = options.directory
     directory.prepare()
     with directory.lock():
-        stack = Stack(directory, port=options.port, images=images, verbose=options.verbose)
-        return asyncio.run(stack.run())
+        return asyncio.run(
+            run_stack(directory, port=options.port, images=images, verbose=options.verbose)
+        )
 
 
 def parse_images(texts: tuple[str, ...] | list[str]) -> dict[str, Path]:

@@ -8,7 +8,8 @@ import sys
 from datetime import UTC, datetime
 from enum import StrEnum
 
-_CONTEXT_FIELDS = ("controller", "object", "reconcile_id")
+from taskctl.runtime.logcontext import RECONCILE_ID
+
 # Chatty below this level, and not ours.
 _QUIET = ("asyncio", "aiohttp", "kubernetes_asyncio")
 
@@ -52,7 +53,9 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as text."""
         message = record.getMessage().replace("\n", "\n    ")
-        line = f"{_moment(record)} {record.levelname:<5} {record.name}: {message}"
+        context = RECONCILE_ID.get()
+        where = f" [{context}]" if context else ""
+        line = f"{_moment(record)} {record.levelname:<5} {record.name}:{where} {message}"
         if record.exc_info:
             line += "\n    " + self.formatException(record.exc_info).replace("\n", "\n    ")
         return line
@@ -69,6 +72,8 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if context := RECONCILE_ID.get():
+            entry["reconcile"] = context
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         return json.dumps(entry, ensure_ascii=False)

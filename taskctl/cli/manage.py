@@ -54,7 +54,7 @@ def register(app: typer.Typer) -> None:
 
 
 async def cancel(access: Access, options: CancelOptions) -> int:
-    """Stop tasks: SIGTERM, a grace, SIGKILL; queued ones never start."""
+    """Stop tasks. SIGTERM, a grace, SIGKILL; queued ones never start."""
     from taskctl.client.resources import TASKS
 
     results: list[dict[str, Any]] = []
@@ -114,7 +114,7 @@ async def _cancel_descendants(
 
 
 async def retry(access: Access, options: RetryOptions) -> int:
-    """Run failed tasks again, as a further attempt; their retry limit counts anew."""
+    """Run failed tasks again. As a further attempt; their retry limit counts anew."""
     async with access.connect() as session:
         results = [await _retry(session, name, options.output) for name in options.names]
     return _finish(results, options.output)

@@ -74,8 +74,13 @@ def task_manifest(name: str, spec: Mapping[str, Any]) -> Object:
         "apiVersion": API_VERSION,
         "kind": "Task",
         "metadata": {"name": name},
-        "spec": {key: value for key, value in spec.items() if value not in (None, [], {}, False)},
+        "spec": {key: value for key, value in spec.items() if not _is_absent(value)},
     }
+
+
+def _is_absent(value: Any) -> bool:
+    # By identity: 0 equals False, and is a value that somebody gave.
+    return value is None or value is False or value == [] or value == {}
 
 
 def read_manifests(paths: Sequence[str]) -> list[Object]:

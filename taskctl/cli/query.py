@@ -130,7 +130,7 @@ async def _selected(session: Session, options: GetOptions) -> list[dict[str, Any
 
 
 async def wait(access: Access, options: WaitOptions) -> int:
-    """Wait until tasks have finished; a root counts with its whole tree."""
+    """Wait for tasks to finish. A root counts with its whole tree."""
     async with access.connect() as session:
         try:
             async with asyncio.timeout(options.timeout):

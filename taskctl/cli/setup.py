@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
 
 
 async def crds(access: Access, options: CrdOptions) -> int:
-    """Print the CustomResourceDefinitions, or install them with --apply."""
+    """Print or install the CRDs. These are the CustomResourceDefinitions of taskctl."""
     from taskctl.api.crds import load_all, to_yaml
 
     if options.apply:

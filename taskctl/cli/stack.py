@@ -37,7 +37,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stack:
-    """One run of the local stack.
+    """One run of the local stack; made inside the event loop that it runs in.
 
     Args:
         directory: locked by the caller.
@@ -185,6 +185,13 @@ class Stack:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def run_stack(
+    directory: DataDir, *, port: int | None, images: Mapping[str, Path], verbose: bool
+) -> int:
+    """Run the local stack until a signal comes; see :class:`Stack`."""
+    return await Stack(directory, port=port, images=images, verbose=verbose).run()
 
 
 async def _node_ready(client: KubeClient) -> None:

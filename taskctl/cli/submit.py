@@ -37,7 +37,7 @@ class SubmitOptions:
 
     command: Annotated[
         list[str] | None,
-        typer.Argument(help="Program and arguments, after `--`.", metavar="-- COMMAND [ARG]…"),
+        typer.Argument(help="Program and arguments, after `--`.", metavar="COMMAND"),
     ] = None
     file: Annotated[
         list[str] | None,
@@ -135,7 +135,10 @@ def register(app: typer.Typer) -> None:
 
 
 async def submit(access: Access, options: SubmitOptions) -> int:
-    """Create a task: taskctl submit --image busybox -- sh -c 'echo hello'. Prints its name."""
+    """Create a task, and print its name.
+
+    taskctl submit --image busybox -- sh -c 'echo hello'
+    """
     async with access.connect() as session:
         if options.file:
             objects = read_manifests(options.file)

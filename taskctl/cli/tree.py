@@ -76,7 +76,7 @@ def register(app: typer.Typer) -> None:
 
 
 async def tree(access: Access, options: TreeOptions) -> int:
-    """Show a task and all that grew from it, with the latency of each stage."""
+    """Show what grew from a task. Also the latency of each stage."""
     if options.watch and options.output is not Output.TABLE:
         raise UsageError("--watch and -o exclude each other")
     async with access.connect() as session:

@@ -111,7 +111,7 @@ class Connection:
     tls: TlsSettings = field(default_factory=TlsSettings)
     namespace: str = "default"
     headers: tuple[tuple[str, str], ...] = ()
-    proxy: str | None = None
+    proxy: str | None = field(default=None, repr=False)  # may carry a password
 
 
 @dataclass(frozen=True, slots=True)

@@ -439,4 +439,3 @@ def _with_page(options: ListOptions, limit: int, token: str) -> ListOptions:
         resource_version=options.resource_version,
         metadata_only=options.metadata_only,
     )
-

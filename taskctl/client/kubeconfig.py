@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import yaml
 
@@ -174,12 +174,9 @@ def build_connection(
         ConfigError: a field is missing or wrong.
     """
     cluster = config.cluster
-    server = cluster.text("server").rstrip("/")
-    if urlsplit(server).scheme not in ("http", "https") or not urlsplit(server).hostname:
-        raise ConfigError(
-            f"{cluster.file}: server of cluster {cluster.name!r} is {server!r}; "
-            "it must be an http:// or https:// address"
-        )
+    server, from_address = _split_address(cluster)
+    if from_address is not None and isinstance(credentials, NoCredentials):
+        credentials = from_address
     certificate, key = client_cert
     if (certificate is None) != (key is None):
         raise ConfigError(
@@ -201,6 +198,25 @@ def build_connection(
         headers=_impersonation(config.user),
         proxy=proxy_for(server, cluster.text("proxy-url") or None, environ),
     )
+
+
+def _split_address(cluster: _Entry) -> tuple[str, Credentials | None]:
+    """Return the server's address without user and password, and those as credentials.
+
+    The address is written to logs and errors, and must not carry a secret there. kubectl
+    sends no token over plain HTTP, so the local stack's kubeconfig puts it into the address.
+    """
+    parts = urlsplit(cluster.text("server").rstrip("/"))
+    host = parts.netloc.rpartition("@")[2]
+    bare = urlunsplit((parts.scheme, host, parts.path, "", ""))
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(
+            f"{cluster.file}: server of cluster {cluster.name!r} is {bare!r}; "
+            "it must be an http:// or https:// address"
+        )
+    if parts.username is None:
+        return bare, None
+    return bare, StaticHeader.basic(unquote(parts.username), unquote(parts.password or ""))
 
 
 def _credentials(user: _Entry, timing: Timing) -> Credentials:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -200,14 +201,21 @@ class Transport:
                 f"check the cluster's certificate-authority and server in {source}"
             )
         if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-            cause = error.strerror if isinstance(error, OSError) else "no answer in time"
             return (
-                f"cannot reach the API server at {server} ({cause or error}); check that it runs "
+                f"cannot reach the API server at {server} ({_cause(error)}); check that it runs "
                 f"(the local one: `taskctl local`) and that {source} names the right one"
             )
         if isinstance(error, TimeoutError):
             return f"{request}: no answer from {server} within {timeout_s:.0f} s"
         return f"{request}: the connection to {server} broke: {type(error).__name__}: {error}"
+
+
+def _cause(error: Exception) -> str:
+    if not isinstance(error, aiohttp.ClientConnectorError):
+        return "no answer in time"
+    number = error.os_error.errno
+    # Names that do not resolve have negative numbers of their own, with a text of their own.
+    return os.strerror(number) if number and number > 0 else str(error.strerror or error)
 
 
 async def _chunks(

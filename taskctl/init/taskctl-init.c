@@ -345,6 +345,24 @@ typedef struct {
     int stage, error;
 } ExecError;
 
+/* execvp, but the same with every libc: no shell for a file without #!. Returns the error. */
+static int exec_search(const char *program) {
+    char path[PATH_MAX];
+    int error = ENOENT;
+    if (strchr(program, '/')) return execve(program, S.argv, S.env), errno;
+    const char *part = DEFAULT_PATH;
+    for (char **item = S.env; *item; item++)
+        if (strncmp(*item, "PATH=", 5) == 0) part = *item + 5;
+    for (; *program && *part; part += strcspn(part, ":"), part += *part == ':') {
+        int n = (int)strcspn(part, ":");
+        if (snprintf(path, sizeof path, "%.*s%s%s", n, part, n ? "/" : "", program) >= (int)sizeof path) continue;
+        execve(path, S.argv, S.env);
+        if (errno == EACCES) error = EACCES; /* unless it is found further on */
+        else if (errno != ENOENT && errno != ENOTDIR) return errno;
+    }
+    return error;
+}
+
 __attribute__((noreturn)) static void child_main(int out, int err, int error_fd) {
     ExecError report = {.stage = AT_CHDIR};
     sigset_t none;
@@ -358,12 +376,8 @@ __attribute__((noreturn)) static void child_main(int out, int err, int error_fd)
     if (null > 2) close(null);
     dup2(out, 1); /* both are above 2, since 0 to 2 are open, and close on exec */
     dup2(err, 2);
-    if (S.cwd[0] == 0 || chdir(S.cwd) == 0) {
-        report.stage = AT_EXEC;
-        environ = S.env;
-        execvp(S.argv[0], S.argv);
-    }
-    report.error = errno;
+    if (S.cwd[0] && chdir(S.cwd) != 0) report.error = errno;
+    else report.stage = AT_EXEC, report.error = exec_search(S.argv[0]);
     if (write(error_fd, &report, sizeof report) < 0) _exit(CODE_NOT_FOUND);
     _exit(CODE_NOT_FOUND);
 }

@@ -108,7 +108,6 @@ class EventRecorder:
         self._pending: OrderedDict[_Fingerprint, _Pending] = OrderedDict()
         self._memory = _Memory()
         self._something = asyncio.Event()
-        self._writing = False
         self._idle = asyncio.Event()
         self._idle.set()
         self._serial = 0
@@ -166,7 +165,6 @@ class EventRecorder:
             await self._something.wait()
             while self._pending:
                 fingerprint, pending = self._pending.popitem(last=False)
-                self._writing = True
                 try:
                     await self._write(fingerprint, pending)
                 except TaskctlError as error:
@@ -175,8 +173,6 @@ class EventRecorder:
                 except Exception:  # events must never hurt anyone
                     self._drop("error", fingerprint)
                     log.exception("event %s was not written", fingerprint.reason)
-                finally:
-                    self._writing = False
             self._something.clear()
             self._idle.set()
 

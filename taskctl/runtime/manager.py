@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 from collections.abc import Awaitable, Callable
@@ -35,6 +36,10 @@ class ManagerOptions:
         health_port: None serves no health checks; 0 takes any free port.
         health_host: where to; see :class:`HealthServer`.
         elector: controllers run only while this leads; None for always.
+        freeze_heap: once in step, take all objects alive out of the garbage collector's
+            view. Ten thousand cached tasks make a full collection stop the loop for some
+            80 ms; cached objects hold no cycles, so their memory is freed without it. For a
+            process that runs one manager, not for tests.
         handle_signals: SIGTERM and SIGINT stop, SIGUSR1 dumps queues and caches to the log.
     """
 
@@ -43,6 +48,7 @@ class ManagerOptions:
     health_port: int | None = None
     health_host: str = "127.0.0.1"
     elector: LeaderElector | None = None
+    freeze_heap: bool = False
     handle_signals: bool = True
 
 
@@ -219,6 +225,9 @@ class Manager:
 
     async def _lead(self) -> None:
         """Run the controllers until we are asked to stop."""
+        if self._options.freeze_heap:
+            gc.collect()
+            gc.freeze()
         log.info("caches are in step; starting %d controllers", len(self._parts.controllers))
         async with asyncio.TaskGroup() as group:
             working = [

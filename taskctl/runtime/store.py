@@ -231,9 +231,9 @@ class Store:
             entry = self._entries.get(key)
             own_version = version_of(obj)
             if entry is not None and not trust:
-                if own_version < entry.version:
+                if entry.version > list_version > 0:
                     continue  # our own write, made after the list was taken
-                if own_version == entry.version and own_version > 0:
+                if own_version == entry.version > 0 and _uid(obj) == entry.uid:
                     continue
             self._put(key, entry, obj, own_version)
         for key in [key for key in self._entries if key not in seen]:

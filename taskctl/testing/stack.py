@@ -11,9 +11,11 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 from taskctl.api import crds
 from taskctl.client.config import ClientSettings
@@ -21,6 +23,8 @@ from taskctl.client.kube import KubeClient
 from taskctl.client.resources import CRDS
 from taskctl.clock import SystemClock
 from taskctl.errors import AlreadyExists, ApiError, ConfigError
+
+KUBECONFIG_WAIT_S: Final = 20.0
 
 
 class Component(StrEnum):
@@ -71,6 +75,15 @@ class LocalStack:
                     stderr=log,
                     start_new_session=True,
                 )
+            if component is Component.SERVER:
+                self._wait_for_kubeconfig()
+
+    def _wait_for_kubeconfig(self) -> None:
+        """The others cannot start before the very first server has written it."""
+        deadline = self._clock.monotonic_s() + KUBECONFIG_WAIT_S
+        while not self.kubeconfig.exists() and self._clock.monotonic_s() < deadline:
+            self._check_alive()
+            time.sleep(0.02)
 
     def _command(self, component: Component) -> list[str]:
         command = [sys.executable, "-m", "taskctl", component.value]

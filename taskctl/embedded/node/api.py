@@ -79,7 +79,7 @@ class Backoff:
 
     def next_s(self) -> float:
         """Return the next delay in seconds."""
-        delay = self._next_s * random.uniform(0.8, 1.2)  # noqa: S311 - spreads load, no secret
+        delay = self._next_s * random.uniform(0.8, 1.2)
         self._next_s = min(self._next_s * 2, self._limit_s)
         return delay
 
@@ -94,7 +94,7 @@ def core_path(plural: str, namespace: str = "", name: str = "", sub: str = "") -
 
 
 def group_path(group: str, plural: str, namespace: str = "", name: str = "", sub: str = "") -> str:
-    """Return the path of a resource of ``group`` (with version, as in ``coordination.k8s.io/v1``)."""
+    """Return the path of a resource of a group and version such as ``coordination.k8s.io/v1``."""
     return _path(f"/apis/{group}", plural, namespace, name, sub)
 
 

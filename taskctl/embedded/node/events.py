@@ -187,7 +187,6 @@ class EventRecorder:
             "reportingInstance": self._host,
             "firstTimestamp": format_seconds(now),
             "lastTimestamp": format_seconds(now),
-            "eventTime": None,
             "count": 1,
         }
         try:

@@ -82,6 +82,7 @@ class Instance:
             self._conclude()
             return
         self.state = RunState.RUNNING if self.started_at else RunState.STARTING
+        self._child_pid = pid  # it may be this process's child: then it must be waited for
         self._watch(pid)
         # The process id could have been given away between the look and pidfd_open.
         if records.liveness(self.directory)[0] is Liveness.DEAD:

@@ -96,6 +96,7 @@ class PodManager:
         _, late = await asyncio.wait(self._tasks.values(), timeout=limit_s)
         for task in late:
             log.warning("%s has not ended within %.0f s", task.get_name(), limit_s)
+            task.cancel()
 
     def find(self, namespace: str, name: str) -> PodWorker | None:
         """Return the worker of the newest pod of this name."""
@@ -117,9 +118,7 @@ class PodManager:
             worker = PodWorker(ref, self._context)
             worker.adopt()
             self._workers[ref.uid] = worker
-            self._tasks[ref.uid] = self._group.create_task(
-                self._run(ref.uid), name=f"pod {ref}"
-            )
+            self._tasks[ref.uid] = self._group.create_task(self._run(ref.uid), name=f"pod {ref}")
         return self._workers[ref.uid]
 
     async def _run(self, uid: str) -> None:

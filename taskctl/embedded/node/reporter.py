@@ -99,7 +99,9 @@ class StatusReporter:
             self._gone()
             return
         delay_s = max(backoff.next_s(), error.retry_after_s)
-        log.warning("status of pod %s not written, next try in %.1f s: %s", self._ref, delay_s, error)
+        log.warning(
+            "status of pod %s not written, next try in %.1f s: %s", self._ref, delay_s, error
+        )
         await asyncio.sleep(delay_s)
         if self._wanted is None:
             self._wanted = status

@@ -110,9 +110,7 @@ class Scheduler:
         message = f"0/1 nodes are available: 1 {why}."
         if self._refused.get(ref.uid) == message:
             return
-        condition = unscheduled_condition(
-            pod, "Unschedulable", message, self._context.clock.now()
-        )
+        condition = unscheduled_condition(pod, "Unschedulable", message, self._context.clock.now())
         body: Json = {"metadata": {"uid": ref.uid}, "status": {"conditions": [condition]}}
         path = core_path("pods", ref.namespace, ref.name, "status")
         await self._context.api.patch(path, body, PatchType.STRATEGIC)

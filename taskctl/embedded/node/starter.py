@@ -238,6 +238,8 @@ def _make_subpaths(
         # A symlink in the volume, perhaps made by a container, must not lead out of it.
         real = bind.source.resolve()
         if not any(real.is_relative_to(volume.path.resolve()) for volume in volumes.values()):
-            raise StartError("CreateContainerConfigError", f"subPath leads to {real}, out of its volume")
+            raise StartError(
+                "CreateContainerConfigError", f"subPath leads to {real}, out of its volume"
+            )
         if not real.exists():
             real.mkdir(mode=0o755, parents=True, exist_ok=True)

@@ -205,7 +205,9 @@ def _condition(
         "status": text,
         "lastTransitionTime": since or format_seconds(now),
     }
-    # An empty text takes a former one away: the write is a merge.
+    # None takes away what was there: the write is a merge.
+    if old and "lastProbeTime" in old and old["lastProbeTime"] is None:
+        result["lastProbeTime"] = None
     if reason or (old and old.get("reason")):
         result["reason"] = reason or None
     if message or (old and old.get("message")):

@@ -25,7 +25,7 @@ from taskctl.embedded.node.model import (
 )
 from taskctl.embedded.node.reporter import Delivery, StatusReporter
 from taskctl.embedded.node.slot import ContainerSlot, wants_log_message
-from taskctl.embedded.node.starter import StartError, Starter, with_service_account
+from taskctl.embedded.node.starter import Starter, StartError, with_service_account
 from taskctl.embedded.node.status import StatusInputs, differs, pod_status
 from taskctl.embedded.node.stopping import Stopping
 from taskctl.embedded.node.unsupported import ignored_fields
@@ -149,8 +149,10 @@ class PodWorker:
     def _is_over(self) -> bool:
         if not (self._vanished or self._node_stops):
             return False
-        return not self._starting and not any(slot.is_live for slot in self._slots.values()) and (
-            self._vanished or self._stopping is not None
+        return (
+            not self._starting
+            and not any(slot.is_live for slot in self._slots.values())
+            and (self._vanished or self._stopping is not None)
         )
 
     async def _wait(self, wake_at: datetime | None) -> None:
@@ -285,9 +287,8 @@ class PodWorker:
             return
         self._context.images_told.add(image)
         root = images.image_root(image, self._context.options.image_roots)
-        message = (
-            f'image "{image}" is not unpacked: the local node runs the host\'s programs; '
-            + (f"{root} covers the host's files" if root else "no image root is set for it")
+        message = f'image "{image}" is not unpacked: the local node runs the host\'s programs; ' + (
+            f"{root} covers the host's files" if root else "no image root is set for it"
         )
         self._context.events.emit(self._subject, EventReason.IMAGE_NOT_UNPACKED, message)
 

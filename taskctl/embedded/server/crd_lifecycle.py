@@ -47,7 +47,7 @@ class CrdController:
 
     def resume(self) -> None:
         """Queue the definitions that a stopped server was still deleting."""
-        for record in self._core.store.list(CRDS):
+        for record in self._core.store.records(CRDS):
             if record.deleting:
                 self._queue.add(record.name)
 
@@ -98,7 +98,7 @@ class CrdController:
         resource = Resource(spec["group"], spec["names"]["plural"])
         kind = _storage_kind(kinds_from_crd(crd))
         if kind is not None:
-            for found in store.list(resource):
+            for found in store.records(resource):
                 if not found.deleting:
                     self._writer.delete(kind, found.namespace, found.name, background_delete())
         if store.count(resource):

@@ -99,7 +99,7 @@ def _set_defaults(obj: Json) -> None:
 def _clashes(obj: Json, store: Store) -> list[FieldError]:
     mine: Json = obj["spec"]["names"]
     found = []
-    for record in store.list(CRDS):
+    for record in store.records(CRDS):
         other: Json = record.load()["spec"]
         if other["group"] != obj["spec"]["group"] or record.name == obj["metadata"].get("name"):
             continue

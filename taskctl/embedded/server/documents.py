@@ -20,8 +20,8 @@ from taskctl.embedded.server.openapi import OpenApi
 # The Kubernetes whose behaviour this server follows; clients compare their own version with it.
 VERSION: Final[Json] = {
     "major": "1",
-    "minor": "34",
-    "gitVersion": "v1.34.0+embedded",
+    "minor": "33",
+    "gitVersion": "v1.33.0+embedded",
     "gitCommit": "",
     "gitTreeState": "clean",
     "buildDate": "1970-01-01T00:00:00Z",
@@ -101,9 +101,7 @@ class Documents:
         try:
             if len(parts) == 2 and parts[0] == "apis":
                 return _json(
-                    self._keep(
-                        ("group", parts[1]), lambda: discovery.api_group(registry, parts[1])
-                    )
+                    self._keep(("group", parts[1]), lambda: discovery.api_group(registry, parts[1]))
                 )
             group, version = ("", parts[1]) if parts[0] == "api" else (parts[1], parts[2])
             return _json(

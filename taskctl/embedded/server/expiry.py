@@ -27,7 +27,7 @@ class EventExpiry:
     def scan(self) -> None:
         """Give the Events of an earlier run another hour."""
         now_s = self._core.clock.monotonic_s()
-        for record in self._core.store.list(_EVENTS):
+        for record in self._core.store.records(_EVENTS):
             self._due.append((now_s + EVENT_LIFE_S, record.namespace, record.name, record.revision))
 
     def notice(self, event: Event) -> None:

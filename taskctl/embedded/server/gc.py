@@ -44,7 +44,7 @@ class GarbageCollector:
     def scan(self) -> None:
         """Queue whatever a stopped server may have left half done."""
         for resource in self._store.resources():
-            for record in self._store.list(resource):
+            for record in self._store.records(resource):
                 if record.owners or record.deleting:
                     self._queue.add(record.uid)
 

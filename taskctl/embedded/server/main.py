@@ -222,12 +222,19 @@ def prepare_directory(directory: Path) -> None:
 
 
 def kubeconfig(url: str, token: str) -> str:
-    """Return a kubeconfig with one context, ``local``, for a server."""
+    """Return a kubeconfig with one context, ``local``, for a server.
+
+    The token stands in the URL, as the password of HTTP Basic authentication, and not in the
+    user's entry: client-go reads that only where the server speaks TLS (k8s.io/client-go
+    ``tools/clientcmd/client_config.go``, IsConfigTransportTLS).
+    """
+    scheme, _, address = url.partition("://")
+    server = f"{scheme}://{_CONTEXT}:{token}@{address}"
     content = {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": _CONTEXT, "cluster": {"server": url}}],
-        "users": [{"name": _CONTEXT, "user": {"token": token}}],
+        "clusters": [{"name": _CONTEXT, "cluster": {"server": server}}],
+        "users": [{"name": _CONTEXT, "user": {}}],
         "contexts": [
             {
                 "name": _CONTEXT,

@@ -117,10 +117,11 @@ def check_shape(meta: Any) -> list[FieldError]:
     """Check the JSON types inside ``metadata``, so that other code may rely on them."""
     if not isinstance(meta, dict):
         return [fields.type_invalid("metadata", meta, "must be an object")]
-    found: list[FieldError] = []
-    for name in ("name", "generateName", "namespace", "uid", "resourceVersion"):
-        if not isinstance(meta.get(name, ""), str | None):
-            found.append(fields.type_invalid(f"metadata.{name}", meta[name], "must be a string"))
+    found = [
+        fields.type_invalid(f"metadata.{name}", meta[name], "must be a string")
+        for name in ("name", "generateName", "namespace", "uid", "resourceVersion")
+        if not isinstance(meta.get(name, ""), str | None)
+    ]
     for name in ("labels", "annotations"):
         value = meta.get(name)
         if value is None:
@@ -228,10 +229,11 @@ def _check_finalizers(finalizers: list[str]) -> list[FieldError]:
 
 def check_update(meta: Json, old: Json) -> list[FieldError]:
     """Check what an update may not do to ``metadata``."""
-    found = []
-    for name in ("name", "namespace", "uid"):
-        if (meta.get(name) or "") != (old.get(name) or ""):
-            found.append(fields.invalid(f"metadata.{name}", meta.get(name), IMMUTABLE))
+    found = [
+        fields.invalid(f"metadata.{name}", meta.get(name), IMMUTABLE)
+        for name in ("name", "namespace", "uid")
+        if (meta.get(name) or "") != (old.get(name) or "")
+    ]
     if "deletionTimestamp" in old:
         extra = sorted(set(meta.get("finalizers") or ()) - set(old.get("finalizers") or ()))
         if extra:

@@ -41,7 +41,7 @@ class NamespaceController:
                 }
                 NamespaceStrategy().prepare_create(obj)
                 self._store.create(NAMESPACES, obj)
-        for record in self._store.list(NAMESPACES):
+        for record in self._store.records(NAMESPACES):
             self._attend(record.name)
 
     def notice(self, event: Event) -> None:
@@ -90,7 +90,7 @@ class NamespaceController:
             kind = kind_of(self._core, resource)
             if kind is None or not kind.namespaced:
                 continue
-            for found in self._store.list(resource, record.name):
+            for found in self._store.records(resource, record.name):
                 if not found.deleting:
                     self._writer.delete(kind, found.namespace, found.name, background_delete())
             left += self._store.count(resource, record.name)

@@ -187,9 +187,9 @@ def set_defaults(spec: Json) -> None:
 
 
 def _set_volume_defaults(volume: Json) -> None:
-    for source in ("secret", "configMap", "downwardAPI", "projected"):
-        if isinstance(volume.get(source), dict):
-            volume[source].setdefault("defaultMode", 420)
+    for name in ("secret", "configMap", "downwardAPI", "projected"):
+        if isinstance(volume.get(name), dict):
+            volume[name].setdefault("defaultMode", 420)
     projected = volume.get("projected")
     for source in _dicts(projected.get("sources") if isinstance(projected, dict) else None):
         token = source.get("serviceAccountToken")
@@ -211,12 +211,11 @@ def qos_class(spec: Json) -> str:
     any_set, guaranteed = False, True
     for name in ("containers", "initContainers"):
         for container in _dicts(spec.get(name)):
-            resources = container.get("resources")
-            resources = resources if isinstance(resources, dict) else {}
+            resources: Json = container.get("resources") or {}
             limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
-            for kind in ("cpu", "memory"):
-                any_set = any_set or kind in limits or kind in requests
-                if kind not in limits or requests.get(kind, limits[kind]) != limits[kind]:
+            for unit in ("cpu", "memory"):
+                any_set = any_set or unit in limits or unit in requests
+                if unit not in limits or requests.get(unit, limits[unit]) != limits[unit]:
                     guaranteed = False
     if not any_set:
         return "BestEffort"

@@ -42,10 +42,10 @@ def list_objects(
     revision, after = core.store.head, None
     if options.continue_token:
         revision, after = _decode_token(options.continue_token)
-        records = core.store.list_at(resource, namespace, revision)
+        records = core.store.records_at(resource, namespace, revision)
     elif _wants_exact(options):
         revision = options.revision or 0
-        records = core.store.list_at(resource, namespace, revision)
+        records = core.store.records_at(resource, namespace, revision)
     else:
         if options.revision is not None and options.revision > core.store.head:
             raise errors.future_revision(options.revision, core.store.head)
@@ -66,7 +66,7 @@ def _current(core: Core, kind: Kind, namespace: str | None, selector: Selector) 
     if pin is not None and pin[0] == "metadata.name" and (namespace or not kind.namespaced):
         record = core.store.get(resource_of(kind), namespace or "", pin[1])
         return [record] if record is not None else []
-    return core.store.list(resource_of(kind), namespace)
+    return core.store.records(resource_of(kind), namespace)
 
 
 def _wants_exact(options: ListOptions) -> bool:

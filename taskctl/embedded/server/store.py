@@ -218,12 +218,12 @@ class Store:
             return collection.count
         return len(collection.by_namespace.get(namespace, ()))
 
-    def list(self, resource: Resource, namespace: str | None = None) -> list[Record]:
+    def records(self, resource: Resource, namespace: str | None = None) -> list[Record]:
         """Return the objects by (namespace, name); ``namespace=None`` means all of them."""
         collection = self._collections.get(resource)
         return list(collection.ordered(namespace)) if collection else []
 
-    def list_at(self, resource: Resource, namespace: str | None, revision: int) -> list[Record]:
+    def records_at(self, resource: Resource, namespace: str | None, revision: int) -> list[Record]:
         """Return the objects as they were at ``revision``.
 
         Raises:

@@ -98,7 +98,7 @@ def _begin(core: Core, watch: WatchRequest) -> list[bytes]:
         return _chunks(_visible(since, watch), encoder)
     lines = [
         encoder.initial(record)
-        for record in core.store.list(resource, watch.namespace)
+        for record in core.store.records(resource, watch.namespace)
         if watch.selector.matches(record)
     ]
     if options.initial_events and options.bookmarks:

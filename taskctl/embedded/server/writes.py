@@ -82,7 +82,7 @@ class Writer:
             metadata["name"] = meta.generate_name(metadata["generateName"])
         self._prepare_create(kind, obj)
         apply.track_update(
-            None, obj, manager=options.manager, now=self._core.clock.now(), subresource=""
+            None, obj, kind=kind, manager=options.manager, now=self._core.clock.now()
         )
         record = self._create_named(kind, obj, options, tries)
         return Outcome(record, created=True, warnings=warnings)
@@ -281,6 +281,7 @@ class Writer:
             apply.track_update(
                 before,
                 obj,
+                kind=kind,
                 manager=options.manager,
                 now=self._core.clock.now(),
                 subresource=subresource,

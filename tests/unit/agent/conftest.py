@@ -14,6 +14,7 @@ from taskctl.agent import runtime_dir
 from taskctl.agent.main import Agent
 from taskctl.agent.settings import AgentSettings, PodIdentity
 from taskctl.client.resources import PODS, TASKS
+from taskctl.client.timing import Timing
 from taskctl.wire import Message
 from tests.unit.agent.fakes import FakeApi, FakeTime, Peer, eventually
 
@@ -27,9 +28,10 @@ def container_name(uid: str, attempt: int) -> str:
 class World:
     """What a test plays with."""
 
-    def __init__(self, root: Path, *, workspace: bool = True) -> None:
+    def __init__(self, root: Path, *, workspace: bool = True, timing: Timing | None = None) -> None:
         self.api = FakeApi()
         self.time = FakeTime()
+        self._timing = timing or self.time.timing
         for name in ("runtime", "state", "workspace"):
             (root / name).mkdir()
         self.settings = AgentSettings(
@@ -46,7 +48,7 @@ class World:
 
     # --- the agent ----------------------------------------------------------------------
     async def start(self) -> None:
-        self.agent = Agent(self.settings, self.api, self.time.timing)
+        self.agent = Agent(self.settings, self.api, self._timing)
         self._running = asyncio.create_task(self.agent.run(), name="agent under test")
         ready = self.settings.runtime_dir / "ready"
         running = self._running

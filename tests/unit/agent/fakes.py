@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import itertools
 import time
@@ -13,12 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from taskctl.client.base import (
-    DeleteOptions,
     EventType,
     KubeObject,
     ListOptions,
     ListPage,
-    PatchOptions,
     WatchEvent,
     WatchOptions,
 )
@@ -26,6 +25,9 @@ from taskctl.client.resources import TASKS, Resource
 from taskctl.client.timing import Timing
 from taskctl.errors import AlreadyExists, ApiError, Conflict, NotFound, Unavailable
 from taskctl.wire import Decoder, Message, encode
+
+ALL = ListOptions()
+FROM_NOW = WatchOptions()
 
 
 class FakeClock:
@@ -58,6 +60,11 @@ class FakeTime:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._sleepers.append((self.clock.monotonic_s() + seconds, future))
         await future
+
+    @property
+    def sleeping(self) -> int:
+        """How many wait for their time."""
+        return len(self._sleepers)
 
     def advance(self, seconds: float) -> None:
         self.clock.advance(seconds)
@@ -160,7 +167,7 @@ class FakeApi:
         return copy.deepcopy(found)
 
     async def list(
-        self, res: Resource, namespace: str | None = None, *, options: ListOptions = ListOptions()
+        self, res: Resource, namespace: str | None = None, *, options: ListOptions = ALL
     ) -> ListPage:
         await self._enter("list", res.plural, "")
         items = [
@@ -171,12 +178,12 @@ class FakeApi:
         return ListPage(items, str(self._version))
 
     async def list_all(
-        self, res: Resource, namespace: str | None = None, *, options: ListOptions = ListOptions()
+        self, res: Resource, namespace: str | None = None, *, options: ListOptions = ALL
     ) -> ListPage:
         return await self.list(res, namespace, options=options)
 
     async def create(
-        self, res: Resource, obj: KubeObject, namespace: str | None = None, *, dry_run: bool = False
+        self, res: Resource, obj: KubeObject, namespace: str | None = None
     ) -> KubeObject:
         name = obj["metadata"]["name"]
         fault = await self._enter("create", res.plural, name)
@@ -185,32 +192,6 @@ class FakeApi:
         stored = self.put(res, obj)
         self._leave(fault)
         return stored
-
-    async def replace(
-        self, res: Resource, obj: KubeObject, *, subresource: str | None = None
-    ) -> KubeObject:
-        raise NotImplementedError
-
-    async def patch(
-        self,
-        res: Resource,
-        name: str,
-        namespace: str | None,
-        body: Any,
-        *,
-        options: PatchOptions = PatchOptions(),
-    ) -> KubeObject:
-        raise NotImplementedError
-
-    async def delete(
-        self,
-        res: Resource,
-        name: str,
-        namespace: str | None = None,
-        *,
-        options: DeleteOptions = DeleteOptions(),
-    ) -> KubeObject:
-        raise NotImplementedError
 
     async def patch_status(
         self, res: Resource, name: str, namespace: str | None, body: KubeObject
@@ -232,7 +213,7 @@ class FakeApi:
         res: Resource,
         namespace: str | None = None,
         *,
-        options: WatchOptions = WatchOptions(),
+        options: WatchOptions = FROM_NOW,
     ) -> AsyncGenerator[WatchEvent, None]:
         await self._enter("watch", res.plural, "")
         queue: asyncio.Queue[WatchEvent] = asyncio.Queue()
@@ -378,10 +359,8 @@ class Peer:
 
     async def close(self) -> None:
         self.writer.close()
-        try:
+        with contextlib.suppress(ConnectionError):
             await self.writer.wait_closed()
-        except ConnectionError:
-            pass
 
 
 async def eventually(

@@ -121,6 +121,22 @@ async def test_basic_none_and_impersonation(tmp_path: Path) -> None:
     assert isinstance(found.credentials, NoCredentials)
 
 
+async def test_password_in_the_address_is_sent_and_never_shown(tmp_path: Path) -> None:
+    path = write(tmp_path / "k", kubeconfig({}, "http://local:hush%2Fhush@127.0.0.1:8080/base/"))
+    found = await find(tmp_path, ClientSettings(kubeconfig=path))
+    assert found.server == "http://127.0.0.1:8080/base"
+    expected = base64.b64encode(b"local:hush/hush").decode()
+    assert await found.credentials.authorization() == f"Basic {expected}"
+    assert "hush" not in repr(found)
+    write(path, kubeconfig({"token": "better"}, "http://local:hush@127.0.0.1:8080"))
+    found = await find(tmp_path, ClientSettings(kubeconfig=path))
+    assert await found.credentials.authorization() == "Bearer better"
+    write(path, kubeconfig({}, "ftp://local:hush@127.0.0.1"))
+    with pytest.raises(ConfigError, match="must be an http") as caught:
+        await find(tmp_path, ClientSettings(kubeconfig=path))
+    assert "hush" not in str(caught.value)
+
+
 async def test_certificates_from_data_and_relative_files(tmp_path: Path) -> None:
     (tmp_path / "pki").mkdir()
     (tmp_path / "pki/crt").write_bytes(b"CERT")

@@ -18,7 +18,7 @@ class Candidate:
 
     def __init__(self, server: MemoryServer, time: FakeTime, name: str) -> None:
         self.history: list[bool] = []
-        self.working = False
+        self._working = False
         self.finish = asyncio.Event()
         self.elector = LeaderElector(
             server,
@@ -28,12 +28,15 @@ class Candidate:
         )
         self.task = asyncio.create_task(self.elector.run(self.work))
 
+    def working(self) -> bool:
+        return self._working
+
     async def work(self) -> None:
-        self.working = True
+        self._working = True
         try:
             await self.finish.wait()
         finally:
-            self.working = False
+            self._working = False
 
     async def kill(self) -> None:
         """End as by kill -9: no release."""
@@ -54,7 +57,7 @@ async def test_first_candidate_leads_second_waits() -> None:
     await settle()
     two = Candidate(server, time, "two")
     await pass_time(time, 60)
-    assert (one.working, two.working) == (True, False)
+    assert (one.working(), two.working()) == (True, False)
     assert two.elector.holder == "one"
     spec = server.find(LEASES, "taskctl")["spec"]
     assert spec["holderIdentity"] == "one"
@@ -78,7 +81,7 @@ async def test_leader_that_ends_hands_over_at_once() -> None:
     assert one.task.done()
     await one.task
     await pass_time(time, 5)
-    assert two.working
+    assert two.working()
     assert two.elector.transitions == 1
     assert one.history == [True, False]
     await two.kill()
@@ -92,9 +95,9 @@ async def test_killed_leader_is_replaced_after_its_lease_and_not_before() -> Non
     await settle()
     await one.kill()
     await pass_time(time, 14)
-    assert not two.working
+    assert not two.working()
     await pass_time(time, 6)
-    assert two.working
+    assert two.working()
     await two.kill()
 
 
@@ -102,12 +105,12 @@ async def test_leader_without_a_server_stops_before_its_lease_ends() -> None:
     server, time = MemoryServer(), FakeTime()
     one = Candidate(server, time, "one")
     await settle()
-    assert one.working
+    assert one.working()
     server.faults = [Unavailable("down")] * 1000
     await pass_time(time, 9)
-    assert one.working
+    assert one.working()
     await pass_time(time, 4)
-    assert not one.working
+    assert not one.working()
     with pytest.raises(LeadershipLost, match="10 s"):
         await one.task
     assert one.history == [True, False]
@@ -120,7 +123,7 @@ async def test_leader_that_was_overruled_stops() -> None:
     spec = server.find(LEASES, "taskctl")["spec"]
     spec["holderIdentity"] = "usurper"
     await pass_time(time, 13)
-    assert not one.working
+    assert not one.working()
     with pytest.raises(LeadershipLost):
         await one.task
 
@@ -131,7 +134,7 @@ async def test_short_outage_is_survived() -> None:
     await settle()
     server.faults = [Unavailable("down"), Unavailable("down"), Conflict("changed", 409)]
     await pass_time(time, 60)
-    assert one.working
+    assert one.working()
     await one.kill()
 
 

@@ -173,6 +173,15 @@ def test_replace_believes_a_server_whose_history_went_back() -> None:
     assert store.apply(MODIFIED, task("a", 7))
 
 
+def test_replace_believes_a_list_that_is_newer_than_all_we_know() -> None:
+    store, log = store_with_log()
+    store.replace([task("a", 50, uid="one"), task("b", 51)], "60")
+    log.lines.clear()
+    # Another history under the same names, which has got further than the one we knew.
+    store.replace([task("a", 35, uid="two"), task("b", 51, uid="three")], "100")
+    assert log.lines == ["-a50", "+a35", "-b51", "+b51"]
+
+
 def test_indexes_follow() -> None:
     store = Store("tasks")
     store.apply(ADDED, task("early", 1, spec={"groups": ["x"]}))

@@ -1,0 +1,121 @@
+"""Which volume a claim gets (pure): the rules of the persistent volume controller."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from taskctl.embedded.node.model import Json
+from taskctl.embedded.node.quantity import parse_quantity
+
+PROVISIONER: Final = "taskctl.local/directory"
+PROVISIONED_BY: Final = "pv.kubernetes.io/provisioned-by"
+BIND_COMPLETED: Final = "pv.kubernetes.io/bind-completed"
+
+
+def is_bound(claim: Json) -> bool:
+    """Whether the claim has its volume and says so."""
+    phase = (claim.get("status") or {}).get("phase")
+    return phase == "Bound" and bool(claim["spec"].get("volumeName"))
+
+
+def match(claim: Json, volumes: Iterable[Json]) -> Json | None:
+    """Return the volume that suits the claim best: the smallest one that is free and fits."""
+    fits = [volume for volume in volumes if _fits(claim, volume)]
+    return min(fits, key=lambda v: parse_quantity(v["spec"]["capacity"]["storage"]), default=None)
+
+
+def may_provision(claim: Json) -> bool:
+    """Whether a directory may be made for the claim.
+
+    Not with a selector or an empty class: both ask for a volume that exists.
+    """
+    spec = claim["spec"]
+    if spec.get("selector") or spec.get("volumeName"):
+        return False
+    return bool(spec.get("storageClassName") != "")
+
+
+def belongs_to(volume: Json, claim: Json) -> bool:
+    """Whether the volume is reserved for exactly this claim."""
+    ref = volume["spec"].get("claimRef") or {}
+    meta = claim["metadata"]
+    same = ref.get("name") == meta["name"] and ref.get("namespace") == meta["namespace"]
+    return same and ref.get("uid") in (None, "", meta["uid"])
+
+
+def requested(claim: Json) -> str:
+    """Return the storage that the claim asks for."""
+    resources = claim["spec"].get("resources") or {}
+    return str((resources.get("requests") or {}).get("storage") or "1Gi")
+
+
+def new_volume(claim: Json, path: str) -> Json:
+    """Return the volume object for a directory made for this claim."""
+    meta, spec = claim["metadata"], claim["spec"]
+    body: Json = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {
+            "name": f"pvc-{meta['uid']}",
+            "annotations": {PROVISIONED_BY: PROVISIONER},
+        },
+        "spec": {
+            "capacity": {"storage": requested(claim)},
+            "accessModes": spec.get("accessModes") or ["ReadWriteOnce"],
+            "volumeMode": "Filesystem",
+            "persistentVolumeReclaimPolicy": "Delete",
+            "hostPath": {"path": path, "type": "DirectoryOrCreate"},
+            "claimRef": claim_ref(claim),
+        },
+    }
+    if spec.get("storageClassName"):
+        body["spec"]["storageClassName"] = spec["storageClassName"]
+    return body
+
+
+def claim_ref(claim: Json) -> Json:
+    """Return the reference that a volume keeps to its claim."""
+    meta = claim["metadata"]
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "namespace": meta["namespace"],
+        "name": meta["name"],
+        "uid": meta["uid"],
+    }
+
+
+def _fits(claim: Json, volume: Json) -> bool:
+    wanted, offered = claim["spec"], volume["spec"]
+    if offered.get("claimRef"):
+        return belongs_to(volume, claim)
+    if wanted.get("volumeName"):
+        return bool(wanted["volumeName"] == volume["metadata"]["name"])
+    if (volume.get("status") or {}).get("phase") in ("Released", "Failed"):
+        return False
+    if (wanted.get("storageClassName") or "") != (offered.get("storageClassName") or ""):
+        return False
+    if not set(wanted.get("accessModes") or ()) <= set(offered.get("accessModes") or ()):
+        return False
+    labels = volume["metadata"].get("labels") or {}
+    if not _selects(wanted.get("selector") or {}, labels):
+        return False
+    size = (offered.get("capacity") or {}).get("storage") or "0"
+    return parse_quantity(size) >= parse_quantity(requested(claim))
+
+
+def _selects(selector: Json, labels: dict[str, str]) -> bool:
+    if any(labels.get(k) != v for k, v in (selector.get("matchLabels") or {}).items()):
+        return False
+    for expression in selector.get("matchExpressions") or ():
+        value, values = labels.get(expression["key"]), expression.get("values") or ()
+        holds = {
+            "In": value in values,
+            "NotIn": value not in values,
+            "Exists": value is not None,
+            "DoesNotExist": value is None,
+        }.get(expression.get("operator"), False)
+        if not holds:
+            return False
+    return True

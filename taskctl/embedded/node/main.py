@@ -1,0 +1,174 @@
+"""The node's process: puts the parts together, runs them, stops them in good order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from taskctl import __version__
+from taskctl.clock import Clock, SystemClock
+from taskctl.embedded.node import machine
+from taskctl.embedded.node.api import ApiClient, Reflector, WatchHandler, core_path
+from taskctl.embedded.node.claims import ClaimBinder
+from taskctl.embedded.node.context import NodeContext
+from taskctl.embedded.node.env import Sources
+from taskctl.embedded.node.events import EventReason, EventRecorder, Subject
+from taskctl.embedded.node.heartbeat import ADDRESS, Heartbeat, NodeFacts
+from taskctl.embedded.node.isolation import find_isolation
+from taskctl.embedded.node.logserver import LogServer, node_token
+from taskctl.embedded.node.manager import PodManager
+from taskctl.embedded.node.options import NodeOptions
+from taskctl.embedded.node.scheduler import Scheduler
+from taskctl.errors import ApiError, ConfigError
+from taskctl.init import shim_binary_path
+
+log = logging.getLogger(__name__)
+
+_FAREWELL_S: Final = 3.0
+
+
+async def run_node(options: NodeOptions) -> None:
+    """Run the node until SIGTERM or SIGINT; then end all containers with grace.
+
+    It waits for the API server to come up and survives its absence of any length. A task that
+    is cancelled instead leaves the containers running, for the next node to take over.
+
+    Raises:
+        ConfigError: the options are wrong, the shim is missing, or another node uses the data
+            directory.
+    """
+    node = Node(options)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, node.stop)
+    try:
+        await node.run()
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+class Node:
+    """The local node.
+
+    Args:
+        options: settings.
+        clock: source of time.
+    """
+
+    def __init__(self, options: NodeOptions, clock: Clock | None = None) -> None:
+        self._options = options
+        self._clock = clock or SystemClock()
+        self._stop = asyncio.Event()
+
+    def stop(self) -> None:
+        """Have :meth:`run` end all containers with grace and return."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Run until :meth:`stop` is called."""
+        shim = shim_binary_path()
+        paths = self._options.paths
+        await asyncio.to_thread(_check, self._options)
+        with _sole_user(paths.pods):
+            async with ApiClient(paths) as api:
+                finding = await find_isolation(shim, paths.pods)
+                if finding.message:
+                    log.warning("isolation of containers is reduced: %s", finding.message)
+                resources = machine.capacity(paths.data_dir)
+                context = NodeContext(
+                    options=replace(self._options, data_dir=paths.data_dir),
+                    paths=paths,
+                    api=api,
+                    clock=self._clock,
+                    events=EventRecorder(api, self._clock, self._options.node_name),
+                    shim=shim,
+                    isolation=finding.isolation,
+                    sources=Sources(host_ip=ADDRESS, pod_ip=ADDRESS, allocatable=resources),
+                )
+                await self._run_parts(context, finding.message)
+
+    async def _run_parts(self, context: NodeContext, isolation_message: str) -> None:
+        api = context.api
+        async with asyncio.TaskGroup() as pods:
+            scheduler = Scheduler(context)
+            manager = PodManager(context, scheduler, pods)
+            manager.adopt()
+            token = await asyncio.to_thread(node_token, context.paths.node_token_file)
+            server = LogServer(manager.find, token, self._clock)
+            facts = NodeFacts(f"v{__version__}", await server.start(ADDRESS), isolation_message)
+            heartbeat = Heartbeat(context, facts)
+            binder = ClaimBinder(context, manager.pods)
+            if isolation_message:
+                subject = Subject("Node", "", self._options.node_name, self._options.node_name)
+                context.events.warn(subject, EventReason.ISOLATION_REDUCED, isolation_message)
+            watches: dict[str, WatchHandler] = {
+                "pods": manager,
+                "nodes": scheduler,
+                "persistentvolumeclaims": binder.claims,
+                "persistentvolumes": binder.volumes,
+            }
+            parts = [
+                pods.create_task(heartbeat.run(), name="heartbeat"),
+                pods.create_task(scheduler.run(), name="scheduler"),
+                pods.create_task(binder.run(), name="claims"),
+                pods.create_task(context.events.run(), name="events"),
+            ]
+            parts += [
+                pods.create_task(Reflector(api, core_path(plural), handler).run(), name=plural)
+                for plural, handler in watches.items()
+            ]
+            log.info("node %s serves logs on port %d", self._options.node_name, facts.log_port)
+            try:
+                await self._stop.wait()
+                log.info("stopping: all containers are told to end")
+                await manager.stop()
+                await _farewell(heartbeat)
+            finally:
+                for part in parts:
+                    part.cancel()
+                await server.stop()
+
+
+async def _farewell(heartbeat: Heartbeat) -> None:
+    try:
+        async with asyncio.timeout(_FAREWELL_S):
+            await heartbeat.report(ready=False)
+    except (ApiError, TimeoutError) as error:
+        log.info("the API server was not told that the node stops: %s", error)
+
+
+def _check(options: NodeOptions) -> None:
+    for reference, root in options.image_roots.items():
+        if not root.is_absolute() or not root.is_dir():
+            raise ConfigError(
+                f"image_roots: {root} for image {reference!r} must be the absolute path of a "
+                "directory"
+            )
+    options.paths.pods.mkdir(mode=0o700, parents=True, exist_ok=True)
+    options.paths.claims.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def _sole_user(pods: Path) -> Iterator[None]:
+    """Two nodes on one directory would start everything twice."""
+    fd = os.open(pods / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(fd)
+        raise ConfigError(
+            f"another node uses {pods.parent}; stop it or name another data directory"
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(fd)

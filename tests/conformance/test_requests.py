@@ -1,0 +1,128 @@
+"""Requests that are not as they should be, and paths beside the objects."""
+
+from __future__ import annotations
+
+import json
+
+import aiohttp
+
+from tests.conformance.target import GROUP, Api, widget
+
+
+async def test_no_token_and_a_wrong_one(api: Api) -> None:
+    if api.url.startswith("https"):
+        connector = aiohttp.TCPConnector(ssl=False)
+    else:
+        connector = aiohttp.TCPConnector()
+    async with aiohttp.ClientSession(connector=connector) as session:
+        wrong = {"Authorization": "Bearer not-the-token"}
+        async with session.get(api.url + api.widgets(), headers=wrong) as answer:
+            assert answer.status == 401
+            body = await answer.json()
+    assert (body["kind"], body["reason"], body["code"]) == ("Status", "Unauthorized", 401)
+
+
+async def test_health_and_version(api: Api) -> None:
+    for path in ("/healthz", "/livez", "/readyz"):
+        reply = await api.get(path)
+        assert (reply.status, reply.text) == (200, "ok")
+    version = (await api.get("/version")).ok()
+    assert version["major"] == "1"
+    assert int(version["minor"].rstrip("+")) >= 32
+
+
+async def test_unknown_resource_of_a_known_group(api: Api) -> None:
+    reply = await api.get(f"/apis/{GROUP}/v1/gadgets")
+    assert reply.status == 404
+
+
+async def test_garbage_for_json(api: Api) -> None:
+    reply = await api.send("POST", api.widgets(), "{ this is not json")
+    reply.refused(400, "BadRequest")
+
+
+async def test_json_that_is_no_object(api: Api) -> None:
+    reply = await api.send("POST", api.widgets(), "[1, 2]")
+    reply.refused(400, "BadRequest")
+
+
+async def test_wrong_kind_and_version(api: Api) -> None:
+    reply = await api.create(api.widgets(), {**widget("a"), "kind": "Gadget"})
+    reply.refused(400, "BadRequest")
+    reply = await api.create(api.widgets(), {**widget("a"), "apiVersion": f"{GROUP}/v9"})
+    reply.refused(400, "BadRequest")
+
+
+async def test_unknown_media_type(api: Api) -> None:
+    reply = await api.send("POST", api.widgets(), "x", content_type="application/x-tar")
+    body = reply.refused(415, "UnsupportedMediaType")
+    assert "accepted media types include" in body["message"]
+
+
+async def test_unknown_patch_type(api: Api) -> None:
+    (await api.create(api.widgets(), widget("a"))).ok()
+    reply = await api.patch(api.widgets("a"), {"spec": {"size": 2}}, "application/json")
+    reply.refused(415, "UnsupportedMediaType")
+
+
+async def test_strategic_merge_patch_is_for_built_in_kinds(api: Api) -> None:
+    (await api.create(api.widgets(), widget("a"))).ok()
+    kind = "application/strategic-merge-patch+json"
+    reply = await api.patch(api.widgets("a"), {"spec": {"size": 2}}, kind)
+    reply.refused(415, "UnsupportedMediaType")
+
+
+async def test_unacceptable_answer_form(api: Api) -> None:
+    reply = await api.send("GET", api.widgets(), accept="image/png")
+    assert reply.status == 406
+
+
+async def test_yaml_bodies(api: Api) -> None:
+    text = f"""
+apiVersion: {GROUP}/v1
+kind: Widget
+metadata:
+  name: from-yaml
+  annotations: {{when: 2024-01-01}}
+spec: {{size: 3}}
+"""
+    made = (await api.send("POST", api.widgets(), text, content_type="application/yaml")).ok()
+    assert made["spec"]["size"] == 3
+
+
+async def test_body_over_three_mebibytes(api: Api) -> None:
+    body = json.dumps(widget("a", target="x" * (3 * 1024 * 1024 + 100)))
+    reply = await api.send("POST", api.widgets(), body)
+    reply.refused(413, "RequestEntityTooLarge")
+
+
+async def test_method_that_a_resource_has_not(api: Api) -> None:
+    reply = await api.create(api.widgets("a"), widget("a"))
+    assert reply.status == 405
+
+
+async def test_access_reviews(api: Api) -> None:
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": {"verb": "create", "resource": "pods"}},
+    }
+    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    assert (await api.create(path, review)).ok()["status"]["allowed"] is True
+
+
+async def test_service_account_tokens(api: Api) -> None:
+    path = api.core("serviceaccounts", "default", "token")
+    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    status = (await api.create(path, body)).ok()["status"]
+    assert status["token"].count(".") == 2
+    assert status["expirationTimestamp"].endswith("Z")
+    review = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenReview",
+        "spec": {"token": status["token"]},
+    }
+    reply = await api.create("/apis/authentication.k8s.io/v1/tokenreviews", review)
+    found = reply.ok()["status"]
+    assert found["authenticated"] is True
+    assert found["user"]["username"] == f"system:serviceaccount:{api.namespace}:default"

@@ -1,0 +1,322 @@
+"""What the agent keeps on disk: settings, secrets, journal, workspace, runtime volume."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import hashlib
+import os
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taskctl.agent import files, runtime_dir
+from taskctl.agent.connection import Connection, FrameBudget
+from taskctl.agent.journal import Journal, ToldRun
+from taskctl.agent.main import Agent
+from taskctl.agent.refusals import ErrorCode, Refusal
+from taskctl.agent.server import listen
+from taskctl.agent.settings import AgentSettings
+from taskctl.agent.tokens import TokenMint
+from taskctl.agent.workspace import Workspace
+from taskctl.errors import ConfigError
+from tests.unit.agent.conftest import World
+from tests.unit.agent.fakes import FakeApi
+
+RUN = ToldRun(container="t-1", task="job", uid="u", attempt=1, started_us=5, timeout_ms=7)
+
+
+def environment(tmp_path: Path) -> dict[str, str]:
+    return {
+        "POD_NAME": "w-1",
+        "POD_NAMESPACE": "ns",
+        "POD_UID": "0b6f3c1e-aaaa-bbbb-cccc-000000000000",
+        "TASKCTL_CLUSTER": "c",
+        "TASKCTL_RUNTIME_DIR": str(tmp_path),
+        "TASKCTL_STATE_DIR": str(tmp_path),
+    }
+
+
+def test_settings(tmp_path: Path) -> None:
+    settings = AgentSettings.from_env(environment(tmp_path))
+    assert (settings.pod.name, settings.cluster, settings.workspace) == ("w-1", "c", None)
+    with_workspace = AgentSettings.from_env(
+        environment(tmp_path) | {"TASKCTL_WORKSPACE": str(tmp_path)}
+    )
+    assert with_workspace.workspace == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("POD_NAME", ""),
+        ("POD_NAME", "Not A Name"),
+        ("POD_NAMESPACE", "a/b"),
+        ("POD_UID", ""),
+        ("TASKCTL_CLUSTER", ""),
+        ("TASKCTL_WORKSPACE", "relative"),
+        ("TASKCTL_WORKSPACE", "/does/not/exist"),
+        ("TASKCTL_RUNTIME_DIR", "/does/not/exist"),
+        ("TASKCTL_STATE_DIR", "/dev/null"),
+    ],
+)
+def test_settings_name_the_variable(tmp_path: Path, name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=name):
+        AgentSettings.from_env(environment(tmp_path) | {name: value})
+
+
+def test_secret_is_kept_and_private(tmp_path: Path) -> None:
+    token = TokenMint.load(tmp_path).for_container("t-1")
+    assert TokenMint.load(tmp_path).is_container("t-1", token)
+    assert stat.S_IMODE((tmp_path / "secret").stat().st_mode) == 0o600
+    (tmp_path / "secret").write_text("short")
+    with pytest.raises(ConfigError, match="damaged"):
+        TokenMint.load(tmp_path)
+
+
+def test_tokens_are_for_one_purpose(tmp_path: Path) -> None:
+    mint = TokenMint(b"s" * 32)
+    token = mint.for_task("t-1", "u", 1)
+    assert mint.container_of(token) == "t-1"
+    assert mint.is_task(token, container="t-1", task_uid="u", attempt=1)
+    for other in (("t-2", "u", 1), ("t-1", "v", 1), ("t-1", "u", 2)):
+        assert not mint.is_task(token, container=other[0], task_uid=other[1], attempt=other[2])
+    assert not TokenMint(b"o" * 32).is_container("t-1", mint.for_container("t-1"))
+
+
+def test_journal(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.open()
+    assert journal.use_nonce("t-1")
+    assert not Journal(tmp_path).use_nonce("t-1")
+    assert journal.use_nonce("t-2")
+    journal.tell(RUN)
+    assert journal.load() == [RUN]
+    journal.report(RUN, 4)
+    assert Journal(tmp_path).load() == [dataclasses.replace(RUN, reported=True, exit_code=4)]
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"container": "x"}', b"\xff"])
+def test_damaged_journal_entry_is_left_out(tmp_path: Path, content: bytes) -> None:
+    journal = Journal(tmp_path)
+    journal.open()
+    journal.tell(RUN)
+    (tmp_path / "runs" / "t-9.json").write_bytes(content)
+    assert journal.load() == [RUN]
+
+
+def test_journal_of_a_newer_agent(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.open()
+    journal.tell(RUN)
+    path = tmp_path / "runs" / "t-1.json"
+    path.write_text(path.read_text().replace("{", '{"new": 1, ', 1))
+    assert journal.load() == [RUN]
+
+
+def test_replace_leaves_no_scrap(tmp_path: Path) -> None:
+    target = tmp_path / "f"
+    files.replace_file(target, b"1", mode=0o640)
+    files.replace_file(target, b"2", mode=0o640)
+    assert target.read_bytes() == b"2"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+    directory = tmp_path / "d"
+    directory.mkdir()
+    with pytest.raises(OSError):
+        files.replace_file(directory, b"3")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["d", "f"]
+
+
+def test_workspace_directories_are_everybodys(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.prepare()
+    workspace.prepare()
+    for name in ("logs", "exits", "objects"):
+        assert stat.S_IMODE((tmp_path / ".taskctl" / name).stat().st_mode) == 0o1777
+    long = workspace.log_path("n" * 253, "0b6f3c1e-aaaa-bbbb-cccc-000000000000", 1000)
+    assert len(Path(long).name) <= 255
+
+
+def test_objects_lie_under_their_hash_once(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.prepare()
+    ref = workspace.write_object(b"value")
+    path = tmp_path / ref["path"]
+    before = path.stat()
+    assert workspace.write_object(b"value") == ref
+    assert path.stat().st_ino == before.st_ino, "not written again"
+    assert [item.name for item in path.parent.iterdir()] == [hashlib.sha256(b"value").hexdigest()]
+    assert workspace.read_object(ref["path"], ref["sha256"]) == b"value"
+    path.write_bytes(b"torn")
+    assert workspace.write_object(b"value") == ref
+    assert path.read_bytes() == b"value", "a torn one is replaced"
+
+
+@pytest.mark.parametrize("where", [".taskctl", ".taskctl/objects", "shelf", "file"])
+def test_no_symbolic_link_is_followed(tmp_path: Path, where: str) -> None:
+    outside = tmp_path / "outside"
+    root = tmp_path / "root"
+    for directory in (outside, root):
+        directory.mkdir()
+    workspace = Workspace(root)
+    workspace.prepare()
+    ref = workspace.write_object(b"value")
+    path = root / ref["path"]
+    moved = {"shelf": path.parent, "file": path}.get(where, root / where)
+    moved.rename(outside / "moved")
+    moved.symlink_to(outside / "moved")
+    with pytest.raises(Refusal) as caught:
+        workspace.read_object(ref["path"], ref["sha256"])
+    assert caught.value.code is ErrorCode.REJECTED
+    with pytest.raises(Refusal):
+        workspace.check_object(ref["path"], 5)
+    if where != "file":
+        with pytest.raises(OSError):
+            workspace.write_object(b"value")
+
+
+def test_paths_stay_inside(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (tmp_path / "secret").write_bytes(b"s")
+    for path in ("../secret", "a/../../secret", ".."):
+        with pytest.raises(Refusal):
+            Workspace(root).read_object(path, hashlib.sha256(b"s").hexdigest())
+
+
+def test_socket_replaces_a_stale_one_at_any_depth(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 100) / ("e" * 100)
+    deep.mkdir(parents=True)
+    path = deep / "agent.sock"
+    first = listen(path)
+    first.close()
+    second = listen(path)
+    try:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o666
+        assert [item.name for item in deep.iterdir()] == ["agent.sock"]
+        directory = os.open(deep, os.O_RDONLY)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(f"/proc/self/fd/{directory}/agent.sock")
+        os.close(directory)
+    finally:
+        second.close()
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    program = tmp_path / "taskctl-init"
+    program.write_bytes(b"\x7fELF one")
+    monkeypatch.setattr(runtime_dir, "init_binary_path", lambda: program)
+    return program
+
+
+def test_runtime_volume(tmp_path: Path, programs: Path) -> None:
+    volume = tmp_path / "runtime"
+    volume.mkdir()
+    runtime_dir.fill(volume)
+    copied = volume / "bin" / "taskctl-init"
+    assert copied.read_bytes() == b"\x7fELF one"
+    assert stat.S_IMODE(copied.stat().st_mode) == 0o755
+    script = (
+        "import taskctl.wire, taskctl.sdk, msgpack; print(taskctl.wire.__file__, msgpack.version)"
+    )
+    command = [
+        sys.executable,
+        "-S",
+        "-E",
+        "-c",
+        f"import sys; sys.path.insert(0, '{volume}/python'); {script}",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/", check=True)
+    assert done.stdout.startswith(f"{volume}/python/taskctl/wire.py")
+    assert list((volume / "python" / "taskctl").glob("__pycache__/wire.*.pyc"))
+    assert not list(volume.glob("python/**/*.so"))
+
+    inodes = (copied.stat().st_ino, (volume / "python").resolve().stat().st_ino)
+    runtime_dir.fill(volume)
+    assert inodes == (copied.stat().st_ino, (volume / "python").resolve().stat().st_ino)
+    programs.write_bytes(b"\x7fELF two")
+    runtime_dir.fill(volume)
+    assert copied.read_bytes() == b"\x7fELF two"
+    assert not [path for path in volume.iterdir() if path.name.endswith(".tmp")]
+
+
+def test_half_placed_sdk_is_placed_again(tmp_path: Path, programs: Path) -> None:
+    volume = tmp_path / "runtime"
+    volume.mkdir()
+    runtime_dir.fill(volume)
+    tree = (volume / "python").resolve()
+    (volume / "python").unlink()
+    (tree / "taskctl" / "wire.py").unlink()
+    runtime_dir.fill(volume)
+    assert (volume / "python" / "taskctl" / "wire.py").is_file()
+
+
+def test_precompiled_sdk_is_what_python_uses(tmp_path: Path, programs: Path) -> None:
+    volume = tmp_path / "runtime"
+    volume.mkdir()
+    runtime_dir.fill(volume)
+    command = [sys.executable, "-v", "-S", "-c", "import taskctl.wire"]
+    env = {"PYTHONPATH": str(volume / "python"), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/", env=env, check=True)
+    assert "taskctl/__pycache__/wire" in done.stderr
+    assert "matches" in next(line for line in done.stderr.splitlines() if "pycache__/wire" in line)
+
+
+async def test_unusable_volume_is_a_config_error(tmp_path: Path, no_fill: None) -> None:
+    world = World(tmp_path)
+    settings = dataclasses.replace(world.settings, state_dir=tmp_path / "missing")
+    with pytest.raises(ConfigError, match="missing"):
+        await Agent(settings, FakeApi(), world.time.timing).run()
+
+
+class Pipe:
+    """A connection to itself."""
+
+    def __init__(self, connection: Connection, peer: socket.socket) -> None:
+        self.connection = connection
+        self.peer = peer
+
+
+async def pipe() -> Pipe:
+    ours, peer = socket.socketpair()
+    peer.setblocking(False)
+    reader, writer = await asyncio.open_unix_connection(sock=ours)
+    return Pipe(Connection(reader, writer, FrameBudget()), peer)
+
+
+async def test_a_peer_that_never_reads_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("taskctl.agent.connection.MAX_UNREAD_BYTES", 1_000_000)
+    link = await pipe()
+    for number in range(100):
+        link.connection.push({"id": 0, "op": "signal", "text": "x" * 100_000, "n": number})
+    assert await link.connection.receive() is None
+    link.peer.close()
+    await link.connection.close()
+
+
+async def test_large_frames_are_rationed() -> None:
+    budget = FrameBudget(1_000_000)
+    order: list[str] = []
+
+    async def hold(name: str, size: int, release: asyncio.Event) -> None:
+        async with budget.taken(size):
+            order.append(name)
+            await release.wait()
+
+    release: Any = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(hold("first", 800_000, release))
+        await asyncio.sleep(0)
+        group.create_task(hold("second", 800_000, release))
+        group.create_task(hold("small", 60_000, release))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert order == ["first", "small"]
+        release.set()
+    assert order == ["first", "small", "second"]

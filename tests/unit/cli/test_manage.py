@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+from taskctl.api.states import TaskState
+from taskctl.cli.rerun import refusal, rerun_body
+from taskctl.testing.builders import EPOCH, TaskBuilder, task
+from tests.unit.cli.conftest import Run
+from tests.unit.cli.fake import FakeClient, merge
+
+NOW = EPOCH + timedelta(hours=1)
+
+
+def failed(name: str = "t") -> TaskBuilder:
+    return (
+        task(name)
+        .state(TaskState.FAILED, "NonZeroExit")
+        .status(
+            attempt=3,
+            failures=3,
+            infraFailures=1,
+            exitCode=4,
+            signal=9,
+            podName="c-1",
+            podUID="u",
+            containerName="t-x-3",
+            outputObject="t-output-3",
+            message="x",
+            usage={"userSeconds": 1},
+            conditions=[
+                {"type": "Complete", "status": "True", "lastTransitionTime": "a"},
+                {"type": "Succeeded", "status": "False", "lastTransitionTime": "a"},
+            ],
+        )
+        .times(created=EPOCH, userCode=EPOCH, exited=EPOCH)
+    )
+
+
+def test_rerun_keeps_the_attempt_number_and_forgets_the_rest() -> None:
+    before = failed().build()
+    body = rerun_body(before, NOW)
+    assert body["metadata"]["resourceVersion"] == "1"
+    after: dict[str, Any] = merge(before, body)["status"]
+    assert after["state"] == "Pending"
+    assert after["attempt"] == 3
+    gone = {"failures", "infraFailures", "exitCode", "signal", "podName", "podUID"}
+    gone |= {"containerName", "outputObject", "usage"}
+    assert not gone & set(after)
+    assert set(after["times"]) == {"created"}
+    assert [(c["type"], c["status"]) for c in after["conditions"]] == [("Complete", "False")]
+    assert after["attempts"] == [
+        {
+            "attempt": 3,
+            "podName": "c-1",
+            "reason": "NonZeroExit",
+            "exitCode": 4,
+            "exited": "2026-01-01T00:00:00.000000Z",
+        }
+    ]
+
+
+def test_what_cannot_be_retried() -> None:
+    assert refusal(failed().build()) is None
+    assert refusal(task().state(TaskState.CANCELLED).build()) is None
+    assert "only Failed tasks" in (refusal(task().state(TaskState.RUNNING).build()) or "")
+    assert "only Failed tasks" in (refusal(task().state(TaskState.SUCCEEDED).build()) or "")
+    assert "taken back" in (refusal(failed().spec(cancel=True).build()) or "")
+    assert "deleted" in (refusal(failed().deleting().build()) or "")
+
+
+def test_retry_writes_the_status_and_survives_a_conflict(run: Run, client: FakeClient) -> None:
+    client.put(failed().build())
+    client.conflicts = 2
+    result = run("retry", "t")
+    assert (result.exit_code, result.stdout) == (0, "task.taskctl.dev/t queued again\n")
+    assert client.objects["Task", "t"]["status"]["state"] == "Pending"
+    assert client.calls[-1][4] == "status"
+    again = run("retry", "t")
+    assert again.exit_code == 1
+    assert "it is Pending" in again.stderr
+
+
+def test_cancel(run: Run, client: FakeClient) -> None:
+    client.put(task("a").build(), failed("b").build())
+    result = run("cancel", "a", "b")
+    assert result.exit_code == 0
+    assert result.stdout == "task.taskctl.dev/a cancelled\n"
+    assert result.stderr == "b has already ended (Failed)\n"
+    assert client.objects["Task", "a"]["spec"]["cancel"] is True
+    assert "cancel" not in client.objects["Task", "b"]["spec"]
+    assert run("cancel", "ghost").exit_code == 3
+
+
+def test_cancel_a_tree(run: Run, client: FakeClient) -> None:
+    root = task("root").state(TaskState.SUCCEEDED).build()
+    kid = task("kid").child_of(root).running("c-1").build()
+    done = task("done").child_of(root).state(TaskState.SUCCEEDED).build()
+    client.put(root, kid, done, task("stranger").build())
+    result = run("cancel", "root", "--tree", "-o", "json")
+    assert result.exit_code == 0
+    names = [item["metadata"]["name"] for item in json.loads(result.stdout)["items"]]
+    assert names == ["root", "kid"]
+    assert "cancel" not in client.objects["Task", "stranger"]["spec"]

@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from taskctl.client.base import EventType, WatchEvent
+from taskctl.testing.builders import task, taskcluster
+from tests.unit.cli.conftest import Run
+from tests.unit.cli.fake import FakeClient
+
+MANIFEST = """
+apiVersion: taskctl.dev/v1alpha1
+kind: Task
+metadata: {name: task-0}
+spec: {clusterName: c, image: "counter:latest", command: [/app/counter], inputObject: input}
+---
+apiVersion: taskctl.dev/v1alpha1
+kind: TaskObject
+metadata: {name: input}
+data: {count: "0", limit: "50"}
+"""
+
+
+def succeeded(name: str) -> dict[str, Any]:
+    conditions = [
+        {"type": kind, "status": "True", "reason": "Completed", "lastTransitionTime": "x"}
+        for kind in ("Complete", "Succeeded")
+    ]
+    built = task(name).status(state="Succeeded", conditions=conditions).build()
+    built["metadata"]["resourceVersion"] = "101"
+    return built
+
+
+def test_all_options_reach_the_spec(run: Run, client: FakeClient) -> None:
+    result = run(
+        "submit", "--name", "t", "--cluster", "c", "--image", "busybox", "--data", "a=1",
+        "--data", "b=x=y", "-e", "A=1", "--workdir", "/w", "--timeout", "5", "--retries", "2",
+        "--priority", "7", "--slots", "2", "--after", "x", "--after", "y", "--when", "Always",
+        "--group", "g", "--suspend", "--", "sh", "-c", "exit 3",
+    )  # fmt: skip
+    assert (result.exit_code, result.stdout) == (0, "t\n")
+    assert client.objects["Task", "t"]["spec"] == {
+        "clusterName": "c",
+        "image": "busybox",
+        "command": ["sh", "-c", "exit 3"],
+        "env": [{"name": "A", "value": "1"}],
+        "workingDir": "/w",
+        "timeoutSeconds": 5,
+        "retry": {"limit": 2},
+        "priority": 7,
+        "slots": 2,
+        "runAfter": {"tasks": ["x", "y"]},
+        "when": "Always",
+        "group": "g",
+        "suspend": True,
+        "input": {"a": "1", "b": "x=y"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("3", 3), ("null", None), ("0", 0), ('{"a": []}', {"a": []})]
+)
+def test_input_may_be_any_json(run: Run, client: FakeClient, text: str, value: Any) -> None:
+    result = run("submit", "--name", "t", "--cluster", "c", "--image", "i", "--input", text, "true")
+    assert result.exit_code == 0, result.stderr
+    assert client.objects["Task", "t"]["spec"]["input"] == value
+
+
+def test_input_from_a_file_and_from_stdin(run: Run, client: FakeClient, tmp_path: Path) -> None:
+    path = tmp_path / "in.json"
+    path.write_text("[1]")
+    base = ("submit", "--cluster", "c", "--image", "i")
+    assert run(*base, "--name", "a", "--input", f"@{path}", "true").exit_code == 0
+    assert run(*base, "--name", "b", "--input", "-", "true", stdin="[2]").exit_code == 0
+    assert client.objects["Task", "a"]["spec"]["input"] == [1]
+    assert client.objects["Task", "b"]["spec"]["input"] == [2]
+
+
+def test_name_is_made_from_the_command(run: Run, client: FakeClient) -> None:
+    client.put(taskcluster("only").build())
+    result = run("submit", "--image", "i", "--", "/usr/bin/My_Tool.py")
+    name = result.stdout.strip()
+    assert name.startswith("my-tool-py-")
+    assert client.objects["Task", name]["spec"]["clusterName"] == "only"
+
+
+@pytest.mark.parametrize(
+    ("args", "words", "code"),
+    [
+        (("--image", "i"), "name the command after `--`", 2),
+        (("--cluster", "c", "--", "x"), "--image is missing", 2),
+        (("--image", "i", "--cluster", "c", "--data", "a", "x"), "KEY=VALUE", 2),
+        (("--image", "i", "--cluster", "c", "--data", "a=1", "--data", "a=2", "x"), "twice", 2),
+        (("--image", "i", "--cluster", "c", "--input", "{", "x"), "--input is not JSON", 2),
+        (
+            ("--image", "i", "--cluster", "c", "--input", "1", "--data", "a=1", "x"),
+            "exclude each other",
+            2,
+        ),
+        (("--image", "i", "--cluster", "c", "--when", "Always", "x"), "--when needs --after", 2),
+        (("--image", "i", "x"), "there is no TaskCluster", 3),
+        (("-f", "x", "--image", "i"), "put it into the manifest", 1),
+        (("--image", "i", "--cluster", "c", "--timeout", "0", "x"), "spec.timeoutSeconds", 1),
+        (("--image", "i", "--cluster", "c", "-e", "TASKCTL_X=1", "x"), "taskctl's own", 1),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(
+    run: Run, client: FakeClient, tmp_path: Path, args: tuple[str, ...], words: str, code: int
+) -> None:
+    if args[:2] == ("-f", "x"):
+        path = tmp_path / "x"
+        path.write_text(MANIFEST)
+        args, code = ("-f", str(path), *args[2:]), 2
+    result = run("submit", *args)
+    assert words in result.stderr
+    assert result.stderr.startswith("taskctl: ")
+    assert result.stderr.count("\n") == 1
+    assert result.exit_code == code
+    assert not client.kind("Task")
+
+
+def test_two_clusters_must_be_told_apart(run: Run, client: FakeClient) -> None:
+    client.put(taskcluster("a").build(), taskcluster("b").build())
+    result = run("submit", "--image", "i", "x")
+    assert result.exit_code == 2
+    assert "--cluster: a, b" in result.stderr
+
+
+def test_manifests_from_stdin(run: Run, client: FakeClient) -> None:
+    result = run("submit", "-f", "-", stdin=MANIFEST)
+    assert result.stdout == (
+        "task.taskctl.dev/task-0 created\ntaskobject.taskctl.dev/input created\n"
+    )
+    assert client.objects["TaskObject", "input"]["metadata"]["namespace"] == "default"
+
+
+def test_a_task_that_exists_is_refused_and_a_cluster_is_updated(
+    run: Run, client: FakeClient, tmp_path: Path
+) -> None:
+    client.put(task("task-0").build(), taskcluster("c").build())
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "apiVersion: taskctl.dev/v1alpha1\nkind: TaskCluster\n"
+        "metadata: {name: c}\nspec: {replicas: 3}\n"
+    )
+    refused = run("submit", "-f", "-", stdin=MANIFEST)
+    assert refused.exit_code == 1
+    assert "kubectl delete task.taskctl.dev/task-0" in refused.stderr
+    updated = run("submit", "-f", str(path))
+    assert updated.stdout == "taskcluster.taskctl.dev/c configured\n"
+    assert client.objects["TaskCluster", "c"]["spec"]["replicas"] == 3
+
+
+def test_other_kinds_are_found_by_discovery(run: Run, client: FakeClient) -> None:
+    client.responses["/api/v1"] = {
+        "resources": [
+            {"name": "serviceaccounts", "kind": "ServiceAccount", "namespaced": True},
+            {"name": "serviceaccounts/token", "kind": "TokenRequest", "namespaced": True},
+        ]
+    }
+    account = "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: sa}\n"
+    assert run("submit", "-f", "-", stdin=account).stdout == "serviceaccount/sa created\n"
+    unknown = run("submit", "-f", "-", stdin=account.replace("ServiceAccount", "Thing"))
+    assert (unknown.exit_code, "no kind Thing in v1" in unknown.stderr) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: b", "not a Kubernetes object"),
+        ("- 1", "not a Kubernetes object"),
+        ("", "no objects in there"),
+        ("a: [", "while parsing"),
+        ("apiVersion: v1\nkind: X\nmetadata: {}\n", "without metadata.name"),
+        (MANIFEST.replace("taskctl.dev/", "taskcontroller.k8s.io/"), "change it to taskctl.dev"),
+        (MANIFEST.replace("command: [/app/counter], ", ""), "ENTRYPOINT"),
+        (MANIFEST.replace("inputObject", "inputobject"), "spec.inputobject: unknown field"),
+    ],
+)
+def test_bad_manifests(run: Run, client: FakeClient, text: str, words: str) -> None:
+    result = run("submit", "-f", "-", stdin=text)
+    assert result.exit_code == 1
+    assert words in result.stderr
+    assert not client.objects
+
+
+def test_namespaces_must_agree(run: Run, client: FakeClient) -> None:
+    text = MANIFEST.replace("{name: task-0}", "{name: task-0, namespace: a}")
+    assert run("-n", "b", "submit", "-f", "-", stdin=text).exit_code == 2
+    assert run("submit", "-n", "a", "-f", "-", stdin=text).exit_code == 0
+    assert client.objects["Task", "task-0"]["metadata"]["namespace"] == "a"
+
+
+def test_dry_run_creates_nothing_and_shows_the_object(run: Run, client: FakeClient) -> None:
+    result = run("submit", "--dry-run", "--name", "t", "--cluster", "c", "--image", "i", "x")
+    assert not client.objects
+    assert yaml.safe_load(result.stdout)["spec"]["command"] == ["x"]
+
+
+def test_output_formats(run: Run, client: FakeClient) -> None:
+    base = ("submit", "--cluster", "c", "--image", "i")
+    name = run(*base, "--name", "a", "-o", "name", "x")
+    assert name.stdout == "task.taskctl.dev/a\n"
+    as_json = run(*base, "--name", "b", "-o", "json", "x")
+    assert json.loads(as_json.stdout)["metadata"]["uid"] == "uid-b"
+
+
+def test_wait_tells_the_outcome(run: Run, client: FakeClient) -> None:
+    client.events = [WatchEvent(EventType.MODIFIED, succeeded("t"))]
+    result = run("submit", "--wait", "--name", "t", "--cluster", "c", "--image", "i", "x")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "t\n", "t succeeded\n")

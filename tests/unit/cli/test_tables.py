@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+from taskctl.api.states import TaskState
+from taskctl.cli.output import Style, table
+from taskctl.cli.tables import TableOptions, by_creation, natural, task_table
+from taskctl.testing.builders import EPOCH, task
+
+NOW = EPOCH + timedelta(seconds=192)
+TASKS = [
+    task("task-0").state(TaskState.SUCCEEDED, "Completed").status(exitCode=0, attempt=1).build(),
+    task("task-10")
+    .state(TaskState.FAILED, "NonZeroExit")
+    .status(exitCode=3, attempt=2, podName="c-1", message="exited\nwith 3", root="task-0", depth=1)
+    .build(),
+    task("task-9").build(),
+]
+
+
+def test_table_golden() -> None:
+    assert task_table(TASKS, TableOptions(NOW)) == (
+        "NAME      STATE       REASON        CLUSTER   ATTEMPT   EXIT   POD   AGE\n"
+        "task-0    Succeeded   Completed     c         1         0      -     3m12s\n"
+        "task-10   Failed      NonZeroExit   c         2         3      c-1   3m12s\n"
+        "task-9    Pending     -             c         -         -      -     3m12s"
+    )
+
+
+def test_wide_table_golden() -> None:
+    text = task_table(TASKS[1:2], TableOptions(NOW, wide=True, namespaces=True))
+    assert text == (
+        "NAMESPACE   NAME      STATE    REASON        CLUSTER   ATTEMPT   EXIT   POD   AGE     "
+        "ROOT     DEPTH   MESSAGE\n"
+        "default     task-10   Failed   NonZeroExit   c         2         3      c-1   3m12s   "
+        "task-0   1       exited with 3"
+    )
+
+
+def test_colour_does_not_shift_columns() -> None:
+    plain = task_table(TASKS, TableOptions(NOW))
+    coloured = task_table(TASKS, TableOptions(NOW, colour=True))
+    assert "\x1b[31mFailed\x1b[0m" in coloured
+    for style in Style:
+        coloured = coloured.replace(f"\x1b[{style}m", "")
+    assert coloured.replace("\x1b[0m", "") == plain
+
+
+def test_long_messages_are_cut() -> None:
+    long = task("t").status(message="x" * 500).build()
+    assert len(task_table([long], TableOptions(NOW, wide=True)).splitlines()[1]) < 200
+
+
+def test_order_is_by_creation_then_natural() -> None:
+    names = [t["metadata"]["name"] for t in by_creation(TASKS)]
+    assert names == ["task-0", "task-9", "task-10"]
+    older = task("z").created(EPOCH - timedelta(seconds=1)).build()
+    assert by_creation([*TASKS, older])[0] is older
+
+
+def test_natural_keys_compare_across_shapes() -> None:
+    names = ["a", "1", "a1", "a10", "a2", "a-b", "10"]
+    assert sorted(names, key=natural) == ["1", "10", "a", "a1", "a2", "a10", "a-b"]
+
+
+def test_empty_table_has_headings() -> None:
+    assert table(["a", "bc"], []) == "A   BC"

@@ -1,0 +1,61 @@
+"""The verb; the drawing is in test_render_tree."""
+
+from __future__ import annotations
+
+import json
+
+from taskctl.api.states import TaskState
+from taskctl.client.base import EventType, WatchEvent
+from taskctl.testing.builders import task
+from tests.unit.cli.conftest import Run
+from tests.unit.cli.fake import FakeClient
+from tests.unit.cli.test_query import complete
+
+ROOT = task("root").state(TaskState.SUCCEEDED).build()
+KID = task("kid").child_of(ROOT).running("c-1").build()
+
+
+def test_one_tree(run: Run, client: FakeClient) -> None:
+    client.put(ROOT, KID, task("stranger").build())
+    lines = run("tree", "root").stdout.splitlines()
+    assert [line.split()[:2] for line in lines[:2]] == [["✔", "root"], ["↳", "●"]]
+    assert "2 tasks: 1 Running, 1 Succeeded" in "\n".join(lines)
+    assert "stranger" not in "\n".join(lines)
+
+
+def test_all_trees_and_none(run: Run, client: FakeClient) -> None:
+    assert run("tree").stderr == "No tasks.\n"
+    client.put(ROOT, KID, task("stranger").build())
+    assert "stranger Pending" in run("tree").stdout
+    assert run("tree", "ghost").exit_code == 3
+
+
+def test_json_is_flat(run: Run, client: FakeClient) -> None:
+    client.put(ROOT, KID)
+    value = json.loads(run("tree", "root", "-o", "json").stdout)
+    assert {(t["name"], t["parent"], t["depth"]) for t in value["tasks"]} == {
+        ("root", None, 0),
+        ("kid", "root", 1),
+    }
+    assert value["counts"] == {"Running": 1, "Succeeded": 1}
+
+
+def test_watch_prints_a_line_per_end_and_the_verdict(run: Run, client: FakeClient) -> None:
+    client.put(task("root").running("c-1").build())
+    kid = complete(task("kid").child_of(ROOT).state(TaskState.FAILED, "Timeout"), good=False)
+    root = complete(task("root").state(TaskState.SUCCEEDED), good=False)
+    client.events = [
+        WatchEvent(EventType.ADDED, kid),
+        WatchEvent(EventType.MODIFIED, root),
+    ]
+    result = run("tree", "root", "--watch")
+    assert result.exit_code == 1
+    assert "root succeeded, but of its descendants" in result.stdout
+    assert "1 Failed, 1 Succeeded" in result.stdout
+
+
+def test_watch_of_a_deleted_root(run: Run, client: FakeClient) -> None:
+    client.put(task("root").build())
+    client.events = [WatchEvent(EventType.DELETED, task("root").build())]
+    assert run("tree", "root", "-w").exit_code == 3
+    assert run("tree", "root", "-w", "-o", "json").exit_code == 2

@@ -1,0 +1,343 @@
+"""An API server in memory: versions, compare-and-swap, watches, the pod subresource.
+
+Faults are injected by ``faults``: a function of the request that may raise, before or after
+the request takes effect. ``log`` holds every write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import itertools
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from taskctl.client.base import (
+    DeleteOptions,
+    EventType,
+    KubeObject,
+    ListOptions,
+    ListPage,
+    PatchOptions,
+    PatchType,
+    WatchEvent,
+    WatchOptions,
+)
+from taskctl.client.resources import Resource
+from taskctl.clock import format_seconds
+from taskctl.errors import AlreadyExists, Conflict, Gone, Invalid, NotFound
+from tests.unit.controllers.virtual import VirtualClock
+
+Key = tuple[str, str]
+LATENCY_S = 0.002
+
+
+@dataclass(frozen=True)
+class Call:
+    """A write as the server saw it."""
+
+    verb: str
+    plural: str
+    name: str
+    body: Any = None
+
+    @property
+    def is_status(self) -> bool:
+        return self.verb == "patch" and isinstance(self.body, dict) and "status" in self.body
+
+
+Fault = Callable[[Call, bool], Exception | None]
+
+
+@dataclass
+class FakeApi:
+    """See the module. The same object serves any number of clients."""
+
+    latency_s: float = LATENCY_S
+    faults: Fault | None = None
+    validate: Callable[[Call], None] | None = None
+    log: list[Call] = field(default_factory=list)
+    objects: dict[str, dict[Key, KubeObject]] = field(default_factory=dict)
+    history: list[tuple[int, str, WatchEvent]] = field(default_factory=list)
+    version: int = 0
+    compacted: int = 0
+    _watchers: set[asyncio.Event] = field(default_factory=set)
+    _uids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    clock: VirtualClock = field(default_factory=VirtualClock)
+
+    # --- for tests ----------------------------------------------------------------------
+
+    def all(self, res: Resource) -> list[KubeObject]:
+        return list(self.objects.get(res.plural, {}).values())
+
+    def peek(self, res: Resource, name: str, namespace: str = "ns") -> KubeObject:
+        return self.objects[res.plural][(namespace, name)]
+
+    def has(self, res: Resource, name: str, namespace: str = "ns") -> bool:
+        return (namespace, name) in self.objects.get(res.plural, {})
+
+    def compact(self) -> None:
+        """Forget the history, so that a resumed watch gets 410."""
+        self.compacted = self.version
+        self.history.clear()
+
+    # --- reading ------------------------------------------------------------------------
+
+    async def get(self, res: Resource, name: str, namespace: str | None = None) -> KubeObject:
+        call = Call("get", res.plural, name)
+        await self._pass(call)
+        found = self.objects.get(res.plural, {}).get((namespace or "", name))
+        if found is None:
+            raise NotFound(f"{res.plural} {name} not found", 404)
+        return copy.deepcopy(found)
+
+    async def list(
+        self, res: Resource, namespace: str | None = None, *, options: ListOptions = ListOptions()
+    ) -> ListPage:
+        await self._pass(Call("list", res.plural, ""))
+        items = [
+            copy.deepcopy(obj)
+            for obj in self.all(res)
+            if _matches(obj, namespace, options.label_selector)
+        ]
+        return ListPage(items, str(self.version))
+
+    async def list_all(
+        self, res: Resource, namespace: str | None = None, *, options: ListOptions = ListOptions()
+    ) -> ListPage:
+        return await self.list(res, namespace, options=options)
+
+    async def watch(
+        self,
+        res: Resource,
+        namespace: str | None = None,
+        *,
+        options: WatchOptions = WatchOptions(),
+    ) -> AsyncGenerator[WatchEvent, None]:
+        await self._pass(Call("watch", res.plural, ""))
+        seen = int(options.resource_version or self.version)
+        if seen < self.compacted:
+            raise Gone("too old", 410)
+        news = asyncio.Event()
+        self._watchers.add(news)
+        end_s = self.clock.monotonic_s() + (options.timeout_s or 300.0)
+        position = 0
+        try:
+            while True:
+                news.clear()
+                position = min(position, len(self.history))
+                batch = self.history[position:]
+                position = len(self.history)
+                for version, plural, event in batch:
+                    if version > seen and plural == res.plural:
+                        if _matches(event.object, namespace, options.label_selector):
+                            yield WatchEvent(event.type, copy.deepcopy(event.object))
+                if self.compacted > seen:
+                    seen = self.version
+                left_s = end_s - self.clock.monotonic_s()
+                if left_s <= 0:
+                    return
+                try:
+                    async with asyncio.timeout(min(left_s, 60.0)):
+                        await news.wait()
+                except TimeoutError:
+                    bookmark = {"metadata": {"resourceVersion": str(self.version)}}
+                    yield WatchEvent(EventType.BOOKMARK, bookmark)
+        finally:
+            self._watchers.discard(news)
+
+    # --- writing ------------------------------------------------------------------------
+
+    async def create(
+        self, res: Resource, obj: KubeObject, namespace: str | None = None, *, dry_run: bool = False
+    ) -> KubeObject:
+        name = obj["metadata"]["name"]
+        call = Call("create", res.plural, name, obj)
+        await self._pass(call)
+        key = (namespace or obj["metadata"].get("namespace", ""), name)
+        if key in self.objects.get(res.plural, {}):
+            raise AlreadyExists(f"{name} exists", 409)
+        stored = copy.deepcopy(obj)
+        stored.setdefault("apiVersion", res.api_version)
+        stored.setdefault("kind", res.kind)
+        stored["metadata"] |= {
+            "namespace": key[0],
+            "uid": f"uid-{next(self._uids):06d}",
+            "generation": 1,
+            "creationTimestamp": format_seconds(self.clock.now()),
+        }
+        if res.plural == "tasks":
+            stored["status"] = {"state": "Pending"}
+        self._store(res, key, stored, EventType.ADDED)
+        return await self._answer(call, stored)
+
+    async def replace(
+        self, res: Resource, obj: KubeObject, *, subresource: str | None = None
+    ) -> KubeObject:
+        raise NotImplementedError
+
+    async def patch(
+        self,
+        res: Resource,
+        name: str,
+        namespace: str | None,
+        body: Any,
+        *,
+        options: PatchOptions = PatchOptions(),
+    ) -> KubeObject:
+        call = Call("patch", res.plural, name, body)
+        await self._pass(call)
+        key = (namespace or "", name)
+        old = self.objects.get(res.plural, {}).get(key)
+        if old is None:
+            raise NotFound(f"{res.plural} {name} not found", 404)
+        if self.validate is not None:
+            self.validate(call)
+        new = copy.deepcopy(old)
+        if options.type is PatchType.STRATEGIC:
+            _append_containers(new, body)
+        else:
+            _check_guard(old, body)
+            _merge(new, {k: v for k, v in body.items() if k != "metadata"})
+            metadata = {k: v for k, v in body.get("metadata", {}).items()}
+            for guard in ("resourceVersion", "uid"):
+                metadata.pop(guard, None)
+            _merge(new["metadata"], metadata)
+            if new.get("spec") != old.get("spec"):
+                new["metadata"]["generation"] += 1
+        if new != old:
+            self._store(res, key, new, EventType.MODIFIED)
+        return await self._answer(call, self.objects[res.plural][key])
+
+    async def patch_status(
+        self, res: Resource, name: str, namespace: str | None, body: KubeObject
+    ) -> KubeObject:
+        return await self.patch(
+            res, name, namespace, body, options=PatchOptions(subresource="status")
+        )
+
+    async def delete(
+        self,
+        res: Resource,
+        name: str,
+        namespace: str | None = None,
+        *,
+        options: DeleteOptions = DeleteOptions(),
+    ) -> KubeObject:
+        call = Call("delete", res.plural, name, options)
+        await self._pass(call)
+        key = (namespace or "", name)
+        found = self.objects.get(res.plural, {}).get(key)
+        if found is None:
+            raise NotFound(f"{res.plural} {name} not found", 404)
+        metadata = found["metadata"]
+        if options.uid not in ("", metadata["uid"]):
+            raise Conflict("uid", 409)
+        if options.resource_version not in ("", metadata["resourceVersion"]):
+            raise Conflict("resourceVersion", 409)
+        self.remove(res, name, key[0])
+        return await self._answer(call, found)
+
+    def remove(self, res: Resource, name: str, namespace: str = "ns") -> None:
+        """Delete at once, and what it owns."""
+        gone = copy.deepcopy(self.objects[res.plural].pop((namespace, name)))
+        self.version += 1
+        gone["metadata"]["resourceVersion"] = str(self.version)
+        self._publish(res.plural, WatchEvent(EventType.DELETED, gone))
+        self._collect(gone["metadata"]["uid"])
+
+    def _collect(self, owner_uid: str) -> None:
+        for plural, objects in list(self.objects.items()):
+            for (namespace, name), obj in list(objects.items()):
+                owners = obj["metadata"].get("ownerReferences") or ()
+                if any(owner["uid"] == owner_uid for owner in owners):
+                    if (namespace, name) in objects:
+                        self.remove(Resource("", "", plural, ""), name, namespace)
+
+    # --- below --------------------------------------------------------------------------
+
+    def edit(self, res: Resource, name: str, change: Callable[[KubeObject], None]) -> None:
+        """Change an object in place, as its kubelet or user would."""
+        new = copy.deepcopy(self.peek(res, name))
+        old_spec = copy.deepcopy(new.get("spec"))
+        change(new)
+        if new.get("spec") != old_spec:
+            new["metadata"]["generation"] += 1
+        self._store(res, ("ns", name), new, EventType.MODIFIED)
+
+    def _store(self, res: Resource, key: Key, obj: KubeObject, event: EventType) -> None:
+        self.version += 1
+        obj["metadata"]["resourceVersion"] = str(self.version)
+        self.objects.setdefault(res.plural, {})[key] = obj
+        self._publish(res.plural, WatchEvent(event, obj))
+
+    def _publish(self, plural: str, event: WatchEvent) -> None:
+        self.history.append((self.version, plural, event))
+        for watcher in self._watchers:
+            watcher.set()
+
+    async def _pass(self, call: Call) -> None:
+        await asyncio.sleep(self.latency_s)
+        if call.verb not in ("get", "list", "watch"):
+            self.log.append(call)
+        if self.faults is not None:
+            error = self.faults(call, False)
+            if error is not None:
+                raise error
+
+    async def _answer(self, call: Call, obj: KubeObject) -> KubeObject:
+        answer = copy.deepcopy(obj)
+        if self.faults is not None:
+            error = self.faults(call, True)
+            if error is not None:
+                raise error
+        return answer
+
+
+def _matches(obj: KubeObject, namespace: str | None, selector: str) -> bool:
+    metadata = obj["metadata"]
+    if namespace is not None and metadata.get("namespace") != namespace:
+        return False
+    if not selector:
+        return True
+    name, _, value = selector.partition("=")
+    return bool((metadata.get("labels") or {}).get(name) == value)
+
+
+def _check_guard(old: KubeObject, body: Any) -> None:
+    guard = body.get("metadata", {})
+    if (
+        guard.get("resourceVersion", old["metadata"]["resourceVersion"])
+        != (old["metadata"]["resourceVersion"])
+    ):
+        raise Conflict("the object has been modified", 409)
+    if guard.get("uid", old["metadata"]["uid"]) != old["metadata"]["uid"]:
+        raise Conflict("uid precondition", 409)
+
+
+def _append_containers(pod: KubeObject, body: Any) -> None:
+    if body["metadata"]["uid"] != pod["metadata"]["uid"]:
+        raise Invalid("metadata.uid: field is immutable", 422)
+    present = pod["spec"].setdefault("ephemeralContainers", [])
+    by_name = {entry["name"]: entry for entry in present}
+    added = []
+    for entry in body["spec"]["ephemeralContainers"]:
+        old = by_name.get(entry["name"])
+        if old is None:
+            added.append(copy.deepcopy(entry))
+        elif old != entry:
+            raise Invalid("spec.ephemeralContainers: may not be changed", 422)
+    pod["spec"]["ephemeralContainers"] = added + present
+
+
+def _merge(target: Any, patch: Any) -> None:
+    for key, value in patch.items():
+        if value is None:
+            target.pop(key, None)
+        elif isinstance(value, dict):
+            if not isinstance(target.get(key), dict):
+                target[key] = {}
+            _merge(target[key], value)
+        else:
+            target[key] = copy.deepcopy(value)

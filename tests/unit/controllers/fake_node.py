@@ -1,0 +1,201 @@
+"""A kubelet and the agents of its workers, on a :class:`FakeApi`.
+
+A task's behaviour is its command: ``["sleep", "3"]``, ``["fail", "7"]``, ``["spawn", "2"]``
+(two children that succeed), ``["chain", "5"]`` (one child, with one child, …), ``["hang"]``
+(a container that never starts), ``["vanish"]`` (ends without a report), ``["ok"]``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from typing import Any
+
+from taskctl.client.base import KubeObject
+from taskctl.client.resources import PODS, TASKS
+from taskctl.clock import format_seconds
+from taskctl.errors import AlreadyExists, ApiError, Conflict, NotFound
+from taskctl.policy.claim import AlreadyOurs, ClaimEntry, Claimed, decide_claim
+from taskctl.policy.entry import EntryView, parse_entry
+from taskctl.policy.lineage import child_metadata, child_name, lineage_of
+from taskctl.policy.outcome import ExitReport, StatusChange, decide_after_exit
+from taskctl.policy.status import status_body
+from taskctl.policy.view import parse_task
+from tests.unit.controllers.fake_api import FakeApi
+
+POD_START_S = 1.0
+CONTAINER_START_S = 0.07
+
+
+@dataclass
+class FakeNode:
+    """See the module.
+
+    Attributes:
+        runs: (task name, attempt) of every command that was really begun.
+    """
+
+    api: FakeApi
+    runs: list[tuple[str, int]] = field(default_factory=list)
+    start_s: float = CONTAINER_START_S
+    pods_come_up: bool = True
+    _containers: dict[tuple[str, str], asyncio.Task[None]] = field(default_factory=dict)
+    _pods: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        try:
+            while True:
+                self._step()
+                await asyncio.sleep(0.005)
+        finally:
+            for task in [*self._pods.values(), *self._containers.values()]:
+                task.cancel()
+
+    def _step(self) -> None:
+        live = {pod["metadata"]["uid"]: pod for pod in self.api.all(PODS)}
+        for key in [key for key in self._containers if key[0] not in live]:
+            self._containers.pop(key).cancel()
+        for key in [key for key in self._pods if key not in live]:
+            self._pods.pop(key).cancel()
+        for uid, pod in live.items():
+            status = pod.get("status") or {}
+            if uid not in self._pods and self.pods_come_up and not status:
+                self._pods[uid] = asyncio.create_task(self._start_pod(pod))
+            if status.get("phase") != "Running" or pod["metadata"].get("deletionTimestamp"):
+                continue
+            for container in pod["spec"].get("ephemeralContainers") or ():
+                key = (uid, container["name"])
+                entry = parse_entry(container)
+                if entry is not None and key not in self._containers:
+                    self._containers[key] = asyncio.create_task(self._start(pod, entry))
+
+    async def _start_pod(self, pod: KubeObject) -> None:
+        await asyncio.sleep(POD_START_S)
+        self.set_pod(pod["metadata"]["name"], running_status())
+
+    def set_pod(self, name: str, status: dict[str, Any]) -> None:
+        def change(pod: KubeObject) -> None:
+            pod["status"] = (pod.get("status") or {}) | status
+
+        self.api.edit(PODS, name, change)
+
+    def kill_containers(self, uid: str) -> None:
+        """Stop everything in a pod without a word."""
+        for key in [key for key in self._containers if key[0] == uid]:
+            self._containers[key].cancel()
+
+    async def _start(self, pod: KubeObject, entry: EntryView) -> None:
+        await asyncio.sleep(self.start_s)
+        name = pod["metadata"]["name"]
+        task = self._task(entry)
+        command = (task or {}).get("spec", {}).get("command", ["ok"])
+        if command[0] == "hang":
+            self._report(name, entry, {"waiting": {"reason": "ImagePullBackOff", "message": "no"}})
+            return
+        self._report(name, entry, {"running": {}})
+        if await self._claim(pod, entry):
+            attempt = entry.attempt
+            self.runs.append((entry.task_name, attempt))
+            await self._work(pod, entry, command)
+        self._report(name, entry, {"terminated": {"exitCode": 0, "reason": "Completed"}})
+
+    def _task(self, entry: EntryView) -> KubeObject | None:
+        return self.api.objects["tasks"].get(("ns", entry.task_name))
+
+    def _report(self, pod_name: str, entry: EntryView, state: dict[str, Any]) -> None:
+        def change(pod: KubeObject) -> None:
+            statuses = pod["status"].setdefault("ephemeralContainerStatuses", [])
+            statuses[:] = [item for item in statuses if item["name"] != entry.container]
+            statuses.append({"name": entry.container, "state": state})
+
+        if self.api.has(PODS, pod_name):
+            self.api.edit(PODS, pod_name, change)
+
+    async def _claim(self, pod: KubeObject, entry: EntryView) -> bool:
+        metadata = pod["metadata"]
+        placed = format_seconds(entry.placed) if entry.placed else ""
+        claim = ClaimEntry(
+            task_uid=entry.task_uid,
+            attempt=entry.attempt,
+            container=entry.container,
+            pod_name=metadata["name"],
+            pod_uid=metadata["uid"],
+            placed=placed,
+        )
+        while True:
+            try:
+                task = await self.api.get(TASKS, entry.task_name, "ns")
+                decision = decide_claim(task, claim, self.api.clock.now())
+                if isinstance(decision, AlreadyOurs):
+                    return True
+                if not isinstance(decision, Claimed):
+                    return False
+                body = status_body(task, decision.status_patch)
+                await self.api.patch_status(TASKS, entry.task_name, "ns", body)
+            except NotFound:
+                return False
+            except ApiError:
+                await asyncio.sleep(0.01)
+                continue
+            return True
+
+    async def _work(self, pod: KubeObject, entry: EntryView, command: list[str]) -> None:
+        code, spawned = 0, False
+        match command:
+            case ["sleep", seconds]:
+                await asyncio.sleep(float(seconds))
+            case ["fail", text]:
+                code = int(text)
+            case ["fail-until", text]:
+                code = 0 if entry.attempt >= int(text) else 1
+            case ["spawn", count]:
+                spawned = True
+                await self._spawn(entry, [["sleep", "0.5"]] * int(count))
+            case ["chain", left] if int(left) > 0:
+                spawned = True
+                await self._spawn(entry, [["chain", str(int(left) - 1)]])
+            case ["vanish"]:
+                return
+        await self._exit(entry, code, spawned=spawned)
+
+    async def _spawn(self, entry: EntryView, commands: list[list[str]]) -> None:
+        parent = await self.api.get(TASKS, entry.task_name, "ns")
+        lineage = lineage_of(parse_task(parent))
+        for number, command in enumerate(commands):
+            name = child_name(lineage.parent_uid, str(number), lineage.root_name)
+            metadata = child_metadata(lineage, name, str(number))
+            spec = parent["spec"] | {"command": command}
+            with contextlib.suppress(AlreadyExists):
+                await self.api.create(TASKS, {"metadata": metadata, "spec": spec}, "ns")
+
+    async def _exit(self, entry: EntryView, code: int, *, spawned: bool) -> None:
+        report = ExitReport(
+            attempt=entry.attempt,
+            code=code,
+            started=self.api.clock.now(),
+            exited=self.api.clock.now(),
+            spawned=spawned or entry.attempt > 1,
+        )
+        while True:
+            try:
+                task = await self.api.get(TASKS, entry.task_name, "ns")
+                now = self.api.clock.now()
+                decision = decide_after_exit(task, entry.container, report, now, 0.5)
+                if not isinstance(decision, StatusChange):
+                    return
+                body = status_body(task, decision.status_patch)
+                await self.api.patch_status(TASKS, entry.task_name, "ns", body)
+            except NotFound:
+                return
+            except (Conflict, ApiError):
+                await asyncio.sleep(0.01)
+                continue
+            return
+
+
+def running_status() -> dict[str, Any]:
+    return {
+        "phase": "Running",
+        "containerStatuses": [{"name": "agent", "ready": True, "state": {"running": {}}}],
+    }
