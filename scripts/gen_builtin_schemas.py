@@ -151,6 +151,52 @@ ENUMS: Final[dict[str, list[str]]] = {
     "PersistentVolumeClaimSpec.volumeMode": ["Block", "Filesystem"],
     "PodSpec.restartPolicy": ["Always", "Never", "OnFailure"],
 }
+# The models describe fields but not types; these are the ones that people ask about first.
+DESCRIPTIONS: Final[dict[str, str]] = {
+    "Affinity": "Affinity is a group of affinity scheduling rules.",
+    "ClusterRole": "ClusterRole is a set of PolicyRules for the whole cluster.",
+    "ClusterRoleBinding": "ClusterRoleBinding gives a ClusterRole to subjects.",
+    "ConfigMap": "ConfigMap holds configuration data for pods to consume.",
+    "ConfigMapKeySelector": "Selects a key from a ConfigMap.",
+    "Container": "A single application container that you want to run within a pod.",
+    "ContainerPort": "ContainerPort represents a network port in a single container.",
+    "ContainerState": "ContainerState holds a possible state of container: one of its members.",
+    "ContainerStatus": "ContainerStatus contains details for the current status of this container.",
+    "CustomResourceDefinition": "CustomResourceDefinition represents a resource that should be "
+    "exposed on the API server. Its name MUST be in the format <.spec.name>.<.spec.group>.",
+    "EnvVar": "EnvVar represents an environment variable present in a Container.",
+    "EnvVarSource": "EnvVarSource represents a source for the value of an EnvVar.",
+    "EphemeralContainer": "An EphemeralContainer is a temporary container that you may add to an "
+    "existing Pod. It has no resource or scheduling guarantees, will not be restarted when it "
+    "exits, and cannot be removed.",
+    "Event": "Event is a report of an event somewhere in the cluster.",
+    "Lease": "Lease defines a lease concept.",
+    "LeaseSpec": "LeaseSpec is a specification of a Lease.",
+    "Namespace": "Namespace provides a scope for Names.",
+    "Node": "Node is a worker node in Kubernetes.",
+    "NodeStatus": "NodeStatus is information about the current status of a node.",
+    "ObjectFieldSelector": "ObjectFieldSelector selects a field of the object.",
+    "ObjectMeta": "ObjectMeta is metadata that all persisted resources must have, which includes "
+    "all objects users must create.",
+    "PersistentVolume": "PersistentVolume is a storage resource provisioned by an administrator.",
+    "PersistentVolumeClaim": "PersistentVolumeClaim is a user's request for and claim to a "
+    "persistent volume.",
+    "Pod": "Pod is a collection of containers that can run on a host.",
+    "PodSpec": "PodSpec is a description of a pod.",
+    "PodStatus": "PodStatus represents information about the status of a pod.",
+    "Probe": "Probe describes a health check to be performed against a container.",
+    "ResourceRequirements": "ResourceRequirements describes the compute resource requirements.",
+    "Role": "Role is a set of PolicyRules within a namespace.",
+    "RoleBinding": "RoleBinding gives a Role or ClusterRole to subjects within a namespace.",
+    "Secret": "Secret holds secret data of a certain type.",
+    "SecretKeySelector": "SecretKeySelector selects a key of a Secret.",
+    "SecurityContext": "SecurityContext holds security configuration of a container.",
+    "ServiceAccount": "ServiceAccount binds a name, understood by users and systems, to "
+    "authentication and authorization.",
+    "StorageClass": "StorageClass describes the parameters for a class of storage.",
+    "Volume": "Volume represents a named volume in a pod that may be accessed by its containers.",
+    "VolumeMount": "VolumeMount describes a mounting of a Volume within a container.",
+}
 QUANTITIES: Final = frozenset(
     {
         "allocatable", "allocatedResources", "capacity", "divisor", "hard", "limits", "overhead",
@@ -177,8 +223,8 @@ class Generator:
         out: JSON = {"type": "object"}
         self.definitions[name] = out
         short = short_name(model_name)
-        if text := first_sentence_block(inspect.getdoc(model) or ""):
-            out["description"] = text
+        if short in DESCRIPTIONS:
+            out["description"] = DESCRIPTIONS[short]
         properties, required = {}, []
         for attribute, field in sorted(model.attribute_map.items(), key=lambda pair: pair[1]):
             properties[field] = self.field(model, short, attribute, field)
@@ -271,11 +317,6 @@ def describe(model: Any, attribute: str) -> str:
     lines = (inspect.getdoc(getattr(model, attribute)) or "").splitlines()[1:]
     text = " ".join(line.replace("# noqa: E501", "").strip() for line in lines)
     return re.sub(r"\s+", " ", text.split(":return:")[0]).strip()
-
-
-def first_sentence_block(doc: str) -> str:
-    """Return a class's description; the models carry none beyond a note of their generator."""
-    return "" if doc.startswith("NOTE: This class is auto generated") else doc.strip()
 
 
 def is_required(model: Any, attribute: str) -> bool:

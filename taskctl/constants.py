@@ -29,6 +29,7 @@ ANNOTATION_SPAWN_KEY: Final = "taskctl.dev/spawn-key"
 
 # --- inside a worker pod ------------------------------------------------------------
 AGENT_CONTAINER: Final = "agent"
+PREPARE_CONTAINER: Final = "prepare"  # init container: fills the runtime volume
 RUNTIME_VOLUME: Final = "taskctl-runtime"  # taskctl-init, the SDK and the agent's socket
 STATE_VOLUME: Final = "taskctl-state"  # the agent's own memory; no task mounts it
 WORKSPACE_VOLUME: Final = "workspace"

@@ -39,13 +39,35 @@ def encode(message: Message) -> bytes:
     Raises:
         WireError: a value has no msgpack form, or the body is over 16 MiB.
     """
-    try:
-        body: bytes = msgpack.packb(message, use_bin_type=True)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise WireError(f"cannot be sent: {error}") from error
+    body = pack_value(message)
     if len(body) > MAX_FRAME_BYTES:
         raise WireError(f"the message has {len(body)} bytes; at most {MAX_FRAME_BYTES} fit a frame")
     return _HEADER.pack(len(body)) + body
+
+
+def pack_value(value: Any) -> bytes:
+    """Return any value as msgpack, without a frame.
+
+    Raises:
+        WireError: it has no msgpack form.
+    """
+    try:
+        packed: bytes = msgpack.packb(value, use_bin_type=True)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise WireError(f"cannot be sent: {error}") from error
+    return packed
+
+
+def unpack_value(packed: bytes) -> Any:
+    """Return the value of :func:`pack_value`.
+
+    Raises:
+        WireError: it is not one msgpack value.
+    """
+    try:
+        return msgpack.unpackb(packed, raw=False, strict_map_key=False)
+    except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
+        raise WireError(f"is not one msgpack value: {error}") from error
 
 
 def decode_body(body: bytes) -> Message:

@@ -73,15 +73,15 @@ class Agent:
         records = RecordDelivery(context, service)
         watching = context.background.spawn("watch tasks", informer.run())
         delivering = context.background.spawn("deliver records", records.run())
-        await server.start()
-        await asyncio.to_thread(runtime_dir.mark_ready, self._settings.runtime_dir)
-        logger.info(
-            "serving pod=%s cluster=%s recovered=%d",
-            self._settings.pod.name,
-            self._settings.cluster,
-            len(context.runs.unreported()),
-        )
         try:
+            await server.start()
+            await asyncio.to_thread(runtime_dir.mark_ready, self._settings.runtime_dir)
+            logger.info(
+                "serving pod=%s cluster=%s recovered=%d",
+                self._settings.pod.name,
+                self._settings.cluster,
+                len(context.runs.unreported()),
+            )
             await self._until_drained(service, (watching, delivering))
         finally:
             await server.stop()

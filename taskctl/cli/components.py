@@ -18,6 +18,7 @@ from taskctl.cli.lifeline import attach
 from taskctl.cli.local import parse_images
 from taskctl.cli.logsetup import LogFormat, LogLevel, set_up_logging
 from taskctl.cli.verbs import verb
+from taskctl.errors import TaskctlError
 
 _PANEL = "Components (taskctl local runs the first three)"
 
@@ -93,6 +94,7 @@ def register(app: typer.Typer) -> None:
     verb(app, "controller", rich_help_panel=_PANEL)(controller)
     verb(app, "node", rich_help_panel=_PANEL)(node)
     verb(app, "agent", rich_help_panel=_PANEL)(agent)
+    verb(app, "agent-prepare", rich_help_panel=_PANEL)(agent_prepare)
 
 
 def server(options: ServerOptions) -> int:
@@ -145,6 +147,16 @@ def agent(options: LogOptions) -> int:
     return run(lambda: main.run_agent(main.settings_from_environment()))
 
 
+def agent_prepare(options: LogOptions) -> int:
+    """Fill a worker's runtime volume: its init container, so that no task starts before."""
+    prepare(options)
+    from taskctl.agent import runtime_dir
+    from taskctl.constants import RUNTIME_PATH
+
+    runtime_dir.fill(Path(RUNTIME_PATH))
+    return ExitCode.OK
+
+
 def prepare(options: LogOptions) -> None:
     """Set up what every component needs, before the imports that take time."""
     attach()
@@ -160,6 +172,9 @@ def run(start: Callable[[], Awaitable[None]]) -> int:
     async def main() -> None:
         try:
             await start()
+        except TaskctlError as error:
+            log.error("%s", error)
+            raise
         except Exception:
             log.exception("ended by an error")
             raise

@@ -63,8 +63,6 @@ def describe(error: TaskctlError) -> tuple[ExitCode, list[str]]:
             return ExitCode.USAGE, [str(error)]
         case NotFound():
             return ExitCode.NOT_FOUND, [_not_found(error)]
-        case Unavailable(status=0):
-            return ExitCode.UNREACHABLE, [f"{error}; is the API server running? {_WHERE}"]
         case Unavailable():
             return ExitCode.UNREACHABLE, [str(error)]
         case Unauthorized():

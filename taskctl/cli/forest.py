@@ -49,6 +49,7 @@ class Stage:
         p99_s: 99th percentile, seconds.
         sum_s: seconds in all.
         count: tasks that have both times.
+        coarse: some start is known to the second only, so values may be up to 1 s too long.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Stage:
     p99_s: float
     sum_s: float
     count: int
+    coarse: bool = False
 
 
 def build_forest(tasks: Iterable[Mapping[str, Any]]) -> list[Node]:
@@ -115,22 +117,22 @@ def latency_stages(views: Sequence[TaskView]) -> list[Stage]:
     """
     stages = []
     for name, start, end in _STAGES:
-        values = [
-            value
-            for view in views
-            if view.attempt <= 1 and (value := _stage_s(view, start, end)) is not None
-        ]
+        values, coarse = [], False
+        for view in views:
+            value = _stage_s(view, start, end)
+            if view.attempt <= 1 and value is not None:
+                values.append(value)
+                coarse = coarse or _whole_seconds(view, start)
         if values:
-            stages.append(
-                Stage(
-                    name,
-                    percentile(values, 0.5),
-                    percentile(values, 0.99),
-                    sum(values),
-                    len(values),
-                )
-            )
+            p50_s, p99_s = percentile(values, 0.5), percentile(values, 0.99)
+            stages.append(Stage(name, p50_s, p99_s, sum(values), len(values), coarse))
     return stages
+
+
+def _whole_seconds(view: TaskView, name: str) -> bool:
+    # creationTimestamp has no fraction. One in a million precise times has none either.
+    found = moment(view, name)
+    return found is not None and found.microsecond == 0
 
 
 def _stage_s(view: TaskView, start: str, end: str) -> float | None:

@@ -106,6 +106,11 @@ def render_summary(roots: Sequence[Node], style: TreeStyle) -> list[str]:
                 f"Sum of gaps (time that tasks waited to run): {precise(gaps.sum_s)} "
                 f"over {gaps.count} tasks."
             )
+        if any(stage.coarse for stage in stages):
+            lines.append(
+                "Kubernetes notes creations in whole seconds: what counts from one may be up to "
+                "1 s too long."
+            )
     return lines
 
 

@@ -9,19 +9,19 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from taskctl.api.conditions import condition_is
 from taskctl.api.states import ConditionStatus, ConditionType
 from taskctl.cli.datadir import DataDir
 from taskctl.cli.exits import CliError, ExitCode
-from taskctl.cli.install import apply_crds
 from taskctl.cli.output import Style, echo, note, paint, wants_colour
 from taskctl.cli.supervisor import ComponentSpec, Supervisor
-from taskctl.client.config import ClientSettings
-from taskctl.client.kube import KubeClient
-from taskctl.client.resources import NODES
 from taskctl.clock import SystemClock
 from taskctl.errors import ApiError, ConfigError, NotFound
+
+if TYPE_CHECKING:
+    from taskctl.client.kube import KubeClient
 
 START_TIMEOUT_S = 60.0
 NODE_NAME = "local"
@@ -94,10 +94,13 @@ class Stack:
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 await self._supervisor.start(self._spec("server"))
+                # While the server starts there is time for what takes half a second.
+                from taskctl.cli.install import apply_crds
+
                 client = await self._server_ready()
                 try:
-                    await apply_crds(client)
                     await self._supervisor.start(self._spec("node"))
+                    await apply_crds(client)
                     await self._supervisor.start(self._spec("controller"))
                     await _node_ready(client)
                 finally:
@@ -123,6 +126,9 @@ class Stack:
 
     async def _server_ready(self) -> KubeClient:
         """Wait until the server answers; its kubeconfig may be of an earlier run until then."""
+        from taskctl.client.config import ClientSettings
+        from taskctl.client.kube import KubeClient
+
         settings = ClientSettings(kubeconfig=self._directory.kubeconfig, timeout_s=10.0)
         while True:
             with contextlib.suppress(ConfigError):
@@ -195,6 +201,8 @@ async def run_stack(
 
 
 async def _node_ready(client: KubeClient) -> None:
+    from taskctl.client.resources import NODES
+
     while True:
         with contextlib.suppress(NotFound):
             node = await client.get(NODES, NODE_NAME)

@@ -19,6 +19,7 @@ _BACKOFF_LAST_S = 10.0
 _STEADY_S = 30.0
 # So often may a component die before the stack has been ready once.
 _START_TRIES = 3
+_LAST_WORDS = "taskctl: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +144,13 @@ class Supervisor:
     def _fail(self, running: _Running, code: int) -> None:
         name = running.spec.name
         tail = self.data_dir.log_tail(name, 5)
-        detail = "\n  ".join(tail) if tail else "its log is empty"
-        error = CliError(
-            f"the {name} does not start ({_how(code)}). {self.data_dir.log(name)} says:\n  {detail}"
-        )
+        # A component that gave up on purpose says why in its last line.
+        if tail and tail[-1].startswith(_LAST_WORDS):
+            detail = tail[-1].removeprefix(_LAST_WORDS)
+        else:
+            lines = "\n  ".join(tail) or "nothing"
+            detail = f"({_how(code)}). {self.data_dir.log(name)} says:\n  {lines}"
+        error = CliError(f"the {name} does not start: {detail}")
         if not self.failure.done():
             self.failure.set_exception(error)
 

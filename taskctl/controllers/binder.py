@@ -23,6 +23,7 @@ from taskctl.controllers.placements import Attempt, Worker
 from taskctl.controllers.world import World
 from taskctl.errors import ApiError, BadRequest, Invalid, NotFound, Throttled, Unavailable
 from taskctl.policy.entry import append_body
+from taskctl.policy.lost import SHOW_SCHEDULED_AFTER_S
 
 log = logging.getLogger(__name__)
 
@@ -162,6 +163,8 @@ class Binder:
         for item in items:
             self._world.ledger.confirm(worker, item.attempt)
             self._world.pending.release(item.uid)
+            # Should it not be claimed by then, its state is shown and its deadline watched.
+            self._world.queues.tasks.add_after(item.attempt.task, SHOW_SCHEDULED_AFTER_S)
 
     def _undo(self, worker: Worker, items: Sequence[Item]) -> None:
         for item in items:

@@ -12,7 +12,7 @@ from taskctl.client.resources import PODS, TASKS
 from taskctl.controllers.apply import write_status
 from taskctl.controllers.pending import MAX_REFUSALS
 from taskctl.controllers.waiting import WaitsFor
-from taskctl.controllers.world import CLUSTER_STATUS_PERIOD_S, World
+from taskctl.controllers.world import CLUSTER_STATUS_PERIOD_S, World, look_again
 from taskctl.errors import NotFound
 from taskctl.policy.queue import PendingTask
 from taskctl.policy.readiness import Dependency, ReadinessFacts
@@ -49,6 +49,8 @@ class TaskReconciler:
         if task is None:
             return DONE  # the event handler has cleared up
         view = parse_task(task)
+        if view.state.terminal:
+            return DONE  # as above
         facts = self._facts(view)
         if facts.worker is not None and facts.worker.gone and not await self._surely_gone(view):
             return Result(_STALE_POD_LOOK_S)
@@ -65,7 +67,7 @@ class TaskReconciler:
             if _ends(plan.patch):
                 world.pending.release(view.uid)
         held_s = self._queue(view) if plan.queue else None
-        return Result(_earliest(plan.requeue_after_s, held_s))
+        return look_again(plan.requeue_after_s, held_s)
 
     # --- facts --------------------------------------------------------------------------
 
@@ -199,7 +201,3 @@ def _input_key(view: TaskView) -> ObjectKey | None:
 def _ends(patch: Mapping[str, Any]) -> bool:
     state = patch.get("state")
     return state is not None and TaskState(state).terminal
-
-
-def _earliest(*delays_s: float | None) -> float | None:
-    return min((delay for delay in delays_s if delay is not None), default=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
@@ -16,7 +16,7 @@ from taskctl.client.base import DeleteOptions, KubeObject
 from taskctl.client.resources import PODS, PVCS, TASKCLUSTERS
 from taskctl.controllers.apply import create_owned, write_status
 from taskctl.controllers.placements import Worker
-from taskctl.controllers.world import CLUSTER_STATUS_PERIOD_S, World
+from taskctl.controllers.world import CLUSTER_STATUS_PERIOD_S, World, look_again
 from taskctl.errors import Conflict, NotFound
 from taskctl.policy.clusterstatus import (
     ClusterCounts,
@@ -71,13 +71,15 @@ class _Memory:
 
     Attributes:
         failures: workers that failed in a row.
+        dead: UIDs of the dead pods that are counted in.
         create_after: no creation before then.
-        serial_floor: numbers up to here are taken, some by pods of strangers.
+        serial_floor: numbers up to here have been used, some by pods of strangers.
         claim_conflict: the claim's name is taken by a stranger's: a sentence.
         status_at_s: when the status was last written (monotonic).
     """
 
     failures: int = 0
+    dead: set[str] = field(default_factory=set)
     create_after: datetime | None = None
     serial_floor: int = 0
     claim_conflict: str = ""
@@ -115,11 +117,12 @@ class TaskClusterReconciler:
         if not deleting:
             await self._ensure_claim(cluster, workspace, memory)
         workers = self._world.ledger.workers_of(cluster["metadata"]["uid"])
+        self._count_failures(cluster, workers, memory)
         facts = self._facts(cluster, memory, deleting=deleting)
         plan = plan_workers(facts, [_worker_facts(worker) for worker in workers], self._now())
         again_s = await self._carry_out(cluster, workers, plan, memory)
         status_s = await self._status(key, facts, workspace, memory)
-        return Result(_earliest(plan.look_again_s, again_s, status_s))
+        return look_again(plan.look_again_s, again_s, status_s)
 
     def _now(self) -> datetime:
         return self._world.timing.clock.now()
@@ -190,7 +193,6 @@ class TaskClusterReconciler:
             world.ledger.set_retiring(worker.pod.uid, plan.retiring.get(worker.pod.uid))
         # A batch may have been on its way since the plan was made.
         unused = [pod for pod in plan.delete if pod.dead or self._is_idle(pod)]
-        self._count_failures(cluster, unused, memory)
         await _in_parallel(
             [self._delete(cluster, pod, plan.retiring.get(pod.uid)) for pod in unused[:_PER_PASS]]
         )
@@ -205,16 +207,19 @@ class TaskClusterReconciler:
         return worker is not None and worker.active == 0 and not worker.in_flight
 
     def _count_failures(
-        self, cluster: KubeObject, pods: Sequence[PodView], memory: _Memory
+        self, cluster: KubeObject, workers: Sequence[Worker], memory: _Memory
     ) -> None:
-        dead = [pod for pod in pods if pod.dead]
-        if dead:
-            memory.failures += len(dead)
+        """Each dead pod postpones the next creation, ever longer while none comes up."""
+        dead = {worker.pod.uid: worker.pod for worker in workers if worker.pod.dead}
+        for uid, pod in dead.items():
+            if uid in memory.dead:
+                continue
+            memory.failures += 1
             delay_s = creation_backoff_s(memory.failures)
             memory.create_after = self._now() + timedelta(seconds=delay_s)
-        for pod in dead:
             message = f"Worker {pod.name} has ended: {pod.problem}"
             self._world.warn(cluster, ClusterEvent.WORKER_FAILED, message)
+        memory.dead = set(dead)
 
     async def _delete(self, cluster: KubeObject, pod: PodView, reason: RetireReason | None) -> None:
         try:
@@ -231,8 +236,8 @@ class TaskClusterReconciler:
         world = self._world
         manifest = build_worker(cluster, name)
         created = await create_owned(world.client, PODS, manifest, world.stores.pods)
+        memory.serial_floor = max(memory.serial_floor, serial_of(name, worker_prefix(cluster)))
         if created is None:
-            memory.serial_floor = max(memory.serial_floor, serial_of(name, worker_prefix(cluster)))
             message = f"Pod {name} exists and is not a worker of this TaskCluster; skipped."
             world.warn(cluster, ClusterEvent.NAME_TAKEN, message)
             world.queues.clusters.add(ObjectKey.of(cluster))
@@ -314,7 +319,3 @@ async def _in_parallel(coroutines: Sequence[Any]) -> None:
                 first = result
     if first is not None:
         raise first
-
-
-def _earliest(*delays_s: float | None) -> float | None:
-    return min((delay for delay in delays_s if delay is not None), default=None)

@@ -13,7 +13,7 @@ from taskctl.client.resources import TASKS
 from taskctl.constants import LABEL_ROOT_UID
 from taskctl.controllers.apply import write_status
 from taskctl.controllers.task import state_of
-from taskctl.controllers.world import World
+from taskctl.controllers.world import World, look_again
 from taskctl.policy.tree import TreeCounts, decide_tree
 from taskctl.policy.view import parse_task
 from taskctl.runtime.controller import DONE, Result
@@ -96,7 +96,7 @@ class TreeReconciler:
         if not change.urgent and written_at_s is not None:
             wait_s = written_at_s + DEBOUNCE_S - world.now_s()
             if wait_s > 0:
-                return Result(wait_s)
+                return look_again(wait_s)
         await write_status(world, TASKS, root, change.patch)
         self._written_at_s[root_uid] = world.now_s()
         return DONE

@@ -8,7 +8,7 @@ from taskctl.api.meta import ObjectKey
 from taskctl.client.base import DeleteOptions, KubeObject, Propagation
 from taskctl.client.resources import TASKS
 from taskctl.controllers.task import state_of
-from taskctl.controllers.world import World
+from taskctl.controllers.world import World, look_again
 from taskctl.errors import NotFound
 from taskctl.policy.ttl import Keep, LookAgain, Remove, completion_time, decide_ttl
 from taskctl.policy.view import TaskView, parse_task
@@ -79,7 +79,7 @@ class TtlReconciler:
         decision = decide_ttl(view, root, awaited=awaited, now=world.timing.clock.now())
         match decision:
             case LookAgain():
-                return Result(decision.delay_s)
+                return look_again(decision.delay_s)
             case Keep():
                 if decision.for_tree:
                     self._by_root.setdefault(view.root_uid, {})[key] = None

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from taskctl.api.meta import ObjectKey
 from taskctl.client.base import Client, KubeObject
@@ -14,17 +15,29 @@ from taskctl.controllers.pending import PendingTasks
 from taskctl.controllers.placements import Ledger
 from taskctl.controllers.waiting import Waiting
 from taskctl.policy.view import TaskView, parse_task
+from taskctl.runtime.controller import DONE, Result
 from taskctl.runtime.events import EventRecorder, EventSort
 from taskctl.runtime.store import Store
 from taskctl.runtime.workqueue import WorkQueue
 
 # TaskClusters' counters move with every task; they are shown at most so often.
-CLUSTER_STATUS_PERIOD_S = 1.0
+CLUSTER_STATUS_PERIOD_S: Final = 1.0
+_SHORTEST_LOOK_S: Final = 0.001
 
 
 def new_nonce() -> str:
     """Return a one-time secret: 32 hexadecimal digits."""
     return secrets.token_hex(16)
+
+
+def look_again(*delays_s: float | None) -> Result:
+    """Return the Result that asks for another look after the shortest of some delays.
+
+    A delay is never below a millisecond: the rest that rounding may leave of one must not
+    make a reconciler run in circles. None among them counts as no wish.
+    """
+    given = [delay for delay in delays_s if delay is not None]
+    return Result(max(min(given), _SHORTEST_LOOK_S)) if given else DONE
 
 
 @dataclass(frozen=True, slots=True)

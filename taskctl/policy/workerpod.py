@@ -11,9 +11,11 @@ from taskctl import __version__
 from taskctl.constants import (
     AGENT_CONTAINER,
     API_VERSION,
+    ENV_WORKSPACE,
     LABEL_CLUSTER,
     LABEL_CLUSTER_UID,
     LABEL_MANAGED_BY,
+    PREPARE_CONTAINER,
     RUNTIME_PATH,
     RUNTIME_VOLUME,
     STATE_PATH,
@@ -150,6 +152,7 @@ def _pod_spec(
         "automountServiceAccountToken": True,
         "enableServiceLinks": False,
         "securityContext": dict(security),
+        "initContainers": [_prepare(cluster, security)],
         "containers": [_agent(cluster, workspace, security)],
         "volumes": _volumes(cluster, workspace),
     }
@@ -160,6 +163,25 @@ def _pod_spec(
     if affinity:
         result["affinity"] = affinity
     return result
+
+
+def _prepare(cluster: Mapping[str, Any], pod_security: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the init container that brings taskctl-init: a task must never come before it.
+
+    An ephemeral container whose command does not exist fails for good, and the agent's
+    container is Running a moment before the agent has copied anything.
+    """
+    container: dict[str, Any] = {
+        "name": PREPARE_CONTAINER,
+        "image": cluster["spec"].get("workerImage") or DEFAULT_WORKER_IMAGE,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["taskctl", "agent-prepare"],
+        "volumeMounts": [{"name": RUNTIME_VOLUME, "mountPath": RUNTIME_PATH}],
+    }
+    security = _container_security(pod_security)
+    if security:
+        container["securityContext"] = security
+    return container
 
 
 def _agent(
@@ -183,6 +205,8 @@ def _agent(
         )
     ]
     env.append({"name": "TASKCTL_CLUSTER", "value": cluster["metadata"]["name"]})
+    if workspace.volume is not None:
+        env.append({"name": ENV_WORKSPACE, "value": workspace.mount_path})
     agent: dict[str, Any] = {
         "name": AGENT_CONTAINER,
         "image": spec.get("workerImage") or DEFAULT_WORKER_IMAGE,

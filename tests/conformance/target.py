@@ -120,21 +120,23 @@ class Api:
         *,
         content_type: str = "application/json",
         accept: str = "application/json",
-        headers: dict[str, str] | None = None,
         **query: str,
     ) -> Reply:
         """Send a request and read the answer. ``body`` is text, or made JSON."""
         text = body if isinstance(body, str | None) else json.dumps(body)
         # A stream, since aiohttp warns of long byte strings.
         data = io.BytesIO(text.encode()) if text is not None else None
-        sent = {"Accept": accept, **(headers or {})}
+        sent = {"Accept": accept}
         if data is not None:
             sent["Content-Type"] = content_type
         async with self._session.request(
             method, self.url + path, data=data, headers=sent, params=query
         ) as answer:
             return Reply(
-                answer.status, await answer.text(), dict(answer.headers), answer.headers.getall("Warning", [])
+                answer.status,
+                await answer.text(),
+                dict(answer.headers),
+                answer.headers.getall("Warning", []),
             )
 
     async def get(self, path: str, **query: str) -> Reply:
@@ -227,9 +229,7 @@ async def embedded_target(directory: Path) -> AsyncIterator[Api]:
         kubeconfig = directory / "kubeconfig"
         kubeconfig.write_text(main.kubeconfig(server.url, server.token))
         headers = {"Authorization": f"Bearer {server.token}"}
-        async with aiohttp.ClientSession(
-            headers=headers, read_bufsize=4 * 1024 * 1024
-        ) as session:
+        async with aiohttp.ClientSession(headers=headers, read_bufsize=4 * 1024 * 1024) as session:
             yield Api(session, server.url, kubeconfig)
 
 

@@ -48,9 +48,21 @@ async def test_json_that_is_no_object(api: Api) -> None:
 
 async def test_wrong_kind_and_version(api: Api) -> None:
     reply = await api.create(api.widgets(), {**widget("a"), "kind": "Gadget"})
-    reply.refused(400, "BadRequest")
+    assert (
+        'kind: Invalid value: "Gadget": must be Widget' in reply.refused(422, "Invalid")["message"]
+    )
     reply = await api.create(api.widgets(), {**widget("a"), "apiVersion": f"{GROUP}/v9"})
-    reply.refused(400, "BadRequest")
+    assert reply.refused(400, "BadRequest")["message"] == (
+        f"the API version in the data ({GROUP}/v9) does not match the expected API version "
+        f"({GROUP}/v1)"
+    )
+    reply = await api.create(api.core("configmaps"), {"kind": "Gadget", "metadata": {"name": "a"}})
+    assert 'no kind "Gadget" is registered' in reply.refused(400, "BadRequest")["message"]
+
+
+async def test_custom_resources_must_say_what_they_are(api: Api) -> None:
+    reply = await api.create(api.widgets(), {"metadata": {"name": "a"}, "spec": {"size": 1}})
+    assert "Object 'Kind' is missing" in reply.refused(400, "BadRequest")["message"]
 
 
 async def test_unknown_media_type(api: Api) -> None:
@@ -97,8 +109,11 @@ async def test_body_over_three_mebibytes(api: Api) -> None:
 
 
 async def test_method_that_a_resource_has_not(api: Api) -> None:
-    reply = await api.create(api.widgets("a"), widget("a"))
-    assert reply.status == 405
+    reply = await api.create(api.core("configmaps", "a"), {"metadata": {"name": "a"}})
+    body = reply.refused(405, "MethodNotAllowed")
+    assert body["message"] == "the server does not allow this method on the requested resource"
+    reply = await api.put(api.core("configmaps"), {"metadata": {"name": "a"}})
+    reply.refused(405, "MethodNotAllowed")
 
 
 async def test_access_reviews(api: Api) -> None:

@@ -57,8 +57,10 @@ async def test_invalid_status(api: Api) -> None:
     reply = await api.patch(api.widgets("a", "status"), {"status": {"state": "Lost"}})
     body = reply.refused(422, "Invalid")
     assert body["message"] == (
-        f'Widget.{GROUP} "a" is invalid: status.state: Unsupported value: "Lost": supported '
-        'values: "New", "Busy", "Done"'
+        f'Widget.{GROUP} "a" is invalid: [status.state: Unsupported value: "Lost": supported '
+        'values: "New", "Busy", "Done", <nil>: Invalid value: null: some validation rules were '
+        "not checked because the object was invalid; correct the existing errors to complete "
+        "validation]"
     )
 
 

@@ -133,8 +133,10 @@ class PodWorker:
                 group.create_task(self._keep_fresh(), name=f"volumes of pod {self.ref}"),
             ]
             try:
-                while not self._is_over():
+                while True:
                     wake_at = self._sync()
+                    if self._is_over():
+                        break
                     await self._wait(wake_at)
                 if self._node_stops and not self._vanished:
                     await self._reporter.flush(_FLUSH_S)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from taskctl.embedded.server import bodies, errors, patching, reads, stream
+from taskctl.embedded.server import bodies, errors, fields, patching, reads, stream
 from taskctl.embedded.server.auth import Authenticator, User
 from taskctl.embedded.server.core import Core, resource_of
 from taskctl.embedded.server.documents import Documents
@@ -22,6 +22,7 @@ from taskctl.embedded.server.targets import (
     FieldValidation,
     Target,
     WriteOptions,
+    options_invalid,
     parse_delete_options,
     parse_list_options,
     parse_path,
@@ -90,7 +91,7 @@ class Api:
         kind = self._kind(target)
         verb = self._verbs.get(request.method)
         if verb is None:
-            raise errors.method_not_allowed(resource_of(kind), request.method)
+            raise errors.method_not_allowed()
         response = await verb(request, kind, target, user)
         if kind.deprecation_warning and not response.prepared:
             response.headers.add("Warning", _warning(kind.deprecation_warning))
@@ -106,7 +107,7 @@ class Api:
             target.subresource not in kind.subresources
             or target.subresource not in _OBJECT_SUBRESOURCES
         ):
-            raise errors.unknown_path()
+            raise errors.not_found(resource_of(kind), target.name or "")
         return kind
 
     def _encoder(self, request: web.BaseRequest, kind: Kind) -> Encoder:
@@ -143,12 +144,12 @@ class Api:
     async def _post(
         self, request: web.BaseRequest, kind: Kind, target: Target, user: User
     ) -> web.StreamResponse:
-        if target.name is not None:
-            raise errors.method_not_allowed(resource_of(kind), "create")
-        if target.namespace is None and kind.namespaced:
-            raise errors.method_not_allowed(resource_of(kind), "create")
-        encoder, options = self._encoder(request, kind), _write_options(request)
-        obj = await _read_object(request, options)
+        # A custom resource may be created under its own path; the name there counts for nothing.
+        named = target.name is not None and (kind.builtin or target.subresource)
+        if named or (target.namespace is None and kind.namespaced):
+            raise errors.method_not_allowed()
+        encoder, options = self._encoder(request, kind), _write_options(request, "CreateOptions")
+        obj = await _read_object(request, kind, options)
         outcome = self._writer.create(kind, target.namespace, obj, options)
         return _written(encoder, outcome)
 
@@ -156,27 +157,28 @@ class Api:
         self, request: web.BaseRequest, kind: Kind, target: Target, user: User
     ) -> web.StreamResponse:
         if target.name is None:
-            raise errors.method_not_allowed(resource_of(kind), "update")
-        encoder, options = self._encoder(request, kind), _write_options(request)
-        obj = await _read_object(request, options)
+            raise _name_missing(kind)
+        encoder, options = self._encoder(request, kind), _write_options(request, "UpdateOptions")
+        obj = await _read_object(request, kind, options)
         return _written(encoder, self._writer.replace(kind, target, obj, options))
 
     async def _patch(
         self, request: web.BaseRequest, kind: Kind, target: Target, user: User
     ) -> web.StreamResponse:
         if target.name is None:
-            raise errors.method_not_allowed(resource_of(kind), "patch")
-        encoder, options = self._encoder(request, kind), _write_options(request)
+            raise _name_missing(kind)
+        encoder, options = self._encoder(request, kind), _write_options(request, "PatchOptions")
         media_type = bodies.media_type(request)
         _check_patch_type(kind, media_type, options)
         body = await bodies.read(request)
         if media_type == "application/apply-patch+yaml":
             if not request.query.get("fieldManager"):
-                raise _patch_invalid("fieldManager: Required value: is required for apply patch")
-            applied = bodies.parse_object(body, "application/yaml")
+                problem = fields.required("fieldManager", "is required for apply patch")
+                raise options_invalid("PatchOptions", problem)
+            applied = bodies.parse_object(body, "application/yaml", kind.kind)
             outcome = self._writer.server_side_apply(kind, target, applied, options)
         else:
-            change = _patch_function(media_type, bodies.parse_json(body))
+            change = _patch_function(media_type, bodies.parse_json(body, "error decoding patch"))
             outcome = self._writer.patch(kind, target, change, options)
         return _written(encoder, outcome)
 
@@ -184,13 +186,17 @@ class Api:
         self, request: web.BaseRequest, kind: Kind, target: Target, user: User
     ) -> web.StreamResponse:
         if target.subresource:
-            raise errors.method_not_allowed(resource_of(kind), "delete")
+            raise errors.method_not_allowed()
         encoder = self._encoder(request, kind)
         body = await bodies.read(request)
-        content = bodies.parse_object(body, bodies.media_type(request)) if body.strip() else None
+        content = None
+        if body.strip():
+            content = bodies.parse_object(body, bodies.media_type(request), "DeleteOptions")
         dry_runs = request.query.getall("dryRun", [])
         options = parse_delete_options(request.query, dry_runs, content)
         if target.name is None:
+            if kind.builtin and kind.kind == "Namespace":
+                raise errors.method_not_allowed()
             records, meta = reads.list_objects(
                 self._core, kind, target.namespace, parse_list_options(request.query)
             )
@@ -202,20 +208,29 @@ class Api:
         return self._special.deleted(encoder, kind, written)
 
 
-def _write_options(request: web.BaseRequest) -> WriteOptions:
+def _name_missing(kind: Kind) -> errors.StatusError:
+    if kind.builtin:
+        return errors.method_not_allowed()
+    return errors.bad_request("name must be provided")
+
+
+def _write_options(request: web.BaseRequest, kind: str) -> WriteOptions:
     query = request.query
     return parse_write_options(
-        query, query.getall("dryRun", []), request.headers.get("User-Agent", "")
+        query, query.getall("dryRun", []), request.headers.get("User-Agent", ""), kind
     )
 
 
-async def _read_object(request: web.BaseRequest, options: WriteOptions) -> Json:
+async def _read_object(request: web.BaseRequest, kind: Kind, options: WriteOptions) -> Json:
     body = await bodies.read(request)
-    obj = bodies.parse_object(body, bodies.media_type(request))
+    obj = bodies.parse_object(body, bodies.media_type(request), kind.kind)
     if options.validation is FieldValidation.STRICT:
         twice = bodies.duplicate_fields(body)
         if twice:
-            raise errors.bad_request(f"strict decoding error: {', '.join(twice)}")
+            raise errors.bad_request(
+                f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: '
+                f"strict decoding error: {', '.join(twice)}"
+            )
     return obj
 
 
@@ -228,16 +243,8 @@ def _check_patch_type(kind: Kind, media_type: str, options: WriteOptions) -> Non
     if media_type not in supported:
         raise errors.unsupported_media_type(", ".join(supported))
     if options.force and media_type != "application/apply-patch+yaml":
-        raise _patch_invalid("force: Forbidden: may not be specified for non-apply patch")
-
-
-def _patch_invalid(text: str) -> errors.StatusError:
-    return errors.StatusError(
-        422,
-        "Invalid",
-        f'PatchOptions.meta.k8s.io "" is invalid: {text}',
-        details={"group": "meta.k8s.io", "kind": "PatchOptions"},
-    )
+        problem = fields.forbidden("force", "may not be specified for non-apply patch")
+        raise options_invalid("PatchOptions", problem)
 
 
 def _patch_function(media_type: str, body: Any) -> Callable[[Json], Json]:

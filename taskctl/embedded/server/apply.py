@@ -4,7 +4,8 @@ The course of an apply is that of sigs.k8s.io/structured-merge-diff ``merge/upda
 the managers of k8s.io/apimachinery ``pkg/util/managedfields/internal``. One thing differs: an
 object that was never applied carries no managedFields (a real server tracks every object
 from its creation), so plain writes cost nothing. At the first apply everything that is there
-belongs to a manager ``before-first-apply``, as on servers that upgraded to this feature.
+belongs to a manager ``before-first-apply``, as on servers that upgraded to this feature, save
+what client-side ``kubectl apply`` says it set.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from taskctl.embedded.server.builtin_schema import raw_schema
 from taskctl.embedded.server.fields import FieldError
 from taskctl.embedded.server.kind_model import Kind
 from taskctl.embedded.server.patching import PatchError
+from taskctl.embedded.server.schema import StructuralSchema
 from taskctl.embedded.server.schema_nodes import Node, build
 from taskctl.embedded.server.schema_walks import copy_json
 
@@ -41,6 +43,7 @@ JSON = dict[str, Any]
 
 CONFLICT_REASON: Final = "FieldManagerConflict"
 BEFORE_FIRST_APPLY: Final = "before-first-apply"
+CLIENT_SIDE_APPLY: Final = "kubectl-client-side-apply"
 LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 
 _APPLY: Final = "Apply"
@@ -60,6 +63,8 @@ _UNOWNED: Final[FieldSet] = {
         )
     ),
 }  # fmt: skip
+
+_LAST_APPLIED_PATH: Final[Path] = ("f:metadata", "f:annotations", f"f:{LAST_APPLIED}")
 
 
 class ApplyConflict(Exception):
@@ -173,13 +178,17 @@ class _Managers:
 # --- schemas and scopes -----------------------------------------------------------------
 
 
-@lru_cache(maxsize=256)
 def _root(kind: Kind) -> Node:
     """The schema that says how a kind merges: its own, with ObjectMeta in place."""
     schema = kind.schema
-    if kind.builtin and schema is not None:
-        return schema.root
-    own = schema.root if schema is not None else Node(raw={}, type="object")
+    if schema is None:
+        return Node(raw={}, type="object", properties={"metadata": _object_meta()})
+    return schema.root if kind.builtin else _custom_root(schema)
+
+
+@lru_cache(maxsize=256)
+def _custom_root(schema: StructuralSchema) -> Node:
+    own = schema.root
     return replace(own, properties={**own.properties, "metadata": _object_meta()})
 
 
@@ -294,12 +303,33 @@ class _Applying:
         recorded = _recorded(live)
         if recorded or live is None:
             return _Managers.decode(recorded)
-        out = _Managers()
-        who = _Manager.of(BEFORE_FIRST_APPLY, _UPDATE, self._version, "")
         empty: JSON = {}
         there = self._filter(compare(empty, before, self._root).added) - _UNOWNED
-        out.set(who, _Entry(there, self._version, format_seconds(self._now)))
+        out = _Managers()
+        config = self._last_applied(before)
+        if config is not None:
+            # kubectl moves what its client-side self owns to server-side apply, and removes
+            # of that what the configuration lacks. So the two must be told apart here.
+            mine = there & (field_set(config, self._root) | {_LAST_APPLIED_PATH})
+            self._add_update_manager(out, CLIENT_SIDE_APPLY, mine)
+            there -= mine
+        self._add_update_manager(out, BEFORE_FIRST_APPLY, there)
         return out
+
+    def _add_update_manager(self, managers: _Managers, name: str, fields: FieldSet) -> None:
+        who = _Manager.of(name, _UPDATE, self._version, "")
+        managers.set(who, _Entry(fields, self._version, format_seconds(self._now)))
+
+    def _last_applied(self, before: JSON) -> JSON | None:
+        """The configuration of the last client-side ``kubectl apply``, if there was one."""
+        text = (before["metadata"].get("annotations") or {}).get(LAST_APPLIED)
+        try:
+            config = json.loads(text) if text else None
+        except ValueError:
+            return None
+        if not isinstance(config, dict) or config.get("apiVersion") != self._version:
+            return None
+        return _bare(config)
 
     def _prune(self, merged: JSON, last: FieldSet, managers: _Managers) -> JSON:
         """Remove what this manager applied last time and now neither it nor others own."""
@@ -331,14 +361,9 @@ class _Applying:
         """
         if self._who.name != "kubectl":
             return conflicts
-        text = (before["metadata"].get("annotations") or {}).get(LAST_APPLIED)
-        try:
-            config = json.loads(text) if text else None
-        except ValueError:
-            config = None
-        if not isinstance(config, dict) or config.get("apiVersion") != self._version:
+        config = self._last_applied(before)
+        if config is None:
             return conflicts
-        config = _bare(config)
         difference = compare(config, before, self._root)
         allowed = field_set(config, self._root) - difference.written - difference.removed
         return [one for one in conflicts if one[1] not in allowed]

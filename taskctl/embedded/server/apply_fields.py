@@ -332,13 +332,8 @@ def _merge_item(element: str, left: JSON, right: JSON, node: Node) -> Any:
 def remove(value: Any, fields: FieldSet, node: Node | None) -> Any:
     """Return a copy of an object without the given fields.
 
-    A container that loses all that it had goes as well; the root stays.
+    A container that loses all that it had stays, empty, unless it is given itself.
     """
-    left = _remove(value, fields, node)
-    return {} if left is None else left
-
-
-def _remove(value: Any, fields: FieldSet, node: Node | None) -> Any:
     if not fields or is_atomic(value, node):
         return value
     below: dict[str, FieldSet] = {}
@@ -356,24 +351,15 @@ def _remove(value: Any, fields: FieldSet, node: Node | None) -> Any:
         if element in gone:
             continue
         items = node.items if node is not None else None
-        left = _remove(item, below.get(element, set()), items)
-        if left is not None:
-            kept.append(left)
-    return kept or None
+        kept.append(remove(item, below.get(element, set()), items))
+    return kept
 
 
 def _remove_keys(
     value: JSON, gone: set[str], below: dict[str, FieldSet], node: Node | None
-) -> JSON | None:
-    kept: JSON = {}
-    for key, one in value.items():
-        element = f"f:{key}"
-        if element in gone:
-            continue
-        if element in below:
-            left = _remove(one, below[element], _child(node, key))
-            if left is not None:
-                kept[key] = left
-        else:
-            kept[key] = one
-    return kept or None
+) -> JSON:
+    return {
+        key: remove(one, below.get(f"f:{key}", set()), _child(node, key))
+        for key, one in value.items()
+        if f"f:{key}" not in gone
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any, Final
 
 import orjson
@@ -14,6 +15,8 @@ from taskctl.embedded.server import errors
 # k8s.io/apiserver pkg/server/config.go, MaxRequestBodyBytes.
 BODY_LIMIT_BYTES: Final = 3 * 1024 * 1024
 _MEDIA_TYPES: Final = "application/json, application/yaml"
+_JSON: Final = ("", "application/json", "text/plain", "application/octet-stream")
+_YAML: Final = ("application/yaml", "text/yaml", "application/x-yaml")
 _READ_BYTES: Final = 256 * 1024
 
 
@@ -44,31 +47,35 @@ def media_type(request: web.BaseRequest) -> str:
     return header.partition(";")[0].strip().lower()
 
 
-def parse_object(body: bytes, kind: str) -> errors.Json:
+def parse_object(body: bytes, media: str, kind: str) -> errors.Json:
     """Parse a body that must be an object in JSON or YAML.
 
     Args:
         body: the bytes.
-        kind: media type; empty means JSON.
+        media: media type; empty means JSON.
+        kind: of the object, for the refusal.
 
     Raises:
         errors.StatusError: 400, not to be parsed; 415, neither JSON nor YAML.
     """
-    if kind in ("application/yaml", "text/yaml", "application/x-yaml"):
+    unrecognized = f"the object provided is unrecognized (must be of type {kind}): "
+    if media in _YAML:
         obj = parse_yaml(body)
-    elif kind in ("", "application/json", "text/plain", "application/octet-stream"):
-        obj = parse_json(body)
+    elif media in _JSON:
+        obj = parse_json(body, f"{unrecognized}couldn't get version/kind; json parse error")
     else:
         raise errors.unsupported_media_type(_MEDIA_TYPES)
     if not isinstance(obj, dict):
-        raise errors.bad_request(
-            f"the object provided is unrecognized: expected a JSON object, got {type(obj).__name__}"
-        )
+        raise errors.bad_request(f"{unrecognized}a JSON object is wanted")
     return obj
 
 
-def parse_json(body: bytes) -> Any:
+def parse_json(body: bytes, refusal: str) -> Any:
     """Parse JSON.
+
+    Args:
+        body: the bytes.
+        refusal: how the sentence begins if that fails.
 
     Raises:
         errors.StatusError: 400.
@@ -76,10 +83,7 @@ def parse_json(body: bytes) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise errors.bad_request(
-            f"the object provided is unrecognized: couldn't get version/kind; json parse error: "
-            f"{error}"
-        ) from error
+        raise errors.bad_request(f"{refusal}: {error}") from error
 
 
 class _Loader(yaml.SafeLoader):
@@ -110,20 +114,40 @@ def parse_yaml(body: bytes) -> Any:
         raise errors.bad_request(f"error parsing YAML: {error}") from error
 
 
+class _Twice(dict[str, Any]):
+    """A JSON object some of whose names stood in the text twice."""
+
+    names: list[str]
+
+
 def duplicate_fields(body: bytes) -> list[str]:
     """Return a sentence per field that a JSON body has twice; needed under Strict only."""
-    found: list[str] = []
 
     def note(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        seen: dict[str, Any] = {}
-        for name, value in pairs:
-            if name in seen:
-                found.append(f'duplicate field "{name}"')
-            seen[name] = value
-        return seen
+        plain = dict(pairs)
+        if len(plain) == len(pairs):
+            return plain
+        marked = _Twice(plain)
+        counts = Counter(name for name, _ in pairs)
+        marked.names = sorted(name for name, count in counts.items() if count > 1)
+        return marked
 
     try:
-        json.loads(body, object_pairs_hook=note)
-    except ValueError:
+        parsed = json.loads(body, object_pairs_hook=note)
+    except (ValueError, RecursionError):
         return []
+    return [f'duplicate field "{path}"' for path in _find_twice(parsed, "")]
+
+
+def _find_twice(value: Any, path: str) -> list[str]:
+    found: list[str] = []
+    if isinstance(value, dict):
+        prefix = f"{path}." if path else ""
+        if isinstance(value, _Twice):
+            found += [f"{prefix}{name}" for name in value.names]
+        for name, item in value.items():
+            found += _find_twice(item, f"{prefix}{name}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            found += _find_twice(item, f"{path}[{index}]")
     return found

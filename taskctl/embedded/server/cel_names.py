@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from taskctl.embedded.server.cel_functions import NAMESPACES, TYPE_NAMES
@@ -39,6 +40,7 @@ _RESERVED: Final = frozenset(
 )  # fmt: skip
 
 
+@lru_cache(maxsize=4096)
 def escape(name: str) -> str | None:
     """Return the name by which CEL rules reach a property, or None if they cannot.
 

@@ -6,6 +6,7 @@ Rules and texts from k8s.io/apiextensions-apiserver ``pkg/apiserver/schema/valid
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import Enum
 from typing import Any, Final
 
@@ -77,6 +78,8 @@ def _check(raw: Any, path: str, level: _Level, errors: list[FieldError]) -> None
     _check_list(raw, path, errors)
     _check_rules(raw, path, errors)
     _check_values(raw, path, errors)
+    for nested, spot in _alternatives(raw, path):
+        _check_complete(nested, spot, raw, path, errors)
     for name, one in (raw.get("properties") or {}).items():
         _check(one, f"{path}.properties[{name}]", _Level.FIELD, errors)
     additional = raw.get("additionalProperties")
@@ -278,6 +281,39 @@ def _check_nested(raw: Any, path: str, errors: list[FieldError]) -> None:
         _check_nested(one, f"{path}.properties[{name}]", errors)
     if isinstance(raw.get("items"), dict):
         _check_nested(raw["items"], f"{path}.items", errors)
+
+
+def _alternatives(raw: JSON, path: str) -> Iterator[tuple[JSON, str]]:
+    """Return the schemas under allOf, anyOf, oneOf and not."""
+    for name in ("allOf", "anyOf", "oneOf"):
+        for index, one in enumerate(raw.get(name) or ()):
+            if isinstance(one, dict):
+                yield one, f"{path}.{name}[{index}]"
+    if isinstance(raw.get("not"), dict):
+        yield raw["not"], f"{path}.not"
+
+
+def _check_complete(
+    nested: JSON, nested_path: str, whole: JSON, path: str, errors: list[FieldError]
+) -> None:
+    """Every field that an alternative speaks of must be declared outside of it."""
+    declared = whole.get("properties") or {}
+    for name, one in (nested.get("properties") or {}).items():
+        spot = f"{nested_path}.properties[{name}]"
+        if not isinstance(declared.get(name), dict):
+            where = f"{path}.properties[{name}]"
+            errors.append(fields.required(where, f"because it is defined in {spot}"))
+        elif isinstance(one, dict):
+            _check_complete(one, spot, declared[name], f"{path}.properties[{name}]", errors)
+    if isinstance(nested.get("items"), dict):
+        if not isinstance(whole.get("items"), dict):
+            detail = f"because it is defined in {nested_path}.items"
+            errors.append(fields.required(f"{path}.items", detail))
+        else:
+            spot = f"{nested_path}.items"
+            _check_complete(nested["items"], spot, whole["items"], f"{path}.items", errors)
+    for one, spot in _alternatives(nested, nested_path):
+        _check_complete(one, spot, whole, path, errors)
 
 
 def _check_root(raw: JSON, path: str, level: _Level, errors: list[FieldError]) -> None:

@@ -82,11 +82,10 @@ class StatusError(Exception):
             "message": self.message,
             "reason": self.reason,
         }
-        details = dict(self.details or {})
-        if self.retry_after_s is not None:
-            details["retryAfterSeconds"] = self.retry_after_s
-        if details:
-            status["details"] = details
+        if self.details is not None or self.retry_after_s is not None:
+            status["details"] = dict(self.details or {})
+            if self.retry_after_s is not None:
+                status["details"]["retryAfterSeconds"] = self.retry_after_s
         status["code"] = self.code
         return status
 
@@ -191,7 +190,7 @@ def invalid(group: str, kind: str, name: str, errors: Sequence[FieldProblem]) ->
     qualified = f"{kind}.{group}" if group else kind
     sentences = [f"{e.path}: {e.message}" for e in errors]
     text = sentences[0] if len(sentences) == 1 else "[" + ", ".join(sentences) + "]"
-    details: Json = {"name": name}
+    details: Json = {"name": name} if name else {}
     if group:
         details["group"] = group
     details |= {"kind": kind, "causes": _causes(errors)}
@@ -220,14 +219,25 @@ def forbidden(
     )
 
 
-def method_not_allowed(resource: Resource, verb: str) -> StatusError:
-    """405: the resource has no such verb."""
+def method_not_allowed() -> StatusError:
+    """405: the path has no such verb."""
     return StatusError(
         405,
         "MethodNotAllowed",
-        f'{verb} is not supported on resources of kind "{resource.qualified}"',
-        details=_details(resource, ""),
+        "the server does not allow this method on the requested resource",
+        details={},
     )
+
+
+def precondition_failed(resource: Resource, kind: str, name: str, why: str) -> StatusError:
+    """409 on delete: the object is not the one that the client means.
+
+    Kubernetes names the kind here, where other conflicts name the resource.
+    """
+    found = conflict(Resource(resource.group, kind), name, why)
+    qualified = f"{kind}.{resource.group}" if resource.group else kind
+    found.message = f'Operation cannot be fulfilled on {qualified} "{name}": {why}'
+    return found
 
 
 def not_acceptable(types: str) -> StatusError:

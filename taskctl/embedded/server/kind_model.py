@@ -67,7 +67,7 @@ class Kind:
     builtin: bool = False
     storage: bool = True
     deprecation_warning: str = ""
-    custom_schema: StructuralSchema | None = field(default=None, compare=False, repr=False)
+    custom_schema: StructuralSchema | None = field(default=None, repr=False)
 
     @property
     def api_version(self) -> str:

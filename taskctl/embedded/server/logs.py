@@ -58,7 +58,7 @@ class LogProxy:
         container = _choose_container(obj, request.query.get("container", ""))
         node = obj["spec"].get("nodeName")
         if not node:
-            raise errors.bad_request(f"pod {pod.name} does not have a host assigned")
+            return web.Response(status=204)  # as Kubernetes: there is no log yet
         base = self._address(node)
         url = f"{base}/containerLogs/{pod.namespace}/{pod.name}/{container}"
         query = {name: request.query[name] for name in _PASSED_ON if name in request.query}

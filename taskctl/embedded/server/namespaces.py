@@ -97,8 +97,7 @@ class NamespaceController:
         current = self._store.get(NAMESPACES, "", record.name)
         if current is None:
             return
-        obj = current.load()
-        obj["status"] = {**(obj.get("status") or {}), "phase": "Terminating"}
         if not left:
+            obj = current.load()
             obj["spec"] = {}
-        self._store.update(NAMESPACES, obj)
+            self._store.update(NAMESPACES, obj)

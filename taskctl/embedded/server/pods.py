@@ -323,7 +323,6 @@ def bind(record: Record, binding: Json, now: Any) -> Json:
         {
             "type": "PodScheduled",
             "status": "True",
-            "lastProbeTime": None,
             "lastTransitionTime": format_seconds(now),
         }
     )

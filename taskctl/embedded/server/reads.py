@@ -90,4 +90,6 @@ def _decode_token(token: str) -> tuple[int, tuple[str, str]]:
             raise ValueError(content["v"])
         return int(content["rv"]), (str(namespace), str(name))
     except (binascii.Error, ValueError, KeyError, TypeError) as error:
-        raise errors.bad_request(f"continue key is not valid: {error}") from error
+        raise errors.bad_request(
+            f"invalid continue token: continue key is not valid: {error}"
+        ) from error

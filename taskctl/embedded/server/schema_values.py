@@ -14,6 +14,7 @@ import jsonschema_rs
 from taskctl.embedded.server import fields
 from taskctl.embedded.server.fields import FieldError, Path
 from taskctl.embedded.server.schema_formats import CHECKS
+from taskctl.embedded.server.schema_walks import QUANTITY
 
 JSON = dict[str, Any]
 
@@ -35,7 +36,7 @@ def translate(raw: JSON) -> JSON:
     out: JSON = {name: raw[name] for name in _COPIED if name in raw and name != "title"}
     int_or_string = raw.get("x-kubernetes-int-or-string")
     kinds = ["integer", "string"] if int_or_string else [raw["type"]] if raw.get("type") else []
-    if raw.get("format") == "quantity":  # built-in kinds; JSON may give ``cpu: 1``
+    if raw.get("format") == QUANTITY:  # built-in kinds; JSON may give ``cpu: 1``
         kinds = ["string", "number"]
     nullable = bool(raw.get("nullable"))
     if kinds:

@@ -13,6 +13,7 @@ from taskctl.embedded.server import fields
 from taskctl.embedded.server.fields import FieldError, Path
 from taskctl.embedded.server.schema_nodes import ListType, Node
 
+QUANTITY: Final = "quantity"
 TYPE_FIELDS: Final = frozenset({"apiVersion", "kind", "metadata"})
 
 OBJECT_META_FIELDS: Final = frozenset(
@@ -62,6 +63,8 @@ def _default_fields(value: dict[str, Any], node: Node) -> None:
                 nulls.append((key, below))
         elif isinstance(one, dict | list):
             apply_defaults(one, below)
+        elif below.format == QUANTITY:  # ``cpu: 1`` is stored as a real server stores it
+            value[key] = str(one)
     for key, below in nulls:
         if below.has_default:
             value[key] = copy_json(below.default)

@@ -199,9 +199,7 @@ class _LabelParser:
         return token
 
     def _error(self, why: str) -> errors.StatusError:
-        return errors.bad_request(
-            f"unable to parse requirement: {why} in label selector {self._text!r}"
-        )
+        return errors.bad_request(f"unable to parse requirement: {why}")
 
 
 @lru_cache(maxsize=4096)

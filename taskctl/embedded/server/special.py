@@ -84,7 +84,7 @@ class Special:
     async def _bind(
         self, request: web.BaseRequest, target: Target, user: User
     ) -> web.StreamResponse:
-        binding = await _read(request)
+        binding = await _read(request, "Binding")
         options = parse_write_options(request.query, request.query.getall("dryRun", []), "")
         metadata = binding.get("metadata") or {}
         name = target.name or metadata.get("name") or ""
@@ -96,7 +96,7 @@ class Special:
     async def _evict(
         self, request: web.BaseRequest, target: Target, user: User
     ) -> web.StreamResponse:
-        eviction = await _read(request)
+        eviction = await _read(request, "Eviction")
         options = parse_delete_options(
             request.query, request.query.getall("dryRun", []), eviction.get("deleteOptions")
         )
@@ -111,21 +111,21 @@ class Special:
     async def _token(
         self, request: web.BaseRequest, target: Target, user: User
     ) -> web.StreamResponse:
-        body = await _read(request)
+        body = await _read(request, "TokenRequest")
         made = self._authenticator.issue(target.namespace or "", target.name or "", body)
         return _json(made, 201)
 
     async def _allowed(
         self, request: web.BaseRequest, target: Target, user: User
     ) -> web.StreamResponse:
-        review = await _read(request)
+        review = await _read(request, "SelfSubjectAccessReview")
         reason = "every valid token may do everything on this embedded server"
         return _json(_reviewed(review, {"allowed": True, "reason": reason}), 201)
 
     async def _rules(
         self, request: web.BaseRequest, target: Target, user: User
     ) -> web.StreamResponse:
-        review = await _read(request)
+        review = await _read(request, "SelfSubjectRulesReview")
         rules = {
             "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}],
             "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
@@ -136,13 +136,13 @@ class Special:
     async def _who(
         self, request: web.BaseRequest, target: Target, user: User
     ) -> web.StreamResponse:
-        review = await _read(request)
+        review = await _read(request, "SelfSubjectReview")
         return _json(_reviewed(review, {"userInfo": _user_info(user)}), 201)
 
     async def _review_token(
         self, request: web.BaseRequest, target: Target, user: User
     ) -> web.StreamResponse:
-        review = await _read(request)
+        review = await _read(request, "TokenReview")
         token = (review.get("spec") or {}).get("token", "")
         try:
             found = self._authenticator.authenticate(f"Bearer {token}")
@@ -155,7 +155,7 @@ class Special:
     async def _finalize(
         self, request: web.BaseRequest, target: Target, user: User
     ) -> web.StreamResponse:
-        body = await _read(request)
+        body = await _read(request, "Namespace")
         record = self._core.store.require(NAMESPACES, "", target.name or "")
         obj = record.load()
         finalizers = (body.get("spec") or {}).get("finalizers") or []
@@ -164,9 +164,9 @@ class Special:
         return web.Response(body=written.record.raw, headers={"Content-Type": "application/json"})
 
 
-async def _read(request: web.BaseRequest) -> Json:
+async def _read(request: web.BaseRequest, kind: str) -> Json:
     body = await bodies.read(request)
-    return bodies.parse_object(body, bodies.media_type(request)) if body.strip() else {}
+    return bodies.parse_object(body, bodies.media_type(request), kind) if body.strip() else {}
 
 
 def _reviewed(review: Json, status: Json) -> Json:

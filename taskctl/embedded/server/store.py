@@ -57,12 +57,14 @@ class Deletion:
         uid: refuse if the object has another UID.
         revision: refuse if the object has another resourceVersion.
         propagation: None leaves the object's finalizers as they are.
+        prepare: changes the object when it is marked as being deleted.
     """
 
     grace_s: int = 0
     uid: str | None = None
     revision: str | None = None
     propagation: Propagation | None = None
+    prepare: Callable[[Json], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,6 +387,8 @@ class Store:
             return self._remove(collection, old, obj, dry_run=dry_run)
         if not self._mark_deleted(meta, deletion.grace_s) and _same(obj, old):
             return Written(old, changed=False)
+        if deletion.prepare is not None:
+            deletion.prepare(obj)
         record = self._make(collection, obj)
         if not dry_run:
             self._commit(collection, EventType.MODIFIED, record, old)
@@ -423,7 +427,7 @@ class Store:
             if grace_s >= before_s:
                 return False
             asked_at = parse_time(meta["deletionTimestamp"]) - timedelta(seconds=before_s)
-            deadline = asked_at + timedelta(seconds=grace_s)
+            deadline = max(now, asked_at + timedelta(seconds=grace_s))
         else:
             deadline = now + timedelta(seconds=grace_s)
             if meta.get("generation"):
@@ -521,15 +525,20 @@ def _uid_mismatch(wanted: str, found: str) -> str:
 
 
 def _check_preconditions(old: Record, deletion: Deletion) -> None:
+    """Compare UID and version (k8s.io/apiserver ``registry/rest/delete.go``, BeforeDelete)."""
     if deletion.uid is not None and deletion.uid != old.uid:
-        raise errors.conflict(old.resource, old.name, _uid_mismatch(deletion.uid, old.uid))
-    if deletion.revision is not None and deletion.revision != str(old.revision):
-        raise errors.conflict(
-            old.resource,
-            old.name,
-            f"Precondition failed: ResourceVersion in precondition: {deletion.revision}, "
-            f"ResourceVersion in object meta: {old.revision}",
+        why = (
+            f"the UID in the precondition ({deletion.uid}) does not match the UID in record "
+            f"({old.uid}). The object might have been deleted and then recreated"
         )
+    elif deletion.revision is not None and deletion.revision != str(old.revision):
+        why = (
+            f"the ResourceVersion in the precondition ({deletion.revision}) does not match the "
+            f"ResourceVersion in record ({old.revision}). The object might have been modified"
+        )
+    else:
+        return
+    raise errors.precondition_failed(old.resource, old.load()["kind"], old.name, why)
 
 
 def _set_propagation(meta: Json, propagation: Propagation | None) -> None:

@@ -48,6 +48,9 @@ class Strategy:
         # elsewhere.
         _take_over(obj["metadata"], old["metadata"], "ownerReferences")
 
+    def prepare_delete(self, obj: Json) -> None:
+        """Change an object that begins to be deleted."""
+
     def admit_create(self, obj: Json, store: Store, now: str) -> None:
         """Refuse, or complete, a new object because of what else is stored.
 
@@ -150,6 +153,10 @@ class NamespaceStrategy(Strategy):
         """Only the metadata may change."""
         super().prepare_update(obj, old)
         _take_over(obj, old, "spec")
+
+    def prepare_delete(self, obj: Json) -> None:
+        """Show it."""
+        obj["status"] = {**(obj.get("status") or {}), "phase": "Terminating"}
 
     def admit_delete(self, record: Record) -> None:
         """Keep the namespaces that the rest relies on."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any, Final
 
-from taskctl.embedded.server import errors
+from taskctl.embedded.server import errors, fields
+from taskctl.embedded.server.fields import FieldError
 from taskctl.embedded.server.store import Deletion, Propagation
 
 
@@ -112,17 +114,19 @@ def parse_int(query: Mapping[str, str], name: str) -> int | None:
         ) from None
 
 
-def _dry_run(values: list[str]) -> bool:
-    for value in values:
-        if value != "All":
-            raise errors.bad_request(
-                f'dryRun: Unsupported value: "{value}": supported values: "All"'
-            )
+def _dry_run(values: list[str], options: str) -> bool:
+    if any(value != "All" for value in values):
+        raise options_invalid(options, fields.not_supported("dryRun", values, ["All"]))
     return bool(values)
 
 
+def options_invalid(kind: str, *problems: FieldError) -> errors.StatusError:
+    """Return the refusal of options such as CreateOptions or ListOptions."""
+    return errors.invalid("meta.k8s.io", kind, "", problems)
+
+
 def parse_write_options(
-    query: Mapping[str, str], dry_runs: list[str], user_agent: str
+    query: Mapping[str, str], dry_runs: list[str], user_agent: str, kind: str = "CreateOptions"
 ) -> WriteOptions:
     """Read the options of a create, update or patch.
 
@@ -130,22 +134,22 @@ def parse_write_options(
         query: the URL's parameters.
         dry_runs: every ``dryRun`` parameter.
         user_agent: the request's header; its program name is the default field manager.
+        kind: what Kubernetes calls the options of this verb.
 
     Raises:
-        errors.StatusError: 400.
+        errors.StatusError: 400; 422.
     """
     text = query.get("fieldValidation", "")
     try:
         validation = FieldValidation(text or "Warn")
     except ValueError:
-        raise errors.bad_request(
-            f'fieldValidation: Unsupported value: "{text}": supported values: "Ignore", "Strict", '
-            '"Warn"'
-        ) from None
+        supported = ["", "Ignore", "Strict", "Warn"]
+        problem = fields.not_supported("fieldValidation", text, supported)
+        raise options_invalid(kind, problem) from None
     manager = query.get("fieldManager") or user_agent.split("/", 1)[0] or "unknown"
     if len(manager) > 128:
-        raise errors.bad_request("fieldManager: Too long: may not be more than 128 bytes")
-    return WriteOptions(_dry_run(dry_runs), manager, validation, parse_bool(query, "force"))
+        raise options_invalid(kind, fields.too_long("fieldManager", 128))
+    return WriteOptions(_dry_run(dry_runs, kind), manager, validation, parse_bool(query, "force"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +170,14 @@ class DeleteOptions:
     propagation: Propagation | None = None
     dry_run: bool = False
 
-    def deletion(self, grace_s: int) -> Deletion:
-        """Return the store's request for these options with the kind's grace period."""
-        return Deletion(grace_s, self.uid, self.revision, self.propagation)
+    def deletion(self, grace_s: int, prepare: Callable[[dict[str, Any]], None]) -> Deletion:
+        """Return the store's request for these options with the kind's own part.
+
+        Args:
+            grace_s: the kind's grace period, seconds.
+            prepare: what the kind does to an object that begins to be deleted.
+        """
+        return Deletion(grace_s, self.uid, self.revision, self.propagation, prepare)
 
 
 def parse_delete_options(
@@ -203,7 +212,7 @@ def parse_delete_options(
         preconditions.get("uid"),
         preconditions.get("resourceVersion"),
         propagation,
-        _dry_run(list(options.get("dryRun") or dry_runs)),
+        _dry_run(list(options.get("dryRun") or dry_runs), "DeleteOptions"),
     )
 
 
@@ -256,7 +265,10 @@ def parse_list_options(query: Mapping[str, str]) -> ListOptions:
     try:
         revision = int(text) if text else None
     except ValueError:
-        raise errors.bad_request(f'invalid resource version: "{text}"') from None
+        raise errors.bad_request(
+            f'invalid resource version: resourceVersion: Invalid value: "{text}": it must be a '
+            "whole number"
+        ) from None
     options = ListOptions(
         labels=query.get("labelSelector", ""),
         fields=query.get("fieldSelector", ""),
@@ -275,49 +287,46 @@ def parse_list_options(query: Mapping[str, str]) -> ListOptions:
     return options
 
 
+_MATCH: Final = "resourceVersionMatch"
+
+
 def _match(text: str) -> VersionMatch | None:
     try:
         return VersionMatch(text) if text else None
     except ValueError:
-        raise _list_invalid(
-            f'resourceVersionMatch: Unsupported value: "{text}": supported values: "Exact", '
-            '"NotOlderThan", ""'
-        ) from None
+        supported = ["Exact", "NotOlderThan", ""]
+        problem = fields.not_supported(_MATCH, text, supported)
+        raise options_invalid("ListOptions", problem) from None
 
 
 def _check_combinations(options: ListOptions) -> None:
-    name = "resourceVersionMatch"
-    if options.watch:
-        if options.initial_events is not None and options.match is not VersionMatch.NOT_OLDER:
-            raise _list_invalid(
-                f"{name}: Forbidden: sendInitialEvents requires setting {name} to NotOlderThan"
-            )
-        if options.match and options.initial_events is None:
-            raise _list_invalid(
-                f"{name}: Forbidden: {name} is forbidden for watch unless sendInitialEvents is "
-                "provided"
-            )
-        return
+    problem = _check_watch(options) if options.watch else _check_list(options)
+    if problem is not None:
+        raise options_invalid("ListOptions", problem)
+
+
+def _check_watch(options: ListOptions) -> FieldError | None:
+    if options.initial_events is not None and options.match is not VersionMatch.NOT_OLDER:
+        message = f"sendInitialEvents requires setting {_MATCH} to NotOlderThan"
+        return fields.forbidden(_MATCH, message)
+    if options.match and options.initial_events is None:
+        message = f"{_MATCH} is forbidden for watch unless sendInitialEvents is provided"
+        return fields.forbidden(_MATCH, message)
+    return None
+
+
+def _check_list(options: ListOptions) -> FieldError | None:
     if options.initial_events is not None:
-        raise _list_invalid("sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list")
+        message = "sendInitialEvents is forbidden for list"
+        return fields.forbidden("sendInitialEvents", message)
     if options.match is None:
-        return
+        return None
     if options.revision is None:
-        raise _list_invalid(
-            f"{name}: Forbidden: {name} is forbidden unless resourceVersion is provided"
-        )
+        message = f"{_MATCH} is forbidden unless resourceVersion is provided"
+        return fields.forbidden(_MATCH, message)
     if options.continue_token:
-        raise _list_invalid(f"{name}: Forbidden: {name} is forbidden when continue is provided")
+        return fields.forbidden(_MATCH, f"{_MATCH} is forbidden when continue is provided")
     if options.match is VersionMatch.EXACT and options.revision == 0:
-        raise _list_invalid(
-            f'{name}: Forbidden: {name} "exact" is forbidden for resourceVersion "0"'
-        )
-
-
-def _list_invalid(text: str) -> errors.StatusError:
-    return errors.StatusError(
-        422,
-        "Invalid",
-        f'ListOptions.meta.k8s.io "" is invalid: {text}',
-        details={"group": "meta.k8s.io", "kind": "ListOptions"},
-    )
+        message = f'{_MATCH} "exact" is forbidden for resourceVersion "0"'
+        return fields.forbidden(_MATCH, message)
+    return None

@@ -14,7 +14,7 @@ Object = dict[str, Any]
 
 
 def at(ms: float) -> datetime:
-    return EPOCH + timedelta(milliseconds=ms)
+    return EPOCH + timedelta(milliseconds=ms, microseconds=1)
 
 
 def done(builder: TaskBuilder, start_ms: float = 0) -> TaskBuilder:
@@ -87,6 +87,11 @@ def test_summary_golden() -> None:
         "exited → recorded       5.0 ms   5.0 ms   10 ms\n"
         "Sum of gaps (time that tasks waited to run): 790 ms over 3 tasks."
     )
+
+
+def test_times_in_whole_seconds_are_not_taken_for_precise() -> None:
+    coarse = done(task("root")).times(created=EPOCH).build()
+    assert "up to 1 s too long" in render_summary(build_forest([coarse]), STYLE)[-1]
 
 
 def test_a_retried_task_is_left_out_of_the_receipt() -> None:

@@ -7,11 +7,13 @@ the request takes effect. ``log`` holds every write.
 from __future__ import annotations
 
 import asyncio
-import copy
 import itertools
 from collections.abc import AsyncGenerator, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
+
+import orjson
 
 from taskctl.client.base import (
     DeleteOptions,
@@ -30,7 +32,11 @@ from taskctl.errors import AlreadyExists, Conflict, Gone, Invalid, NotFound
 from tests.unit.controllers.virtual import VirtualClock
 
 Key = tuple[str, str]
+# Who calls: faults may be for one of them only.
+WHO: ContextVar[str] = ContextVar("who", default="node")
 LATENCY_S = 0.002
+_LIST, _WATCH, _PATCH, _DELETE = ListOptions(), WatchOptions(), PatchOptions(), DeleteOptions()
+_STATUS = PatchOptions(subresource="status")
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,7 @@ class Call:
     plural: str
     name: str
     body: Any = None
+    who: str = field(default_factory=lambda: WHO.get())
 
     @property
     def is_status(self) -> bool:
@@ -90,21 +97,19 @@ class FakeApi:
         found = self.objects.get(res.plural, {}).get((namespace or "", name))
         if found is None:
             raise NotFound(f"{res.plural} {name} not found", 404)
-        return copy.deepcopy(found)
+        return _copy(found)
 
     async def list(
-        self, res: Resource, namespace: str | None = None, *, options: ListOptions = ListOptions()
+        self, res: Resource, namespace: str | None = None, *, options: ListOptions = _LIST
     ) -> ListPage:
         await self._pass(Call("list", res.plural, ""))
         items = [
-            copy.deepcopy(obj)
-            for obj in self.all(res)
-            if _matches(obj, namespace, options.label_selector)
+            _copy(obj) for obj in self.all(res) if _matches(obj, namespace, options.label_selector)
         ]
         return ListPage(items, str(self.version))
 
     async def list_all(
-        self, res: Resource, namespace: str | None = None, *, options: ListOptions = ListOptions()
+        self, res: Resource, namespace: str | None = None, *, options: ListOptions = _LIST
     ) -> ListPage:
         return await self.list(res, namespace, options=options)
 
@@ -113,7 +118,7 @@ class FakeApi:
         res: Resource,
         namespace: str | None = None,
         *,
-        options: WatchOptions = WatchOptions(),
+        options: WatchOptions = _WATCH,
     ) -> AsyncGenerator[WatchEvent, None]:
         await self._pass(Call("watch", res.plural, ""))
         seen = int(options.resource_version or self.version)
@@ -130,9 +135,10 @@ class FakeApi:
                 batch = self.history[position:]
                 position = len(self.history)
                 for version, plural, event in batch:
-                    if version > seen and plural == res.plural:
-                        if _matches(event.object, namespace, options.label_selector):
-                            yield WatchEvent(event.type, copy.deepcopy(event.object))
+                    if version <= seen or plural != res.plural:
+                        continue
+                    if _matches(event.object, namespace, options.label_selector):
+                        yield WatchEvent(event.type, _copy(event.object))
                 if self.compacted > seen:
                     seen = self.version
                 left_s = end_s - self.clock.monotonic_s()
@@ -158,7 +164,7 @@ class FakeApi:
         key = (namespace or obj["metadata"].get("namespace", ""), name)
         if key in self.objects.get(res.plural, {}):
             raise AlreadyExists(f"{name} exists", 409)
-        stored = copy.deepcopy(obj)
+        stored = _copy(obj)
         stored.setdefault("apiVersion", res.api_version)
         stored.setdefault("kind", res.kind)
         stored["metadata"] |= {
@@ -184,7 +190,7 @@ class FakeApi:
         namespace: str | None,
         body: Any,
         *,
-        options: PatchOptions = PatchOptions(),
+        options: PatchOptions = _PATCH,
     ) -> KubeObject:
         call = Call("patch", res.plural, name, body)
         await self._pass(call)
@@ -194,15 +200,14 @@ class FakeApi:
             raise NotFound(f"{res.plural} {name} not found", 404)
         if self.validate is not None:
             self.validate(call)
-        new = copy.deepcopy(old)
+        new = _copy(old)
         if options.type is PatchType.STRATEGIC:
             _append_containers(new, body)
         else:
             _check_guard(old, body)
             _merge(new, {k: v for k, v in body.items() if k != "metadata"})
-            metadata = {k: v for k, v in body.get("metadata", {}).items()}
-            for guard in ("resourceVersion", "uid"):
-                metadata.pop(guard, None)
+            guards = ("resourceVersion", "uid")
+            metadata = {k: v for k, v in body.get("metadata", {}).items() if k not in guards}
             _merge(new["metadata"], metadata)
             if new.get("spec") != old.get("spec"):
                 new["metadata"]["generation"] += 1
@@ -223,7 +228,7 @@ class FakeApi:
         name: str,
         namespace: str | None = None,
         *,
-        options: DeleteOptions = DeleteOptions(),
+        options: DeleteOptions = _DELETE,
     ) -> KubeObject:
         call = Call("delete", res.plural, name, options)
         await self._pass(call)
@@ -241,7 +246,7 @@ class FakeApi:
 
     def remove(self, res: Resource, name: str, namespace: str = "ns") -> None:
         """Delete at once, and what it owns."""
-        gone = copy.deepcopy(self.objects[res.plural].pop((namespace, name)))
+        gone = _copy(self.objects[res.plural].pop((namespace, name)))
         self.version += 1
         gone["metadata"]["resourceVersion"] = str(self.version)
         self._publish(res.plural, WatchEvent(EventType.DELETED, gone))
@@ -251,16 +256,16 @@ class FakeApi:
         for plural, objects in list(self.objects.items()):
             for (namespace, name), obj in list(objects.items()):
                 owners = obj["metadata"].get("ownerReferences") or ()
-                if any(owner["uid"] == owner_uid for owner in owners):
-                    if (namespace, name) in objects:
-                        self.remove(Resource("", "", plural, ""), name, namespace)
+                owned = any(owner["uid"] == owner_uid for owner in owners)
+                if owned and (namespace, name) in objects:
+                    self.remove(Resource("", "", plural, ""), name, namespace)
 
     # --- below --------------------------------------------------------------------------
 
     def edit(self, res: Resource, name: str, change: Callable[[KubeObject], None]) -> None:
         """Change an object in place, as its kubelet or user would."""
-        new = copy.deepcopy(self.peek(res, name))
-        old_spec = copy.deepcopy(new.get("spec"))
+        new = _copy(self.peek(res, name))
+        old_spec = _copy({"spec": new.get("spec")})["spec"]
         change(new)
         if new.get("spec") != old_spec:
             new["metadata"]["generation"] += 1
@@ -287,12 +292,17 @@ class FakeApi:
                 raise error
 
     async def _answer(self, call: Call, obj: KubeObject) -> KubeObject:
-        answer = copy.deepcopy(obj)
+        answer = _copy(obj)
         if self.faults is not None:
             error = self.faults(call, True)
             if error is not None:
                 raise error
         return answer
+
+
+def _copy(obj: KubeObject) -> KubeObject:
+    copied: KubeObject = orjson.loads(orjson.dumps(obj))
+    return copied
 
 
 def _matches(obj: KubeObject, namespace: str | None, selector: str) -> bool:
@@ -325,7 +335,7 @@ def _append_containers(pod: KubeObject, body: Any) -> None:
     for entry in body["spec"]["ephemeralContainers"]:
         old = by_name.get(entry["name"])
         if old is None:
-            added.append(copy.deepcopy(entry))
+            added.append(_copy(entry))
         elif old != entry:
             raise Invalid("spec.ephemeralContainers: may not be changed", 422)
     pod["spec"]["ephemeralContainers"] = added + present
@@ -340,4 +350,4 @@ def _merge(target: Any, patch: Any) -> None:
                 target[key] = {}
             _merge(target[key], value)
         else:
-            target[key] = copy.deepcopy(value)
+            target[key] = value

@@ -8,15 +8,16 @@ A task's behaviour is its command: ``["sleep", "3"]``, ``["fail", "7"]``, ``["sp
 from __future__ import annotations
 
 import asyncio
-import contextlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from taskctl.client.base import KubeObject
 from taskctl.client.resources import PODS, TASKS
 from taskctl.clock import format_seconds
 from taskctl.errors import AlreadyExists, ApiError, Conflict, NotFound
-from taskctl.policy.claim import AlreadyOurs, ClaimEntry, Claimed, decide_claim
+from taskctl.policy.claim import AlreadyOurs, Claimed, ClaimEntry, decide_claim
 from taskctl.policy.entry import EntryView, parse_entry
 from taskctl.policy.lineage import child_metadata, child_name, lineage_of
 from taskctl.policy.outcome import ExitReport, StatusChange, decide_after_exit
@@ -56,8 +57,8 @@ class FakeNode:
         live = {pod["metadata"]["uid"]: pod for pod in self.api.all(PODS)}
         for key in [key for key in self._containers if key[0] not in live]:
             self._containers.pop(key).cancel()
-        for key in [key for key in self._pods if key not in live]:
-            self._pods.pop(key).cancel()
+        for uid in [uid for uid in self._pods if uid not in live]:
+            self._pods.pop(uid).cancel()
         for uid, pod in live.items():
             status = pod.get("status") or {}
             if uid not in self._pods and self.pods_come_up and not status:
@@ -160,14 +161,25 @@ class FakeNode:
         await self._exit(entry, code, spawned=spawned)
 
     async def _spawn(self, entry: EntryView, commands: list[list[str]]) -> None:
-        parent = await self.api.get(TASKS, entry.task_name, "ns")
+        parent = await self._insist(lambda: self.api.get(TASKS, entry.task_name, "ns"))
+        if parent is None:
+            return
         lineage = lineage_of(parse_task(parent))
         for number, command in enumerate(commands):
             name = child_name(lineage.parent_uid, str(number), lineage.root_name)
             metadata = child_metadata(lineage, name, str(number))
-            spec = parent["spec"] | {"command": command}
-            with contextlib.suppress(AlreadyExists):
-                await self.api.create(TASKS, {"metadata": metadata, "spec": spec}, "ns")
+            child = {"metadata": metadata, "spec": parent["spec"] | {"command": command}}
+            await self._insist(partial(self.api.create, TASKS, child, "ns"))
+
+    async def _insist(self, call: Callable[[], Awaitable[KubeObject]]) -> KubeObject | None:
+        """Repeat until there is an answer; None: gone, or there already."""
+        while True:
+            try:
+                return await call()
+            except (NotFound, AlreadyExists):
+                return None
+            except ApiError:
+                await asyncio.sleep(0.02)
 
     async def _exit(self, entry: EntryView, code: int, *, spawned: bool) -> None:
         report = ExitReport(

@@ -14,7 +14,7 @@ from taskctl.controllers.setup import Controllers, SetupOptions
 from taskctl.runtime.manager import Manager, ManagerOptions
 from taskctl.runtime.metrics import Metrics
 from tests.unit.controllers import virtual
-from tests.unit.controllers.fake_api import FakeApi
+from tests.unit.controllers.fake_api import WHO, FakeApi
 from tests.unit.controllers.fake_node import FakeNode
 
 TERMINAL = ("Succeeded", "Failed", "Cancelled")
@@ -52,8 +52,11 @@ class Simulation:
         manager = Manager(Metrics(), options)
         self.controllers = Controllers(self.api, Metrics(), SetupOptions(timing=timing))
         self.controllers.add_to(manager)
-        self._controller = asyncio.create_task(manager.run(), name="controller")
-        return self._controller
+        WHO.set("controller")
+        task = asyncio.create_task(manager.run(), name="controller")
+        WHO.set("node")
+        self._controller = task
+        return task
 
     async def kill_controller(self) -> None:
         """As kill -9 would: nothing is finished."""

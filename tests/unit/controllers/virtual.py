@@ -16,7 +16,7 @@ T = TypeVar("T")
 START = datetime(2030, 1, 1, tzinfo=UTC)
 
 
-class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc,valid-type]
+class _JumpingSelector(selectors.DefaultSelector):
     """Instead of waiting, moves the loop's time forward."""
 
     loop: VirtualLoop

@@ -167,7 +167,9 @@ def test_sigusr1_kills_everything_in_the_container(box: ShimBox, isolate: str) -
 @pytest.mark.parametrize("isolate", ["-", "mpf"])
 def test_processes_that_outlive_the_program_are_killed(box: ShimBox, isolate: str) -> None:
     needs_root(isolate)
-    directory = box.directory(*tokens(isolate, "sh", "-c", "setsid sleep 1000 & echo up; sleep 0.2"))
+    directory = box.directory(
+        *tokens(isolate, "sh", "-c", "setsid sleep 1000 & echo up; sleep 0.2")
+    )
     process = box.start(directory)
     wait_for(directory / "log", "up")
     inside = descendants(process.pid)

@@ -77,10 +77,11 @@ async def test_equal_events_are_counted_waiting_or_written() -> None:
         case.time.advance(1)
     async with case.running():
         assert await case.recorder.flush(1)
-        case.recorder.record(task("a", 6), WARNING, "BackOff", "again")
+        for _ in range(2):
+            case.recorder.record(task("a", 6), WARNING, "BackOff", "again")
         assert await case.recorder.flush(1)
     (event,) = case.server.of(EVENTS)
-    assert event["count"] == 4
+    assert event["count"] == 5
     assert event["firstTimestamp"] == "2026-01-01T00:00:00Z"
     assert event["lastTimestamp"] == "2026-01-01T00:00:03Z"
     assert [line.split()[0] for line in case.server.requests] == ["create", "patch"]

@@ -1,0 +1,60 @@
+"""SIGTERM as an exception.
+
+taskctl-init sends SIGTERM when the task is cancelled, has run too long or its worker goes
+away, and SIGKILL after a grace period. Here it becomes :class:`TaskCancelled`: raised where
+the main thread is, or, where an asyncio loop runs there, by cancelling the loop's tasks.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from taskctl.sdk.errors import TaskCancelled
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import Any
+
+
+class _State:
+    requested = False
+
+
+def stop_requested() -> bool:
+    """Return whether SIGTERM has come."""
+    return _State.requested
+
+
+def install() -> None:
+    """Take SIGTERM over, unless the program handles it itself or this is no main thread."""
+    import signal
+
+    try:
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, _on_sigterm)
+    except ValueError:  # only the main thread may
+        pass
+
+
+def _on_sigterm(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    if _State.requested:  # once is enough: the clean-up must not be interrupted
+        return
+    _State.requested = True
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is not None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            pass  # no loop in the main thread
+        else:
+            # An exception raised here would hit the loop's own code.
+            loop.call_soon_threadsafe(_cancel_all, asyncio, loop)
+            return
+    raise TaskCancelled("the task is to stop (SIGTERM)")
+
+
+def _cancel_all(asyncio: Any, loop: Any) -> None:
+    for task in asyncio.all_tasks(loop):
+        task.cancel()

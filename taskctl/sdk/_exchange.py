@@ -1,0 +1,103 @@
+"""What a request to the agent is, whoever carries it: frames, answers, back-off. No I/O."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from taskctl import wire
+from taskctl.errors import TaskctlError, WireError
+from taskctl.sdk.errors import AgentAway, Unsendable, refused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from typing import Final, TypeVar
+
+    from taskctl.wire import Message
+
+    T = TypeVar("T")
+    # A piece of work that needs answers of the agent: yields requests, is sent the answers.
+    # A request is a map with `op`; the answer to `attach` is that of the connection.
+    Operation = Generator[Message, Message, T]
+
+ATTACH: Final[Message] = {"op": "attach"}
+FIRST_DELAY_S: Final = 0.02
+MAX_DELAY_S: Final = 1.0
+
+
+class Away(TaskctlError):
+    """The connection is broken or the answer was ``unavailable``: try again."""
+
+
+def encode_attach(token: str) -> bytes:
+    """Return the frame that opens a connection."""
+    return wire.encode({"id": 1, "op": "attach", "v": wire.VERSION, "token": token})
+
+
+def encode_request(request: Message, number: int) -> bytes:
+    """Return the frame of a request.
+
+    Args:
+        request: a map with ``op``.
+        number: its id; rising on a connection, above 1.
+
+    Raises:
+        Unsendable: it does not fit a frame, or holds what msgpack cannot say.
+    """
+    try:
+        return wire.encode({**request, "id": number})
+    except WireError as error:
+        raise Unsendable(
+            f"{request['op']}: {error}; write it to a file in the workspace"
+        ) from error
+
+
+def check_answer(op: str, answer: Message) -> Message:
+    """Return the answer if it says yes.
+
+    Raises:
+        Away: try again.
+        SdkError: the agent refused.
+    """
+    if answer.get("ok") is True:
+        return answer
+    code, message = str(answer.get("error", "bad_frame")), str(answer.get("message", ""))
+    if code in ("unavailable", "bad_frame"):
+        raise Away(message)
+    raise refused(op, code, message)
+
+
+class Patience:
+    """Back-off with jitter up to a deadline.
+
+    Args:
+        op: what is asked for, for the error.
+        deadline_s: seconds from now.
+    """
+
+    def __init__(self, op: str, deadline_s: float) -> None:
+        self._op = op
+        self._deadline_s = deadline_s
+        self._end_s = time.monotonic() + deadline_s
+        self._next_s = FIRST_DELAY_S
+
+    def left_s(self) -> float:
+        """Return the seconds left, at least a little."""
+        return max(0.001, self._end_s - time.monotonic())
+
+    def delay_s(self, error: Exception) -> float:
+        """Return how long to wait before the next try.
+
+        Raises:
+            AgentAway: the deadline would pass.
+        """
+        random_unit = int.from_bytes(os.urandom(2), "big") / 65536  # `random` is slow to import
+        delay_s = self._next_s * (0.5 + random_unit)
+        self._next_s = min(2 * self._next_s, MAX_DELAY_S)
+        if time.monotonic() + delay_s >= self._end_s:
+            raise AgentAway(
+                f"{self._op}: the agent did not answer within {self._deadline_s:g} s "
+                f"({error}); try again later"
+            ) from error
+        return delay_s

@@ -1,0 +1,321 @@
+"""Functions as tasks: by reference, with arguments and result as JSON."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from taskctl.sdk.errors import InputInvalid, Unsendable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from inspect import Parameter
+    from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
+
+    from taskctl.sdk._specs import Options
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
+
+    class _Typed(Generic[P, R]):
+        pass
+
+else:
+    P = R = None
+
+    class _Typed:
+        def __class_getitem__(cls, parameters: object) -> type:
+            del parameters
+            return cls
+
+
+class Call(_Typed[P, R]):
+    """A function with its arguments, to be spawned; made by :meth:`TaskFunction.call`."""
+
+    def __init__(
+        self, function: TaskFunction[P, R], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        self.function = function
+        self.args = args
+        self.kwargs = kwargs
+
+
+class TaskFunction(_Typed[P, R]):
+    """A function that can be spawned as a task; calling it runs it here.
+
+    Attributes:
+        function: the function itself.
+        options: of the tasks spawned from it, unless spawn() says otherwise.
+    """
+
+    def __init__(self, function: Callable[P, R], options: dict[str, Any]) -> None:
+        self.function = function
+        self.options = options
+        self.__wrapped__ = function
+        self.__name__ = function.__name__
+        self.__qualname__ = function.__qualname__
+        self.__module__ = function.__module__
+        self.__doc__ = function.__doc__
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<task {self.__module__}:{self.__qualname__}>"
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[P, R]:
+        """Return the function with arguments, for spawn() and spawn_many()."""
+        return Call(self, args, kwargs)
+
+    def with_options(self, **options: Unpack[Options]) -> TaskFunction[P, R]:
+        """Return the same function with other options for its tasks."""
+        return TaskFunction(self.function, {**self.options, **options})
+
+
+if TYPE_CHECKING:
+
+    @overload
+    def task(function: Callable[P, R], /) -> TaskFunction[P, R]: ...
+    @overload
+    def task(**options: Unpack[Options]) -> Callable[[Callable[P, R]], TaskFunction[P, R]]: ...
+    def task(function: Callable[P, R] | None = None, /, **options: Unpack[Options]) -> Any: ...
+
+else:
+
+    def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+        """Make a function spawnable: ``@task``, or ``@task(timeout_s=60, retry=3)``.
+
+        Arguments must have a JSON form that the annotations lead back from; what the function
+        returns becomes the task's output (None: no output).
+
+        Args:
+            function: at the top level of a module or script; ``async`` or not.
+            options: of its tasks, see :func:`taskctl.sdk.child`.
+        """
+        if function is not None:
+            return TaskFunction(function, options)
+        return lambda decorated: TaskFunction(decorated, options)
+
+
+# --- references ------------------------------------------------------------------------
+
+
+def command_of(task_function: TaskFunction[Any, Any], python: str) -> list[str]:
+    """Return the command that runs a function as a task.
+
+    Raises:
+        Unsendable: another process cannot import it.
+    """
+    function = task_function.function
+    name = f"{function.__module__}.{function.__qualname__}"
+    if "<" in function.__qualname__:
+        raise Unsendable(
+            f"{name} is a lambda or defined inside a function, so no other process can find it; "
+            "define it at the top level of its module"
+        )
+    module = sys.modules.get(function.__module__)
+    if function.__module__ == "__main__":
+        place, directory = _main_place(module, name)
+    else:
+        place, directory = function.__module__, _import_directory(module)
+    path = ["--path", directory] if directory else []
+    return [python, "-m", "taskctl.sdk.run", *path, f"{place}:{function.__qualname__}"]
+
+
+def _main_place(module: Any, name: str) -> tuple[str, str]:
+    """Return how to import what runs as ``__main__``: its module's name, or its file."""
+    spec = getattr(module, "__spec__", None)
+    if spec is not None:  # python -m package.module
+        return spec.name, _directory_above(spec.origin or "", spec.name)
+    file = getattr(module, "__file__", None)
+    if not file:
+        raise Unsendable(
+            f"{name} was typed in or given by -c, so no other process can find it; "
+            "put it into a file"
+        )
+    path = os.path.abspath(file)
+    return path, os.path.dirname(path)
+
+
+def _import_directory(module: Any) -> str:
+    """Return the entry of sys.path that a module was found by, if a child may lack it."""
+    spec = getattr(module, "__spec__", None)
+    if spec is None or not spec.origin:
+        return ""
+    directory = _directory_above(spec.origin, spec.name)
+    installed = any(part.endswith("-packages") for part in directory.split(os.sep))
+    return "" if installed else directory
+
+
+def _directory_above(origin: str, module_name: str) -> str:
+    levels = module_name.count(".") + 1
+    if os.path.basename(origin) == "__init__.py":
+        levels += 1
+    for _ in range(levels):
+        origin = os.path.dirname(origin)
+    return origin
+
+
+def load(place: str) -> Callable[..., Any]:
+    """Return the function of a reference, ``module:qualname`` or ``/file.py:qualname``.
+
+    Raises:
+        InputInvalid: nothing callable is there.
+        ImportError: the module cannot be imported.
+    """
+    module_name, _, qualname = place.rpartition(":")
+    if not module_name:
+        raise InputInvalid(f"{place!r} is no module:function")
+    found: Any = _load_file(module_name) if module_name.endswith(".py") else _import(module_name)
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    if not callable(found):
+        raise InputInvalid(f"{module_name} has no function {qualname!r}")
+    return getattr(found, "function", found) if isinstance(found, TaskFunction) else found
+
+
+def _import(name: str) -> Any:
+    from importlib import import_module
+
+    return import_module(name)
+
+
+def _load_file(path: str) -> Any:
+    """Import a script, under the name of its file, not as ``__main__``."""
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    name = os.path.basename(path)[: -len(".py")]
+    spec = spec_from_file_location(name, path)
+    if spec is None or spec.loader is None or not os.path.isfile(path):
+        raise ImportError(f"there is no Python file {path}")
+    module = module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+# --- arguments -------------------------------------------------------------------------
+
+
+def encode_arguments(call: Call[Any, Any]) -> dict[str, Any]:
+    """Return the input for a call: a map of parameter to JSON value.
+
+    Raises:
+        Unsendable: the arguments do not fit the function, or one has no JSON form.
+    """
+    from taskctl.sdk import _values
+
+    function, name = call.function.function, call.function.__qualname__
+    parameters, hints = _signature(function)
+    try:
+        bound = _bind(function, call)
+    except TypeError as error:
+        raise Unsendable(f"{name}(): {error}") from error
+    return {
+        key: _values.encode(value, _whole_hint(parameters[key], hints), f"{key} of {name}()")
+        for key, value in bound.items()
+    }
+
+
+def _bind(function: Callable[..., Any], call: Call[Any, Any]) -> dict[str, Any]:
+    from inspect import signature
+
+    bound = signature(function).bind(*call.args, **call.kwargs)
+    for parameter in bound.signature.parameters.values():
+        if parameter.kind is parameter.VAR_POSITIONAL and parameter.name in bound.arguments:
+            bound.arguments[parameter.name] = list(bound.arguments[parameter.name])
+    return dict(bound.arguments)
+
+
+def decode_arguments(function: Callable[..., Any], given: Any) -> tuple[list[Any], dict[str, Any]]:
+    """Return the arguments that an input stands for.
+
+    Args:
+        function: what to call.
+        given: a map of parameter to JSON value; for one parameter also the value itself;
+            None for no arguments.
+
+    Raises:
+        InputInvalid: they do not fit.
+    """
+    from taskctl.sdk import _values
+
+    name = function.__qualname__
+    parameters, hints = _signature(function)
+    values = _by_name(name, parameters, given)
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    for key, parameter in parameters.items():
+        if key in values:
+            hint = _whole_hint(parameter, hints)
+            value = _values.decode(values[key], hint, f"{key} of {name}()")
+        elif parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        elif parameter.default is parameter.empty:
+            raise InputInvalid(f"{name}(): the input lacks {key!r}")
+        else:
+            value = parameter.default
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            args.extend(value)
+        elif parameter.kind is parameter.VAR_KEYWORD:
+            kwargs.update(value)
+        elif parameter.kind is parameter.KEYWORD_ONLY:
+            kwargs[key] = value
+        else:
+            args.append(value)
+    return args, kwargs
+
+
+def _by_name(name: str, parameters: dict[str, Parameter], given: Any) -> dict[str, Any]:
+    if given is None:
+        return {}
+    if not isinstance(given, dict):
+        if len(parameters) == 1:
+            return {next(iter(parameters)): given}
+        given_kind = type(given).__name__
+        raise InputInvalid(
+            f"{name}(): the input is a {given_kind}; it must be a map of {', '.join(parameters)}"
+        )
+    unknown = sorted(set(given) - set(parameters))
+    if unknown:
+        known = ", ".join(parameters) or "none"
+        raise InputInvalid(f"{name}() has no parameter {unknown[0]!r}; it has: {known}")
+    return given
+
+
+def encode_result(function: Callable[..., Any], result: Any) -> Any:
+    """Return a function's result as a JSON value.
+
+    Raises:
+        Unsendable: it has no JSON form.
+    """
+    from taskctl.sdk import _values
+
+    return _values.encode_free(result, f"the result of {function.__qualname__}()")
+
+
+def _signature(function: Callable[..., Any]) -> tuple[dict[str, Parameter], dict[str, Any]]:
+    from inspect import signature
+    from typing import get_type_hints
+
+    try:
+        hints = get_type_hints(function)
+    except NameError as error:
+        raise Unsendable(
+            f"{function.__qualname__}(): an annotation cannot be read: {error}; "
+            "import it at run time, not only under TYPE_CHECKING"
+        ) from error
+    return dict(signature(function).parameters), hints
+
+
+def _whole_hint(parameter: Parameter, hints: dict[str, Any]) -> Any:
+    """Return the annotation of all that a parameter holds: for ``*x: int`` a list of them."""
+    from typing import Any, Dict, List  # noqa: UP035  (3.8 cannot index the builtin ones)
+
+    hint = hints.get(parameter.name, Any)
+    if parameter.kind is parameter.VAR_POSITIONAL:
+        return List[hint]  # type: ignore[valid-type]  # noqa: UP006
+    if parameter.kind is parameter.VAR_KEYWORD:
+        return Dict[str, hint]  # type: ignore[valid-type]  # noqa: UP006
+    return hint

@@ -1,0 +1,293 @@
+"""What can be asked of the agent, as operations that either transport carries out."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from taskctl.sdk import _stored
+from taskctl.sdk._functions import Call, TaskFunction, command_of, encode_arguments
+from taskctl.sdk.errors import Unsendable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from typing import Any, Final, TypedDict, Union, Unpack
+
+    from taskctl.sdk._exchange import Operation
+    from taskctl.wire import Message
+
+    # What to run: a function, a function with arguments, a command, or None: what this task runs.
+    Target = Union[TaskFunction[..., Any], Call[..., Any], Sequence[str], None]
+
+    class Options(TypedDict, total=False):
+        """Options of a child; what is absent is inherited from this task."""
+
+        input: Any
+        input_object: str
+        image: str
+        env: Mapping[str, str] | Sequence[Mapping[str, Any]]
+        working_dir: str
+        timeout_s: int
+        start_deadline_s: int
+        slots: int
+        priority: int
+        group: str
+        retry: int | Mapping[str, Any]
+        ttl: Mapping[str, int]
+        run_after: Sequence[str | Child]
+        when: str
+        suspend: bool
+        read_only_workspace: bool
+        cluster: str
+
+
+# Option: field of a Task's spec.
+_FIELDS: Final = {
+    "image": "image",
+    "env": "env",
+    "working_dir": "workingDir",
+    "timeout_s": "timeoutSeconds",
+    "start_deadline_s": "startDeadlineSeconds",
+    "slots": "slots",
+    "priority": "priority",
+    "group": "group",
+    "retry": "retry",
+    "ttl": "ttlSecondsAfterFinished",
+    "run_after": "runAfter",
+    "when": "when",
+    "suspend": "suspend",
+    "read_only_workspace": "readOnlyWorkspace",
+    "cluster": "clusterName",
+}
+MAX_BATCH: Final = 1000  # children in a request
+MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
+
+
+class Child:
+    """A child task that exists.
+
+    Attributes:
+        name: of the Task.
+        uid: of the Task.
+        created: False: an earlier run of this task had created it.
+        key: what names it among this task's children.
+    """
+
+    __slots__ = ("created", "key", "name", "uid")
+
+    def __init__(self, name: str, uid: str, created: bool, key: str) -> None:
+        self.name = name
+        self.uid = uid
+        self.created = created
+        self.key = key
+
+    def __repr__(self) -> str:
+        return f"Child(name={self.name!r}, key={self.key!r}, created={self.created})"
+
+
+class ChildSpec:
+    """A child to be created; made by :func:`child`."""
+
+    __slots__ = ("args", "key", "name", "options", "target")
+
+    def __init__(
+        self,
+        target: Target,
+        args: tuple[Any, ...],
+        key: str | None,
+        name: str | None,
+        options: Mapping[str, Any],
+    ) -> None:
+        self.target = target
+        self.args = args
+        self.key = key
+        self.name = name
+        self.options = options
+
+
+class Info:
+    """What the agent knows of this attempt at this moment.
+
+    Attributes:
+        cancel_reason: why the task is to stop, or empty.
+        deadline: seconds since the epoch at which the timeout strikes; None: no timeout.
+    """
+
+    __slots__ = ("cancel_reason", "deadline")
+
+    def __init__(self, cancel_reason: str, deadline: float | None) -> None:
+        self.cancel_reason = cancel_reason
+        self.deadline = deadline
+
+    @property
+    def time_left_s(self) -> float | None:
+        """Seconds until the timeout, at least 0; None: no timeout."""
+        return None if self.deadline is None else max(0.0, self.deadline - time.time())
+
+
+def child(
+    target: Target,
+    *args: Any,
+    key: str | None = None,
+    name: str | None = None,
+    **options: Unpack[Options],
+) -> ChildSpec:
+    """Describe a child, for spawn_many().
+
+    Args:
+        target: a function made by ``@task``, such a function's ``call(...)``, a command as a
+            list, or None to run what this task runs.
+        args: the function's arguments.
+        key: names the child among this task's children, so that this task, run again, finds
+            it. Default: made from what is spawned and how often that was spawned before.
+        name: of the Task. Default: made from this task and the key.
+        options: ``input`` (any value; of a function its arguments are the input),
+            ``input_object`` (name of a TaskObject), ``image``, ``env`` (instead of this
+            task's), ``working_dir``, ``timeout_s``, ``start_deadline_s``, ``slots``,
+            ``priority``, ``group``, ``retry`` (a number of retries, or as in the Task's spec),
+            ``ttl``, ``run_after`` (children or names), ``when``, ``suspend``,
+            ``read_only_workspace``, ``cluster``. What is not given is inherited.
+
+    Raises:
+        TypeError: an option that does not exist.
+    """
+    unknown = sorted(set(options) - set(_FIELDS) - {"input", "input_object"})
+    if unknown:
+        known = ", ".join(("input", "input_object", *_FIELDS))
+        raise TypeError(f"unknown option {unknown[0]!r}; known are {known}")
+    return ChildSpec(target, args, key, name, options)
+
+
+def spawn_operation(specs: Iterable[ChildSpec | Target]) -> Operation[list[Child]]:
+    """Create children; see :func:`taskctl.sdk.spawn_many`."""
+    attached = yield {"op": "attach"}
+    made: list[Child] = []
+    messages = [_message(_as_spec(spec), attached) for spec in specs]
+    _add_default_keys(messages)
+    for batch in _batches(messages):
+        answer = yield {"op": "spawn", "tasks": batch}
+        made += [
+            Child(found["name"], found["uid"], bool(found["created"]), message["key"])
+            for message, found in zip(batch, answer["tasks"])
+        ]
+    return made
+
+
+def output_operation(value: Any) -> Operation[str]:
+    """Set the output; returns the name of the TaskObject."""
+    attached = yield {"op": "attach"}
+    plain = _stored.to_plain(value, "the output")
+    answer = yield {"op": "output", **_stored.content(plain, attached, "the output")}
+    return str(answer.get("object", ""))
+
+
+def progress_operation(done: int, total: int, message: str) -> Operation[None]:
+    """Report progress."""
+    yield {"op": "progress", "done": done, "total": total, "message": message}
+
+
+def info_operation() -> Operation[Info]:
+    """Ask what the agent knows now."""
+    answer = yield {"op": "info"}
+    deadline_us = answer.get("deadline_us") or 0
+    return Info(answer.get("cancel") or "", deadline_us / 1e6 if deadline_us else None)
+
+
+def input_operation() -> Operation[Any]:
+    """Read the input."""
+    attached = yield {"op": "attach"}
+    answer = yield {"op": "input", "format": "value"}
+    return _stored.load(answer, attached.get("workspace") or "")
+
+
+def _as_spec(spec: ChildSpec | Target) -> ChildSpec:
+    return spec if isinstance(spec, ChildSpec) else child(spec)
+
+
+def _message(spec: ChildSpec, attached: Message) -> Message:
+    """Return a spawn spec of docs/protocol.md; ``key`` may still be missing."""
+    target, options = spec.target, dict(spec.options)
+    if isinstance(target, TaskFunction):
+        target = Call(target, spec.args, {})
+    elif callable(target):
+        raise Unsendable(f"{target!r} is not made by @task; decorate it, or spawn a command")
+    elif spec.args:
+        raise Unsendable("only a function takes arguments; put those of a command into its list")
+    overrides: Message = {}
+    if isinstance(target, Call):
+        if "input" in options or "input_object" in options:
+            raise Unsendable("input: a function's arguments are its input; leave this out")
+        options = {**target.function.options, **options}
+        # Another image may have its Python elsewhere.
+        python = "python3" if "image" in options else sys.executable or "python3"
+        overrides["command"] = command_of(target.function, python)
+        overrides["args"] = []
+        options["input"] = encode_arguments(target)
+    elif target is not None:
+        overrides["command"] = _command(target)
+        overrides["args"] = []
+    message: Message = {} if spec.key is None else {"key": spec.key}
+    if spec.name is not None:
+        message["name"] = spec.name
+    if "input_object" in options:
+        message["input_object"] = options.pop("input_object")
+    if "input" in options:
+        plain = _stored.to_plain(options.pop("input"), "input")
+        message.update(_stored.content(plain, attached, "input"))
+    overrides.update({_FIELDS[name]: _field(name, value) for name, value in options.items()})
+    if overrides:
+        message["overrides"] = overrides
+    return message
+
+
+def _command(target: Sequence[str]) -> list[str]:
+    if isinstance(target, (str, bytes)):
+        raise Unsendable(f"a command is a list of texts; for a shell: ['sh', '-c', {target!r}]")
+    command = [os.fspath(part) if hasattr(part, "__fspath__") else part for part in target]
+    if not command or not all(isinstance(part, str) for part in command):
+        raise Unsendable(f"a command is a list of texts, and not empty; this is {target!r}")
+    return command
+
+
+def _field(name: str, value: Any) -> Any:
+    """Return the value of a spec's field for that of an option."""
+    if name == "env" and hasattr(value, "items"):
+        return [{"name": key, "value": str(text)} for key, text in value.items()]
+    if name == "retry" and isinstance(value, int):
+        return {"limit": value}
+    if name == "run_after":
+        return {"tasks": [getattr(item, "name", item) for item in value]}
+    return _stored.to_plain(value, name)
+
+
+def _add_default_keys(messages: list[Message]) -> None:
+    unnamed = [message for message in messages if "key" not in message]
+    if unnamed:
+        from taskctl.sdk._keys import default_keys
+
+        contents = [_canonical(message) for message in unnamed]
+        for message, key in zip(unnamed, default_keys(contents)):
+            message["key"] = key
+
+
+def _canonical(message: Message) -> bytes:
+    from taskctl.wire import encode
+
+    return encode(message)
+
+
+def _batches(messages: list[Message]) -> Iterator[list[Message]]:
+    """Cut a list so that each part fits a request."""
+    batch: list[Message] = []
+    size = 0
+    for message in messages:
+        message_size = len(_canonical(message))
+        if batch and (len(batch) == MAX_BATCH or size + message_size > MAX_BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(message)
+        size += message_size
+    if batch:
+        yield batch

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import pytest
+
+from taskctl.embedded.node import payloads
+from taskctl.embedded.node.env import Sources
+from taskctl.embedded.node.payloads import PayloadError, PayloadFile
+from taskctl.embedded.node.starter import with_service_account
+from tests.unit.embedded_node.builders import container, pod
+
+DATA = {"a": b"1", "b": b"2"}
+
+
+def test_all_keys_by_default() -> None:
+    found = payloads.select(DATA, {"name": "m"}, kind="configmap", mode=0o600)
+    assert found == {"a": PayloadFile(b"1", 0o600), "b": PayloadFile(b"2", 0o600)}
+
+
+def test_items_choose_keys_paths_and_modes() -> None:
+    source = {"name": "m", "items": [{"key": "b", "path": "x/y", "mode": 0o400}]}
+    found = payloads.select(DATA, source, kind="configmap", mode=0o644)
+    assert found == {"x/y": PayloadFile(b"2", 0o400)}
+
+
+def test_missing_objects_and_keys() -> None:
+    with pytest.raises(PayloadError, match='secret "s" not found'):
+        payloads.select(None, {"secretName": "s"}, kind="secret", mode=0o644)
+    with pytest.raises(PayloadError, match="no key 'z'"):
+        items = {"name": "m", "items": [{"key": "z", "path": "z"}]}
+        payloads.select(DATA, items, kind="configmap", mode=0o644)
+    assert payloads.select(None, {"optional": True}, kind="secret", mode=0o644) == {}
+
+
+@pytest.mark.parametrize("path", ["", "/abs", "../up", "a/../b", "..data"])
+def test_paths_stay_inside(path: str) -> None:
+    with pytest.raises(PayloadError, match="relative path"):
+        payloads.checked_path(path)
+
+
+def test_binary_data() -> None:
+    encoded = base64.b64encode(b"\xff\x00").decode()
+    found = payloads.config_map_data({"data": {"t": "x"}, "binaryData": {"b": encoded}})
+    assert found == {"t": b"x", "b": b"\xff\x00"}
+    assert payloads.secret_data({"data": {"b": encoded}}) == {"b": b"\xff\x00"}
+
+
+def test_downward_files() -> None:
+    items = [{"path": "l", "fieldRef": {"fieldPath": "metadata.labels"}}]
+    subject = pod(meta={"labels": {"b": 'quo"te', "a": "1"}})
+    found = payloads.downward(subject, items, sources=Sources(), mode=0o644)
+    assert found["l"].content == b'a="1"\nb="quo\\"te"'
+    with pytest.raises(PayloadError):
+        bad = [{"path": "x", "fieldRef": {"fieldPath": "spec.none"}}]
+        payloads.downward(subject, bad, sources=Sources(), mode=0o644)
+
+
+def test_files_are_replaced_as_one(tmp_path: Path) -> None:
+    directory = tmp_path / "v"
+    first = {"a": PayloadFile(b"1"), "d/x": PayloadFile(b"2", 0o400)}
+    payloads.write_payload(directory, first)
+    assert (directory / "a").read_bytes() == b"1"
+    assert (directory / "d" / "x").stat().st_mode & 0o777 == 0o400
+    version = (directory / "..data").readlink()
+    payloads.write_payload(directory, dict(first))
+    assert (directory / "..data").readlink() == version  # nothing to do
+    payloads.write_payload(directory, {"a": PayloadFile(b"3"), "n": PayloadFile(b"4")})
+    names = sorted(p.name for p in directory.iterdir() if not p.name.startswith(".."))
+    assert names == ["a", "n"]
+    assert (directory / "a").read_bytes() == b"3"
+    assert not (directory / version).exists()
+
+
+def test_token_volume_goes_where_nothing_is_mounted() -> None:
+    own = container("own", volumeMounts=[{"name": "v", "mountPath": payloads.SERVICE_ACCOUNT_PATH}])
+    subject = pod(container("a"), own, ephemeralContainers=[container("e")])
+    found = with_service_account(subject, None)["spec"]
+    assert found["containers"][0]["volumeMounts"][0]["name"] == "kube-api-access"
+    assert found["containers"][1] == own
+    assert found["ephemeralContainers"] == [container("e")]
+    assert [v["name"] for v in found["volumes"]] == ["kube-api-access"]
+    assert "volumes" not in subject["spec"]
+
+
+def test_token_volume_can_be_declined() -> None:
+    declined = pod(automountServiceAccountToken=False)
+    assert with_service_account(declined, None) is declined
+    plain = pod()
+    assert with_service_account(plain, {"automountServiceAccountToken": False}) is plain
+    insists = pod(automountServiceAccountToken=True)
+    account = {"automountServiceAccountToken": False}
+    assert with_service_account(insists, account)["spec"]["volumes"]

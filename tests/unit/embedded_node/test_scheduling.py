@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from taskctl.embedded.node.scheduling import is_candidate, refusal
+from taskctl.embedded.node.unsupported import ignored_fields
+from tests.unit.embedded_node.builders import container, pod
+
+
+def node(**spec: Any) -> dict[str, Any]:
+    return {"metadata": {"name": "local", "labels": {"disk": "ssd", "size": "8"}}, "spec": spec}
+
+
+def affinity(*expressions: dict[str, Any], **term: Any) -> dict[str, Any]:
+    terms = [{"matchExpressions": list(expressions), **term}]
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
+    return {"affinity": {"nodeAffinity": required}}
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        pod(nodeName="x"),
+        pod(schedulerName="mine"),
+        pod(schedulingGates=[{"name": "g"}]),
+        pod(meta={"deletionTimestamp": "2026-01-01T00:00:00Z"}),
+    ],
+)
+def test_pods_that_are_none_of_our_business(subject: dict[str, Any]) -> None:
+    assert not is_candidate(subject)
+    assert is_candidate(pod())
+
+
+@pytest.mark.parametrize(
+    ("spec", "accepted"),
+    [
+        ({}, True),
+        ({"nodeSelector": {"disk": "ssd"}}, True),
+        ({"nodeSelector": {"disk": "hdd"}}, False),
+        (affinity({"key": "disk", "operator": "In", "values": ["ssd", "nvme"]}), True),
+        (affinity({"key": "disk", "operator": "NotIn", "values": ["ssd"]}), False),
+        (affinity({"key": "gpu", "operator": "Exists"}), False),
+        (affinity({"key": "gpu", "operator": "DoesNotExist"}), True),
+        (affinity({"key": "size", "operator": "Gt", "values": ["7"]}), True),
+        (affinity({"key": "size", "operator": "Lt", "values": ["7"]}), False),
+        (affinity({"key": "disk", "operator": "Gt", "values": ["7"]}), False),
+        (affinity(), False),
+        (
+            affinity(matchFields=[{"key": "metadata.name", "operator": "In", "values": ["local"]}]),
+            True,
+        ),
+    ],
+)
+def test_selectors_and_affinity(spec: dict[str, Any], accepted: bool) -> None:
+    assert (refusal(pod(**spec), node()) == "") == accepted
+
+
+def test_cordon_and_taints() -> None:
+    assert "unschedulable" in refusal(pod(), node(unschedulable=True))
+    tainted = node(taints=[{"key": "k", "value": "v", "effect": "NoSchedule"}])
+    assert "untolerated taint {k: v}" in refusal(pod(), tainted)
+    for toleration in (
+        {"key": "k", "value": "v"},
+        {"key": "k", "operator": "Exists", "effect": "NoSchedule"},
+        {"operator": "Exists"},
+    ):
+        assert refusal(pod(tolerations=[toleration]), tainted) == ""
+    for other in ({"key": "k", "value": "w"}, {"operator": "Exists", "effect": "NoExecute"}):
+        assert refusal(pod(tolerations=[other]), tainted) != ""
+    soft = node(taints=[{"key": "k", "effect": "PreferNoSchedule"}])
+    assert refusal(pod(), soft) == ""
+
+
+def test_fields_without_effect_are_listed() -> None:
+    subject = pod(
+        container("c", tty=True, resources={"limits": {"cpu": "1"}}, readinessProbe={"exec": {}}),
+        securityContext={"fsGroup": 1},
+        volumes=[{"name": "v", "emptyDir": {"medium": "Memory"}}],
+        hostAliases=[{"ip": "1.1.1.1"}],
+    )
+    assert ignored_fields(subject) == (
+        "spec.containers[].readinessProbe",
+        "spec.containers[].resources.limits",
+        "spec.containers[].tty",
+        "spec.hostAliases",
+        "spec.securityContext.fsGroup",
+        "spec.volumes[].emptyDir.medium",
+    )
+    assert ignored_fields(pod()) == ()

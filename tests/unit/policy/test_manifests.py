@@ -1,0 +1,267 @@
+"""The worker pod, its volumes, and the entries of tasks in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from taskctl.policy.entry import (
+    Ticket,
+    append_body,
+    build_entry,
+    container_name,
+    parse_entry,
+)
+from taskctl.policy.workerpod import (
+    build_worker,
+    cluster_owner,
+    parse_frame,
+    template_hash,
+    worker_prefix,
+    worker_template,
+)
+from taskctl.policy.workspace import plan_workspace
+from tests.unit.policy.build import NOW, raw_cluster, view
+
+TICKET = Ticket(attempt=2, nonce="0" * 32, placed="2030-01-01T12:00:00.000000Z")
+
+
+def frame_of(cluster: dict[str, Any]) -> dict[str, Any]:
+    frame = parse_frame(build_worker(cluster, "c-1"))
+    assert frame is not None
+    return frame
+
+
+def env_of(container: dict[str, Any]) -> dict[str, Any]:
+    return {item["name"]: item.get("value", item.get("valueFrom")) for item in container["env"]}
+
+
+def mounts_of(container: dict[str, Any]) -> dict[str, tuple[str, bool]]:
+    return {
+        mount["name"]: (mount["mountPath"], mount.get("readOnly", False))
+        for mount in container["volumeMounts"]
+    }
+
+
+# --- workspace ----------------------------------------------------------------------
+
+
+def workspace(**spec: Any) -> Any:
+    cluster = raw_cluster(workspace=spec)
+    return plan_workspace(cluster, cluster_owner(cluster))
+
+
+def test_no_workspace() -> None:
+    cluster = raw_cluster()
+    assert plan_workspace(cluster, cluster_owner(cluster)).volume is None
+    assert workspace(enable=False).volume is None
+
+
+def test_default_is_a_claim_of_ours() -> None:
+    plan = workspace()
+    assert plan.claim["metadata"]["name"] == "c-workspace"
+    assert plan.claim["spec"] == {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": "1Gi"}},
+        "volumeMode": "Filesystem",
+    }
+    assert plan.claim["metadata"]["ownerReferences"][0]["uid"] == "uid-c"
+    assert plan.volume == {
+        "name": "workspace",
+        "persistentVolumeClaim": {"claimName": "c-workspace"},
+    }
+    assert plan.one_node
+
+
+def test_retain_has_no_owner() -> None:
+    assert "ownerReferences" not in workspace(reclaim="Retain").claim["metadata"]
+
+
+def test_claim_as_asked_for() -> None:
+    asked = {
+        "accessModes": ["ReadWriteMany"],
+        "storageClassName": "fast",
+        "resources": {"requests": {"storage": "5Gi"}},
+        "selector": {"matchLabels": {"a": "b"}},
+    }
+    plan = workspace(pvc=asked)
+    assert asked.items() <= plan.claim["spec"].items()
+    assert not plan.one_node
+
+
+@pytest.mark.parametrize(
+    ("source", "volume"),
+    [
+        ({"claimName": "mine"}, {"persistentVolumeClaim": {"claimName": "mine"}}),
+        ({"hostPath": {"path": "/x"}}, {"hostPath": {"path": "/x"}}),
+        ({"nfs": {"server": "s", "path": "/"}}, {"nfs": {"server": "s", "path": "/"}}),
+        ({"emptyDir": {}}, {"emptyDir": {}}),
+    ],
+)
+def test_other_sources(source: dict[str, Any], volume: dict[str, Any]) -> None:
+    plan = workspace(**source, mountPath="/data")
+    assert plan.volume == {"name": "workspace"} | volume
+    assert plan.claim is None
+    assert plan.mount_path == "/data"
+
+
+# --- worker -------------------------------------------------------------------------
+
+
+def test_worker_pod() -> None:
+    cluster = raw_cluster(workspace={}, deploymentName="farm", workerImage="reg/taskctl:1")
+    pod = build_worker(cluster, "farm-1")
+    assert worker_prefix(cluster) == "farm"
+    assert pod["metadata"]["ownerReferences"][0]["controller"] is True
+    assert pod["metadata"]["labels"] == {
+        "app.kubernetes.io/managed-by": "taskctl",
+        "taskctl.dev/cluster": "c",
+        "taskctl.dev/cluster-uid": "uid-c",
+    }
+    spec = pod["spec"]
+    assert spec["restartPolicy"] == "Always"
+    assert spec["serviceAccountName"] == "default"
+    assert spec["automountServiceAccountToken"] is True
+    (agent,) = spec["containers"]
+    assert (agent["name"], agent["image"]) == ("agent", "reg/taskctl:1")
+    assert agent["command"] == ["taskctl", "agent"]
+    assert env_of(agent)["POD_UID"] == {"fieldRef": {"fieldPath": "metadata.uid"}}
+    assert env_of(agent)["TASKCTL_CLUSTER"] == "c"
+    assert mounts_of(agent) == {
+        "taskctl-runtime": ("/taskctl", False),
+        "taskctl-state": ("/taskctl-state", False),
+        "workspace": ("/workspace", False),
+    }
+    assert {volume["name"] for volume in spec["volumes"]} == set(mounts_of(agent))
+
+
+def test_every_mount_has_a_volume() -> None:
+    cluster = raw_cluster(
+        workspace={},
+        serviceAccountName="robot",
+        volumes=[{"name": "data", "emptyDir": {}}],
+        volumeMounts=[{"name": "data", "mountPath": "/data"}],
+    )
+    pod = build_worker(cluster, "c-1")
+    volumes = {volume["name"] for volume in pod["spec"]["volumes"]}
+    task_mounts = {mount["name"] for mount in frame_of(cluster)["volumeMounts"]}
+    assert task_mounts == {"taskctl-runtime", "workspace", "data", "taskctl-task-token"}
+    assert task_mounts <= volumes
+    assert set(mounts_of(pod["spec"]["containers"][0])) <= volumes
+    assert "taskctl-state" not in task_mounts, "the agent's memory is no task's business"
+
+
+def test_restricted_by_default() -> None:
+    pod = build_worker(raw_cluster(), "c-1")["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["containers"][0]["securityContext"]["allowPrivilegeEscalation"] is False
+    frame = frame_of(raw_cluster())
+    assert frame["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_template_has_the_last_word_on_security() -> None:
+    cluster = raw_cluster(template={"securityContext": {"runAsUser": 7, "fsGroup": 8}})
+    security = build_worker(cluster, "c-1")["spec"]["securityContext"]
+    assert (security["runAsUser"], security["fsGroup"], security["runAsNonRoot"]) == (7, 8, True)
+    root = raw_cluster(template={"securityContext": {"runAsUser": 0}})
+    pod = build_worker(root, "c-1")["spec"]
+    assert "runAsNonRoot" not in pod["securityContext"]
+    assert "securityContext" not in pod["containers"][0]
+    assert "securityContext" not in frame_of(root)
+
+
+def test_one_node_for_a_claim_that_allows_no_more() -> None:
+    given = {"nodeAffinity": {"x": 1}}
+    cluster = raw_cluster(workspace={}, template={"affinity": given})
+    affinity = build_worker(cluster, "c-1")["spec"]["affinity"]
+    assert affinity["nodeAffinity"] == {"x": 1}
+    (term,) = affinity["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert term["topologyKey"] == "kubernetes.io/hostname"
+    many = raw_cluster(workspace={"pvc": {"accessModes": ["ReadWriteMany"]}})
+    assert "affinity" not in build_worker(many, "c-1")["spec"]
+
+
+def test_template_is_passed_on() -> None:
+    template = {
+        "nodeSelector": {"a": "b"},
+        "tolerations": [{"key": "k"}],
+        "imagePullSecrets": [{"name": "s"}],
+        "resources": {"requests": {"cpu": "1"}},
+    }
+    spec = build_worker(raw_cluster(template=template), "c-1")["spec"]
+    assert spec["nodeSelector"] == {"a": "b"}
+    assert spec["tolerations"] == [{"key": "k"}]
+    assert spec["imagePullSecrets"] == [{"name": "s"}]
+    assert spec["containers"][0]["resources"] == {"requests": {"cpu": "1"}}
+
+
+def test_fingerprint_follows_what_pods_are_made_of() -> None:
+    base = template_hash(worker_template(raw_cluster()))
+    assert template_hash(worker_template(raw_cluster(replicas=9, slotsPerWorker=2))) == base
+    assert template_hash(worker_template(raw_cluster(workerImage="new"))) != base
+    assert template_hash(worker_template(raw_cluster(workspace={}))) != base
+
+
+# --- entry --------------------------------------------------------------------------
+
+
+def test_entry_round_trip() -> None:
+    task = view(spec={"image": "busybox"})
+    entry = build_entry(task, TICKET, frame_of(raw_cluster(workspace={})))
+    assert entry["name"] == container_name("uid-t", 2)
+    assert entry["command"] == ["/taskctl/bin/taskctl-init"]
+    assert entry["imagePullPolicy"] == "IfNotPresent"
+    assert entry["terminationMessagePolicy"] == "File"
+    env = env_of(entry)
+    assert env["TASKCTL_NONCE"] == "0" * 32
+    assert env["TASKCTL_SOCKET"] == "/taskctl/agent.sock"
+    assert mounts_of(entry) == {
+        "taskctl-runtime": ("/taskctl", True),
+        "workspace": ("/workspace", False),
+    }
+    read = parse_entry(entry)
+    assert read is not None
+    assert (read.task_name, read.task_uid, read.attempt) == ("t", "uid-t", 2)
+    assert (read.placed, read.image) == (NOW, "busybox")
+
+
+def test_only_references_are_in_the_entry() -> None:
+    secret = {"name": "S", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}
+    task = view(spec={"env": [{"name": "PLAIN", "value": "x"}, secret]})
+    env = env_of(build_entry(task, TICKET, {}))
+    assert "PLAIN" not in env
+    assert env["S"] == secret["valueFrom"]
+
+
+def test_read_only_workspace() -> None:
+    frame = frame_of(raw_cluster(workspace={}))
+    entry = build_entry(view(spec={"readOnlyWorkspace": True}), TICKET, frame)
+    assert mounts_of(entry)["workspace"] == ("/workspace", True)
+    assert mounts_of(build_entry(view(), TICKET, frame))["workspace"] == ("/workspace", False)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "debugger"},
+        {"name": "t-0123456789-2"},
+        {"env": []},
+        {"env": [{"name": "TASKCTL_TASK_UID", "value": "uid-t"}]},
+    ],
+)
+def test_strangers_are_not_taken_for_ours(change: dict[str, Any]) -> None:
+    assert parse_entry(build_entry(view(), TICKET, {}) | change) is None
+
+
+def test_patch_holds_new_entries_and_the_uid() -> None:
+    entry = build_entry(view(), TICKET, {})
+    body = append_body("pod-1", [entry])
+    assert body["metadata"] == {"uid": "pod-1"}
+    assert body["spec"] == {"ephemeralContainers": [entry]}
+
+
+def test_frame_that_cannot_be_read() -> None:
+    assert parse_frame({"metadata": {}}) is None
+    assert parse_frame({"metadata": {"annotations": {"taskctl.dev/task-frame": "{"}}}) is None

@@ -1,0 +1,306 @@
+"""Scheduling: never over slots, fair, no starvation, priority first, the same every time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from taskctl.policy.placement import Refused, Snapshot, WorkerState, place
+from taskctl.policy.queue import PendingQueue, PendingTask
+
+
+def task(uid: str, root: str = "r", **fields: Any) -> PendingTask:
+    values: dict[str, Any] = {"created": "0", "root_uid": root, "root_created": root}
+    return PendingTask(uid=uid, **values | fields)
+
+
+def worker(serial: int, used: int = 0, **fields: Any) -> WorkerState:
+    values: dict[str, Any] = {"entries_total": 0, "max_entries": 100, "last_change_s": -100.0}
+    return WorkerState(uid=f"w{serial}", serial=serial, used=used, **values | fields)
+
+
+def queue_of(*tasks: PendingTask) -> PendingQueue:
+    queue = PendingQueue()
+    for item in tasks:
+        queue.push(item)
+    return queue
+
+
+def placed(queue: PendingQueue, *workers: WorkerState, slots: int = 4) -> list[tuple[str, str]]:
+    decided = place(queue, Snapshot(slots, workers, now_s=0.0))
+    return [(item.task.uid, item.worker_uid) for item in decided.assignments]
+
+
+# --- order --------------------------------------------------------------------------
+
+
+def test_priority_first() -> None:
+    queue = queue_of(task("low"), task("high", priority=5), task("mid", priority=1))
+    assert [uid for uid, _ in placed(queue, worker(1))] == ["high", "mid", "low"]
+
+
+def test_negative_priority_is_last() -> None:
+    queue = queue_of(task("n", priority=-1), task("z"))
+    assert [uid for uid, _ in placed(queue, worker(1))] == ["z", "n"]
+
+
+def test_roots_take_turns_older_first() -> None:
+    queue = queue_of(
+        *(task(f"y{n}", "young", root_created="2") for n in range(3)),
+        *(task(f"o{n}", "old", root_created="1") for n in range(3)),
+    )
+    order = [uid for uid, _ in placed(queue, worker(1), worker(2))]
+    assert order == ["o0", "y0", "o1", "y1", "o2", "y2"]
+
+
+def test_within_a_root_older_tasks_first() -> None:
+    queue = queue_of(task("b", created="2"), task("a", created="1"), task("c", created="2"))
+    assert [uid for uid, _ in placed(queue, worker(1))] == ["a", "b", "c"]
+
+
+def test_leaving_and_coming_back_is_no_advantage() -> None:
+    """A chain that shows one task at a time gets no more turns than a broad tree."""
+    queue = queue_of(*(task(f"wide{n}", "wide", root_created="2") for n in range(60)))
+    counts: Counter[str] = Counter()
+    for number in range(40):
+        queue.push(task(f"chain{number}", "chain", root_created="1"))
+        ((uid, _),) = placed(queue, worker(1, used=3))
+        counts[uid.rstrip("0123456789")] += 1
+        if "wide" in uid:
+            queue.discard(f"chain{number}")
+    assert abs(counts["wide"] - counts["chain"]) <= 2
+
+
+def test_pushing_the_same_task_again_keeps_its_place() -> None:
+    queue = queue_of(task("a"), task("b"))
+    assert queue.push(task("a")) is False
+    assert queue.push(task("a", priority=1)) is True
+    assert [uid for uid, _ in placed(queue, worker(1))] == ["a", "b"]
+    assert len(queue) == 0
+
+
+def test_a_task_taken_out_is_not_placed() -> None:
+    queue = queue_of(task("a"), task("b"), task("c", "other"))
+    assert queue.discard("a") is True
+    assert queue.discard("a") is False
+    queue.discard("c")
+    assert [uid for uid, _ in placed(queue, worker(1))] == ["b"]
+
+
+def test_a_task_that_came_back_is_placed_once() -> None:
+    queue = queue_of(task("a"), task("b"))
+    queue.discard("a")
+    queue.push(task("a"))
+    assert sorted(uid for uid, _ in placed(queue, worker(1))) == ["a", "b"]
+
+
+# --- choice of worker ---------------------------------------------------------------
+
+
+def test_a_quiet_worker_goes_first() -> None:
+    queue = queue_of(task("t"))
+    assert placed(queue, worker(1, last_change_s=-0.5), worker(2, used=3)) == [("t", "w2")]
+
+
+def test_then_the_one_that_runs_the_fewest() -> None:
+    queue = queue_of(*(task(f"t{n}") for n in range(4)))
+    assert placed(queue, worker(1, used=2), worker(2)) == [
+        ("t0", "w2"),
+        ("t1", "w2"),
+        ("t2", "w1"),
+        ("t3", "w2"),
+    ]
+
+
+def test_then_the_parents_worker_then_one_that_knows_the_image() -> None:
+    queue = queue_of(task("child", parent_worker="w3", image="x"))
+    known = worker(2, images=frozenset({"x"}))
+    assert placed(queue, worker(1), known, worker(3)) == [("child", "w3")]
+    queue = queue_of(task("t", image="x", parent_worker="gone"))
+    assert placed(queue, worker(1), known) == [("t", "w2")]
+
+
+def test_never_over_the_rotation_budget() -> None:
+    queue = queue_of(*(task(f"t{n}") for n in range(4)))
+    assert len(placed(queue, worker(1, entries_total=98))) == 2
+
+
+def test_not_on_a_worker_that_does_not_accept() -> None:
+    queue = queue_of(task("t"))
+    decided = place(queue, Snapshot(4, [worker(1, accepting=False)], 0.0))
+    assert decided.assignments == []
+    assert decided.refused == {"t": Refused.NO_WORKER}
+    assert len(queue) == 1
+
+
+def test_full() -> None:
+    queue = queue_of(task("t"))
+    assert place(queue, Snapshot(4, [worker(1, used=4)], 0.0)).refused == {"t": Refused.FULL}
+
+
+def test_too_large_does_not_block_others() -> None:
+    queue = queue_of(task("huge", "a", slots=9), task("t", "b"))
+    decided = place(queue, Snapshot(4, [worker(1)], 0.0))
+    assert [item.task.uid for item in decided.assignments] == ["t"]
+    assert decided.refused == {"huge": Refused.TOO_LARGE}
+
+
+def test_a_large_task_reserves_the_freest_worker() -> None:
+    queue = queue_of(task("big", "a", slots=4), *(task(f"s{n}", "b") for n in range(9)))
+    small = placed(queue, worker(1, used=2), worker(2, used=1))
+    assert {where for _, where in small} == {"w1"}
+    assert len(small) == 2
+    assert "big" in queue
+
+
+def test_work_is_bounded_by_assignments_not_by_the_queue() -> None:
+    """With a long queue and full workers a cycle looks at one head."""
+    queue = queue_of(*(task(f"t{n}", f"r{n % 50}") for n in range(5000)))
+    decided = place(queue, Snapshot(4, [worker(1, used=4)], 0.0))
+    assert len(decided.refused) == 1
+
+
+# --- properties ---------------------------------------------------------------------
+
+SLOTS = 4
+tasks_strategy = st.lists(
+    st.builds(
+        lambda n, root, priority, slots, hint: task(
+            f"t{n}", f"r{root}", priority=priority, slots=slots, parent_worker=f"w{hint}"
+        ),
+        st.integers(0, 10_000),
+        st.integers(0, 4),
+        st.integers(0, 2),
+        st.integers(1, SLOTS),
+        st.integers(0, 5),
+    ),
+    max_size=40,
+    unique_by=lambda item: item.uid,
+)
+workers_strategy = st.lists(
+    st.builds(
+        lambda n, used, total, last, accepting: worker(
+            n, used, entries_total=total, last_change_s=last, accepting=accepting
+        ),
+        st.integers(0, 50),
+        st.integers(0, SLOTS),
+        st.integers(90, 100),
+        st.floats(-3, 0),
+        st.booleans(),
+    ),
+    max_size=6,
+    unique_by=lambda item: item.uid,
+)
+
+
+@given(tasks=tasks_strategy, workers=workers_strategy)
+def test_limits_hold(tasks: list[PendingTask], workers: list[WorkerState]) -> None:
+    queue = queue_of(*tasks)
+    decided = place(queue, Snapshot(SLOTS, workers, 0.0))
+    by_uid = {item.uid: item for item in workers}
+    used = {item.uid: item.used for item in workers}
+    count = Counter(item.worker_uid for item in decided.assignments)
+    for assignment in decided.assignments:
+        used[assignment.worker_uid] += assignment.task.slots
+    for uid, state in by_uid.items():
+        assert used[uid] <= SLOTS
+        assert state.entries_total + count[uid] <= state.max_entries or count[uid] == 0
+        assert state.accepting or count[uid] == 0
+    uids = [item.task.uid for item in decided.assignments]
+    assert len(set(uids)) == len(uids)
+    assert len(queue) + len(uids) == len(tasks), "each task is placed or still queued"
+
+
+@given(tasks=tasks_strategy, workers=workers_strategy)
+def test_nothing_is_left_that_would_fit(
+    tasks: list[PendingTask], workers: list[WorkerState]
+) -> None:
+    """Without large tasks (which reserve), no slot stays free while a task waits."""
+    queue = queue_of(*(task(item.uid, item.root_uid, priority=item.priority) for item in tasks))
+    decided = place(queue, Snapshot(SLOTS, workers, 0.0))
+    if len(queue) == 0:
+        return
+    count = Counter(item.worker_uid for item in decided.assignments)
+    for state in workers:
+        full = state.used + count[state.uid] >= SLOTS
+        worn = state.entries_total + count[state.uid] >= state.max_entries
+        assert full or worn or not state.accepting
+
+
+@given(tasks=tasks_strategy, workers=workers_strategy)
+def test_same_snapshot_same_answer(tasks: list[PendingTask], workers: list[WorkerState]) -> None:
+    snapshot = Snapshot(SLOTS, workers, 0.0)
+    backwards = Snapshot(SLOTS, workers[::-1], 0.0)
+    first, second = place(queue_of(*tasks), snapshot), place(queue_of(*tasks), backwards)
+    serials = [item.serial for item in workers]
+    if len(set(serials)) == len(serials):
+        assert first == second
+
+
+@given(tasks=tasks_strategy)
+def test_priority_is_respected(tasks: list[PendingTask]) -> None:
+    """Of single-slot tasks, none is placed while one of higher priority is left behind."""
+    single = [task(item.uid, item.root_uid, priority=item.priority) for item in tasks]
+    queue = queue_of(*single)
+    decided = place(queue, Snapshot(SLOTS, [worker(1), worker(2)], 0.0))
+    lowest = min((item.task.priority for item in decided.assignments), default=0)
+    left = [item.priority for item in single if item.uid in queue]
+    assert all(priority <= lowest for priority in left) or not decided.assignments
+
+
+@dataclass
+class Machine:
+    """Workers that free each task's slots a fixed number of cycles later."""
+
+    workers: int
+    used: Counter[str] = field(default_factory=Counter)
+    ends: dict[int, list[tuple[str, int]]] = field(default_factory=dict)
+
+    def cycle(self, number: int, queue: PendingQueue, lengths: dict[str, int]) -> list[PendingTask]:
+        for uid, slots in self.ends.pop(number, []):
+            self.used[uid] -= slots
+        states = [worker(n, self.used[f"w{n}"]) for n in range(self.workers)]
+        decided = place(queue, Snapshot(SLOTS, states, 0.0))
+        for item in decided.assignments:
+            self.used[item.worker_uid] += item.task.slots
+            end = number + lengths.get(item.task.uid, 1)
+            self.ends.setdefault(end, []).append((item.worker_uid, item.task.slots))
+        return [item.task for item in decided.assignments]
+
+
+@settings(max_examples=60, deadline=None)
+@given(tasks=tasks_strategy, data=st.data())
+def test_no_ready_task_starves(tasks: list[PendingTask], data: st.DataObject) -> None:
+    """Large ones too get their turn, although small ones keep coming all the time."""
+    same = [task(item.uid, item.root_uid, slots=item.slots, created="1") for item in tasks]
+    lengths = {item.uid: data.draw(st.integers(1, 4)) for item in same}
+    queue, machine = queue_of(*same), Machine(workers=2)
+    waiting = {item.uid for item in same}
+    for number in range(200):
+        for extra in range(3):
+            queue.push(task(f"x{number}-{extra}", "noise", created=f"9{number:04d}"))
+        waiting -= {item.uid for item in machine.cycle(number, queue, lengths)}
+        if not waiting:
+            return
+    raise AssertionError(f"{waiting} still wait")
+
+
+@settings(max_examples=60, deadline=None)
+@given(roots=st.integers(2, 5), seed=st.randoms(use_true_random=False))
+def test_equal_roots_get_equal_shares(roots: int, seed: Any) -> None:
+    queue, machine = PendingQueue(), Machine(workers=2)
+    names = [f"t{n}-{root}" for n in range(40) for root in range(roots)]
+    seed.shuffle(names)
+    for name in names:
+        root = name.partition("-")[2]
+        queue.push(task(name, f"r{root}", root_created="0"))
+    lengths = {name: seed.randint(1, 3) for name in names}
+    counts: Counter[str] = Counter()
+    for number in range(20):
+        counts.update(item.root_uid for item in machine.cycle(number, queue, lengths))
+        if min(40 - count for count in counts.values()) > 0:
+            assert max(counts.values()) - min(counts.values()) <= 1

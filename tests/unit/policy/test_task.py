@@ -1,0 +1,223 @@
+"""A Task's next step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taskctl.api.states import TaskState
+from taskctl.constants import Reason
+from taskctl.policy.claim import ClaimEntry, Refused, decide_claim
+from taskctl.policy.readiness import ReadinessFacts
+from taskctl.policy.task import (
+    NOTHING,
+    PlacedFacts,
+    TaskFacts,
+    TaskPlan,
+    WorkerFacts,
+    decide_task,
+)
+from taskctl.policy.view import parse_task
+from tests.unit.policy.build import NOW, at, raw_task, running, written
+
+READY = ReadinessFacts(worker_slots=4)
+
+
+def placed(waited_s: float, **fields: Any) -> PlacedFacts:
+    return PlacedFacts("w-1", "pod-1", "k", placed=at(-waited_s), **fields)
+
+
+def step(task: dict[str, Any], **facts: Any) -> TaskPlan:
+    return decide_task(parse_task(task), TaskFacts(**{"readiness": READY} | facts), NOW)
+
+
+def result(task: dict[str, Any], plan: TaskPlan) -> dict[str, Any]:
+    assert plan.patch is not None
+    status: dict[str, Any] = written(task, plan.patch)["status"]
+    return status
+
+
+@pytest.mark.parametrize("state", ["Succeeded", "Failed", "Cancelled"])
+def test_ended_is_ended(state: str) -> None:
+    assert step(raw_task(status={"state": state})) == NOTHING
+
+
+def test_deleting_is_left_alone() -> None:
+    assert step(raw_task(deletionTimestamp="2030-01-01T12:00:00Z")) == NOTHING
+
+
+def test_ready_is_queued_without_a_write() -> None:
+    assert step(raw_task()) == TaskPlan(queue=True)
+
+
+def test_stale_reason_is_corrected_when_queued() -> None:
+    task = raw_task(status={"reason": "ClusterNotFound", "message": "no cluster"})
+    plan = step(task)
+    assert plan.queue
+    assert result(task, plan)["reason"] == "Queued"
+    assert step(raw_task(status={"reason": "WorkerLost"})) == TaskPlan(queue=True)
+
+
+# --- waiting ------------------------------------------------------------------------
+
+NO_CLUSTER = ReadinessFacts(worker_slots=None)
+
+
+def test_reason_to_wait_is_shown_once_it_lasts() -> None:
+    young = raw_task(creationTimestamp="2030-01-01T11:59:59Z")
+    assert step(young, readiness=NO_CLUSTER) == TaskPlan(requeue_after_s=1.0)
+    old = raw_task()
+    plan = step(old, readiness=NO_CLUSTER)
+    assert result(old, plan)["reason"] == "ClusterNotFound"
+    assert not plan.queue
+    shown = raw_task(status={"reason": "ClusterNotFound"})
+    assert step(shown, readiness=NO_CLUSTER) == TaskPlan()
+
+
+def test_back_off_is_waited_for_without_a_write() -> None:
+    task = raw_task(status={"nextAttemptTime": "2030-01-01T12:00:07.500000Z", "attempt": 1})
+    assert step(task) == TaskPlan(requeue_after_s=7.5)
+
+
+def test_cancelled_in_the_queue() -> None:
+    task = raw_task(spec={"cancel": True})
+    plan = step(task)
+    assert result(task, plan)["state"] == "Cancelled"
+    assert plan.warning is None
+
+
+def test_cancelled_after_placing_spends_the_attempt() -> None:
+    task = raw_task(spec={"cancel": True})
+    status = result(task, step(task, placed=placed(0.1)))
+    assert (status["state"], status["attempt"]) == ("Cancelled", 1)
+
+
+def test_dependency_failed_warns() -> None:
+    from taskctl.policy.readiness import Dependency
+
+    facts = ReadinessFacts(worker_slots=4, dependencies=(Dependency("a", TaskState.FAILED),))
+    task = raw_task()
+    plan = step(task, readiness=facts)
+    assert result(task, plan)["reason"] == "DependencyFailed"
+    assert plan.warning is Reason.DEPENDENCY_FAILED
+
+
+def test_refused_by_the_api_server() -> None:
+    task = raw_task()
+    plan = step(task, refused="env: invalid")
+    status = result(task, plan)
+    assert (status["state"], status["reason"]) == ("Failed", "StartError")
+    assert "env: invalid" in status["message"]
+
+
+# --- placed -------------------------------------------------------------------------
+
+
+def test_placed_a_moment_ago() -> None:
+    assert step(raw_task(), placed=placed(0.5)) == TaskPlan(requeue_after_s=1.5)
+
+
+def test_shown_as_scheduled_after_a_while() -> None:
+    task = raw_task()
+    plan = step(task, placed=placed(2.0, waiting="ImagePullBackOff: no such image"))
+    status = result(task, plan)
+    assert (status["state"], status["reason"]) == ("Scheduled", "WaitingToStart")
+    assert status["message"] == "ImagePullBackOff: no such image"
+    assert status["podName"] == "w-1"
+    assert plan.requeue_after_s == 298.0
+    again = raw_task(status=status)
+    assert step(again, placed=placed(3.0, waiting=status["message"])).patch is None
+
+
+def test_start_deadline() -> None:
+    task = raw_task(spec={"startDeadlineSeconds": 10})
+    plan = step(task, placed=placed(10, waiting="ErrImagePull"))
+    status = result(task, plan)
+    assert (status["state"], status["reason"]) == ("Failed", "StartDeadlineExceeded")
+    assert "ErrImagePull" in status["message"]
+    assert status["attempt"] == 1, "written off"
+    assert plan.warning is Reason.START_DEADLINE
+
+
+def test_container_that_ended_before_the_claim() -> None:
+    task = raw_task()
+    assert step(task, placed=placed(1.0, ended_for_s=2.0)).requeue_after_s == 1.0
+    assert step(task, placed=placed(9.0, ended_for_s=2.0)).requeue_after_s == 3.0
+    status = result(task, step(task, placed=placed(9.0, ended_for_s=5.0)))
+    assert (status["state"], status["reason"]) == ("Pending", "ContainerLost")
+    assert (status["attempt"], status["infraFailures"]) == (1, 1)
+
+
+def test_suspended_after_placing_is_taken_back_uncharged() -> None:
+    task = raw_task(spec={"suspend": True})
+    status = result(task, step(task, placed=placed(0.1)))
+    assert (status["state"], status["reason"], status["attempt"]) == ("Pending", "Suspended", 1)
+    assert "infraFailures" not in status
+
+
+# --- running ------------------------------------------------------------------------
+
+
+def test_running_well() -> None:
+    task = raw_task(status=running())
+    assert step(task, worker=WorkerFacts(gone=False)) == NOTHING
+    looking = WorkerFacts(gone=False, look_again_s=9.0)
+    assert step(task, worker=looking) == TaskPlan(requeue_after_s=9.0)
+
+
+def test_worker_lost() -> None:
+    task = raw_task(status=running())
+    plan = step(task, worker=WorkerFacts(gone=True, why="its pod is gone"))
+    status = result(task, plan)
+    assert (status["state"], status["reason"]) == ("Pending", "WorkerLost")
+    assert (status["attempt"], status["infraFailures"]) == (1, 1)
+    assert "its pod is gone" in status["message"]
+    assert "podName" not in status
+    assert status["attempts"][0]["podName"] == "w-1"
+    assert plan.warning is Reason.WORKER_LOST
+
+
+def test_container_lost() -> None:
+    task = raw_task(status=running())
+    assert step(task, worker=WorkerFacts(gone=False, ended_for_s=4.0)).requeue_after_s == 1.0
+    plan = step(task, worker=WorkerFacts(gone=False, ended_for_s=5.0))
+    assert result(task, plan)["reason"] == "ContainerLost"
+
+
+def test_lost_while_being_cancelled() -> None:
+    task = raw_task(spec={"cancel": True}, status=running())
+    plan = step(task, worker=WorkerFacts(gone=True))
+    assert result(task, plan)["state"] == "Cancelled"
+
+
+def test_lost_too_often() -> None:
+    task = raw_task(status=running(infraFailures=9))
+    status = result(task, step(task, worker=WorkerFacts(gone=True)))
+    assert (status["state"], status["reason"]) == ("Failed", "InfrastructureFailures")
+
+
+# --- the fence and the controller together ------------------------------------------
+
+
+@given(
+    attempt=st.integers(0, 3),
+    waited_s=st.floats(0, 400),
+    ended_for_s=st.none() | st.floats(0, 20),
+    cancel=st.booleans(),
+    suspend=st.booleans(),
+)
+def test_what_is_written_off_cannot_be_claimed(
+    attempt: int, waited_s: float, ended_for_s: float | None, cancel: bool, suspend: bool
+) -> None:
+    """Whenever the controller ends or returns a placed attempt, a late claim of it loses."""
+    task = raw_task(spec={"cancel": cancel, "suspend": suspend}, status={"attempt": attempt})
+    plan = step(task, placed=placed(waited_s, ended_for_s=ended_for_s))
+    if plan.patch is None or plan.patch["state"] == "Scheduled":
+        return
+    after = written(task, plan.patch)
+    after["spec"] = after["spec"] | {"cancel": False, "suspend": False}
+    late = ClaimEntry("uid-t", attempt + 1, "k", "w-1", "pod-1", "")
+    assert isinstance(decide_claim(after, late, NOW), Refused)

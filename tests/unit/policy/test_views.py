@@ -1,0 +1,179 @@
+"""Reading pods and clusters' numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from taskctl.api.states import ConditionStatus, TaskState
+from taskctl.policy.clusterstatus import (
+    ClusterCounts,
+    WorkspaceFacts,
+    decide_cluster_status,
+    ready_condition,
+    workspace_condition,
+)
+from taskctl.policy.podview import ContainerState, container_report, parse_pod
+from taskctl.policy.view import parse_task
+from taskctl.policy.workspace import Workspace
+from tests.unit.policy.build import NOW, at, merged, raw_cluster, raw_task, view
+
+POD: dict[str, Any] = {
+    "metadata": {
+        "namespace": "ns",
+        "name": "w-1",
+        "uid": "pod-1",
+        "labels": {"taskctl.dev/cluster-uid": "uid-c"},
+        "creationTimestamp": "2030-01-01T12:00:00Z",
+    },
+    "spec": {},
+}
+
+
+def pod(**status: Any) -> Any:
+    return parse_pod(POD | {"status": status})
+
+
+def agent(state: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"name": "agent", "state": state}]
+
+
+def test_running_pod() -> None:
+    found = pod(phase="Running", containerStatuses=agent({"running": {}}))
+    assert found.agent_running
+    assert found.problem == ""
+    assert (found.cluster_uid, found.created) == ("uid-c", NOW)
+
+
+@pytest.mark.parametrize(
+    ("status", "problem"),
+    [
+        ({}, "Pending"),
+        (
+            {"containerStatuses": agent({"waiting": {"reason": "ErrImagePull", "message": "m"}})},
+            "ErrImagePull: m",
+        ),
+        (
+            {
+                "conditions": [
+                    {
+                        "type": "PodScheduled",
+                        "status": "False",
+                        "reason": "Unschedulable",
+                        "message": "no node",
+                    }
+                ]
+            },
+            "Unschedulable: no node",
+        ),
+        ({"phase": "Failed", "reason": "Evicted", "message": "disk"}, "Evicted: disk"),
+    ],
+)
+def test_problems(status: dict[str, Any], problem: str) -> None:
+    found = pod(**status)
+    assert not found.agent_running
+    assert found.problem == problem
+    assert found.dead is (status.get("phase") == "Failed")
+
+
+@pytest.mark.parametrize(
+    ("entry", "state", "reason"),
+    [
+        ({}, ContainerState.UNKNOWN, ""),
+        ({"state": {"running": {}}}, ContainerState.RUNNING, ""),
+        (
+            {"state": {"terminated": {"reason": "Error"}}},
+            ContainerState.TERMINATED,
+            "Error",
+        ),
+        (
+            {"state": {"waiting": {"reason": "ImagePullBackOff"}}},
+            ContainerState.WAITING,
+            "ImagePullBackOff",
+        ),
+        (
+            {
+                "state": {"waiting": {"reason": "RunContainerError"}},
+                "lastState": {"terminated": {"reason": "StartError"}},
+            },
+            ContainerState.TERMINATED,
+            "StartError",
+        ),
+    ],
+)
+def test_container_reports(entry: dict[str, Any], state: ContainerState, reason: str) -> None:
+    report = container_report(entry)
+    assert (report.state, report.reason) == (state, reason)
+
+
+def test_task_of_an_unknown_state_counts_as_pending() -> None:
+    assert view(status={"state": "Fancy"}).state is TaskState.PENDING
+
+
+def test_task_without_status() -> None:
+    task = raw_task()
+    del task["status"]
+    parsed = parse_task(task)
+    assert (parsed.state, parsed.attempt, parsed.is_root) == (TaskState.PENDING, 0, True)
+
+
+def test_malformed_annotations_do_no_harm() -> None:
+    labels = {"taskctl.dev/root-uid": "x"}
+    parsed = view(labels=labels, annotations={"taskctl.dev/depth": "deep"})
+    assert (parsed.depth, parsed.root_name) == (0, "")
+    assert view(status={"nextAttemptTime": "soon"}).next_attempt_time is None
+
+
+# --- status of a TaskCluster --------------------------------------------------------
+
+COUNTS = ClusterCounts(
+    wanted=2,
+    workers=2,
+    ready=1,
+    busy_slots=3,
+    free_slots=1,
+    queue_length=5,
+    last_serial=7,
+    problems=["w-2: ErrImagePull"],
+)
+
+
+def test_cluster_status_is_written_once() -> None:
+    cluster = raw_cluster()
+    conditions = [ready_condition(COUNTS, 1)]
+    patch = decide_cluster_status(cluster, COUNTS, conditions, NOW)
+    assert patch is not None
+    status = merged({}, patch)
+    assert (status["replicas"], status["ready"], status["availableReplicas"]) == (2, 1, 1)
+    assert (status["busySlots"], status["queueLength"], status["workerSerial"]) == (3, 5, 7)
+    assert "ErrImagePull" in status["conditions"][0]["message"]
+    assert decide_cluster_status(cluster | {"status": status}, COUNTS, conditions, at(9)) is None
+
+
+def test_ready() -> None:
+    assert ready_condition(COUNTS, 1).status is ConditionStatus.FALSE
+    none = ClusterCounts(0, 0, 0, 0, 0, 0, 0)
+    assert ready_condition(none, 1).status is ConditionStatus.TRUE
+
+
+@pytest.mark.parametrize(
+    ("plan", "facts", "reason"),
+    [
+        (Workspace(None, "/w"), WorkspaceFacts(), "WorkspaceDisabled"),
+        (Workspace({"name": "workspace"}, "/w"), WorkspaceFacts(), "WorkspaceReady"),
+        (
+            Workspace({}, "/w", claim_name="x"),
+            WorkspaceFacts(exists=True, phase="Bound"),
+            "WorkspaceReady",
+        ),
+        (Workspace({}, "/w", claim_name="x"), WorkspaceFacts(), "WorkspacePending"),
+        (
+            Workspace({}, "/w", claim_name="x"),
+            WorkspaceFacts(exists=True, conflict="taken"),
+            "NameConflict",
+        ),
+    ],
+)
+def test_workspace_condition(plan: Workspace, facts: WorkspaceFacts, reason: str) -> None:
+    assert workspace_condition(plan, facts, 1).reason == reason

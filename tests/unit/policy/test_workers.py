@@ -1,0 +1,217 @@
+"""Which workers a TaskCluster should have."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from taskctl.policy.workers import (
+    ClusterFacts,
+    RetireReason,
+    WorkerFacts,
+    WorkersPlan,
+    creation_backoff_s,
+    plan_workers,
+    serial_of,
+    soft_limit,
+)
+from tests.unit.policy.build import NOW, at, pod_view
+
+CLUSTER = ClusterFacts(prefix="w", replicas=2, slots=4, max_tasks=100, max_age_s=None, template="T")
+
+
+def worker(serial: int, active: int = 0, entries: int = 0, **pod: Any) -> WorkerFacts:
+    return WorkerFacts(pod=pod_view(serial, **pod), active=active, entries_total=entries)
+
+
+def plan(*workers: WorkerFacts, **cluster: Any) -> WorkersPlan:
+    return plan_workers(replace(CLUSTER, **cluster), workers, NOW)
+
+
+def deleted(result: WorkersPlan) -> list[str]:
+    return [pod.name for pod in result.delete]
+
+
+def test_first_workers() -> None:
+    assert plan().create == ("w-1", "w-2")
+
+
+def test_numbers_only_rise() -> None:
+    assert plan(worker(3), last_serial=7).create == ("w-8",)
+    assert plan(worker(9), last_serial=7).create == ("w-10",)
+
+
+def test_settled() -> None:
+    result = plan(worker(1), worker(2))
+    assert (result.create, result.retiring, result.delete) == ((), {}, ())
+
+
+def test_missing_worker_is_replaced() -> None:
+    assert plan(worker(1)).create == ("w-2",)
+
+
+def test_terminating_worker_is_replaced_and_left_alone() -> None:
+    result = plan(worker(1), worker(2, deletion=NOW))
+    assert (result.create, deleted(result)) == (("w-3",), [])
+
+
+def test_dead_pod_is_deleted_and_replaced_after_a_pause() -> None:
+    result = plan(worker(1), worker(2, dead=True), create_after=at(4))
+    assert deleted(result) == ["w-2"]
+    assert (result.create, result.look_again_s) == ((), 4.0)
+    assert plan(worker(1), worker(2, dead=True)).create == ("w-3",)
+
+
+def test_scale_down_takes_the_idle_one() -> None:
+    result = plan(worker(1, active=2), worker(2), replicas=1)
+    assert deleted(result) == ["w-2"]
+    assert result.retiring == {"pod-2": RetireReason.SURPLUS}
+
+
+def test_scale_down_never_deletes_a_busy_one() -> None:
+    result = plan(worker(1, active=3), worker(2, active=1), replicas=1)
+    assert deleted(result) == []
+    assert result.retiring == {"pod-2": RetireReason.SURPLUS}
+
+
+def test_scale_down_prefers_one_that_is_not_up() -> None:
+    result = plan(worker(1), worker(2, agent_running=False), replicas=1)
+    assert deleted(result) == ["w-2"]
+
+
+def test_the_one_chosen_to_go_stays_chosen() -> None:
+    leaving = replace(worker(1, active=2), was_surplus=True)
+    assert plan(leaving, worker(2, active=1), replicas=1).retiring.keys() == {"pod-1"}
+
+
+def test_scale_to_zero() -> None:
+    result = plan(worker(1), worker(2, active=1), replicas=0)
+    assert deleted(result) == ["w-1"]
+    assert len(result.retiring) == 2
+
+
+def test_deleting_cluster_makes_nothing_new() -> None:
+    result = plan(worker(1), deleting=True)
+    assert (result.create, result.delete) == ((), ())
+    assert result.retiring.keys() == {"pod-1"}
+
+
+# --- rotation -----------------------------------------------------------------------
+
+
+def test_soft_limit() -> None:
+    assert [soft_limit(n, 4) for n in (1, 3, 4, 8, 100)] == [1, 3, 3, 6, 96]
+
+
+def test_replacement_comes_first() -> None:
+    worn = worker(1, active=1, entries=97)
+    result = plan(worn, worker(2))
+    assert result.create == ("w-3",)
+    assert result.retiring == {}, "it serves until the replacement is up"
+    coming = worker(3, agent_running=False)
+    result = plan(worn, worker(2), coming)
+    assert (result.create, result.retiring) == ((), {})
+    result = plan(worn, worker(2), worker(3))
+    assert result.retiring == {"pod-1": RetireReason.WORN}
+    assert deleted(result) == [], "it still runs a task"
+    assert deleted(plan(worker(1, entries=97), worker(2), worker(3))) == ["w-1"]
+
+
+def test_worn_out_gets_nothing_more_even_without_a_replacement() -> None:
+    result = plan(worker(1, active=1, entries=100), replicas=1)
+    assert result.retiring == {"pod-1": RetireReason.WORN}
+    assert result.create == ("w-2",)
+
+
+def test_age() -> None:
+    young = plan(worker(1, created=at(-50)), replicas=1, max_age_s=60)
+    assert (young.create, young.look_again_s) == ((), 10.0)
+    old = plan(worker(1, created=at(-60)), replicas=1, max_age_s=60)
+    assert old.create == ("w-2",)
+    done = plan(worker(1, created=at(-60)), worker(2, created=NOW), replicas=1, max_age_s=60)
+    assert done.retiring == {"pod-1": RetireReason.AGED}
+
+
+def test_outdated_workers_go_a_few_at_a_time() -> None:
+    old = [worker(n, template="old", active=1) for n in range(1, 9)]
+    assert len(plan(*old, replicas=8).create) == 2
+    coming = [worker(n, agent_running=False) for n in (9, 10)]
+    assert plan(*old, *coming, replicas=8).create == ()
+    ready = [worker(n) for n in (9, 10)]
+    result = plan(*old, *ready, replicas=8)
+    assert list(result.retiring.values()) == [RetireReason.OUTDATED] * 2
+    assert len(result.create) == 2
+
+
+def test_backoff() -> None:
+    assert [creation_backoff_s(n) for n in (0, 1, 2, 3, 99)] == [0, 1, 2, 4, 60]
+
+
+def test_serial_of() -> None:
+    assert serial_of("w-12", "w") == 12
+    assert serial_of("w-x", "w") == 0
+    assert serial_of("other-3", "w") == 0
+    assert serial_of("w-1-2", "w") == 0
+
+
+facts_strategy = st.lists(
+    st.builds(
+        lambda serial, active, entries, dead, up, template, going: worker(
+            serial,
+            0 if dead else active,
+            entries,
+            dead=dead,
+            agent_running=up and not dead,
+            template=template,
+            deletion=NOW if going else None,
+        ),
+        st.integers(1, 40),
+        st.integers(0, 3),
+        st.integers(0, 10),
+        st.booleans(),
+        st.booleans(),
+        st.sampled_from(["T", "old"]),
+        st.booleans(),
+    ),
+    max_size=8,
+    unique_by=lambda item: item.pod.uid,
+)
+
+
+@given(workers=facts_strategy, replicas=st.integers(0, 6))
+def test_plans_are_safe(workers: list[WorkerFacts], replicas: int) -> None:
+    result = plan(*workers, replicas=replicas, max_tasks=8)
+    by_uid = {item.pod.uid: item for item in workers}
+    for pod in result.delete:
+        assert by_uid[pod.uid].active == 0
+        assert pod.dead or pod.uid in result.retiring
+        assert pod.deletion is None
+    names = {item.pod.name for item in workers}
+    assert not names & set(result.create)
+    assert len(set(result.create)) == len(result.create) <= replicas
+    for item in workers:
+        alive = not item.pod.dead and item.pod.deletion is None
+        if alive and item.entries_total >= 8:
+            assert item.pod.uid in result.retiring
+
+
+@settings(max_examples=50)
+@given(workers=facts_strategy, replicas=st.integers(0, 6))
+def test_plans_settle(workers: list[WorkerFacts], replicas: int) -> None:
+    """Carrying plans out, with pods that come up and tasks that end, ends in peace."""
+    for _ in range(40):
+        result = plan(*workers, replicas=replicas, max_tasks=8)
+        gone = {pod.uid for pod in result.delete}
+        workers = [
+            replace(item, active=max(item.active - 1, 0), pod=replace(item.pod, agent_running=True))
+            for item in workers
+            if item.pod.uid not in gone and item.pod.deletion is None
+        ]
+        workers += [worker(serial_of(name, "w"), agent_running=False) for name in result.create]
+    result = plan(*workers, replicas=replicas, max_tasks=8)
+    assert (result.create, result.retiring, result.delete) == ((), {}, ())
+    assert len(workers) == replicas
+    assert all(item.pod.template == "T" for item in workers)

@@ -1,0 +1,348 @@
+"""spawn and spawn_many: what reaches the agent."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taskctl import sdk
+from taskctl.sdk import child, sync
+from tests.unit.sdk import sample
+from tests.unit.sdk.fake_agent import FakeAgent
+
+
+async def test_function(agent: FakeAgent) -> None:
+    made = await sdk.spawn(sample.count, 1, 5, key="next")
+    assert (made.name, made.uid, made.created, made.key) == (
+        "child-next",
+        "uid-child-next",
+        True,
+        "next",
+    )
+    [spec] = agent.spawned()
+    root = str(Path(__file__).resolve().parents[3])
+    assert spec == {
+        "key": "next",
+        "value": {"n": 1, "limit": 5},
+        "overrides": {
+            "command": [
+                *(sys.executable, "-m", "taskctl.sdk.run", "--path", root),
+                "tests.unit.sdk.sample:count",
+            ],
+            "args": [],
+        },
+    }
+
+
+def test_sync(agent: FakeAgent) -> None:
+    assert sync.spawn(sample.count, 1, 5, key="next").name == "child-next"
+    assert agent.spawned()[0]["value"] == {"n": 1, "limit": 5}
+
+
+async def test_command(agent: FakeAgent) -> None:
+    await sdk.spawn(["sh", "-c", "exit 3"], key="k", input={"a": [1, None]}, name="my-name")
+    assert agent.spawned() == [
+        {
+            "key": "k",
+            "name": "my-name",
+            "value": {"a": [1, None]},
+            "overrides": {"command": ["sh", "-c", "exit 3"], "args": []},
+        }
+    ]
+
+
+async def test_same_as_this_task(agent: FakeAgent) -> None:
+    await sdk.spawn(None, key="k", input={"n": 2})
+    assert agent.spawned() == [{"key": "k", "value": {"n": 2}}]
+
+
+async def test_options(agent: FakeAgent) -> None:
+    first = await sdk.spawn(["a"], key="a")
+    await sdk.spawn(
+        ["b", Path("/file")],  # type: ignore[list-item]
+        key="b",
+        input_object="prepared",
+        image="other:1",
+        env={"A": "1"},
+        working_dir="/work",
+        timeout_s=60,
+        start_deadline_s=30,
+        slots=2,
+        priority=5,
+        group="g",
+        retry=3,
+        ttl={"success": 60},
+        run_after=[first, "someone"],
+        when="Always",
+        suspend=True,
+        read_only_workspace=True,
+        cluster="big",
+    )
+    spec = agent.spawned()[1]
+    assert spec["input_object"] == "prepared"
+    assert spec["overrides"] == {
+        "command": ["b", "/file"],
+        "args": [],
+        "image": "other:1",
+        "env": [{"name": "A", "value": "1"}],
+        "workingDir": "/work",
+        "timeoutSeconds": 60,
+        "startDeadlineSeconds": 30,
+        "slots": 2,
+        "priority": 5,
+        "group": "g",
+        "retry": {"limit": 3},
+        "ttlSecondsAfterFinished": {"success": 60},
+        "runAfter": {"tasks": ["child-a", "someone"]},
+        "when": "Always",
+        "suspend": True,
+        "readOnlyWorkspace": True,
+        "clusterName": "big",
+    }
+
+
+def test_every_option_has_a_type_and_a_field() -> None:
+    """The types are for checkers only, so nothing but this compares them with the table."""
+    import ast
+
+    from taskctl.sdk import _specs
+
+    tree = ast.parse(Path(_specs.__file__).read_text())
+    [options] = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and node.name == "Options"
+    ]
+    typed = {
+        node.target.id
+        for node in options.body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+    }
+    assert typed == set(_specs._FIELDS) | {"input", "input_object"}
+    assert _specs.child.__doc__ is not None
+    assert all(f"``{name}``" in _specs.child.__doc__ for name in typed)
+
+
+def test_fields_are_those_of_the_crd() -> None:
+    from taskctl.api.task import TaskSpec
+    from taskctl.sdk import _specs
+
+    known = {field.alias or name for name, field in TaskSpec.model_fields.items()}
+    assert set(_specs._FIELDS.values()) <= known
+
+
+async def test_options_of_the_decorator(agent: FakeAgent) -> None:
+    shape = sample.Shape("s", [])
+    await sdk.spawn(sample.area, shape, key="a")
+    await sdk.spawn(sample.area, shape, key="b", timeout_s=5)
+    await sdk.spawn(sample.area.with_options(slots=2).call(shape, 1.5, scale=3, x="y"), key="c")
+    first, second, third = (spec["overrides"] for spec in agent.spawned())
+    assert (first["timeoutSeconds"], first["retry"]) == (60, {"limit": 3})
+    assert (second["timeoutSeconds"], second["retry"]) == (5, {"limit": 3})
+    assert third["slots"] == 2
+    assert agent.spawned()[2]["value"] == {
+        "shape": {
+            **{"name": "s", "points": [], "color": None, "made": None, "where": None},
+            "weights": {},
+        },
+        "factors": [1.5],
+        "scale": 3,
+        "labels": {"x": "y"},
+    }
+
+
+async def test_another_image_has_its_own_python(agent: FakeAgent) -> None:
+    await sdk.spawn(sample.nothing, key="a", image="python:3.12")
+    assert agent.spawned()[0]["overrides"]["command"][0] == "python3"
+
+
+async def test_many(agent: FakeAgent) -> None:
+    made = await sdk.spawn_many(
+        [sample.count.call(1, limit=2), child(sample.nothing, key="n"), ["true"], None]
+    )
+    assert len(made) == 4
+    assert len(agent.asked("spawn")) == 1
+    assert made[1].name == "child-n"
+    assert [spec.get("value") for spec in agent.spawned()] == [{"n": 1, "limit": 2}, {}, None, None]
+
+
+def test_many_go_in_batches(agent: FakeAgent) -> None:
+    made = sync.spawn_many(child(["true"], key=str(n)) for n in range(2500))
+    assert [item.key for item in made] == [str(n) for n in range(2500)]
+    assert [len(request["tasks"]) for request in agent.asked("spawn")] == [1000, 1000, 500]
+
+
+def test_batches_are_cut_by_size(agent: FakeAgent) -> None:
+    agent.attached["inline_limit"] = 10_000_000
+    text = "x" * 1_500_000
+    sync.spawn_many(child(["true"], key=str(n), input=text) for n in range(5))
+    assert [len(request["tasks"]) for request in agent.asked("spawn")] == [2, 2, 1]
+
+
+async def test_none(agent: FakeAgent) -> None:
+    assert await sdk.spawn_many([]) == []
+    assert agent.requests == []
+
+
+async def test_concurrent_spawns_share_few_connections(agent: FakeAgent) -> None:
+    made = await asyncio.gather(*(sdk.spawn(["true"], key=str(n)) for n in range(60)))
+    assert {item.key for item in made} == {str(n) for n in range(60)}
+    assert agent.most_at_once <= 16
+
+
+# --- keys ---------------------------------------------------------------------------------
+
+
+async def spawn_some() -> list[str]:
+    made = await sdk.spawn_many([["a"], ["a"], ["b"]])
+    made.append(await sdk.spawn(["a"]))
+    return [item.key for item in made]
+
+
+async def test_default_keys_are_found_again(
+    agent: FakeAgent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await spawn_some()
+    assert len(set(first)) == 4, "equal children are told apart"
+    assert all(key.startswith("auto-") for key in first)
+    (tmp_path / "second-attempt").touch()
+    monkeypatch.setenv("TASKCTL_KEYS", str(tmp_path / "second-attempt"))
+    assert await spawn_some() == first
+    assert len(agent.children) == 4
+
+
+async def test_order_does_not_matter(
+    agent: FakeAgent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = {await_key.key for await_key in await sdk.spawn_many([["a"], ["b"], ["c"]])}
+    (tmp_path / "second-attempt").touch()
+    monkeypatch.setenv("TASKCTL_KEYS", str(tmp_path / "second-attempt"))
+    assert {item.key for item in await sdk.spawn_many([["c"], ["a"], ["b"]])} == first
+
+
+def test_processes_of_one_attempt_share_the_count(agent: FakeAgent) -> None:
+    import subprocess
+
+    code = "from taskctl.sdk.sync import spawn; print(spawn(['a']).key)"
+    keys = {
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        for _ in range(3)
+    }
+    keys.add(sync.spawn(["a"]).key + "\n")
+    keys.add(sync.spawn(["a"]).key + "\n")
+    assert len(keys) == 5
+
+
+def test_without_a_shared_file_the_process_counts(
+    agent: FakeAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TASKCTL_KEYS", "/no/such/file")
+    assert len({sync.spawn(["a"]).key for _ in range(3)}) == 3
+
+
+def test_count_of_many_children(tmp_path: Path) -> None:
+    from taskctl.sdk._keys import Ledger
+
+    path = tmp_path / "keys"
+    path.touch()
+    one, other = Ledger(str(path)), Ledger(str(path))
+    digest = b"12345678"
+    assert one.number([digest] * 20_000) == list(range(20_000))
+    assert other.number([digest, b"abcdefgh", digest]) == [20_000, 0, 20_001]
+    assert one.number([digest]) == [20_002]
+
+
+# --- what cannot be spawned -----------------------------------------------------------------
+
+
+def local_function() -> sdk.TaskFunction[[], None]:
+    @sdk.task
+    def inner() -> None: ...
+
+    return inner
+
+
+@pytest.mark.parametrize(
+    ("target", "args", "options", "message"),
+    [
+        (sample.count, ("x", 1), {}, "n of count(): is str, but its annotation is int"),
+        (sample.count, (1,), {}, "missing a required argument: 'limit'"),
+        (sample.count, (1, 2, 3), {}, "too many positional arguments"),
+        (sample.count, (1, 2), {"input": 1}, "arguments are its input"),
+        (sample.unannotated, (Path("/x"),), {}, "value of unannotated(): is PosixPath"),
+        (sample.unannotated, (float("nan"),), {}, "has no JSON form"),
+        (sample.plain, (1,), {}, "not made by @task"),
+        (local_function(), (), {}, "defined inside a function"),
+        (sdk.task(lambda: None), (), {}, "lambda"),
+        (["sh"], (1,), {}, "only a function takes arguments"),
+        ([], (), {}, "not empty"),
+        ("echo hi", (), {}, "['sh', '-c', 'echo hi']"),
+        ([1], (), {}, "list of texts, and not empty; this is [1]"),
+        (None, (), {"input": object()}, "input: object has no JSON form"),
+    ],
+)
+async def test_unsendable(
+    agent: FakeAgent, target: Any, args: tuple[Any, ...], options: Any, message: str
+) -> None:
+    with pytest.raises((sdk.Unsendable, TypeError)) as caught:
+        await sdk.spawn(target, *args, key="k", **options)
+    assert message in str(caught.value)
+    assert agent.requests == []
+
+
+async def test_unknown_option(agent: FakeAgent) -> None:
+    with pytest.raises(TypeError, match="unknown option 'imgae'; known are input"):
+        await sdk.spawn(["true"], imgae="x")  # type: ignore[call-arg]
+
+
+def test_function_typed_in(agent: FakeAgent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sample.nothing.function, "__module__", "__main__")
+    main = sys.modules["__main__"]
+    monkeypatch.setattr(main, "__spec__", None)
+    monkeypatch.delattr(main, "__file__", raising=False)
+    with pytest.raises(sdk.Unsendable, match="put it into a file"):
+        sync.spawn(sample.nothing)
+
+
+# --- refusals -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("limit", sdk.LimitExceeded),
+        ("conflict", sdk.KeyConflict),
+        ("no_workspace", sdk.NoWorkspace),
+        ("bad_request", sdk.SpawnRefused),
+        ("rejected", sdk.SpawnRefused),
+        ("superseded", sdk.SpawnRefused),
+    ],
+)
+def test_refusals(agent: FakeAgent, code: str, error: type[sdk.SdkError]) -> None:
+    agent.refusals["spawn"] = (code, "tasks[0].name: is bad")
+    with pytest.raises(error, match=r"tasks\[0\].name: is bad") as caught:
+        sync.spawn(["true"])
+    if isinstance(caught.value, sdk.Refused):
+        assert caught.value.code == code
+    assert isinstance(caught.value, sdk.SdkError)
+
+
+async def test_refused_in_async_code(agent: FakeAgent) -> None:
+    agent.refusals["spawn"] = ("limit", "too deep")
+    with pytest.raises(sdk.LimitExceeded, match="too deep"):
+        await sdk.spawn(["true"])
+
+
+async def test_outside_a_task() -> None:
+    with pytest.raises(sdk.NotInTask, match="not started by taskctl"):
+        await sdk.spawn(["true"])
+    with pytest.raises(sdk.NotInTask):
+        sync.spawn(["true"])
+    with pytest.raises(sdk.NotInTask):
+        sdk.current()
