@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 DRAIN_POLL_S: Final = 0.1
 # Containers that are stopped with us need a moment to say how they ended.
-DRAIN_QUIET_S: Final = 1.0
+DRAIN_QUIET_S: Final = 0.3
 
 
 class Agent:

@@ -127,8 +127,8 @@ class Retry(SpecModel):
         Field(
             min_length=1,
             max_length=255,
-            description="Repeat only after these exit codes (1 to 255). A signal or a timeout is "
-            "then not repeated.",
+            description="Repeat only after these exit codes (1 to 255; the end by signal n counts "
+            "as 128+n). A timeout is then not repeated.",
             json_schema_extra=meta.SET_LIST,
         ),
     ] = None
@@ -137,7 +137,8 @@ class Retry(SpecModel):
         Field(
             min_length=1,
             max_length=255,
-            description="Never repeat after these exit codes (1 to 255).",
+            description="Never repeat after these exit codes (1 to 255; the end by signal n counts "
+            "as 128+n).",
             json_schema_extra=meta.SET_LIST,
         ),
     ] = None

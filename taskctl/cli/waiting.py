@@ -33,11 +33,11 @@ def has_succeeded(task: Mapping[str, Any]) -> bool:
 
 
 def verdict(task: Mapping[str, Any]) -> str:
-    """Say in one line how a complete Task ended."""
+    """Say in one line how a Task ended; of a complete tree, how its descendants did."""
     status = task.get("status") or {}
     state, name = state_of(task), task["metadata"]["name"]
     if state == TaskState.SUCCEEDED:
-        if has_succeeded(task):
+        if has_succeeded(task) or not is_complete(task):  # of a growing tree: the task itself
             return f"{name} succeeded"
         counts = status.get("descendants") or {}
         lost = f"{counts.get('failed', 0)} failed, {counts.get('cancelled', 0)} cancelled"

@@ -57,6 +57,7 @@ class Scheduler:
 
     async def run(self) -> None:
         """Place tasks until cancelled."""
+        self._world.leading = True
         async with asyncio.TaskGroup() as group:
             while True:
                 await self._world.wakeups.event.wait()

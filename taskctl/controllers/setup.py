@@ -20,6 +20,7 @@ from taskctl.controllers.tree import TreeReconciler
 from taskctl.controllers.ttl import TtlReconciler
 from taskctl.controllers.worker import WorkerEvents
 from taskctl.controllers.world import Queues, Stores, World
+from taskctl.policy.taskevents import decide_event
 from taskctl.policy.view import parse_task
 from taskctl.runtime.controller import Controller, ControllerOptions
 from taskctl.runtime.events import EventRecorder
@@ -162,6 +163,10 @@ class Controllers:
         after = None if new is None else state_of(new)
         if before is not after:
             self._tell_waiting(key, before, after)
+        if world.leading and old is not None and new is not None:
+            warning = decide_event(old.get("status") or {}, new.get("status") or {})
+            if warning is not None:
+                world.warn(new, warning.reason, warning.message)
         if after not in _WAITS:
             world.pending.discard(uid)
             world.pending.release(uid)

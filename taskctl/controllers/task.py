@@ -59,11 +59,8 @@ class TaskReconciler:
         if not plan.queue:
             world.pending.discard(view.uid)
         if plan.patch is not None:
-            stored = await write_status(world, TASKS, task, plan.patch)
-            if stored is None:
+            if await write_status(world, TASKS, task, plan.patch) is None:
                 return DONE
-            if plan.warning is not None:
-                world.warn(stored, plan.warning.value, plan.patch.get("message", ""))
             if _ends(plan.patch):
                 world.pending.release(view.uid)
         held_s = self._queue(view) if plan.queue else None

@@ -17,7 +17,7 @@ from taskctl.client.resources import PODS, PVCS, TASKCLUSTERS
 from taskctl.controllers.apply import create_owned, write_status
 from taskctl.controllers.placements import Worker
 from taskctl.controllers.world import CLUSTER_STATUS_PERIOD_S, World, look_again
-from taskctl.errors import Conflict, NotFound
+from taskctl.errors import Conflict, Forbidden, NotFound
 from taskctl.policy.clusterstatus import (
     ClusterCounts,
     WorkspaceFacts,
@@ -54,6 +54,8 @@ _PARALLEL: Final = 16
 _PER_PASS: Final = 64
 # A claim that we did not create is not watched.
 _FOREIGN_CLAIM_LOOK_S: Final = 10.0
+# The TaskCluster itself is about to be deleted with its namespace.
+_NAMESPACE_LOOK_S: Final = 5.0
 
 
 class ClusterEvent(StrEnum):
@@ -108,6 +110,15 @@ class TaskClusterReconciler:
             Conflict: it has changed meanwhile.
             ApiError: the API server refused, or did not answer.
         """
+        try:
+            return await self._reconcile(key)
+        except Forbidden as error:
+            if not _namespace_goes(error):
+                raise
+            log.debug("%s: %s", key, error)
+            return look_again(_NAMESPACE_LOOK_S)
+
+    async def _reconcile(self, key: ObjectKey) -> Result:
         cluster = self._world.stores.clusters.get(key)
         if cluster is None:
             return DONE
@@ -289,6 +300,13 @@ class TaskClusterReconciler:
             last_serial=max([facts.last_serial, *serials]),
             problems=sorted(f"{worker.pod.name}: {worker.pod.problem}" for worker in unready),
         )
+
+
+def _namespace_goes(error: Forbidden) -> bool:
+    """Whether nothing can be created because the namespace is being deleted."""
+    return any(cause.reason == "NamespaceTerminating" for cause in error.causes) or (
+        "being terminated" in error.message
+    )
 
 
 def _worker_facts(worker: Worker) -> WorkerFacts:

@@ -18,7 +18,6 @@ log = logging.getLogger(__name__)
 class WorkerEvent(StrEnum):
     """Reasons of Events on TaskClusters about their workers."""
 
-    WORKER_READY = "WorkerReady"
     WORKER_LOST = "WorkerLost"
 
 
@@ -70,6 +69,8 @@ class WorkerEvents:
 
     def _lost(self, cluster: KubeObject, worker: Worker) -> None:
         message = f"Worker {worker.pod.name} is gone with {worker.active} tasks on it."
+        if not self._world.leading:
+            return
         log.warning("%s: %s", ObjectKey.of(cluster), message)
         self._world.warn(cluster, WorkerEvent.WORKER_LOST, message)
 

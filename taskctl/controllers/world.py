@@ -116,6 +116,8 @@ class World:
         self.recorder = recorder
         self.timing = timing
         self.nonce = nonce
+        # Set once we may act; a second controller that only watches publishes nothing.
+        self.leading = False
         self.wakeups = Wakeups()
         self.pending = PendingTasks()
         self.waiting = Waiting()

@@ -27,6 +27,8 @@ __attribute__((format(printf, 1, 2))) static void note(const char *format, ...) 
     int n = vsnprintf(line + used, room, format, args);
     va_end(args);
     used += n < 0 ? 0 : (size_t)n < room ? (size_t)n : room - 1;
+    for (size_t i = 0; i < used; i++)
+        if (line[i] == '\n' || line[i] == '\r') line[i] = ' ';
     line[used++] = '\n';
     struct pollfd stderr_poll = {.fd = 2, .events = POLLOUT};
     if (poll(&stderr_poll, 1, 1000) == 1 && write(2, line, used) < 0) return;

@@ -35,7 +35,8 @@
  *   caps keep            do not drop capabilities
  *   log-limit BYTES      see log
  *
- * SIGTERM goes to the program; SIGUSR1 kills the container at once.
+ * SIGTERM goes to the program; SIGUSR1 kills the container at once, and so does the removal of
+ * the directory: nobody could find the container again.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -316,8 +317,10 @@ static void supervise(void)
                                {.fd = shim.status_fd, .events = POLLIN},
                                {.fd = streams[0].fd, .events = POLLIN},
                                {.fd = streams[1].fd, .events = POLLIN}};
-        if (poll(fds, 4, shim.exited ? (int)left : -1) < 0 && errno != EINTR)
+        if (poll(fds, 4, shim.exited ? (int)left : ALONE_CHECK_MS) < 0 && errno != EINTR)
             break;
+        if (is_forgotten())
+            stop(SIGKILL);
         /* Start before exit, output before exit: that is the order they happened in. */
         if (fds[1].revents)
             on_status();

@@ -5,7 +5,7 @@
 
 enum { START_FAILED = 128, NOT_FOUND = 127, NOT_EXECUTABLE = 126 };
 enum { EXIT_USAGE = 2, EXIT_CLAIMED = 3, EXIT_RECORD = 4 };
-enum { DRAIN_LIMIT_MS = 5000, LINE_LIMIT = 16384, MESSAGE_LIMIT = 1024 };
+enum { DRAIN_LIMIT_MS = 5000, ALONE_CHECK_MS = 10000, LINE_LIMIT = 16384, MESSAGE_LIMIT = 1024 };
 
 enum op_kind { OP_BIND_RO, OP_BIND_RW, OP_MASK };
 struct op {
@@ -30,7 +30,7 @@ struct stream {
 };
 struct shim {
     struct spec spec;
-    int log_fd, notify_fd, signal_fd, status_fd;
+    int claim_fd, log_fd, notify_fd, signal_fd, status_fd;
     off_t log_size;
     struct stream streams[2];
     pid_t child;
@@ -178,9 +178,17 @@ static int claim(void)
     int fd = open(temporary, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0 || flock(fd, LOCK_EX) < 0 || dprintf(fd, "%d\n", (int)getpid()) < 0)
         return 1;
-    int lost = link(temporary, "claim") < 0; /* fd stays open: it holds the lock */
+    int lost = link(temporary, "claim") < 0;
     unlink(temporary);
+    shim.claim_fd = fd; /* stays open: it holds the lock */
     return lost;
+}
+
+/* Without its directory no node can ever find the container again. */
+static int is_forgotten(void)
+{
+    struct stat st;
+    return fstat(shim.claim_fd, &st) < 0 || !st.st_nlink;
 }
 
 static long oom_kills(void)

@@ -97,13 +97,11 @@ class TaskPlan:
         patch: status patch to write under the resourceVersion, or None.
         queue: the Task belongs in the queue of tasks to place.
         requeue_after_s: look again then; None: an event will tell.
-        warning: reason of a warning Event to publish once the patch is written, or None.
     """
 
     patch: StatusPatch | None = None
     queue: bool = False
     requeue_after_s: float | None = None
-    warning: Reason | None = None
 
 
 NOTHING: Final = TaskPlan()
@@ -120,7 +118,7 @@ def decide_task(view: TaskView, facts: TaskFacts, now: datetime) -> TaskPlan:
     if facts.refused and not view.cancel:
         ending = Ending(Reason.START_ERROR, f"The container was refused: {facts.refused}")
         patch = terminal_patch(view, TaskState.FAILED, ending, now)
-        return TaskPlan(patch=patch, warning=ending.reason)
+        return TaskPlan(patch=patch)
     return _unplaced(view, facts, now)
 
 
@@ -147,7 +145,7 @@ def _lost(view: TaskView, attempt: int, ending: Ending, now: datetime) -> TaskPl
         message = f"{ending.message} It was to be cancelled anyway."
         ending = Ending(Reason.CANCELLED, message)
         return TaskPlan(patch=terminal_patch(view, TaskState.CANCELLED, ending, now))
-    return TaskPlan(patch=infra_patch(view, attempt, ending, now), warning=ending.reason)
+    return TaskPlan(patch=infra_patch(view, attempt, ending, now))
 
 
 # --- placed, not claimed ------------------------------------------------------------
@@ -189,7 +187,7 @@ def _deadline(view: TaskView, placed: PlacedFacts, now: datetime) -> TaskPlan:
     # Written off: whatever the kubelet starts later finds its attempt superseded.
     patch["attempt"] = view.next_attempt
     patch |= _where(placed)
-    return TaskPlan(patch=patch, warning=Reason.START_DEADLINE)
+    return TaskPlan(patch=patch)
 
 
 def _where(placed: PlacedFacts) -> StatusPatch:
@@ -228,8 +226,7 @@ def _unplaced(view: TaskView, facts: TaskFacts, now: datetime) -> TaskPlan:
             patch = terminal_patch(view, verdict.state, verdict.ending, now)
             if facts.placed is not None:
                 patch["attempt"] = view.next_attempt  # its container will find itself superseded
-            failed = verdict.state is TaskState.FAILED
-            return TaskPlan(patch=patch, warning=verdict.ending.reason if failed else None)
+            return TaskPlan(patch=patch)
         case Ready():
             return _ready(view, now)
         case Wait():

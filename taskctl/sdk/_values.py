@@ -61,7 +61,7 @@ _MAPS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 # type: (to JSON, from JSON)
 _SCALARS: dict[Any, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     bytes: (lambda v: base64.b64encode(v).decode(), lambda t: base64.b64decode(t, validate=True)),
-    datetime.datetime: (lambda v: v.isoformat(), lambda t: datetime.datetime.fromisoformat(_z(t))),
+    datetime.datetime: (lambda v: v.isoformat(), lambda t: _moment(t)),
     datetime.date: (lambda v: v.isoformat(), datetime.date.fromisoformat),
     datetime.time: (lambda v: v.isoformat(), datetime.time.fromisoformat),
     datetime.timedelta: (lambda v: v.total_seconds(), lambda t: datetime.timedelta(seconds=t)),
@@ -71,8 +71,11 @@ _SCALARS: dict[Any, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
 _TRUTH = {"true": True, "false": False}
 
 
-def _z(text: str) -> str:  # fromisoformat knows "Z" from 3.11 on
-    return text[:-1] + "+00:00" if text.endswith("Z") else text
+def _moment(text: Any) -> datetime.datetime:
+    plain = _text(text)
+    if plain.endswith("Z"):  # fromisoformat knows it from 3.11 on
+        plain = plain[:-1] + "+00:00"
+    return datetime.datetime.fromisoformat(plain)
 
 
 def _text(value: Any) -> str:

@@ -113,9 +113,9 @@ class LocalStack:
         process.wait()
 
     def agent_pids(self) -> list[int]:
-        """Return the pids of the agents of this stack's workers."""
-        mark = f"TASKCTL_STACK={self.data_dir}".encode()
-        return [pid for pid in _pids() if _is_agent(pid, mark, self.data_dir)]
+        """Return the pids of the agents of this stack's workers: children of its shims."""
+        shims = {pid for pid in _pids() if os.fsencode(self.data_dir) in _cmdline(pid)}
+        return [pid for pid in _pids() if _parent(pid) in shims and _is_agent(pid)]
 
     async def wait_ready(self, *, timeout_s: float = 60.0) -> None:
         """Wait until the server answers, then make sure that the CRDs are there.
@@ -169,14 +169,21 @@ def _pids() -> list[int]:
     return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
 
 
-def _is_agent(pid: int, mark: bytes, data_dir: Path) -> bool:
+def _cmdline(pid: int) -> bytes:
     with contextlib.suppress(OSError):
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        if b"agent" not in command[1:4]:
-            return False
-        environ = Path(f"/proc/{pid}/environ").read_bytes()
-        return mark in environ.split(b"\0") or os.fsencode(str(data_dir)) in environ
-    return False
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
+def _parent(pid: int) -> int:
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    return 0
+
+
+def _is_agent(pid: int) -> bool:
+    words = _cmdline(pid).split(b"\0")
+    return any(word.endswith(b"/taskctl") for word in words) and b"agent" in words
 
 
 async def _ensure_crds(client: KubeClient) -> None:

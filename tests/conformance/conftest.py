@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +55,7 @@ class Output:
     err: str
 
 
-Kubectl = Callable[..., Awaitable[Output]]
+Kubectl = Callable[..., Coroutine[None, None, Output]]
 
 
 @pytest.fixture

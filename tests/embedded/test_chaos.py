@@ -60,6 +60,7 @@ class Monkey:
     stack: LocalStack
     dice: random.Random
     kills: collections.Counter[str] = field(default_factory=collections.Counter)
+    agents_killed: int = 0
 
     def strike(self) -> None:
         victim = self.dice.choice([*Component, "agent", "agents", "all"])
@@ -69,6 +70,7 @@ class Monkey:
             for pid in pids if victim != "agent" else self.dice.sample(pids, min(1, len(pids))):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+                    self.agents_killed += 1
         for component in Component if victim == "all" else (victim,):
             if isinstance(component, Component):
                 self.stack.kill(component)
@@ -131,5 +133,6 @@ async def test_everything_may_be_killed(stack: LocalStack) -> None:
         runs = (world.workspace() / "runs").read_text().splitlines()
         check_outcomes(await world.all(TASKS), runs)
         assert monkey.kills.total() >= 20, monkey.kills
+        assert monkey.agents_killed >= 5
         objects = {item["metadata"]["name"] for item in await world.all(TASKOBJECTS)}
         assert len([name for name in objects if name.endswith("-input")]) == LIMIT

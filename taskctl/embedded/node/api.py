@@ -39,6 +39,7 @@ CONNECT_TIMEOUT_S: Final = 5.0
 # The server ends a watch after this time, so that a dead connection is noticed.
 WATCH_TIMEOUT_S: Final = 60
 WATCH_SILENCE_S: Final = WATCH_TIMEOUT_S + 15.0
+SHORT_WATCH_S: Final = 1.0
 MESSAGE_LIMIT: Final = 2048
 
 _BY_STATUS: Final[dict[int, type[ApiError]]] = {
@@ -346,8 +347,12 @@ class Reflector:
             try:
                 if not self._version:
                     await self._list()
-                backoff.reset()
+                began = asyncio.get_running_loop().time()
                 await self._watch()
+                if asyncio.get_running_loop().time() - began >= SHORT_WATCH_S:
+                    backoff.reset()
+                else:  # a server that ends each watch at once must not be hammered
+                    await asyncio.sleep(backoff.next_s())
             except Gone:
                 self._version = ""
             except ApiError as error:
@@ -359,6 +364,7 @@ class Reflector:
                 await asyncio.sleep(max(backoff.next_s(), error.retry_after_s))
 
     async def _list(self) -> None:
+        # In one piece: the collections of one machine are small.
         page = await self._api.get(self._path)
         items = list(page.get("items") or ())
         self._version = str((page.get("metadata") or {}).get("resourceVersion") or "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -56,10 +56,11 @@ class ClaimBinder:
 
     Args:
         context: the node.
-        pods: yields the pods of this node, to see which claims are in use.
+        pods: returns the pods of this node, to see which claims are in use; None when that is
+            not known yet.
     """
 
-    def __init__(self, context: NodeContext, pods: Callable[[], Iterator[Json]]) -> None:
+    def __init__(self, context: NodeContext, pods: Callable[[], list[Json] | None]) -> None:
         self._context = context
         self._pods = pods
         self._wake = asyncio.Event()
@@ -188,7 +189,10 @@ class ClaimBinder:
 
     def _in_use(self, volume: Json) -> bool:
         ref = volume["spec"]["claimRef"]
-        for pod in self._pods():
+        pods = self._pods()
+        if pods is None:
+            return True  # for all we know
+        for pod in pods:
             if pod["metadata"].get("namespace") != ref["namespace"]:
                 continue
             for entry in pod["spec"].get("volumes") or ():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -41,6 +40,7 @@ class PodManager:
         self._workers: dict[str, PodWorker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._stops = False
+        self._synced = False
 
     # --- what the watch says
 
@@ -53,6 +53,7 @@ class PodManager:
                 worker.vanish()
         for item in items:
             self.applied(item)
+        self._synced = True
 
     def applied(self, item: Json) -> None:
         """A pod is new or has changed."""
@@ -107,11 +108,11 @@ class PodManager:
         ]
         return found[-1] if found else None
 
-    def pods(self) -> Iterator[Json]:
-        """Yield the pods of this node as last seen in the API."""
-        for worker in self._workers.values():
-            if worker.pod is not None:
-                yield worker.pod
+    def pods(self) -> list[Json] | None:
+        """Return the pods of this node as last seen in the API; None before it was asked."""
+        if not self._synced:
+            return None
+        return [worker.pod for worker in self._workers.values() if worker.pod is not None]
 
     def _worker(self, ref: PodRef) -> PodWorker:
         if ref.uid not in self._workers:

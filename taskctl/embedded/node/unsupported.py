@@ -15,6 +15,7 @@ _CONTAINER_FIELDS: Final = (
     "tty",
     "volumeDevices",
 )
+_EPHEMERAL_FIELDS: Final = ("stdin", "tty", "targetContainerName", "volumeDevices")
 _SECURITY_FIELDS: Final = (
     "runAsUser",
     "runAsGroup",
@@ -51,6 +52,10 @@ def ignored_fields(pod: Json) -> tuple[str, ...]:
         found |= _security(f"{prefix}.securityContext", container.get("securityContext"))
         if (container.get("resources") or {}).get("limits"):
             found.add(f"{prefix}.resources.limits")
+    for kind, container in containers_of(pod, Kind.EPHEMERAL):
+        prefix = f"spec.{kind.value}[]"
+        found |= {f"{prefix}.{name}" for name in _EPHEMERAL_FIELDS if container.get(name)}
+        found |= _security(f"{prefix}.securityContext", container.get("securityContext"))
     return tuple(sorted(found))
 
 

@@ -61,6 +61,7 @@ class PodWorker:
         self._deleting = False
         self._trouble = ""
         self._told: set[str] = set()  # runs that a Started event was written for
+        self._fields_told: set[str] = set()
         self._account: Json | None = None
         self._account_known = False
         self._subject = Subject.pod(ref)
@@ -273,9 +274,7 @@ class PodWorker:
             self._account = await self._starter.account(self._pod)
             await asyncio.to_thread(self._write_record)
             self._account_known = True
-            if fields := ignored_fields(self._pod):
-                message = f"the local node does not apply: {', '.join(fields)}"
-                self._context.events.emit(self._subject, EventReason.FIELDS_NOT_APPLIED, message)
+        self._tell_about_fields(self._pod)
         return with_service_account(self._pod, self._account)
 
     def _write_record(self) -> None:
@@ -283,6 +282,13 @@ class PodWorker:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         record = {"namespace": self.ref.namespace, "name": self.ref.name, "uid": self.ref.uid}
         records.write_private(path, orjson.dumps(record))
+
+    def _tell_about_fields(self, pod: Json) -> None:
+        fields = ignored_fields(pod)
+        if fields and not self._fields_told.issuperset(fields):
+            self._fields_told.update(fields)
+            message = f"the local node does not apply: {', '.join(fields)}"
+            self._context.events.emit(self._subject, EventReason.FIELDS_NOT_APPLIED, message)
 
     def _tell_about_image(self, image: str) -> None:
         if image in self._context.images_told:

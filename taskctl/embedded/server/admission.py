@@ -8,6 +8,7 @@ from typing import Any, Final
 import orjson
 
 from taskctl.embedded.server import errors, fields, meta
+from taskctl.embedded.server.containers import fresh
 from taskctl.embedded.server.errors import Json
 from taskctl.embedded.server.fields import FieldError, FieldReason
 from taskctl.embedded.server.kinds import Kind
@@ -135,13 +136,12 @@ def changed_part(kind: Kind, obj: Json, before: Json, subresource: str) -> Json:
         else:
             part["status"] = obj["status"]
         return part
-    known = {str(e.get("name")): e for e in before["spec"].get("ephemeralContainers") or ()}
     spec = obj.get("spec")
     listed = spec.get("ephemeralContainers") if isinstance(spec, dict) else None
     if not isinstance(listed, list):
         return obj
-    fresh = [e for e in listed if not isinstance(e, dict) or known.get(str(e.get("name"))) != e]
-    part["spec"] = {"containers": before["spec"]["containers"], "ephemeralContainers": fresh}
+    new = fresh(listed, before["spec"].get("ephemeralContainers"))
+    part["spec"] = {"containers": before["spec"]["containers"], "ephemeralContainers": new}
     return part
 
 

@@ -10,7 +10,7 @@ import orjson
 import yaml
 from aiohttp import web
 
-from taskctl.embedded.server import errors
+from taskctl.embedded.server import errors, protobuf
 
 # k8s.io/apiserver pkg/server/config.go, MaxRequestBodyBytes.
 BODY_LIMIT_BYTES: Final = 3 * 1024 * 1024
@@ -48,7 +48,7 @@ def media_type(request: web.BaseRequest) -> str:
 
 
 def parse_object(body: bytes, media: str, kind: str) -> errors.Json:
-    """Parse a body that must be an object in JSON or YAML.
+    """Parse a body that must be an object, in JSON, YAML or (some kinds) protobuf.
 
     Args:
         body: the bytes.
@@ -63,6 +63,8 @@ def parse_object(body: bytes, media: str, kind: str) -> errors.Json:
         obj = parse_yaml(body)
     elif media in _JSON:
         obj = parse_json(body, f"{unrecognized}couldn't get version/kind; json parse error")
+    elif media == protobuf.MEDIA_TYPE:
+        obj = _parse_protobuf(body)
     else:
         raise errors.unsupported_media_type(_MEDIA_TYPES)
     if not isinstance(obj, dict):
@@ -84,6 +86,13 @@ def parse_json(body: bytes, refusal: str) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise errors.bad_request(f"{refusal}: {error}") from error
+
+
+def _parse_protobuf(body: bytes) -> errors.Json:
+    try:
+        return protobuf.decode(body)
+    except protobuf.UnreadableError as error:
+        raise errors.unsupported_media_type(f"{_MEDIA_TYPES} ({error})") from error
 
 
 class _Loader(yaml.SafeLoader):

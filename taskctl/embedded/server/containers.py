@@ -114,8 +114,23 @@ def check_containers(spec: Json) -> list[FieldError]:
     return found
 
 
-def check_ephemeral(spec: Json) -> list[FieldError]:
-    """Check ephemeral containers (validateEphemeralContainers)."""
+def fresh(now: Any, before: list[Json] | None) -> list[Any]:
+    """Return the entries of ``now`` that are not in ``before`` just as they are."""
+    known = {str(entry.get("name")): entry for entry in before or ()}
+    return [
+        entry
+        for entry in (now if isinstance(now, list) else ())
+        if not isinstance(entry, dict) or known.get(str(entry.get("name"))) != entry
+    ]
+
+
+def check_ephemeral(spec: Json, before: list[Json]) -> list[FieldError]:
+    """Check ephemeral containers (validateEphemeralContainers).
+
+    Args:
+        spec: of the pod.
+        before: entries that were checked when they were written; a pod may have hundreds.
+    """
     others = {
         c.get("name") for name in ("containers", "initContainers") for c in spec.get(name) or ()
     }
@@ -124,15 +139,19 @@ def check_ephemeral(spec: Json) -> list[FieldError]:
     listed = spec.get("ephemeralContainers") or []
     if not isinstance(listed, list):
         return [fields.type_invalid("spec.ephemeralContainers", listed, "must be a list")]
+    unchecked = {id(entry) for entry in fresh(listed, before)}
     for index, container in enumerate(listed):
         path = f"spec.ephemeralContainers[{index}]"
-        found += _check_common(container, path, spec)
-        if not isinstance(container, dict):
-            continue
-        name, target = container.get("name"), container.get("targetContainerName")
+        name = container.get("name") if isinstance(container, dict) else None
         if name in seen:
             found.append(fields.duplicate(f"{path}.name", name))
         seen.add(name)
+        if id(container) not in unchecked:
+            continue
+        found += _check_common(container, path, spec)
+        if not isinstance(container, dict):
+            continue
+        target = container.get("targetContainerName")
         if target and target not in others:
             message = f'Not found: "{target}"'
             found.append(

@@ -136,7 +136,7 @@ class Encoder:
             previous.labels,
             previous.fields,
             previous.owners,
-            previous.deleting,
+            previous.server_fields,
         )
 
     def _line(self, sight: Sight, record: Record) -> bytes:

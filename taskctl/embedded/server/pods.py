@@ -72,7 +72,7 @@ class PodStrategy(Strategy):
         obj["spec"] = dict(old["spec"])
         obj["spec"].pop("ephemeralContainers", None)
         if wanted:
-            for entry in wanted if isinstance(wanted, list) else ():
+            for entry in containers.fresh(wanted, old["spec"].get("ephemeralContainers")):
                 containers.set_defaults(entry)
             obj["spec"]["ephemeralContainers"] = wanted
         _count_change(obj, old)
@@ -139,7 +139,9 @@ class PodStrategy(Strategy):
         if _MIRROR_ANNOTATION in (old["metadata"].get("annotations") or {}):
             message = "static pods do not support ephemeral containers"
             return [fields.forbidden("", message)]
-        found = containers.check_ephemeral(obj["spec"])
+        found = containers.check_ephemeral(
+            obj["spec"], old["spec"].get("ephemeralContainers") or []
+        )
         found += containers.check_append_only(
             obj["spec"].get("ephemeralContainers") or [],
             old["spec"].get("ephemeralContainers") or [],
@@ -167,8 +169,7 @@ class PodStrategy(Strategy):
 
 def _count_change(obj: Json, old: Json) -> None:
     generation = old["metadata"].get("generation", 1)
-    changed = semantic(obj.get("spec")) != semantic(old.get("spec"))
-    obj["metadata"]["generation"] = generation + changed
+    obj["metadata"]["generation"] = generation + (obj.get("spec") != old.get("spec"))
 
 
 def set_defaults(spec: Json) -> None:

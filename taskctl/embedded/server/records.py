@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from taskctl.embedded.server.errors import Json, Resource
 
 FieldPath = tuple[str, ...]
+GRACE: Final = "deletionGracePeriodSeconds"
+SERVER_FIELDS: Final = ("uid", "creationTimestamp", "deletionTimestamp", GRACE)
 
 
 class EventType(StrEnum):
@@ -40,7 +42,7 @@ class Record:
         labels: ``metadata.labels``.
         fields: values of the selectable fields by dotted path; absent ones are "".
         owners: UIDs in ``metadata.ownerReferences``.
-        deleting: ``metadata.deletionTimestamp`` is set.
+        server_fields: what of the metadata belongs to the server and outlives every update.
     """
 
     resource: Resource
@@ -53,7 +55,12 @@ class Record:
     labels: Mapping[str, str]
     fields: Mapping[str, str]
     owners: tuple[str, ...]
-    deleting: bool
+    server_fields: Mapping[str, Any]
+
+    @property
+    def deleting(self) -> bool:
+        """True if ``metadata.deletionTimestamp`` is set."""
+        return "deletionTimestamp" in self.server_fields
 
     @property
     def sort_key(self) -> tuple[str, str]:
@@ -110,7 +117,7 @@ def make_record(
         labels=meta.get("labels") or {},
         fields=_extract(obj, field_paths.items()),
         owners=tuple(ref.get("uid", "") for ref in owners) if owners else (),
-        deleting="deletionTimestamp" in meta,
+        server_fields={name: meta[name] for name in SERVER_FIELDS if name in meta},
     )
 
 

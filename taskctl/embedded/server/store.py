@@ -25,6 +25,8 @@ from taskctl.embedded.server.errors import Json, Resource
 from taskctl.embedded.server.eventlog import EventLog, LogLimits
 from taskctl.embedded.server.journal import Journal, MemoryJournal
 from taskctl.embedded.server.records import (
+    GRACE,
+    SERVER_FIELDS,
     Event,
     EventType,
     FieldPath,
@@ -345,15 +347,14 @@ class Store:
             raise errors.conflict(resource, old.name, _uid_mismatch(uid, old.uid))
         if revision is not None and revision != old.revision:
             raise errors.conflict(resource, old.name)
-        old_meta: Json = old.load()["metadata"]
-        for name in _SERVER_FIELDS:
-            if name in old_meta:
-                meta[name] = old_meta[name]
+        for name in SERVER_FIELDS:
+            if name in old.server_fields:
+                meta[name] = old.server_fields[name]
             else:
                 meta.pop(name, None)
         if _same(obj, old):
             return Written(old, changed=False)
-        if old.deleting and not collection.held_back(obj) and not meta.get(_GRACE):
+        if old.deleting and not collection.held_back(obj) and not meta.get(GRACE):
             return self._remove(collection, old, obj, dry_run=dry_run)
         record = self._make(collection, obj)
         if not dry_run:
@@ -423,7 +424,7 @@ class Store:
         """Set or shorten the deadline. Returns whether it changed."""
         now = self._clock.now()
         if "deletionTimestamp" in meta:
-            before_s = int(meta.get(_GRACE) or 0)
+            before_s = int(meta.get(GRACE) or 0)
             if grace_s >= before_s:
                 return False
             asked_at = parse_time(meta["deletionTimestamp"]) - timedelta(seconds=before_s)
@@ -433,7 +434,7 @@ class Store:
             if meta.get("generation"):
                 meta["generation"] += 1
         meta["deletionTimestamp"] = format_seconds(deadline)
-        meta[_GRACE] = grace_s
+        meta[GRACE] = grace_s
         return True
 
     def _make(self, collection: Collection, obj: Json) -> Record:
@@ -499,10 +500,6 @@ class Store:
                 children.pop(record.uid, None)
                 if not children:
                     del self._dependents[owner]
-
-
-_GRACE: Final = "deletionGracePeriodSeconds"
-_SERVER_FIELDS: Final = ("uid", "creationTimestamp", "deletionTimestamp", _GRACE)
 
 
 def _same(obj: Json, old: Record) -> bool:

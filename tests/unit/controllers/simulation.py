@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -129,3 +130,9 @@ class Simulation:
 async def kill(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+def once_each(sim: Simulation) -> None:
+    """No attempt was run twice."""
+    twice = [key for key, count in Counter(sim.node.runs).items() if count > 1]
+    assert twice == []

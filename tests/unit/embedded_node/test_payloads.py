@@ -28,8 +28,8 @@ def test_items_choose_keys_paths_and_modes() -> None:
 def test_missing_objects_and_keys() -> None:
     with pytest.raises(PayloadError, match='secret "s" not found'):
         payloads.select(None, {"secretName": "s"}, kind="secret", mode=0o644)
+    items = {"name": "m", "items": [{"key": "z", "path": "z"}]}
     with pytest.raises(PayloadError, match="no key 'z'"):
-        items = {"name": "m", "items": [{"key": "z", "path": "z"}]}
         payloads.select(DATA, items, kind="configmap", mode=0o644)
     assert payloads.select(None, {"optional": True}, kind="secret", mode=0o644) == {}
 
@@ -52,8 +52,8 @@ def test_downward_files() -> None:
     subject = pod(meta={"labels": {"b": 'quo"te', "a": "1"}})
     found = payloads.downward(subject, items, sources=Sources(), mode=0o644)
     assert found["l"].content == b'a="1"\nb="quo\\"te"'
-    with pytest.raises(PayloadError):
-        bad = [{"path": "x", "fieldRef": {"fieldPath": "spec.none"}}]
+    bad = [{"path": "x", "fieldRef": {"fieldPath": "spec.none"}}]
+    with pytest.raises(PayloadError, match="spec"):
         payloads.downward(subject, bad, sources=Sources(), mode=0o644)
 
 

@@ -82,10 +82,12 @@ async def test_instance_reports_start_and_exit(tmp_path: Path) -> None:
     changed = asyncio.Event()
     instance = Instance(tmp_path / "0", shim_binary_path(), changed.set)
     instance.launch(spec("sh", "-c", "exit 5"))
-    assert instance.state is RunState.STARTING
-    while instance.state is not RunState.EXITED:
+    states = [instance.state]
+    while states[-1] is not RunState.EXITED:
         await asyncio.wait_for(changed.wait(), 10)
         changed.clear()
+        states.append(instance.state)
+    assert states[0] is RunState.STARTING
     assert instance.exit is not None
     assert instance.exit.code == 5
     assert instance.started_at == instance.exit.started_at

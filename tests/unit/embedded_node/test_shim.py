@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 
@@ -15,7 +16,6 @@ from tests.unit.embedded_node.shim_box import (
     TIMEOUT_S,
     ShimBox,
     gone,
-    is_running,
     kill,
     outcome,
     tokens,
@@ -217,5 +217,16 @@ def descendants(pid: int) -> list[int]:
     while frontier:
         frontier = [child for child, of in parent.items() if of in frontier]
         found += frontier
-    assert all(is_running(p) for p in found)
     return found
+
+
+def test_removal_of_the_directory_ends_the_container(box: ShimBox) -> None:
+    script = "while :; do echo up; sleep 0.02; done"
+    directory = box.directory(*tokens("-", "sh", "-c", script))
+    process = box.start(directory)
+    wait_for(directory / "log", "up")
+    inside = descendants(process.pid)
+    shutil.rmtree(directory)
+    process.wait(TIMEOUT_S)
+    for pid in inside:
+        gone(pid)

@@ -10,7 +10,7 @@ from taskctl.embedded.node.status import StatusInputs, differs, pod_status
 from tests.unit.embedded_node.builders import NOW, RUNNING, container, ended, later, pod
 
 
-def status(subject: Json, stop: StopReason = StopReason.NONE, **views: ContainerView) -> Json:
+def status(subject: Json, stop: StopReason = StopReason.NONE, /, **views: ContainerView) -> Json:
     return pod_status(subject, StatusInputs(views, NOW, stop))
 
 

@@ -19,7 +19,7 @@ def test_hello_refused(agent: Agent, init: Init, error: str) -> None:
     link = agent.accept()
     link.refuse(link.expect("hello"), error, "the reason\nin two lines")
     assert init.wait() == 0
-    assert init.err.splitlines()[0] == f"taskctl-init: the agent refused hello ({error}): the reason"
+    assert init.err == f"taskctl-init: the agent refused hello ({error}): the reason in two lines\n"
     assert init.out == ""
 
 

@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskctl.api.states import TaskState
-from taskctl.constants import Reason
 from taskctl.policy.claim import ClaimEntry, Refused, decide_claim
-from taskctl.policy.readiness import ReadinessFacts
+from taskctl.policy.readiness import Dependency, ReadinessFacts
 from taskctl.policy.task import (
     NOTHING,
     PlacedFacts,
@@ -86,7 +85,6 @@ def test_cancelled_in_the_queue() -> None:
     task = raw_task(spec={"cancel": True})
     plan = step(task)
     assert result(task, plan)["state"] == "Cancelled"
-    assert plan.warning is None
 
 
 def test_cancelled_after_placing_spends_the_attempt() -> None:
@@ -95,14 +93,11 @@ def test_cancelled_after_placing_spends_the_attempt() -> None:
     assert (status["state"], status["attempt"]) == ("Cancelled", 1)
 
 
-def test_dependency_failed_warns() -> None:
-    from taskctl.policy.readiness import Dependency
-
+def test_dependency_failed() -> None:
     facts = ReadinessFacts(worker_slots=4, dependencies=(Dependency("a", TaskState.FAILED),))
     task = raw_task()
     plan = step(task, readiness=facts)
     assert result(task, plan)["reason"] == "DependencyFailed"
-    assert plan.warning is Reason.DEPENDENCY_FAILED
 
 
 def test_refused_by_the_api_server() -> None:
@@ -139,7 +134,6 @@ def test_start_deadline() -> None:
     assert (status["state"], status["reason"]) == ("Failed", "StartDeadlineExceeded")
     assert "ErrImagePull" in status["message"]
     assert status["attempt"] == 1, "written off"
-    assert plan.warning is Reason.START_DEADLINE
 
 
 def test_container_that_ended_before_the_claim() -> None:
@@ -177,7 +171,6 @@ def test_worker_lost() -> None:
     assert "its pod is gone" in status["message"]
     assert "podName" not in status
     assert status["attempts"][0]["podName"] == "w-1"
-    assert plan.warning is Reason.WORKER_LOST
 
 
 def test_container_lost() -> None:

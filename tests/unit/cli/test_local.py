@@ -1,0 +1,246 @@
+"""The data directory, the lifeline and the supervisor, with real but tiny processes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from taskctl.cli.datadir import DataDir, data_dir_of
+from taskctl.cli.exits import CliError
+from taskctl.cli.lifeline import ENV_SUPERVISOR, attach, lifeline_env
+from taskctl.cli.local import parse_images
+from taskctl.cli.stack import banner
+from taskctl.cli.supervisor import ComponentSpec, Supervisor
+from taskctl.errors import ConfigError
+from tests.unit.cli.conftest import Run
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> DataDir:
+    found = DataDir(tmp_path / "data")
+    found.prepare()
+    return found
+
+
+def script(name: str, code: str, *, grace_s: float = 5.0) -> ComponentSpec:
+    return ComponentSpec(name, (sys.executable, "-c", code), grace_s)
+
+
+# --- data directory -----------------------------------------------------------------
+
+
+def test_only_the_owner_may_look_inside(directory: DataDir) -> None:
+    assert stat.S_IMODE(directory.path.stat().st_mode) == 0o700
+    assert (directory.path / ".gitignore").read_text() == "*\n"
+    directory.prepare()  # again does no harm
+
+
+def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="--data-dir"):
+        DataDir(tmp_path / "file" / "data").prepare()
+
+
+def test_two_stacks_on_one_directory(directory: DataDir) -> None:
+    assert directory.running_pid() is None
+    with directory.lock():
+        assert directory.running_pid() == os.getpid()
+        with (
+            pytest.raises(CliError, match=rf"pid {os.getpid()}.*--data-dir"),
+            directory.lock(),
+        ):
+            pytest.fail("locked twice")
+    assert directory.running_pid() is None
+
+
+def test_state_and_ready_files(directory: DataDir) -> None:
+    assert directory.read_state() == {}
+    directory.write_state({"node": 7})
+    assert directory.read_state() == {"pid": os.getpid(), "components": {"node": 7}}
+    directory.state.write_text("{")
+    assert directory.read_state() == {}
+    directory.mark_ready("http://x")
+    assert json.loads(directory.ready.read_text())["url"] == "http://x"
+    directory.mark_not_ready()
+    directory.mark_not_ready()
+    assert not directory.ready.exists()
+
+
+def test_log_tail_and_rotation(directory: DataDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert directory.log_tail("node", 3) == []
+    directory.log("node").write_text("".join(f"{n}\n" for n in range(10)))
+    assert directory.log_tail("node", 2) == ["8", "9"]
+    directory.rotate_log("node")
+    assert directory.log("node").exists()
+    monkeypatch.setattr("taskctl.cli.datadir._KEEP_LOG_BYTES", 1)
+    directory.rotate_log("node")
+    assert not directory.log("node").exists()
+
+
+def test_data_dir_of_a_kubeconfig(directory: DataDir, tmp_path: Path) -> None:
+    directory.kubeconfig.write_text("{}")
+    assert data_dir_of(str(directory.kubeconfig), None) is None
+    (directory.path / "server.json").write_text("{}")
+    assert data_dir_of(str(directory.kubeconfig), None) == directory.path
+    assert data_dir_of(str(tmp_path / "missing"), None) is None
+
+
+def test_images(tmp_path: Path) -> None:
+    assert parse_images([f"a:1={tmp_path}", f"reg/b=c={tmp_path}"]) == {
+        "a:1": tmp_path,
+        "reg/b=c": tmp_path,
+    }
+    for text in ("a", "=x", "a=", f"a={tmp_path}/none"):
+        with pytest.raises(CliError, match="--image"):
+            parse_images([text])
+
+
+# --- lifeline -----------------------------------------------------------------------
+
+
+def test_lifeline_is_not_passed_on() -> None:
+    attach({})
+    env = lifeline_env(signal.SIGTERM)
+    assert env == {ENV_SUPERVISOR: f"{os.getpid()} {int(signal.SIGTERM)}"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+def test_a_child_dies_with_its_supervisor() -> None:
+    child = (
+        "import os, time; from taskctl.cli.lifeline import attach; attach(); "
+        f"assert {ENV_SUPERVISOR!r} not in os.environ; print(os.getpid(), flush=True); "
+        "time.sleep(60)"
+    )
+    supervisor = (
+        "import os, subprocess, sys, signal; from taskctl.cli.lifeline import lifeline_env; "
+        f"subprocess.Popen([sys.executable, '-c', {child!r}], "
+        "env={**os.environ, **lifeline_env(signal.SIGKILL)}, start_new_session=True); "
+        "signal.pause()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", supervisor], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    with process.stdout as stdout:
+        assert int(stdout.readline()) > 0
+        process.kill()
+        process.wait()
+        assert stdout.read() == b""  # the pipe closes when the child is gone too
+
+
+# --- supervisor ---------------------------------------------------------------------
+
+
+class Said(list[str]):
+    """Lines, and an event for each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.more = asyncio.Event()
+
+    def say(self, line: str) -> None:
+        self.append(line)
+        self.more.set()
+
+
+@pytest.fixture
+async def said() -> Said:
+    return Said()
+
+
+@pytest.fixture
+async def supervisor(
+    directory: DataDir, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Supervisor]:
+    monkeypatch.setattr("taskctl.cli.supervisor._BACKOFF_FIRST_S", 0.001)
+    made = Supervisor(directory, said.say)
+    yield made
+    made.kill()
+    await made.stop(["a", "b"])
+
+
+async def until(path: Path, text: str) -> None:
+    async with asyncio.timeout(20):
+        while not path.exists() or text not in path.read_text():
+            await asyncio.sleep(0.01)
+
+
+async def test_the_dead_are_started_again(
+    supervisor: Supervisor, said: Said, directory: DataDir
+) -> None:
+    supervisor.ready_once = True
+    await supervisor.start(script("a", "import time; print('up', flush=True); time.sleep(60)"))
+    await until(directory.log("a"), "up\n")
+    first = directory.read_state()["components"]["a"]
+    os.kill(first, signal.SIGKILL)
+    await asyncio.wait_for(said.more.wait(), 20)
+    assert said == ["a ended (SIGKILL); starting it again in 0.0 s"]
+    await until(directory.log("a"), "up\nup\n")
+    assert directory.read_state()["components"]["a"] != first
+
+
+async def test_stop_asks_then_kills(supervisor: Supervisor, said: Said, directory: DataDir) -> None:
+    polite = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: print('bye'))\n"
+    polite += "print('up', flush=True); signal.pause()"
+    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    stubborn += "print('up', flush=True); time.sleep(60)"
+    await supervisor.start(script("a", polite))
+    await supervisor.start(script("b", stubborn, grace_s=0.05))
+    for name in ("a", "b"):
+        await until(directory.log(name), "up")
+    await supervisor.stop(["a", "b"])
+    assert directory.log_tail("a", 1) == ["bye"]
+    assert said == ["b did not end in time; killing it"]
+
+
+async def test_a_wrong_setting_ends_it_at_once(supervisor: Supervisor) -> None:
+    code = "import sys; print('taskctl: the port is taken', file=sys.stderr); sys.exit(2)"
+    await supervisor.start(script("a", code))
+    with pytest.raises(CliError, match=r"^the a does not start: the port is taken$"):
+        await asyncio.wait_for(supervisor.failure, 20)
+
+
+async def test_what_never_comes_up_ends_it_after_some_tries(
+    supervisor: Supervisor, said: Said
+) -> None:
+    await supervisor.start(script("a", "print('Traceback'); raise SystemExit(1)"))
+    with pytest.raises(CliError, match=r"\(exit code 1\)(.|\n)*Traceback"):
+        await asyncio.wait_for(supervisor.failure, 20)
+    assert len(said) == 2
+
+
+# --- telling ------------------------------------------------------------------------
+
+
+def test_banner_names_what_to_do_next(directory: DataDir) -> None:
+    (directory.path / "server.json").write_text('{"url": "http://127.0.0.1:1", "port": 1}')
+    text = banner(directory)
+    assert text.startswith("Ready at http://127.0.0.1:1\n")
+    assert f"export KUBECONFIG={directory.kubeconfig}" in text
+    assert text.endswith("Ctrl-C stops it.")
+    assert "taskctl local stop" in banner(directory, background=True)
+
+
+def test_status_and_stop_without_a_stack(run: Run, tmp_path: Path) -> None:
+    result = run("local", "status", "--data-dir", str(tmp_path))
+    assert (result.exit_code, "No local stack runs" in result.stdout) == (1, True)
+    as_json = run("local", "status", "--data-dir", str(tmp_path), "-o", "json")
+    assert json.loads(as_json.stdout)["running"] is False
+    assert run("local", "stop", "--data-dir", str(tmp_path)).exit_code == 0
+
+
+def test_a_second_stack_is_refused(run: Run, directory: DataDir) -> None:
+    with directory.lock():
+        for extra in ((), ("--detach",)):
+            result = run("local", "--data-dir", str(directory.path), *extra)
+            assert result.exit_code == 1
+            assert "already runs" in result.stderr
+        status = run("local", "status", "--data-dir", str(directory.path))
+        assert status.stdout.startswith(f"starting (pid {os.getpid()})")

@@ -1,0 +1,99 @@
+"""Who waits for what, and who is held back."""
+
+from __future__ import annotations
+
+from taskctl.api.meta import ObjectKey
+from taskctl.api.states import TaskState, When
+from taskctl.controllers.pending import PendingTasks
+from taskctl.controllers.waiting import Waiting, WaitsFor
+from taskctl.policy.queue import PendingTask
+
+
+def key(name: str) -> ObjectKey:
+    return ObjectKey("ns", name)
+
+
+def after(*names: str, when: str = When.SUCCESS) -> WaitsFor:
+    keys = tuple(key(name) for name in names)
+    return WaitsFor(tasks=keys, named=keys, when=when)
+
+
+def test_by_cluster_and_input() -> None:
+    waiting = Waiting()
+    waiting.set(key("t"), WaitsFor(cluster=key("c")))
+    waiting.set(key("u"), WaitsFor(cluster=key("c"), input_object=key("in")))
+    assert waiting.for_cluster(key("c")) == [key("t"), key("u")]
+    assert waiting.for_input(key("in")) == [key("u")]
+    waiting.set(key("u"), WaitsFor())
+    assert waiting.for_cluster(key("c")) == [key("t")]
+    assert waiting.for_input(key("in")) == []
+    waiting.clear(key("t"))
+    assert len(waiting) == 0
+
+
+def test_only_the_last_of_many_predecessors_matters() -> None:
+    waiting = Waiting()
+    names = [f"p{n}" for n in range(1000)]
+    waiting.set(key("t"), after(*names))
+    told = [list(waiting.task_ended(key(name), TaskState.SUCCEEDED)) for name in names]
+    assert told == [[]] * 999 + [[key("t")]]
+    assert waiting.is_awaited(key("p0")), "it must not be removed before the task has begun"
+    waiting.clear(key("t"))
+    assert not waiting.is_awaited(key("p0"))
+
+
+def test_a_failure_settles_it_at_once_where_success_is_needed() -> None:
+    waiting = Waiting()
+    waiting.set(key("t"), after("a", "b"))
+    waiting.set(key("u"), after("a", "b", when=When.ALWAYS))
+    assert list(waiting.task_ended(key("a"), TaskState.FAILED)) == [key("t")]
+    assert list(waiting.task_ended(key("b"), TaskState.SUCCEEDED)) == [key("t"), key("u")]
+
+
+def test_noting_the_same_again_repairs_what_is_open() -> None:
+    waiting = Waiting()
+    waiting.set(key("t"), after("a", "b"))
+    assert list(waiting.task_ended(key("a"), TaskState.SUCCEEDED)) == []
+    assert list(waiting.task_reopened(key("a"))) == [key("t")]
+    waiting.set(key("t"), after("a", "b"))
+    assert list(waiting.task_ended(key("b"), TaskState.SUCCEEDED)) == []
+    assert list(waiting.task_ended(key("a"), TaskState.SUCCEEDED)) == [key("t")]
+
+
+# --- pending ------------------------------------------------------------------------
+
+
+def pending_task(uid: str) -> PendingTask:
+    return PendingTask(uid=uid, created="1", root_uid=uid, root_created="1")
+
+
+def test_queues_come_and_go() -> None:
+    pending = PendingTasks()
+    assert pending.push(key("c"), pending_task("a")) is True
+    assert pending.push(key("c"), pending_task("a")) is False
+    pending.push(key("d"), pending_task("b"))
+    assert (len(pending), pending.length(key("c")), pending.length(key("x"))) == (2, 1, 0)
+    assert pending.discard("a") == key("c")
+    assert pending.discard("a") is None
+    assert pending.queue(key("c")) is None
+    pending.taken(key("d"), ["b"])
+    assert len(pending) == 0
+
+
+def test_a_task_waits_for_one_cluster_only() -> None:
+    pending = PendingTasks()
+    pending.push(key("c"), pending_task("a"))
+    pending.push(key("d"), pending_task("a"))
+    assert (pending.length(key("c")), pending.length(key("d"))) == (0, 1)
+
+
+def test_holds_grow() -> None:
+    pending = PendingTasks()
+    delays = [pending.hold("a", 0.0, "why", refused=n > 1) for n in range(9)]
+    assert delays == sorted(delays)
+    assert (delays[0], delays[-1]) == (0.5, 30.0)
+    held = pending.held("a")
+    assert held is not None
+    assert (held.failures, held.refusals, held.message) == (9, 7, "why")
+    pending.release("a")
+    assert pending.held("a") is None
