@@ -26,6 +26,8 @@ LABEL_GROUP: Final = "taskctl.dev/group"
 ANNOTATION_PARENT: Final = "taskctl.dev/parent"  # the parent task's name
 ANNOTATION_DEPTH: Final = "taskctl.dev/depth"  # decimal; the root has depth 0
 ANNOTATION_SPAWN_KEY: Final = "taskctl.dev/spawn-key"
+# RFC 3339 with microseconds, by whoever created the Task: Kubernetes notes whole seconds only.
+ANNOTATION_CREATED: Final = "taskctl.dev/created"
 
 # --- inside a worker pod ------------------------------------------------------------
 AGENT_CONTAINER: Final = "agent"

@@ -14,6 +14,8 @@ from taskctl.agent.objects import ObjectStore
 from taskctl.agent.refusals import ErrorCode, Refusal, from_api
 from taskctl.agent.runs import Run
 from taskctl.client.resources import TASKS
+from taskctl.clock import format_micro
+from taskctl.constants import ANNOTATION_CREATED
 from taskctl.errors import ApiError, NotFound
 from taskctl.wire import Message
 
@@ -82,6 +84,8 @@ class Children:
             try:
                 if child.content is not None:
                     await self._create_input(parent, child, where)
+                now = self._context.timing.clock.now()
+                child.task["metadata"]["annotations"][ANNOTATION_CREATED] = format_micro(now)
                 task, created = await self._objects.create(TASKS, child.task)
             except ApiError as error:
                 refusal = from_api(error)

@@ -7,9 +7,10 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
 
+from taskctl import __version__
 from taskctl.agent import runtime_dir
 from taskctl.agent.background import Background
 from taskctl.agent.context import AgentClient, Context
@@ -31,6 +32,8 @@ from taskctl.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
+LOOP_PAUSE_S: Final = 5.0
+REQUEST_TIMEOUT_S: Final = 10.0  # tasks wait: for half a minute at most (docs/protocol.md)
 DRAIN_POLL_S: Final = 0.1
 # Containers that are stopped with us need a moment to say how they ended.
 DRAIN_QUIET_S: Final = 0.3
@@ -71,8 +74,8 @@ class Agent:
         service = Service(context, pod, Stops(context, informer))
         server = SocketServer(service, self._settings.runtime_dir / SOCKET_NAME)
         records = RecordDelivery(context, service)
-        watching = context.background.spawn("watch tasks", informer.run())
-        delivering = context.background.spawn("deliver records", records.run())
+        context.background.spawn("watch tasks", self._for_ever("watch tasks", informer.run))
+        context.background.spawn("deliver records", self._for_ever("records", records.run))
         try:
             await server.start()
             await asyncio.to_thread(runtime_dir.mark_ready, self._settings.runtime_dir)
@@ -82,7 +85,7 @@ class Agent:
                 self._settings.cluster,
                 len(context.runs.unreported()),
             )
-            await self._until_drained(service, (watching, delivering))
+            await self._until_drained(service)
         finally:
             await server.stop()
             await context.background.close()
@@ -118,18 +121,21 @@ class Agent:
             workspace=workspace,
         )
 
-    async def _until_drained(self, service: Service, loops: tuple[asyncio.Task[None], ...]) -> None:
+    async def _for_ever(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
+        """Run a loop, and again if a bug ends it: the kubelet would kill every task with us."""
+        while True:
+            try:
+                await loop()
+            except Exception:
+                logger.exception("%s ended by an error, starting it again", name)
+            await self._timing.sleep(LOOP_PAUSE_S)
+
+    async def _until_drained(self, service: Service) -> None:
         """Wait for :meth:`drain`, then until nothing is owed to the API server.
 
         A pod that is being deleted ends that much sooner; else the kubelet's SIGKILL comes.
         """
-        draining = asyncio.create_task(self._draining.wait(), name="wait for SIGTERM")
-        try:
-            done, _ = await asyncio.wait((draining, *loops), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            draining.cancel()
-        for loop in done - {draining}:
-            await loop  # these never end by themselves: show the error
+        await self._draining.wait()
         service.claims.closed = True
         await asyncio.to_thread(runtime_dir.clear_ready, self._settings.runtime_dir)
         quiet_s = 0.0
@@ -144,7 +150,9 @@ async def run_agent(settings: AgentSettings) -> None:
     Raises:
         ConfigError: the settings, the volumes or the way to the API server are not in order.
     """
-    client_settings = ClientSettings(user_agent="taskctl-agent")
+    client_settings = ClientSettings(
+        user_agent=f"taskctl-agent/{__version__}", timeout_s=REQUEST_TIMEOUT_S
+    )
     async with await KubeClient.connect(client_settings) as client:
         agent = Agent(settings, client)
         with _on_signals(agent.drain):

@@ -74,6 +74,12 @@ class Outcomes:
                 failures += 1
                 run.task = None  # the write may have been done
                 await self._pause(run, error, failures)
+            except Exception:
+                # The last line: an exit must not get lost in a bug either.
+                failures += 1
+                run.task = None
+                logger.exception("outcome not written, will repeat %s", run.label)
+                await self._pause_long(failures)
         await self._close(run, exit_.exit_code)
         return exit_.exit_code
 
@@ -121,6 +127,9 @@ class Outcomes:
             await retrier.pause(failures, error)
             return
         logger.error("the API server refuses the outcome, will repeat %s: %s", run.label, error)
+        await self._pause_long(failures)
+
+    async def _pause_long(self, failures: int) -> None:
         timing = self._context.timing
         await timing.sleep(_REFUSED.delay_s(failures, timing.random()))
 

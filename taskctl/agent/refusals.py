@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from taskctl.constants import MESSAGE_LIMIT_CHARS
 from taskctl.errors import ApiError, TaskctlError, Unavailable
 from taskctl.wire import VERSION, Message
 
@@ -46,7 +47,7 @@ class Refusal(TaskctlError):
             "id": request_id,
             "ok": False,
             "error": self.code.value,
-            "message": self.message,
+            "message": self.message[:MESSAGE_LIMIT_CHARS],  # it may quote what was sent
         }
         if self.code is ErrorCode.VERSION:
             response["supported"] = [VERSION]

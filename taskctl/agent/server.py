@@ -44,7 +44,7 @@ class SocketServer:
         self._sessions = Background()
         self._budget = FrameBudget()
         self._numbers = itertools.count(1)
-        self._open = 0
+        self._open: dict[Session, None] = {}  # the oldest first
         self._stopping = False
         self._server: asyncio.Server | None = None
 
@@ -70,18 +70,24 @@ class SocketServer:
         if self._stopping:
             writer.transport.abort()
             return
-        if self._open >= MAX_CONNECTIONS:
-            logger.warning("a connection is refused: %d are open", self._open)
+        if len(self._open) >= MAX_CONNECTIONS and not self._make_room():
+            logger.warning("a connection is refused: %d are open", len(self._open))
             writer.transport.abort()
             return
         name = f"connection {next(self._numbers)}"
-        connection = Connection(reader, writer, self._budget)
-        self._open += 1
-        task = self._sessions.spawn(name, Session(self._service, connection, name).run())
-        task.add_done_callback(self._closed)
+        session = Session(self._service, Connection(reader, writer, self._budget), name)
+        self._open[session] = None
+        task = self._sessions.spawn(name, session.run())
+        task.add_done_callback(lambda _: self._open.pop(session, None))
 
-    def _closed(self, _task: asyncio.Task[None]) -> None:
-        self._open -= 1
+    def _make_room(self) -> bool:
+        """Hang up on the oldest stranger, so that silent connections lock nobody out."""
+        for session in self._open:
+            if not session.is_identified:
+                session.abort()
+                del self._open[session]
+                return True
+        return False
 
 
 def listen(path: Path) -> socket.socket:

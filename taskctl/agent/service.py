@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import hmac
 import logging
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 MAX_NAME_CHARS: Final = 63  # of a container: a DNS label
 MAX_SECRET_CHARS: Final = 512
+MAX_ATTACHED: Final = 64  # connections of one task
 # Longer than taskctl-init takes to connect again, and than a record takes to be found.
 GONE_AFTER_S: Final = 5.0
 
@@ -79,6 +81,7 @@ class Service:
         self.outcomes = Outcomes(context, self.outputs, self.progress)
         self.claims = Claims(context, pod)
         self._links: dict[str, InitLink] = {}
+        self._attached: collections.Counter[str] = collections.Counter()
 
     # --- taskctl-init -----------------------------------------------------------------
     async def hello(self, message: Message) -> Hello:
@@ -195,7 +198,11 @@ class Service:
     def connect(self, container: str, link: InitLink) -> None:
         """Let pushes reach a container's run: taskctl-init knows of it by now."""
         run = self._context.runs.get(container)
-        if run is None or run.phase is not RunPhase.RUNNING or self._links.get(container) != link:
+        if (
+            run is None
+            or run.phase is not RunPhase.RUNNING
+            or self._links.get(container) is not link
+        ):
             return
         run.link = link
         run.link_lost_s = None
@@ -234,7 +241,8 @@ class Service:
         """Check which run a user process belongs to.
 
         Raises:
-            Refusal: ``version``, ``bad_token``, ``superseded`` or ``bad_request``.
+            Refusal: ``version``, ``bad_token``, ``superseded``, ``limit`` (of connections) or
+                ``bad_request``.
         """
         check_version(message)
         token = fields.text(message, "token", max_chars=MAX_SECRET_CHARS)
@@ -248,12 +256,17 @@ class Service:
         ):
             raise Refusal(ErrorCode.BAD_TOKEN, "this is no token of a run on this worker")
         run.check_running()
+        if self._attached[run.told.container] >= MAX_ATTACHED:
+            raise Refusal(
+                ErrorCode.LIMIT, f"the task has {MAX_ATTACHED} connections open; close some"
+            )
         try:
             view = parse_task(await self._context.task_of(run))
         except NotFound:
             raise Refusal(ErrorCode.SUPERSEDED, f"task {run.told.task} is gone") from None
         except ApiError as error:
             raise from_api(error) from error
+        self._attached[run.told.container] += 1
         return run, {
             "task": run.told.task,
             "namespace": self._context.namespace,
@@ -266,6 +279,10 @@ class Service:
             "inline_limit": INLINE_LIMIT_BYTES,
             "cluster": self._context.settings.cluster,
         }
+
+    def detach(self, run: Run) -> None:
+        """Note that a connection of a user process is gone."""
+        self._attached[run.told.container] -= 1
 
     def info(self, run: Run) -> Message:
         """Return whether the run shall stop, and when it must have ended."""

@@ -60,7 +60,13 @@ class Session:
         self._slots = asyncio.Semaphore(MAX_OUTSTANDING)
         self._handlers: Mapping[str, _Handler] = {}
         self._container = ""  # of taskctl-init
+        self._attached: Run | None = None  # of a task
         self._work = Background()
+
+    @property
+    def is_identified(self) -> bool:
+        """Whether the peer has said who it is."""
+        return self._connection.identified.is_set()
 
     # --- as a link, for pushes ----------------------------------------------------------
     def push(self, message: Message) -> None:
@@ -84,6 +90,8 @@ class Session:
         finally:
             if self._container:
                 self._service.disconnect(self._container, self)
+            if self._attached is not None:
+                self._service.detach(self._attached)
             await self._work.close()
             await self._connection.close()
 
@@ -163,6 +171,7 @@ class Session:
     # --- tasks ------------------------------------------------------------------------
     async def _attach(self, message: Message) -> _Reply:
         run, response = await self._service.attach(message)
+        self._attached = run
         self._handlers = self._task_handlers(run)
         return _Reply(response)
 

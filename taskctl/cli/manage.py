@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -18,9 +20,8 @@ from taskctl.clock import SystemClock
 from taskctl.constants import LABEL_ROOT_UID
 from taskctl.errors import Conflict, NotFound
 
-# A tree may grow while it is being cancelled: what was created meanwhile is cancelled in the
-# next round, and by then nearly nobody is left to create more.
-TREE_ROUNDS = 20
+TREE_TIMEOUT_S = 60.0
+TREE_PAUSE_S = 0.2
 RETRY_TRIES = 5
 
 
@@ -30,7 +31,7 @@ class CancelOptions:
 
     names: Annotated[list[str], typer.Argument(metavar="TASK…", help="Tasks to cancel.")]
     tree: Annotated[
-        bool, typer.Option("--tree", help="Their descendants too (of roots, that is).")
+        bool, typer.Option("--tree", help="Of roots: their descendants too, until all have ended.")
     ] = False
     output: Annotated[
         Output | None, typer.Option("--output", "-o", help="What to print of the tasks.")
@@ -93,24 +94,26 @@ async def _cancel_descendants(
 
     options = ListOptions(label_selector=f"{LABEL_ROOT_UID}={root['metadata']['uid']}")
     done: dict[str, dict[str, Any]] = {}
-    for _ in range(TREE_ROUNDS):
-        page = await session.client.list_all(TASKS, session.namespace, options=options)
-        live = [
-            task
-            for task in page.items
-            if not TaskState(state_of(task)).terminal and not task["spec"].get("cancel")
-        ]
-        if not live:
-            return list(done.values())
-        for task in live:
-            try:
-                done[task["metadata"]["uid"]] = await _cancel(session, task, output)
-            except NotFound:
-                continue
-    raise CliError(
-        f"the tree of {root['metadata']['name']} still grows after {TREE_ROUNDS} rounds; "
-        f"delete it whole: kubectl delete {object_name(root)}"
-    )
+    try:
+        async with asyncio.timeout(TREE_TIMEOUT_S):
+            while True:
+                page = await session.client.list_all(TASKS, session.namespace, options=options)
+                live = [task for task in page.items if not TaskState(state_of(task)).terminal]
+                for task in live:
+                    if task["spec"].get("cancel"):
+                        continue
+                    with contextlib.suppress(NotFound):
+                        done[task["metadata"]["uid"]] = await _cancel(session, task, output)
+                # Until it has ended, a cancelled task may still be creating children.
+                if not live:
+                    return list(done.values())
+                await asyncio.sleep(TREE_PAUSE_S)
+    except TimeoutError:
+        raise CliError(
+            f"the tree of {root['metadata']['name']} has not ended after {TREE_TIMEOUT_S:.0f} s; "
+            f"delete it whole: kubectl delete {object_name(root)}",
+            ExitCode.TIMED_OUT,
+        ) from None
 
 
 async def retry(access: Access, options: RetryOptions) -> int:

@@ -21,7 +21,8 @@ from taskctl.cli.manifest import (
 )
 from taskctl.cli.output import Output, echo, note, object_name, print_objects
 from taskctl.cli.verbs import verb
-from taskctl.constants import GROUP
+from taskctl.clock import SystemClock, format_micro
+from taskctl.constants import ANNOTATION_CREATED, GROUP
 from taskctl.errors import AlreadyExists, NotFound
 
 if TYPE_CHECKING:
@@ -249,6 +250,9 @@ async def _create(
     session: Session, resource: Resource, obj: Object, *, dry_run: bool
 ) -> tuple[Object, str]:
     namespace = obj["metadata"].get("namespace")
+    if obj["kind"] == "Task":  # for the latency receipt: the server notes whole seconds only
+        notes = obj["metadata"].setdefault("annotations", {})
+        notes.setdefault(ANNOTATION_CREATED, format_micro(SystemClock().now()))
     try:
         result = await session.client.create(resource, obj, namespace, dry_run=dry_run)
     except AlreadyExists as error:

@@ -15,6 +15,7 @@ from typing import Any, Final
 from taskctl.api.states import TaskState
 from taskctl.clock import parse_time
 from taskctl.constants import (
+    ANNOTATION_CREATED,
     ANNOTATION_DEPTH,
     ANNOTATION_PARENT,
     LABEL_PARENT_UID,
@@ -23,6 +24,7 @@ from taskctl.constants import (
 )
 
 DEFAULT_START_DEADLINE_S: Final = 300
+_CREATED_TOLERANCE_S: Final = 2.0
 _EMPTY: Final[Mapping[str, Any]] = {}
 _STATES: Final[Mapping[str, TaskState]] = {state.value: state for state in TaskState}
 
@@ -37,7 +39,8 @@ class TaskView:
         uid: ``metadata.uid``; a Task made again under the same name has another one.
         generation: ``metadata.generation``, for ``observedGeneration``.
         resource_version: guards every status write.
-        created: ``metadata.creationTimestamp`` (whole seconds), as text.
+        created: when it was created, as text: to the microsecond if its creator noted that,
+            else ``metadata.creationTimestamp`` (whole seconds).
         deleting: ``metadata.deletionTimestamp`` is set.
         root_uid: UID of the tree's root; its own for a root.
         root_name: name of the tree's root; its own for a root.
@@ -153,7 +156,7 @@ def parse_task(task: Mapping[str, Any]) -> TaskView:
         uid=uid,
         generation=metadata.get("generation") or 0,
         resource_version=metadata.get("resourceVersion", ""),
-        created=metadata.get("creationTimestamp", ""),
+        created=_created(metadata.get("creationTimestamp", ""), annotations),
         deleting=bool(metadata.get("deletionTimestamp")),
         root_uid=root_uid,
         root_name=name if is_root else _root_name(metadata, root_uid, labels),
@@ -170,6 +173,16 @@ def parse_task(task: Mapping[str, Any]) -> TaskView:
         spec=task.get("spec") or _EMPTY,
         status=status,
     )
+
+
+def _created(stamp: str, annotations: Mapping[str, str]) -> str:
+    """Return the creator's note if the API server's own second bears it out, else that second."""
+    noted = annotations.get(ANNOTATION_CREATED)
+    exact, second = time_or_none(noted), time_or_none(stamp)
+    if noted is None or exact is None or second is None:
+        return stamp
+    # Creators' clocks may differ from the server's a little, and the note is made just before.
+    return noted if abs((exact - second).total_seconds()) <= _CREATED_TOLERANCE_S else stamp
 
 
 def _root_name(metadata: Mapping[str, Any], root_uid: str, labels: Mapping[str, str]) -> str:

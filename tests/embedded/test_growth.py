@@ -69,7 +69,7 @@ async def test_counter(world: World, demo: str, prefix: str) -> None:
         last = await world.get(TASKOBJECTS, "task-11-output")
     else:
         last = await world.get(TASKOBJECTS, f"{prefix}12-output")
-    content = last.get("data") or last.get("value")
+    content = last.get("data") or last["value"]
     assert str(content["count"]) == "12"
 
 

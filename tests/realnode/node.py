@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.realnode import certificates
@@ -59,8 +59,10 @@ class NativeNode:
         self.logs = directory / "logs"
         self.admin = self.pki / "admin.kubeconfig"
         self.socket = directory / "containerd.sock"
-        names = ("containerd", "etcd", "kube-apiserver", "kube-controller-manager")
-        names += ("kube-scheduler", "kubelet", "kube-proxy")
+        names = [
+            "containerd", "etcd", "kube-apiserver", "kube-controller-manager",
+            "kube-scheduler", "kubelet", "kube-proxy",
+        ]  # fmt: skip
         self.processes = {name: Process(name, self.logs) for name in names}
 
     # --- up ------------------------------------------------------------------------------
@@ -186,9 +188,9 @@ class NativeNode:
         command = ["ctr", f"--address={self.socket}", "--namespace=k8s.io", *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
-    def _wait(self, what: str, ready: object) -> None:
+    def _wait(self, what: str, ready: Callable[[], bool]) -> None:
         deadline = time.monotonic() + READY_S
-        while not ready():  # type: ignore[operator]
+        while not ready():
             dead = [name for name, p in self.processes.items() if p.log.exists() and not p.pid()]
             if time.monotonic() > deadline:
                 raise NodeError(f"not {what} after {READY_S:.0f} s; ended: {dead}; see {self.logs}")

@@ -273,3 +273,45 @@ async def test_nothing_secret_is_logged(world: World, caplog: pytest.LogCaptureF
     for secret in ("s3cr3t", "n0nce", token, told["env"]["TASKCTL_TOKEN"]):
         assert secret not in caplog.text
     assert f"container={container}" in caplog.text
+
+
+async def test_one_task_cannot_take_all_connections(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taskctl.agent.service.MAX_ATTACHED", 3)
+    _, _, told = await world.running()
+    mine = [await world.attached(told) for _ in range(3)]
+    peer = await world.connect()
+    code, message = await peer.refused("attach", v=1, token=told["env"]["TASKCTL_TOKEN"])
+    assert code == "limit"
+    assert "3" in message
+    await mine[0].close()
+    await asyncio.sleep(0.02)
+    await world.attached(told)
+
+
+async def test_silent_strangers_lock_nobody_out(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taskctl.agent.server.MAX_CONNECTIONS", 3)
+    peer, _, told = await world.running()
+    strangers = [await world.connect() for _ in range(5)]
+    task = await world.attached(told)
+    assert await strangers[0].receive() is None, "the oldest had to go"
+    assert (await task.good("info"))["ok"]
+    await peer.good("exited", **exit_of(told))
+
+
+async def test_a_bug_in_one_request_is_that_requests_problem(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, _, told = await world.running()
+    task = await world.attached(told)
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("taskctl.agent.service.Service.info", broken)
+    assert (await task.refused("info"))[0] == "unavailable"
+    assert "a bug" in caplog.text
+    assert (await task.good("input", format="value"))["value"] is None

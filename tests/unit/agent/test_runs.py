@@ -528,3 +528,28 @@ async def test_draining_does_not_wait_for_what_vanished(world: World) -> None:
         world.time.advance(0.1)
     await ended
     assert world.status()["state"] == "Running", "left to the controller"
+
+
+async def test_an_exit_does_not_get_lost_in_a_bug(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    peer, _, told = await world.running()
+    with monkeypatch.context() as patch:
+        patch.setattr("taskctl.agent.outcomes.decide_after_exit", lambda *_: 1 / 0)
+        peer.send("exited", **exit_of(told))
+        await eventually(lambda: "ZeroDivisionError" in caplog.text)
+    world.time.advance(60)
+    answer = await peer.receive()
+    assert answer is not None
+    assert world.status()["state"] == "Succeeded"
+
+
+async def test_a_bug_in_a_loop_does_not_end_the_agent(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("taskctl.agent.recovery.RecordDelivery.look", lambda _: 1 / 0)
+        world.time.advance(1)
+        await eventually(lambda: "starting it again" in caplog.text)
+    peer, _, told = await world.running()
+    await peer.good("exited", **exit_of(told))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +47,7 @@ class FakeClient:
     events: list[WatchEvent] = field(default_factory=list)
     calls: list[tuple[Any, ...]] = field(default_factory=list)
     conflicts: int = 0
+    controller: Callable[[Object], None] | None = None  # reacts to what is written
 
     async def __aenter__(self) -> FakeClient:
         return self
@@ -127,6 +128,8 @@ class FakeClient:
             self.conflicts -= 1
             raise Conflict("changed", 409)
         changed: Object = merge(await self.get(res, name, namespace), body)
+        if self.controller is not None:
+            self.controller(changed)
         self.put(changed)
         return changed
 

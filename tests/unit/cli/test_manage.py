@@ -4,6 +4,8 @@ import json
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from taskctl.api.states import TaskState
 from taskctl.cli.rerun import refusal, rerun_body
 from taskctl.testing.builders import EPOCH, TaskBuilder, task
@@ -93,13 +95,28 @@ def test_cancel(run: Run, client: FakeClient) -> None:
     assert run("cancel", "ghost").exit_code == 3
 
 
-def test_cancel_a_tree(run: Run, client: FakeClient) -> None:
+def test_cancel_a_tree_that_still_grows(
+    run: Run, client: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taskctl.cli.manage.TREE_PAUSE_S", 0)
     root = task("root").state(TaskState.SUCCEEDED).build()
     kid = task("kid").child_of(root).running("c-1").build()
     done = task("done").child_of(root).state(TaskState.SUCCEEDED).build()
+    late = task("late").child_of(root).build()
     client.put(root, kid, done, task("stranger").build())
+
+    def obey(changed: dict[str, Any]) -> None:
+        changed["status"]["state"] = "Cancelled"
+        if changed["metadata"]["name"] == "kid":
+            client.put(late)
+
+    client.controller = obey
     result = run("cancel", "root", "--tree", "-o", "json")
     assert result.exit_code == 0
     names = [item["metadata"]["name"] for item in json.loads(result.stdout)["items"]]
-    assert names == ["root", "kid"]
+    assert names == ["root", "kid", "late"]
     assert "cancel" not in client.objects["Task", "stranger"]["spec"]
+    client.controller = None
+    client.put(kid)
+    monkeypatch.setattr("taskctl.cli.manage.TREE_TIMEOUT_S", 0.01)
+    assert run("cancel", "root", "--tree").exit_code == 4

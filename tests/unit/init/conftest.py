@@ -38,13 +38,13 @@ def build_released() -> Path:
     return Path(hook.compile_one(SOURCE, binaries / SOURCE.stem, hook.machine()))
 
 
-def build_sanitized(folder: Path) -> Path:
+def build_sanitized(source: Path, binary: Path) -> Path:
     gcc = shutil.which("gcc")
     if gcc is None:
         pytest.skip("no gcc: the suite does not run under sanitizers here")
-    binary = folder / "taskctl-init"
     flags = ["-g", "-O1", "-Wall", "-Wextra", "-Werror", "-fno-sanitize-recover=all"]
-    command = [gcc, *flags, "-fsanitize=address,undefined", "-o", str(binary), str(SOURCE)]
+    flags.append(f'-DTASKCTL_VERSION="{load_build_hook().version()}"')
+    command = [gcc, *flags, "-fsanitize=address,undefined", "-o", str(binary), str(source)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0 and "cannot find -l" in done.stderr:
         pytest.skip("no libasan: the suite does not run under sanitizers here")
@@ -59,7 +59,7 @@ def binary(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     folder.mkdir()
     (folder.parent / "python").mkdir()
     if request.param == "sanitized":
-        return build_sanitized(folder)
+        return build_sanitized(SOURCE, folder / "taskctl-init")
     return Path(shutil.copy(build_released(), folder))
 
 

@@ -129,9 +129,7 @@ def test_binaries_are_found(build_hook: ModuleType) -> None:
     assert init.shim_binary_path().name == "shim"
 
 
-def test_missing_binary_names_the_remedy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_binary_names_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(init, "_BIN", tmp_path)
     with pytest.raises(ConfigError, match=r"python scripts/build_hook\.py"):
         init.init_binary_path()

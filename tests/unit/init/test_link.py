@@ -27,7 +27,9 @@ def test_next_refused(agent: Agent, init: Init) -> None:
     link = agent.greet()
     link.refuse(link.expect("next"), "superseded", "attempt 1 was written off")
     assert init.wait() == 0
-    assert init.err == "taskctl-init: the agent refused next (superseded): attempt 1 was written off\n"
+    assert (
+        init.err == "taskctl-init: the agent refused next (superseded): attempt 1 was written off\n"
+    )
 
 
 def test_lost_claim(agent: Agent, init: Init) -> None:
@@ -44,9 +46,7 @@ def test_exited_refused(agent: Agent, init: Init) -> None:
 
 
 @pytest.mark.parametrize("op", ["next", "exited"])
-def test_unavailable_is_repeated_on_the_same_connection(
-    agent: Agent, init: Init, op: str
-) -> None:
+def test_unavailable_is_repeated_on_the_same_connection(agent: Agent, init: Init, op: str) -> None:
     link = agent.greet() if op == "next" else agent.start("true")
     for _ in range(4):
         request = link.expect(op)

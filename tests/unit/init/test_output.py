@@ -36,9 +36,7 @@ def test_log_is_appended_to(agent: Agent, init: Init, tmp_path: Path) -> None:
 
 
 def test_full_disk_does_not_hurt(agent: Agent, init: Init) -> None:
-    report = init.finish(
-        agent.start("sh", "-c", "echo one; sleep 0.1; echo two", log="/dev/full")
-    )
+    report = init.finish(agent.start("sh", "-c", "echo one; sleep 0.1; echo two", log="/dev/full"))
     assert report["code"] == 0
     assert init.out == "one\ntwo\n"
     assert init.err.count("taskctl-init:") == 1, "noted once"

@@ -144,6 +144,8 @@ def test_many_signals(agent: Agent, init: Init, tmp_path: Path) -> None:
 
 def test_stopped_process_is_ended(agent: Agent, init: Init, tmp_path: Path) -> None:
     link = start(agent, tmp_path, "touch up; kill -STOP $$; sleep 60")
+    [child] = init.children()
+    eventually(lambda: state(child) == "T", "it has stopped itself")
     link.push(op="signal", reason="Cancelled", grace_ms=100)
     assert init.finish(link, code=137)["signal"] == signal.SIGKILL
 
@@ -151,12 +153,17 @@ def test_stopped_process_is_ended(agent: Agent, init: Init, tmp_path: Path) -> N
 # --- what is left -------------------------------------------------------------------------
 
 
+def state(pid: int) -> str:
+    """Return the letter of a process's state; X: there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"
+
+
 def alive(pid: int) -> bool:
     """Whether a process runs; a zombie does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    return state(pid) not in "XZ"
 
 
 def test_background_job_is_ended(agent: Agent, init: Init, tmp_path: Path) -> None:

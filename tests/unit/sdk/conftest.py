@@ -34,9 +34,7 @@ def workspace(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def agent(
-    tmp_path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[FakeAgent]:
+def agent(tmp_path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAgent]:
     agent = FakeAgent(tmp_path / "agent.sock", workspace)
     agent.start()
     keys = tmp_path / "keys"

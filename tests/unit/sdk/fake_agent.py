@@ -100,7 +100,7 @@ class FakeAgent:
         thread.start()
 
     def _readable(self, sock: socket.socket) -> bool:
-        ready = select.select([sock, self._stop_reader], [], [])[0]
+        ready = select.select([sock.fileno(), self._stop_reader], [], [])[0]
         return self._stop_reader not in ready
 
     def _accept(self) -> None:
@@ -142,13 +142,15 @@ class FakeAgent:
                 return {"ok": False, "error": "bad_token", "message": "not one of mine"}
             return self.attached
         self.requests.append(request)
-        return {
-            "spawn": self._spawn_children,
-            "input": lambda _: self.input,
-            "output": lambda _: {"object": "count-1-output"},
-            "progress": lambda _: {},
-            "info": lambda _: self.info,
-        }[op](request)
+        if op == "spawn":
+            return self._spawn_children(request)
+        answers: dict[str, Message] = {
+            "input": self.input,
+            "output": {"object": "count-1-output"},
+            "progress": {},
+            "info": self.info,
+        }
+        return answers[op]
 
     def _spawn_children(self, request: Message) -> Message:
         made = []

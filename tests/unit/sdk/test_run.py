@@ -33,9 +33,7 @@ def run_child(agent: FakeAgent, spec: dict[str, Any]) -> subprocess.CompletedPro
     """Run what was spawned, as its task would, from somewhere else."""
     agent.input = {"value": spec.get("value")}
     command = spec["overrides"]["command"]
-    return subprocess.run(
-        command, cwd="/", capture_output=True, text=True, timeout=TIMEOUT_S
-    )
+    return subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=TIMEOUT_S)
 
 
 def test_async_function(agent: FakeAgent) -> None:
@@ -128,9 +126,7 @@ def test_failure_shows_its_traceback(agent: FakeAgent) -> None:
         ("Color.RED", None, "has no function"),
     ],
 )
-def test_input_that_does_not_fit(
-    agent: FakeAgent, place: str, value: Any, message: str
-) -> None:
+def test_input_that_does_not_fit(agent: FakeAgent, place: str, value: Any, message: str) -> None:
     agent.input = {"value": value}
     done = run(f"{SAMPLE}:{place}")
     assert done.returncode == 1

@@ -113,9 +113,7 @@ def test_every_option_has_a_type_and_a_field() -> None:
 
     tree = ast.parse(Path(_specs.__file__).read_text())
     [options] = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ClassDef) and node.name == "Options"
+        node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == "Options"
     ]
     typed = {
         node.target.id
@@ -146,7 +144,11 @@ async def test_options_of_the_decorator(agent: FakeAgent) -> None:
     assert third["slots"] == 2
     assert agent.spawned()[2]["value"] == {
         "shape": {
-            **{"name": "s", "points": [], "color": None, "made": None, "where": None},
+            "name": "s",
+            "points": [],
+            "color": None,
+            "made": None,
+            "where": None,
             "weights": {},
         },
         "factors": [1.5],

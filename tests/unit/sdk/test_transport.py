@@ -74,10 +74,9 @@ def test_connection_that_breaks(agent: FakeAgent, ask: Ask, op: str) -> None:
 
 
 def test_agent_restarts_between_requests(agent: FakeAgent) -> None:
-    sync.progress(1)
-    sync._perform  # the connection is kept open by the module
     from taskctl.sdk import _blocking
 
+    sync.progress(1)
     assert _blocking._shared._socket is not None
     _blocking._shared._socket.shutdown(2)  # as when the agent dies
     sync.progress(2)
@@ -140,9 +139,7 @@ def test_deadline_must_be_a_number(
 
 
 @both
-def test_refused_at_the_door(
-    agent: FakeAgent, ask: Ask, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_refused_at_the_door(agent: FakeAgent, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TASKCTL_TOKEN", "stolen")
     with pytest.raises(sdk.Refused, match="not one of mine") as caught:
         ask("output", 1)

@@ -28,7 +28,7 @@ class Level(enum.Enum):
     HIGH = 2
 
 
-class Name(str, enum.Enum):
+class Name(str, enum.Enum):  # noqa: UP042  (as older code has it)
     A = "a"
 
 
@@ -254,7 +254,10 @@ def test_depth_is_limited() -> None:
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text()
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.text()
     | st.floats(allow_nan=False, allow_infinity=False),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=20,
@@ -281,5 +284,10 @@ def test_plain_values_load_nothing_heavy() -> None:
         "import sys; from taskctl.sdk._stored import to_plain; to_plain({'a': [1]}, 'it');"
         "print([m for m in ('typing', 'dataclasses', 'json', 'asyncio') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, cwd=Path(_values.__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=Path(_values.__file__).parents[2],
+    )
     assert done.stdout == "[]\n", done.stderr

@@ -1,0 +1,1 @@
+"""Tests of taskctl.embedded.server, all but the schema half."""
