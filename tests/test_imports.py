@@ -39,7 +39,7 @@ NEVER = (
 def loaded_by(code: str) -> set[str]:
     """Return the modules that a program loads beyond those of a bare interpreter."""
     program = (
-        f"import sys; bare = set(sys.modules); sys.path.insert(0, {str(ROOT)!r})\n"
+        f"import os, sys; bare = set(sys.modules); sys.path.insert(0, {str(ROOT)!r})\n"
         f"sys.path.append({str(Path(msgpack.__file__).parents[1])!r})\n"
         f"{code}\nprint(*(set(sys.modules) - bare))"
     )

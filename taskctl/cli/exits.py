@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from taskctl.constants import GROUP
 from taskctl.errors import (
     ApiError,
     ConfigError,
@@ -81,7 +82,9 @@ _WHERE = "It is taken from --kubeconfig, $KUBECONFIG or ./.taskctl (taskctl loca
 
 
 def _not_found(error: NotFound) -> str:
-    # A 404 for the path, not for an object: the kind itself is unknown there.
-    if "could not find the requested resource" in error.message:
-        return f"{error}; if the CRDs are not installed: taskctl crds --apply"
+    # A 404 for the path, not for an object: the kind itself is unknown there. Without any kind
+    # of the group, a kube-apiserver answers in plain text.
+    unknown_kind = "could not find the requested resource" in error.message
+    if unknown_kind or (not error.reason and f"/apis/{GROUP}/" in error.message):
+        return f"the API server does not know {GROUP}; install the CRDs: taskctl crds --apply"
     return str(error)

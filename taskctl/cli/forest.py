@@ -49,7 +49,7 @@ class Stage:
         p99_s: 99th percentile, seconds.
         sum_s: seconds in all.
         count: tasks that have both times.
-        coarse: some start is known to the second only, so values may be up to 1 s too long.
+        coarse: the starts are known to the second only, so values may be up to 1 s too long.
     """
 
     name: str
@@ -117,15 +117,17 @@ def latency_stages(views: Sequence[TaskView]) -> list[Stage]:
     """
     stages = []
     for name, start, end in _STAGES:
-        values, coarse = [], False
+        values: dict[bool, list[float]] = {False: [], True: []}
         for view in views:
             value = _stage_s(view, start, end)
             if view.attempt <= 1 and value is not None:
-                values.append(value)
-                coarse = coarse or _whole_seconds(view, start)
-        if values:
-            p50_s, p99_s = percentile(values, 0.5), percentile(values, 0.99)
-            stages.append(Stage(name, p50_s, p99_s, sum(values), len(values), coarse))
+                values[_whole_seconds(view, start)].append(value)
+        # A value that may be a second too long says nothing beside those that are exact.
+        coarse = not values[False]
+        used = values[coarse]
+        if used:
+            p50_s, p99_s = percentile(used, 0.5), percentile(used, 0.99)
+            stages.append(Stage(name, p50_s, p99_s, sum(used), len(used), coarse))
     return stages
 
 

@@ -13,7 +13,7 @@ from taskctl.cli.access import Access, Session
 from taskctl.cli.exits import CliError, ExitCode, UsageError
 from taskctl.cli.output import Output, echo, note, print_objects, wants_colour
 from taskctl.cli.verbs import verb
-from taskctl.cli.waiting import Goal, wait_for
+from taskctl.cli.waiting import Goal, verdict, wait_for
 from taskctl.clock import SystemClock
 from taskctl.constants import LABEL_ROOT_UID
 
@@ -59,6 +59,9 @@ class WaitOptions:
     timeout: Annotated[
         float | None,
         typer.Option(metavar="SECONDS", help="Then exit code 4. Default: no limit."),
+    ] = None
+    output: Annotated[
+        Output | None, typer.Option("--output", "-o", help="Print the tasks instead of a line.")
     ] = None
 
 
@@ -131,12 +134,23 @@ async def _selected(session: Session, options: GetOptions) -> list[dict[str, Any
 
 async def wait(access: Access, options: WaitOptions) -> int:
     """Wait for tasks to finish. A root counts with its whole tree."""
+    ended: list[dict[str, Any]] = []
+
+    def report(task: dict[str, Any]) -> None:
+        ended.append(task)
+        if options.output is None:
+            echo(verdict(task))
+
     async with access.connect() as session:
         try:
             async with asyncio.timeout(options.timeout):
-                return await wait_for(session, options.names, options.goal, report=echo)
+                code = await wait_for(session, options.names, options.goal, report=report)
         except TimeoutError:
             raise CliError(
                 f"not finished after {options.timeout:g} s: {', '.join(options.names)}",
                 ExitCode.TIMED_OUT,
             ) from None
+    if options.output is not None:
+        chosen = options.output if options.output in (Output.JSON, Output.YAML) else Output.NAME
+        print_objects(ended, chosen, single=len(options.names) == 1)
+    return code

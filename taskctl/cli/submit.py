@@ -257,6 +257,10 @@ async def _create(
         result = await session.client.create(resource, obj, namespace, dry_run=dry_run)
     except AlreadyExists as error:
         name = obj["metadata"]["name"]
+        if obj["kind"] == "TaskObject":
+            found = await session.client.get(resource, name, namespace)
+            if all(found.get(key) == obj.get(key) for key in ("data", "value", "ref")):
+                return found, "unchanged"
         # A Task is a run and a TaskObject a value: the same name again is a mistake. What
         # describes a state (a TaskCluster, an account) is brought to that state.
         if obj["kind"] in ("Task", "TaskObject"):
@@ -270,7 +274,7 @@ async def _create(
 
 
 async def _wait_for(session: Session, objects: Sequence[Object]) -> int:
-    from taskctl.cli.waiting import Goal, wait_for
+    from taskctl.cli.waiting import Goal, verdict, wait_for
 
     tasks = [obj["metadata"]["name"] for obj in objects if obj["kind"] == "Task"]
     namespaces = {obj["metadata"]["namespace"] for obj in objects if obj["kind"] == "Task"}
@@ -279,7 +283,7 @@ async def _wait_for(session: Session, objects: Sequence[Object]) -> int:
     if len(namespaces) > 1:
         raise UsageError("--wait: the Tasks are in more than one namespace; wait for each alone")
     there = Session(session.client, namespaces.pop())
-    return await wait_for(there, tasks, Goal.SUCCEEDED, report=note)
+    return await wait_for(there, tasks, Goal.SUCCEEDED, report=lambda task: note(verdict(task)))
 
 
 class Kinds:

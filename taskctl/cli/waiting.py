@@ -50,7 +50,7 @@ def verdict(task: Mapping[str, Any]) -> str:
 
 
 async def wait_for(
-    session: Session, names: Sequence[str], goal: Goal, *, report: Callable[[str], None]
+    session: Session, names: Sequence[str], goal: Goal, *, report: Callable[[dict[str, Any]], None]
 ) -> int:
     """Wait until all named Tasks are complete; returns the exit code.
 
@@ -86,7 +86,7 @@ async def wait_for(
                 if is_complete(found[name]):
                     waiting.discard(name)
                     failed = failed or not has_succeeded(found[name])
-                    report(verdict(found[name]))
+                    report(found[name])
             if not waiting or (failed and goal is Goal.SUCCEEDED):
                 break
     return ExitCode.FAILED if failed and goal is Goal.SUCCEEDED else ExitCode.OK

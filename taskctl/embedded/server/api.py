@@ -256,7 +256,7 @@ def _patch_function(media_type: str, body: Any) -> Callable[[Json], Json]:
         raise errors.bad_request("a merge patch must be a JSON object")
     if media_type == "application/merge-patch+json":
         return lambda obj: patching.merge_patch(obj, body)
-    return lambda obj: patching.strategic_merge(obj, body)
+    return lambda obj: patching.strategic_merge(obj, body, in_place=True)
 
 
 def _warning(text: str) -> str:

@@ -205,8 +205,10 @@ def parse_delete_options(
             f'propagationPolicy: Unsupported value: "{policy}": supported values: "Background", '
             '"Foreground", "Orphan"'
         ) from None
-    if grace_s is not None and (not isinstance(grace_s, int) or grace_s < 0):
-        raise errors.bad_request(f"gracePeriodSeconds: Invalid value: {grace_s}: must be >= 0")
+    if not isinstance(grace_s, int | None) or not isinstance(preconditions, dict):
+        raise errors.bad_request("gracePeriodSeconds must be a number, preconditions an object")
+    if grace_s is not None and grace_s < 0:
+        grace_s = 1  # k8s.io/apiserver registry/rest/delete.go
     return DeleteOptions(
         grace_s,
         preconditions.get("uid"),
@@ -262,17 +264,15 @@ def parse_list_options(query: Mapping[str, str]) -> ListOptions:
         errors.StatusError: 400; 422 for a combination that is not allowed.
     """
     text = query.get("resourceVersion", "")
-    try:
-        revision = int(text) if text else None
-    except ValueError:
+    if text and not (text.isascii() and text.isdigit()):
         raise errors.bad_request(
             f'invalid resource version: resourceVersion: Invalid value: "{text}": it must be a '
             "whole number"
-        ) from None
+        )
     options = ListOptions(
         labels=query.get("labelSelector", ""),
         fields=query.get("fieldSelector", ""),
-        revision=revision,
+        revision=int(text) if text else None,
         match=_match(query.get("resourceVersionMatch", "")),
         limit=max(0, parse_int(query, "limit") or 0),
         continue_token=query.get("continue", ""),

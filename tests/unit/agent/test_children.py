@@ -10,6 +10,8 @@ import pytest
 
 from taskctl.client.resources import TASKOBJECTS, TASKS
 from taskctl.constants import (
+    ANNOTATION_CREATED,
+    ANNOTATION_CREATED,
     ANNOTATION_DEPTH,
     ANNOTATION_PARENT,
     ANNOTATION_SPAWN_KEY,
@@ -77,6 +79,7 @@ async def test_child_has_lineage_and_inherits(world: World) -> None:
         ANNOTATION_PARENT: "job",
         ANNOTATION_DEPTH: "1",
         ANNOTATION_SPAWN_KEY: "k",
+        ANNOTATION_CREATED: "2026-01-02T03:04:05.000000Z",
     }
     assert metadata["ownerReferences"] == [
         {

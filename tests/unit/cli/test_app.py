@@ -59,6 +59,7 @@ def test_help_loads_nothing_heavy() -> None:
         (ConfigError("x"), 2, "x"),
         (NotFound("gone", 404), 3, "gone"),
         (NotFound("the server could not find the requested resource", 404), 3, "crds --apply"),
+        (NotFound("GET /apis/taskctl.dev/v1alpha1/tasks: HTTP 404", 404), 3, "crds --apply"),
         (Unavailable("no connection"), 5, "no connection"),
         (Unavailable("HTTP 500", 500), 5, "HTTP 500"),
         (Unauthorized("no", 401), 1, "credentials are not valid"),

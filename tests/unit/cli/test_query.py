@@ -79,6 +79,14 @@ def test_wait_for_what_is_over(
     assert (result.exit_code, words in result.stdout) == (code, True)
 
 
+def test_wait_prints_objects(run: Run, client: FakeClient) -> None:
+    client.put(BAD)
+    result = run("wait", "bad", "-o", "json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["status"]["reason"] == "NonZeroExit"
+    assert run("wait", "bad", "-o", "name").stdout == "task.taskctl.dev/bad\n"
+
+
 def test_wait_follows_changes(run: Run, client: FakeClient) -> None:
     client.put(task("good").build(), task("bad").build())
     client.events = [

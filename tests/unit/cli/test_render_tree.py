@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from taskctl.api.states import TaskState
-from taskctl.cli.forest import build_forest, latency_stages
+from taskctl.cli.forest import all_views, build_forest, latency_stages
 from taskctl.cli.render_tree import TreeStyle, render_forest, render_summary
 from taskctl.testing.builders import EPOCH, TaskBuilder, task
 
@@ -92,6 +92,10 @@ def test_summary_golden() -> None:
 def test_times_in_whole_seconds_are_not_taken_for_precise() -> None:
     coarse = done(task("root")).times(created=EPOCH).build()
     assert "up to 1 s too long" in render_summary(build_forest([coarse]), STYLE)[-1]
+    exact = done(task("exact")).build()
+    stages = {s.name: s for s in latency_stages(all_views(build_forest([coarse, exact])))}
+    assert (stages["created → placed"].count, stages["created → placed"].coarse) == (1, False)
+    assert stages["user code"].count == 2
 
 
 def test_a_retried_task_is_left_out_of_the_receipt() -> None:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from taskctl.client.base import EventType, WatchEvent
-from taskctl.testing.builders import task, taskcluster
+from taskctl.testing.builders import task, taskcluster, taskobject
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.fake import FakeClient
 
@@ -153,6 +153,18 @@ def test_a_task_that_exists_is_refused_and_a_cluster_is_updated(
     updated = run("submit", "-f", str(path))
     assert updated.stdout == "taskcluster.taskctl.dev/c configured\n"
     assert client.objects["TaskCluster", "c"]["spec"]["replicas"] == 3
+
+
+def test_a_taskobject_that_exists_with_the_same_content_is_fine(
+    run: Run, client: FakeClient
+) -> None:
+    client.put(taskobject("input").data(count="0", limit="50").build())
+    result = run("submit", "-f", "-", stdin=MANIFEST)
+    assert "taskobject.taskctl.dev/input unchanged" in result.stdout
+    client.put(taskobject("input").data(count="1", limit="50").build())
+    again = run("submit", "-f", "-", stdin=MANIFEST.replace("task-0", "task-x"))
+    assert again.exit_code == 1
+    assert "kubectl delete taskobject.taskctl.dev/input" in again.stderr
 
 
 def test_other_kinds_are_found_by_discovery(run: Run, client: FakeClient) -> None:

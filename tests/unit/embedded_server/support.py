@@ -8,6 +8,7 @@ from typing import Any
 
 from taskctl.embedded.server.errors import Resource
 from taskctl.embedded.server.eventlog import LogLimits
+from taskctl.embedded.server.journal import Journal
 from taskctl.embedded.server.records import Record
 from taskctl.embedded.server.store import Store
 
@@ -74,7 +75,7 @@ class RecordingJournal:
 def make_store(
     *,
     clock: FakeClock | None = None,
-    journal: RecordingJournal | None = None,
+    journal: Journal | None = None,
     limits: LogLimits | None = None,
 ) -> Store:
     """Return a store with two collections and numbered UIDs."""

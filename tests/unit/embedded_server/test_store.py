@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from taskctl.embedded.server.errors import StatusError
@@ -83,7 +85,7 @@ def test_update_guards() -> None:
     ],
 )
 def test_what_counts_as_a_change(
-    before: dict[str, object], after: dict[str, object], changes: bool
+    before: dict[str, Any], after: dict[str, Any], changes: bool
 ) -> None:
     store = make_store()
     events: list[Event] = []

@@ -73,8 +73,8 @@ def python_verdict(body: bytes) -> Verdict:
     try:  # pairs, not dicts: a list as a key is good msgpack
         value = msgpack.unpackb(body, raw=True, strict_map_key=False, object_pairs_hook=keep)
     except ValueError as error:
-        own = ("Timestamp", "code must be")  # of ext values, which the C reader steps over
-        return None if any(text in str(error) for text in own) else False
+        own = ("timestamp", "code must be")  # of ext values, which the C reader steps over
+        return None if any(text in str(error).lower() for text in own) else False
     except msgpack.exceptions.UnpackException:
         return False
     if not pairs or value is not pairs[-1]:

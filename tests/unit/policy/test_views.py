@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from taskctl.api.states import ConditionStatus, TaskState
+from taskctl.constants import ANNOTATION_CREATED
 from taskctl.policy.clusterstatus import (
     ClusterCounts,
     WorkspaceFacts,
@@ -177,3 +178,24 @@ def test_ready() -> None:
 )
 def test_workspace_condition(plan: Workspace, facts: WorkspaceFacts, reason: str) -> None:
     assert workspace_condition(plan, facts, 1).reason == reason
+
+
+@pytest.mark.parametrize(
+    ("noted", "expected"),
+    [
+        ("2026-01-02T03:04:05.600000Z", "2026-01-02T03:04:05.600000Z"),
+        ("2026-01-02T03:09:05.600000Z", "2026-01-02T03:04:05Z"),  # the server's second denies it
+        ("yesterday", "2026-01-02T03:04:05Z"),
+        (None, "2026-01-02T03:04:05Z"),
+    ],
+)
+def test_created_is_the_creators_note_if_the_server_bears_it_out(
+    noted: str | None, expected: str
+) -> None:
+    metadata: dict[str, object] = {
+        "name": "t",
+        "uid": "u",
+        "creationTimestamp": "2026-01-02T03:04:05Z",
+        "annotations": {} if noted is None else {ANNOTATION_CREATED: noted},
+    }
+    assert parse_task({"metadata": metadata}).created == expected

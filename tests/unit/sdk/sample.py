@@ -63,8 +63,8 @@ def fail() -> None:
 
 @task
 async def wait_long() -> str:
-    print("up", flush=True)
     try:
+        print("up", flush=True)
         await asyncio.sleep(60)
     finally:
         print("cleaned up", flush=True)
@@ -75,8 +75,8 @@ async def wait_long() -> str:
 def wait_long_sync() -> str:
     import time
 
-    print("up", flush=True)
     try:
+        print("up", flush=True)
         time.sleep(60)
     finally:
         print("cleaned up", flush=True)

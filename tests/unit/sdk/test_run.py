@@ -255,8 +255,8 @@ def test_exception_in_a_plain_program(agent: FakeAgent) -> None:
     code = (
         "import time; from taskctl.sdk import TaskCancelled, current; current()\n"
         "from taskctl.sdk.sync import output, info\n"
-        "print('up', flush=True)\n"
         "try:\n"
+        "    print('up', flush=True)\n"
         "    while True:\n"
         "        try: time.sleep(60)\n"
         "        except Exception: pass\n"
@@ -273,8 +273,8 @@ def test_awaited_request_raises_the_same(agent: FakeAgent) -> None:
     code = (
         "import asyncio; from taskctl.sdk import TaskCancelled, output, progress\n"
         "async def main():\n"
-        "    await progress(1); print('up', flush=True)\n"
-        "    try: await output(1)\n"
+        "    await progress(1)\n"
+        "    try: print('up', flush=True); await output(1)\n"
         "    except TaskCancelled: print('stopped'); await progress(2)\n"
         "asyncio.run(main())\n"
     )

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import pytest
+
+from taskctl.embedded.server import bodies, protobuf
+from taskctl.embedded.server.errors import StatusError
+
+
+def test_json_and_yaml() -> None:
+    assert bodies.parse_object(b'{"a": 1}', "application/json", "T") == {"a": 1}
+    assert bodies.parse_object(b'{"a": 1}', "", "T") == {"a": 1}
+    assert bodies.parse_object(b"a: 1\nb: [x]\n", "application/yaml", "T") == {"a": 1, "b": ["x"]}
+
+
+def test_yaml_dates_stay_text() -> None:
+    found = bodies.parse_yaml(b"when: 2024-01-01\nat: 2024-01-01T00:00:00Z\n")
+    assert found == {"when": "2024-01-01", "at": "2024-01-01T00:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("body", "media", "code"),
+    [
+        (b"{", "application/json", 400),
+        (b"[]", "application/json", 400),
+        (b"\xff\xfe", "application/json", 400),
+        (b"NaN", "application/json", 400),
+        (b"a: [", "application/yaml", 400),
+        (b"1: 2", "application/yaml", 400),
+        (b"a: &x [*x]", "application/yaml", 400),
+        (b"!!python/object:os.system {}", "application/yaml", 400),
+        (b"x", "application/x-tar", 415),
+        (b"x", protobuf.MEDIA_TYPE, 415),
+    ],
+)
+def test_bodies_that_cannot_be_read(body: bytes, media: str, code: int) -> None:
+    with pytest.raises(StatusError) as caught:
+        bodies.parse_object(body, media, "Thing")
+    assert caught.value.code == code
+
+
+def test_fields_given_twice() -> None:
+    text = b'{"a": 1, "b": {"c": 1, "c": 2}, "l": [{"x": 1}, {"x": 1, "x": 2}], "a": 2}'
+    assert bodies.duplicate_fields(text) == [
+        'duplicate field "a"',
+        'duplicate field "b.c"',
+        'duplicate field "l[1].x"',
+    ]
+    assert bodies.duplicate_fields(b'{"a": 1}') == []
+
+
+def varint(number: int) -> bytes:
+    out = b""
+    while True:
+        number, byte = number >> 7, number & 0x7F
+        out += bytes([byte | (0x80 if number else 0)])
+        if not number:
+            return out
+
+
+def part(number: int, value: bytes | int) -> bytes:
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    return varint(number << 3 | 2) + varint(len(value)) + value
+
+
+def envelope(api_version: str, kind: str, raw: bytes) -> bytes:
+    types = part(1, api_version.encode()) + part(2, kind.encode())
+    return b"k8s\x00" + part(1, types) + part(2, raw)
+
+
+def test_protobuf_of_a_config_map() -> None:
+    meta = part(1, b"m") + part(2, b"") + part(3, b"default") + part(8, b"")
+    meta += part(11, part(1, b"k") + part(2, b"v")) + part(14, b"x/y")
+    raw = part(1, meta) + part(2, part(1, b"a") + part(2, b"1"))
+    raw += part(3, part(1, b"bin") + part(2, b"\x00\xff")) + part(4, 1)
+    assert bodies.parse_object(envelope("v1", "ConfigMap", raw), protobuf.MEDIA_TYPE, "X") == {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": "m",
+            "namespace": "default",
+            "labels": {"k": "v"},
+            "finalizers": ["x/y"],
+        },
+        "data": {"a": "1"},
+        "binaryData": {"bin": "AP8="},
+        "immutable": True,
+    }
+
+
+def test_protobuf_keeps_a_grace_period_of_zero() -> None:
+    raw = part(1, 0) + part(2, part(1, b"uid")) + part(4, b"Background")
+    assert protobuf.decode(envelope("v1", "DeleteOptions", raw)) == {
+        "apiVersion": "v1",
+        "kind": "DeleteOptions",
+        "gracePeriodSeconds": 0,
+        "preconditions": {"uid": "uid"},
+        "propagationPolicy": "Background",
+    }
+
+
+def test_protobuf_numbers_and_times() -> None:
+    meta = part(7, (1 << 64) - 5) + part(8, part(1, 1_767_225_600))
+    found = protobuf.decode(envelope("v1", "Namespace", part(1, meta)))
+    assert found["metadata"] == {"generation": -5, "creationTimestamp": "2026-01-01T00:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"k8s\x00",
+        b"k8s\x00\x0a\xff",
+        envelope("v1", "Pod", b""),
+        envelope("v1", "ConfigMap", part(9, b"unknown field")),
+        envelope("v1", "ConfigMap", part(1, 5)),
+        envelope("v1", "ConfigMap", b"\x0b"),
+        envelope("v1", "ConfigMap", b"\xff" * 11),
+        envelope("v1", "ConfigMap", part(2, part(1, b"\xff"))),
+        envelope("", "", part(1, b"")),
+        envelope("ObjectMeta", "", b""),
+    ],
+)
+def test_protobuf_that_cannot_be_read(body: bytes) -> None:
+    with pytest.raises(protobuf.UnreadableError):
+        protobuf.decode(body)

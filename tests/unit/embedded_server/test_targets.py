@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import pytest
+
+from taskctl.embedded.server import targets
+from taskctl.embedded.server.errors import StatusError
+from taskctl.embedded.server.store import Propagation
+from taskctl.embedded.server.targets import FieldValidation, Target, VersionMatch
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/api/v1/pods", Target("", "v1", "pods")),
+        ("/api/v1/pods/", Target("", "v1", "pods")),
+        ("/api/v1/nodes/n", Target("", "v1", "nodes", None, "n")),
+        ("/api/v1/nodes/n/status", Target("", "v1", "nodes", None, "n", "status")),
+        ("/api/v1/namespaces", Target("", "v1", "namespaces")),
+        ("/api/v1/namespaces/x", Target("", "v1", "namespaces", None, "x")),
+        ("/api/v1/namespaces/x/status", Target("", "v1", "namespaces", None, "x", "status")),
+        ("/api/v1/namespaces/x/finalize", Target("", "v1", "namespaces", None, "x", "finalize")),
+        ("/api/v1/namespaces/x/pods", Target("", "v1", "pods", "x")),
+        ("/api/v1/namespaces/x/pods/p", Target("", "v1", "pods", "x", "p")),
+        ("/api/v1/namespaces/x/pods/p/log", Target("", "v1", "pods", "x", "p", "log")),
+        ("/apis/g.dev/v2/things", Target("g.dev", "v2", "things")),
+        ("/apis/g.dev/v2/namespaces/x/things/t/status",
+         Target("g.dev", "v2", "things", "x", "t", "status")),
+        ("/api", None),
+        ("/api/v1", None),
+        ("/apis/g.dev/v2", None),
+        ("/version", None),
+        ("/", None),
+        ("/api/v1/namespaces/x/pods/p/log/more", None),
+        ("/api/v1//pods", None),
+    ],
+)  # fmt: skip
+def test_paths(path: str, expected: Target | None) -> None:
+    assert targets.parse_path(path) == expected
+
+
+def test_write_options() -> None:
+    query = {"fieldManager": "me", "fieldValidation": "Strict", "force": "true"}
+    options = targets.parse_write_options(query, ["All"], "agent/1.0")
+    assert (options.manager, options.dry_run, options.force) == ("me", True, True)
+    assert options.validation is FieldValidation.STRICT
+    options = targets.parse_write_options({}, [], "kubectl/v1.32 (linux)")
+    assert (options.manager, options.dry_run, options.force) == ("kubectl", False, False)
+    assert options.validation is FieldValidation.WARN
+
+
+@pytest.mark.parametrize(
+    ("query", "dry_runs"),
+    [
+        ({"fieldValidation": "Perhaps"}, []),
+        ({}, ["Some"]),
+        ({"fieldManager": "x" * 129}, []),
+    ],
+)
+def test_bad_write_options(query: dict[str, str], dry_runs: list[str]) -> None:
+    with pytest.raises(StatusError) as caught:
+        targets.parse_write_options(query, dry_runs, "", "UpdateOptions")
+    assert caught.value.code == 422
+    assert caught.value.message.startswith('UpdateOptions.meta.k8s.io "" is invalid: ')
+
+
+def test_delete_options_from_body_and_query() -> None:
+    body = {
+        "kind": "DeleteOptions",
+        "gracePeriodSeconds": 5,
+        "propagationPolicy": "Foreground",
+        "preconditions": {"uid": "u", "resourceVersion": "7"},
+        "dryRun": ["All"],
+    }
+    options = targets.parse_delete_options({}, [], body)
+    assert (options.grace_s, options.uid, options.revision) == (5, "u", "7")
+    assert options.propagation is Propagation.FOREGROUND
+    assert options.dry_run
+    query = {"gracePeriodSeconds": "0", "propagationPolicy": "Orphan"}
+    options = targets.parse_delete_options(query, [], None)
+    assert (options.grace_s, options.propagation) == (0, Propagation.ORPHAN)
+    for orphan, policy in ((True, Propagation.ORPHAN), (False, Propagation.BACKGROUND)):
+        found = targets.parse_delete_options({}, [], {"orphanDependents": orphan})
+        assert found.propagation is policy
+    assert targets.parse_delete_options({}, [], {}).propagation is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [],
+        {"kind": "Pod"},
+        {"propagationPolicy": "Sideways"},
+        {"gracePeriodSeconds": "soon"},
+        {"dryRun": ["Some"]},
+        {"preconditions": "none"},
+    ],
+)
+def test_bad_delete_options(body: object) -> None:
+    with pytest.raises(StatusError) as caught:
+        targets.parse_delete_options({}, [], body)
+    assert caught.value.code in (400, 422)
+
+
+def test_a_negative_grace_period_means_one_second() -> None:
+    assert targets.parse_delete_options({}, [], {"gracePeriodSeconds": -1}).grace_s == 1
+
+
+def test_list_options() -> None:
+    options = targets.parse_list_options(
+        {
+            "labelSelector": "a=b",
+            "fieldSelector": "c=d",
+            "resourceVersion": "12",
+            "resourceVersionMatch": "Exact",
+            "limit": "5",
+        }
+    )
+    assert (options.labels, options.fields, options.revision) == ("a=b", "c=d", 12)
+    assert (options.match, options.limit) == (VersionMatch.EXACT, 5)
+    watch = targets.parse_list_options(
+        {"watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": "9", "resourceVersion": ""}
+    )
+    assert (watch.watch, watch.bookmarks, watch.timeout_s) == (True, True, 9)
+    assert (watch.revision, watch.initial_events) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "query", [{"limit": "many"}, {"resourceVersion": "new"}, {"watch": "perhaps"},
+              {"resourceVersion": "-1"}, {"timeoutSeconds": "1.5"}]
+)  # fmt: skip
+def test_malformed_list_options(query: dict[str, str]) -> None:
+    with pytest.raises(StatusError) as caught:
+        targets.parse_list_options(query)
+    assert caught.value.code == 400
