@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -177,10 +178,9 @@ def _is_stopping(running: _Running) -> bool:
 def _signal(running: _Running, number: signal.Signals) -> None:
     process = running.process
     if process is not None and process.returncode is None:
-        try:
-            process.send_signal(number)
-        except ProcessLookupError:
-            return
+        # Not process.send_signal: it polls first, and so takes the exit code away from asyncio.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)
 
 
 def _how(code: int) -> str:

@@ -15,8 +15,8 @@ static int64_t now_ms(void) { return clock_read(CLOCK_MONOTONIC, 1000); }
 static int64_t wall_us(void) { return clock_read(CLOCK_REALTIME, 1000000); }
 
 static int64_t earlier(int64_t a, int64_t b) { return a < b ? a : b; }
-/* now + ms, without running over for a duration that means "practically never". */
-static int64_t after(int64_t ms) { return ms > NEVER / 2 ? NEVER : now_ms() + ms; }
+/* When `ms` from now have passed in full; no overflow where "practically never" is meant. */
+static int64_t after(int64_t ms) { return ms > NEVER / 2 ? NEVER : now_ms() + ms + 1; }
 
 /* One line on stderr; given up if nobody reads stderr for a second. */
 __attribute__((format(printf, 1, 2))) static void note(const char *format, ...) {

@@ -106,7 +106,7 @@ static struct {
 
     /* the run */
     char *uid, *log, *record, *cwd;
-    int64_t attempt, grace_ms;
+    int64_t attempt, grace_ms, timeout_ms;
     char **argv, **env;
     pid_t child;
     int exec_error_fd, log_fd, keys_fd;
@@ -330,9 +330,9 @@ static bool run_load(Reader m, bool *startable) {
     run_free();
     S.message[0] = S.reason[0] = 0;
     S.attempt = attempt.i;
-    int64_t grace_ms = map_int(m, "grace_ms", -1), timeout_ms = map_int(m, "timeout_ms", 0);
+    int64_t grace_ms = map_int(m, "grace_ms", -1);
     S.grace_ms = grace_ms >= 0 ? grace_ms : DEFAULT_GRACE_MS;
-    S.timeout_at = timeout_ms > 0 ? after(timeout_ms) : NEVER;
+    S.timeout_ms = map_int(m, "timeout_ms", 0);
     bool good = true;
     for (int i = 0; i < 4; i++)
         if (!run_string(&text[i], names[i], fields[i])) good = false, *fields[i] = checked(strdup(""));
@@ -479,6 +479,7 @@ static void run_start(bool startable) {
     S.tail_len = 0;
     S.stopping = false;
     S.kill_at = NEVER;
+    S.timeout_at = S.timeout_ms > 0 ? after(S.timeout_ms) : NEVER;
     S.streams[0].to = 1, S.streams[1].to = 2;
     S.streams[0].len = S.streams[1].len = 0;
     S.phase = RUNNING;

@@ -278,7 +278,9 @@ def test_awaited_request_raises_the_same(agent: FakeAgent) -> None:
         "    except TaskCancelled: print('stopped'); await progress(2)\n"
         "asyncio.run(main())\n"
     )
-    assert stop("-c", code)[:2] == (0, "stopped\n")
+    result = stop("-c", code)
+    print(result[2])
+    assert result == (0, "stopped\n", "")
     assert [request["done"] for request in agent.asked("progress")] == [1, 2]
 
 
