@@ -73,15 +73,17 @@ async def call(request: Message) -> Message:
     while True:
         try:
             async with limit:
-                return await asyncio.wait_for(_exchange(request, address), patience.left_s())
-        except (OSError, WireError, Away, asyncio.TimeoutError) as error:
+                return await _exchange(request, address, patience)
+        except (OSError, WireError, Away) as error:
             delay_s = patience.delay_s(error)
         await asyncio.sleep(delay_s)
 
 
-async def _exchange(request: Message, address: tuple[str, str]) -> Message:
+async def _exchange(request: Message, address: tuple[str, str], patience: Patience) -> Message:
     path, token = address
     reader, writer = await _open(path)
+    # Not asyncio.wait_for: before Python 3.12 it may swallow a cancellation.
+    timer = asyncio.get_running_loop().call_later(patience.left_s(), writer.transport.abort)
     try:
         decoder = wire.Decoder()
         answer = await _ask(reader, writer, decoder, encode_attach(token))
@@ -91,6 +93,7 @@ async def _exchange(request: Message, address: tuple[str, str]) -> Message:
             check_answer(request["op"], answer)
         return answer
     finally:
+        timer.cancel()
         writer.close()
 
 

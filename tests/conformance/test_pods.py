@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -389,3 +390,45 @@ async def test_logs_of_a_pod_without_a_node(api: Api) -> None:
         400, "BadRequest"
     )
     assert refusal["message"] == "container x is not valid for pod p"
+
+
+# --- claims -----------------------------------------------------------------------------
+
+
+async def test_a_claim_stays_while_a_pod_uses_it(api: Api) -> None:
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    claim = {"metadata": {"name": "data"}, "spec": {**spec, "storageClassName": "none"}}
+    made = (await api.create(api.core("persistentvolumeclaims"), claim)).ok()
+    assert made["metadata"]["finalizers"] == ["kubernetes.io/pvc-protection"]
+    assert made["status"]["phase"] == "Pending"
+    body = pod(volumes=[{"name": "work", "persistentVolumeClaim": {"claimName": "data"}}])
+    (await api.create(api.core("pods"), body)).ok()
+    (await bind(api)).ok()
+    # The controller of a real server learns of the pod by watching.
+    await asyncio.sleep(0.5)
+    path = api.core("persistentvolumeclaims", "data")
+    assert (await api.delete(path)).ok()["metadata"]["deletionTimestamp"]
+    await asyncio.sleep(0.5)
+    (await api.get(path)).ok()
+    (await api.delete(api.core("pods", "p"), {"gracePeriodSeconds": 0})).ok()
+    await api.gone(path)
+
+
+async def test_an_unused_claim_goes_at_once(api: Api) -> None:
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    claim = {"metadata": {"name": "data"}, "spec": {**spec, "storageClassName": "none"}}
+    (await api.create(api.core("persistentvolumeclaims"), claim)).ok()
+    (await api.delete(api.core("persistentvolumeclaims", "data"))).ok()
+    await api.gone(api.core("persistentvolumeclaims", "data"))
+
+
+async def test_what_a_claim_must_have(api: Api) -> None:
+    path = api.core("persistentvolumeclaims")
+    refusal = (await api.create(path, {"metadata": {"name": "c"}, "spec": {}})).refused(
+        422, "Invalid"
+    )
+    assert (
+        "spec.accessModes: Required value: at least 1 access mode is required"
+        in (refusal["message"])
+    )
+    assert "spec.resources[storage]: Required value" in refusal["message"]

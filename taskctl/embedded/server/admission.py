@@ -9,10 +9,10 @@ import orjson
 
 from taskctl.embedded.server import errors, fields, meta
 from taskctl.embedded.server.containers import fresh
+from taskctl.embedded.server.deletion import FINALIZER_FOREGROUND, FINALIZER_ORPHAN
 from taskctl.embedded.server.errors import Json
 from taskctl.embedded.server.fields import FieldError, FieldReason
 from taskctl.embedded.server.kinds import Kind
-from taskctl.embedded.server.store import FINALIZER_FOREGROUND, FINALIZER_ORPHAN
 from taskctl.embedded.server.targets import FieldValidation, Target
 
 _KNOWN_FINALIZERS: Final = frozenset({FINALIZER_ORPHAN, FINALIZER_FOREGROUND, "kubernetes"})
@@ -20,6 +20,12 @@ _KNOWN_FINALIZERS: Final = frozenset({FINALIZER_ORPHAN, FINALIZER_FOREGROUND, "k
 
 # Fields of JSONSchemaProps that hold any JSON.
 _ANY_JSON: Final = frozenset({"default", "enum", "example"})
+
+
+# Kinds whose strategies check more than JSON types themselves.
+_CHECKED_ELSEWHERE: Final = frozenset(
+    {"Pod", "CustomResourceDefinition", "PersistentVolumeClaim", "ConfigMap", "Secret"}
+)
 
 
 class Via(StrEnum):
@@ -173,7 +179,8 @@ def check_types(kind: Kind, part: Json) -> None:
     """Check a built-in object's JSON types, which its strategy relies on.
 
     Raises:
-        errors.StatusError: 400 for a wrong type, as where decoding fails; else 422.
+        errors.StatusError: 400 for a wrong type, as where decoding fails; else 422, unless the
+            kind's strategy makes the check and words it as Kubernetes does.
     """
     schema = kind.schema
     if not kind.builtin or schema is None:
@@ -183,7 +190,9 @@ def check_types(kind: Kind, part: Json) -> None:
     wrong = [one for one in found if one.reason == FieldReason.TYPE_INVALID]
     if wrong:
         raise _cannot_handle(kind, "; ".join(str(one) for one in wrong))
-    refuse(kind, part, found)
+    if kind.kind not in _CHECKED_ELSEWHERE:
+        found = [one for one in found if not one.path.startswith("metadata.")]
+        refuse(kind, part, found)
 
 
 def drop_nulls(value: Any) -> None:

@@ -114,7 +114,10 @@ class Api:
         encoding = negotiate(request.headers.get("Accept", ""))
         include = request.query.get("includeObject", "") or "Metadata"
         if include not in ("None", "Metadata", "Object"):
-            raise errors.bad_request(f'includeObject: Unsupported value: "{include}"')
+            raise errors.bad_request(
+                "Unable to convert to Table as requested: includeObject: Invalid value: "
+                f"\"{include}\": must be 'Metadata', 'Object', 'None', or empty"
+            )
         return Encoder(self._core, kind, encoding, include)
 
     # --- verbs ----------------------------------------------------------------------

@@ -18,7 +18,7 @@ from typing import Any, Final
 import orjson
 
 from taskctl.clock import format_seconds
-from taskctl.embedded.server import errors
+from taskctl.embedded.server import errors, fields
 from taskctl.embedded.server.core import Core
 from taskctl.embedded.server.errors import Json, Resource
 
@@ -131,12 +131,9 @@ class Authenticator:
         spec: Json = request.get("spec") or {}
         life_s = spec.get("expirationSeconds") or _DEFAULT_LIFE_S
         if not isinstance(life_s, int) or not _MIN_LIFE_S <= life_s <= _MAX_LIFE_S:
-            raise errors.StatusError(
-                422,
-                "Invalid",
-                f'TokenRequest.authentication.k8s.io "" is invalid: spec.expirationSeconds: '
-                f"Invalid value: {life_s}: may not specify a duration less than 10 minutes",
-            )
+            message = "may not specify a duration less than 10 minutes"
+            problem = fields.invalid("spec.expirationSeconds", life_s, message)
+            raise errors.invalid("authentication.k8s.io", "TokenRequest", "", [problem])
         now = self._core.clock.now()
         expires = now + timedelta(seconds=life_s)
         bound: Json = {

@@ -23,6 +23,8 @@ class CrdStrategy(Strategy):
     the definition is created; here both have happened when the create is answered.
     """
 
+    needs_revision = True
+
     def prepare_create(self, obj: Json) -> None:
         """Set defaults, the finalizer that guards the objects, and the status."""
         metadata: Json = obj["metadata"]

@@ -271,7 +271,12 @@ def expired_watch(revision: int, oldest: int) -> StatusError:
 
 
 def expired_list() -> StatusError:
-    """410: the list's snapshot lies before the kept history."""
+    """410: the list's revision lies before the kept history."""
+    return StatusError(410, "Expired", "The resourceVersion for the provided list is too old.")
+
+
+def expired_page() -> StatusError:
+    """410: the snapshot that a page belongs to lies before the kept history."""
     return StatusError(
         410,
         "Expired",

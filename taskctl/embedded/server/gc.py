@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 from taskctl.embedded.server.background import Background
 from taskctl.embedded.server.core import Core, kind_of
+from taskctl.embedded.server.deletion import FINALIZER_FOREGROUND, FINALIZER_ORPHAN, Propagation
 from taskctl.embedded.server.errors import Json
 from taskctl.embedded.server.records import Event, EventType, Record
-from taskctl.embedded.server.store import FINALIZER_FOREGROUND, FINALIZER_ORPHAN, Propagation
 from taskctl.embedded.server.targets import DeleteOptions
 from taskctl.embedded.server.writes import Writer
 

@@ -22,6 +22,7 @@ from aiohttp import web
 from taskctl.clock import Clock, SystemClock
 from taskctl.embedded.server.api import Api
 from taskctl.embedded.server.auth import Authenticator
+from taskctl.embedded.server.claims import ClaimProtection
 from taskctl.embedded.server.core import Core, open_collection
 from taskctl.embedded.server.crd_lifecycle import CrdController
 from taskctl.embedded.server.crd_strategy import CRDS
@@ -155,26 +156,26 @@ class EmbeddedServer:
             open_collection(core, kind)
         definitions = CrdController(core)
         _restore(core, self._database, definitions)
-        namespaces, collector, expiry = (
-            NamespaceController(core),
-            GarbageCollector(core),
-            EventExpiry(core),
-        )
+        namespaces, collector = NamespaceController(core), GarbageCollector(core)
+        claims, expiry = ClaimProtection(core), EventExpiry(core)
         for listener in (
             core.hub.publish,
             definitions.notice,
             namespaces.notice,
             collector.notice,
+            claims.notice,
             expiry.notice,
         ):
             core.store.listen(listener)
         definitions.resume()
         namespaces.bootstrap()
         collector.scan()
+        claims.scan()
         expiry.scan()
         self._start_task("definitions", definitions.run)
         self._start_task("namespaces", namespaces.run)
         self._start_task("garbage-collector", collector.run)
+        self._start_task("claim-protection", claims.run)
         self._start_task("event-expiry", expiry.run)
         if self._database is not None:
             self._start_task("checkpoints", self._checkpoint)

@@ -59,7 +59,8 @@ def label_problems(text: str) -> list[str]:
     """Say what keeps ``text`` from being a DNS-1123 label."""
     problems = [] if len(text) <= 63 else ["must be no more than 63 characters"]
     if not _LABEL.match(text):
-        problems.append(_LABEL_MESSAGE)
+        dots = _SUBDOMAIN.match(text) is not None
+        problems.append("must not contain dots" if dots else _LABEL_MESSAGE)
     return problems
 
 

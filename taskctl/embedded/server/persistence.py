@@ -35,6 +35,7 @@ CREATE TABLE IF NOT EXISTS deletions (
 ) WITHOUT ROWID;
 """
 _FORMAT: Final = 1
+_LOG_LIMIT_BYTES: Final = 64 * 1024 * 1024
 
 
 class Database:
@@ -127,12 +128,25 @@ class Database:
             self._db.execute("ROLLBACK")
 
     def checkpoint(self) -> None:
-        """Move the write-ahead log into the main file. Blocks on the disk; call in a thread."""
+        """Move the write-ahead log into the main file. Blocks on the disk; call in a thread.
+
+        Writers go on meanwhile, so under a steady load the log would never be quite done and
+        never begin anew; past a size, its last part is moved while writers wait.
+        """
         db = sqlite3.connect(self.path, isolation_level=None, timeout=5.0)
         try:
             db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            if self.log_bytes() > _LOG_LIMIT_BYTES:
+                db.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
         finally:
             db.close()
+
+    def log_bytes(self) -> int:
+        """Return the size of the write-ahead log's file."""
+        try:
+            return self.path.with_name(f"{self.path.name}-wal").stat().st_size
+        except FileNotFoundError:
+            return 0
 
     def close(self) -> None:
         """Close the file; the last connection's closing also empties the write-ahead log."""

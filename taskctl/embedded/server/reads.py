@@ -11,6 +11,7 @@ import orjson
 from taskctl.embedded.server import errors, selectors
 from taskctl.embedded.server.core import Core, resource_of
 from taskctl.embedded.server.encode import ListMeta
+from taskctl.embedded.server.errors import Resource
 from taskctl.embedded.server.kinds import Kind
 from taskctl.embedded.server.records import Record
 from taskctl.embedded.server.selectors import Selector
@@ -42,7 +43,7 @@ def list_objects(
     revision, after = core.store.head, None
     if options.continue_token:
         revision, after = _decode_token(options.continue_token)
-        records = core.store.records_at(resource, namespace, revision)
+        records = _page_snapshot(core, resource, namespace, revision)
     elif _wants_exact(options):
         revision = options.revision or 0
         records = core.store.records_at(resource, namespace, revision)
@@ -59,6 +60,15 @@ def list_objects(
     page = records[: options.limit]
     remaining = len(records) - len(page) if selector.everything else None
     return page, ListMeta(revision, _encode_token(revision, page[-1].sort_key), remaining)
+
+
+def _page_snapshot(
+    core: Core, resource: Resource, namespace: str | None, revision: int
+) -> list[Record]:
+    try:
+        return core.store.records_at(resource, namespace, revision)
+    except errors.StatusError as error:
+        raise errors.expired_page() if error.code == 410 else error from None
 
 
 def _current(core: Core, kind: Kind, namespace: str | None, selector: Selector) -> list[Record]:

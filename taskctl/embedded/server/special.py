@@ -8,6 +8,7 @@ from typing import Final
 import orjson
 from aiohttp import web
 
+from taskctl.clock import format_seconds
 from taskctl.embedded.server import bodies, errors, pods
 from taskctl.embedded.server.auth import Authenticator, User
 from taskctl.embedded.server.core import Core, strategy_of
@@ -103,7 +104,12 @@ class Special:
         kind = self._core.registry.by_plural("", "v1", "pods")
         if kind is None:
             raise errors.unknown_path()
-        self._writer.delete(kind, target.namespace or "", target.name or "", options)
+        namespace, name = target.namespace or "", target.name or ""
+        pod = self._core.store.require(pods.PODS, namespace, name).load()
+        if not options.dry_run:
+            _evicting(pod, format_seconds(self._core.clock.now()))
+            self._core.store.update(pods.PODS, pod)
+        self._writer.delete(kind, namespace, name, options)
         return _success(201)
 
     # --- identity and access --------------------------------------------------------
@@ -118,14 +124,14 @@ class Special:
     async def _allowed(
         self, request: web.BaseRequest, target: Target, user: User
     ) -> web.StreamResponse:
-        review = await _read(request, "SelfSubjectAccessReview")
+        review = await _read_review(request, target, "SelfSubjectAccessReview")
         reason = "every valid token may do everything on this embedded server"
         return _json(_reviewed(review, {"allowed": True, "reason": reason}), 201)
 
     async def _rules(
         self, request: web.BaseRequest, target: Target, user: User
     ) -> web.StreamResponse:
-        review = await _read(request, "SelfSubjectRulesReview")
+        review = await _read_review(request, target, "SelfSubjectRulesReview")
         rules = {
             "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}],
             "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
@@ -136,13 +142,13 @@ class Special:
     async def _who(
         self, request: web.BaseRequest, target: Target, user: User
     ) -> web.StreamResponse:
-        review = await _read(request, "SelfSubjectReview")
+        review = await _read_review(request, target, "SelfSubjectReview")
         return _json(_reviewed(review, {"userInfo": _user_info(user)}), 201)
 
     async def _review_token(
         self, request: web.BaseRequest, target: Target, user: User
     ) -> web.StreamResponse:
-        review = await _read(request, "TokenReview")
+        review = await _read_review(request, target, "TokenReview")
         token = (review.get("spec") or {}).get("token", "")
         try:
             found = self._authenticator.authenticate(f"Bearer {token}")
@@ -169,8 +175,29 @@ async def _read(request: web.BaseRequest, kind: str) -> Json:
     return bodies.parse_object(body, bodies.media_type(request), kind) if body.strip() else {}
 
 
+async def _read_review(request: web.BaseRequest, target: Target, kind: str) -> Json:
+    found = await _read(request, kind)
+    return {"apiVersion": f"{target.group}/{target.version}", "kind": kind, **found}
+
+
 def _reviewed(review: Json, status: Json) -> Json:
     return {**review, "metadata": {"creationTimestamp": None}, "status": status}
+
+
+def _evicting(pod: Json, now: str) -> None:
+    """Say in a pod's status why it is being deleted, for those who count failures."""
+    status: Json = pod.setdefault("status", {})
+    conditions = [c for c in status.get("conditions") or () if c.get("type") != "DisruptionTarget"]
+    conditions.append(
+        {
+            "type": "DisruptionTarget",
+            "status": "True",
+            "reason": "EvictionByEvictionAPI",
+            "message": "Eviction API: evicting",
+            "lastTransitionTime": now,
+        }
+    )
+    status["conditions"] = conditions
 
 
 def _user_info(user: User) -> Json:

@@ -12,15 +12,19 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
-from enum import StrEnum
 from typing import Final
 
 import orjson
 
-from taskctl.clock import Clock, format_seconds, parse_time
+from taskctl.clock import Clock, format_seconds
 from taskctl.embedded.server import errors
 from taskctl.embedded.server.collection import Collection
+from taskctl.embedded.server.deletion import (
+    Deletion,
+    check_preconditions,
+    mark_deleted,
+    set_propagation,
+)
 from taskctl.embedded.server.errors import Json, Resource
 from taskctl.embedded.server.eventlog import EventLog, LogLimits
 from taskctl.embedded.server.journal import Journal, MemoryJournal
@@ -37,36 +41,6 @@ from taskctl.embedded.server.records import (
 
 # etcd's default --max-request-bytes: the largest object Kubernetes can store.
 OBJECT_LIMIT_BYTES: Final = 1_572_864
-
-FINALIZER_ORPHAN: Final = "orphan"
-FINALIZER_FOREGROUND: Final = "foregroundDeletion"
-
-
-class Propagation(StrEnum):
-    """What becomes of an object's dependents (``DeleteOptions.propagationPolicy``)."""
-
-    BACKGROUND = "Background"
-    FOREGROUND = "Foreground"
-    ORPHAN = "Orphan"
-
-
-@dataclass(frozen=True, slots=True)
-class Deletion:
-    """How to delete.
-
-    Attributes:
-        grace_s: seconds until the object may go; 0 removes it at once, finalizers allowing.
-        uid: refuse if the object has another UID.
-        revision: refuse if the object has another resourceVersion.
-        propagation: None leaves the object's finalizers as they are.
-        prepare: changes the object when it is marked as being deleted.
-    """
-
-    grace_s: int = 0
-    uid: str | None = None
-    revision: str | None = None
-    propagation: Propagation | None = None
-    prepare: Callable[[Json], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,13 +354,13 @@ class Store:
         deletion = deletion or Deletion()
         collection = self._collections[resource]
         old = self.require(resource, namespace, name)
-        _check_preconditions(old, deletion)
+        check_preconditions(old, deletion)
         obj = old.load()
         meta: Json = obj["metadata"]
-        _set_propagation(meta, deletion.propagation)
+        set_propagation(meta, deletion.propagation)
         if deletion.grace_s <= 0 and not collection.held_back(obj):
             return self._remove(collection, old, obj, dry_run=dry_run)
-        if not self._mark_deleted(meta, deletion.grace_s) and _same(obj, old):
+        if not mark_deleted(meta, deletion.grace_s, self._clock.now()) and _same(obj, old):
             return Written(old, changed=False)
         if deletion.prepare is not None:
             deletion.prepare(obj)
@@ -419,23 +393,6 @@ class Store:
             collection.log.compact(until)
 
     # --- inside ---------------------------------------------------------------------
-
-    def _mark_deleted(self, meta: Json, grace_s: int) -> bool:
-        """Set or shorten the deadline. Returns whether it changed."""
-        now = self._clock.now()
-        if "deletionTimestamp" in meta:
-            before_s = int(meta.get(GRACE) or 0)
-            if grace_s >= before_s:
-                return False
-            asked_at = parse_time(meta["deletionTimestamp"]) - timedelta(seconds=before_s)
-            deadline = max(now, asked_at + timedelta(seconds=grace_s))
-        else:
-            deadline = now + timedelta(seconds=grace_s)
-            if meta.get("generation"):
-                meta["generation"] += 1
-        meta["deletionTimestamp"] = format_seconds(deadline)
-        meta[GRACE] = grace_s
-        return True
 
     def _make(self, collection: Collection, obj: Json) -> Record:
         record = make_record(collection.resource, obj, collection.field_paths, self._head + 1)
@@ -519,39 +476,3 @@ def _same(obj: Json, old: Record) -> bool:
 
 def _uid_mismatch(wanted: str, found: str) -> str:
     return f"Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}"
-
-
-def _check_preconditions(old: Record, deletion: Deletion) -> None:
-    """Compare UID and version (k8s.io/apiserver ``registry/rest/delete.go``, BeforeDelete)."""
-    if deletion.uid is not None and deletion.uid != old.uid:
-        why = (
-            f"the UID in the precondition ({deletion.uid}) does not match the UID in record "
-            f"({old.uid}). The object might have been deleted and then recreated"
-        )
-    elif deletion.revision is not None and deletion.revision != str(old.revision):
-        why = (
-            f"the ResourceVersion in the precondition ({deletion.revision}) does not match the "
-            f"ResourceVersion in record ({old.revision}). The object might have been modified"
-        )
-    else:
-        return
-    raise errors.precondition_failed(old.resource, old.load()["kind"], old.name, why)
-
-
-def _set_propagation(meta: Json, propagation: Propagation | None) -> None:
-    """Add the finalizer that makes the garbage collector act, and remove the other one."""
-    if propagation is None:
-        return
-    wanted = {
-        Propagation.ORPHAN: FINALIZER_ORPHAN,
-        Propagation.FOREGROUND: FINALIZER_FOREGROUND,
-        Propagation.BACKGROUND: None,
-    }[propagation]
-    before = meta.get("finalizers") or []
-    after = [f for f in before if f not in (FINALIZER_ORPHAN, FINALIZER_FOREGROUND) or f == wanted]
-    if wanted and wanted not in after:
-        after.append(wanted)
-    if after != before:
-        meta["finalizers"] = after
-        if not after:
-            del meta["finalizers"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from typing import Any, ClassVar, Final
 
 from taskctl.embedded.server import errors, fields
@@ -17,7 +18,13 @@ from taskctl.embedded.server.meta import IMMUTABLE, NameRule
 from taskctl.embedded.server.records import Record
 from taskctl.embedded.server.store import Store
 
+CLAIM_FINALIZER: Final = "kubernetes.io/pvc-protection"
 PERMANENT_NAMESPACES: Final = ("default", "kube-system", "kube-public")
+_CONFIG_KEY: Final = re.compile(r"[-._a-zA-Z0-9]+")
+_CONFIG_KEY_MESSAGE: Final = (
+    "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. "
+    "'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"
+)
 _IDENTITY: Final = frozenset({"apiVersion", "kind", "metadata", "status"})
 
 
@@ -180,8 +187,11 @@ class ClaimStrategy(Strategy):
     returns_deleted = True
 
     def prepare_create(self, obj: Json) -> None:
-        """Start as Pending."""
+        """Start as Pending, and protected while pods use the claim."""
         obj["status"] = {"phase": "Pending"}
+        finalizers: list[str] = obj["metadata"].setdefault("finalizers", [])
+        if CLAIM_FINALIZER not in finalizers:
+            finalizers.append(CLAIM_FINALIZER)
         obj.setdefault("spec", {}).setdefault("volumeMode", "Filesystem")
 
     def check_create(self, obj: Json) -> list[FieldError]:
@@ -233,6 +243,8 @@ class VolumeStrategy(Strategy):
 class StorageClassStrategy(Strategy):
     """StorageClasses."""
 
+    returns_deleted = True
+
     def prepare_create(self, obj: Json) -> None:
         """Set the defaults."""
         obj.setdefault("reclaimPolicy", "Delete")
@@ -258,7 +270,7 @@ class SecretStrategy(Strategy):
 
     def check_create(self, obj: Json) -> list[FieldError]:
         """Check that the values are base64."""
-        found = []
+        found = _check_keys(obj, ("data",))
         for name, value in (obj.get("data") or {}).items():
             try:
                 base64.b64decode(value or "", validate=True)
@@ -290,7 +302,7 @@ class ConfigMapStrategy(Strategy):
     def check_create(self, obj: Json) -> list[FieldError]:
         """Check that no key is in both maps."""
         both = set(obj.get("data") or ()) & set(obj.get("binaryData") or ())
-        return [
+        return _check_keys(obj, ("data", "binaryData")) + [
             fields.invalid(f"data[{key}]", key, "duplicate of key present in binaryData")
             for key in sorted(both)
         ]
@@ -298,6 +310,21 @@ class ConfigMapStrategy(Strategy):
     def check_update(self, obj: Json, old: Json) -> list[FieldError]:
         """Also check that an immutable map stays as it is."""
         return self.check_create(obj) + _check_immutable(obj, old, ("data", "binaryData"))
+
+
+def _check_keys(obj: Json, names: tuple[str, ...]) -> list[FieldError]:
+    """Check the keys of a ConfigMap or Secret, which may become file names."""
+    found = []
+    for name in names:
+        for key in obj.get(name) or ():
+            path = f"{name}[{key}]"
+            if not _CONFIG_KEY.fullmatch(key):
+                found.append(fields.invalid(path, key, _CONFIG_KEY_MESSAGE))
+            elif key in (".", "..") or key.startswith(".."):
+                found.append(fields.invalid(path, key, f"must not be '{key[:2]}' or start with it"))
+            elif len(key) > 253:
+                found.append(fields.invalid(path, key, "must be no more than 253 characters"))
+    return found
 
 
 def _check_immutable(obj: Json, old: Json, names: tuple[str, ...]) -> list[FieldError]:
@@ -316,6 +343,40 @@ class ServiceAccountStrategy(Strategy):
     returns_deleted = True
 
 
+class LeaseStrategy(Strategy):
+    """Leases."""
+
+    needs_revision = True
+
+    def check_create(self, obj: Json) -> list[FieldError]:
+        """Check the numbers."""
+        spec = obj.get("spec") or {}
+        found = []
+        if spec.get("leaseDurationSeconds", 1) <= 0:
+            path, value = "spec.leaseDurationSeconds", spec["leaseDurationSeconds"]
+            found.append(fields.invalid(path, value, "must be greater than 0"))
+        if spec.get("leaseTransitions", 0) < 0:
+            path, value = "spec.leaseTransitions", spec["leaseTransitions"]
+            found.append(fields.invalid(path, value, "must be greater than or equal to 0"))
+        return found
+
+    def check_update(self, obj: Json, old: Json) -> list[FieldError]:
+        """Check the numbers."""
+        return self.check_create(obj)
+
+
+class EventStrategy(Strategy):
+    """Events."""
+
+    def check_create(self, obj: Json) -> list[FieldError]:
+        """Check that the event lies beside the object it is about."""
+        about = (obj.get("involvedObject") or {}).get("namespace")
+        if about and about != obj["metadata"].get("namespace"):
+            message = "does not match event.namespace"
+            return [fields.invalid("involvedObject.namespace", about, message)]
+        return []
+
+
 class RbacStrategy(Strategy):
     """Roles and bindings: stored, never consulted; the only access rule here is the token."""
 
@@ -331,6 +392,8 @@ _BY_KIND: Final[dict[str, Strategy]] = {
     "Secret": SecretStrategy(),
     "ConfigMap": ConfigMapStrategy(),
     "ServiceAccount": ServiceAccountStrategy(),
+    "Lease": LeaseStrategy(),
+    "Event": EventStrategy(),
     "Role": RbacStrategy(),
     "RoleBinding": RbacStrategy(),
     "ClusterRole": RbacStrategy(),

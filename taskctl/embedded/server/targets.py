@@ -8,8 +8,8 @@ from enum import StrEnum
 from typing import Any, Final
 
 from taskctl.embedded.server import errors, fields
+from taskctl.embedded.server.deletion import Deletion, Propagation
 from taskctl.embedded.server.fields import FieldError
-from taskctl.embedded.server.store import Deletion, Propagation
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,16 +195,18 @@ def parse_delete_options(
         raise errors.bad_request(f"expected a DeleteOptions object, got {options['kind']}")
     grace_s = options.get("gracePeriodSeconds", parse_int(query, "gracePeriodSeconds"))
     policy = options.get("propagationPolicy") or query.get("propagationPolicy")
+    if policy and options.get("orphanDependents") is not None:
+        message = "orphanDependents and deletionPropagation cannot be both set"
+        raise options_invalid("DeleteOptions", fields.invalid("propagationPolicy", policy, message))
     if not policy and options.get("orphanDependents") is not None:
         policy = "Orphan" if options["orphanDependents"] else "Background"
     preconditions = options.get("preconditions") or {}
     try:
         propagation = Propagation(policy) if policy else None
     except ValueError:
-        raise errors.bad_request(
-            f'propagationPolicy: Unsupported value: "{policy}": supported values: "Background", '
-            '"Foreground", "Orphan"'
-        ) from None
+        supported = ["Foreground", "Background", "Orphan", "nil"]
+        problem = fields.not_supported("propagationPolicy", policy, supported)
+        raise options_invalid("DeleteOptions", problem) from None
     if not isinstance(grace_s, int | None) or not isinstance(preconditions, dict):
         raise errors.bad_request("gracePeriodSeconds must be a number, preconditions an object")
     if grace_s is not None and grace_s < 0:

@@ -14,12 +14,13 @@ from taskctl.clock import format_seconds
 from taskctl.embedded.server import admission, apply, errors, fields, meta, patching
 from taskctl.embedded.server.admission import Via
 from taskctl.embedded.server.core import Core, resource_of, strategy_of
+from taskctl.embedded.server.deletion import Propagation
 from taskctl.embedded.server.errors import Json, Resource
 from taskctl.embedded.server.fields import FieldError
 from taskctl.embedded.server.kinds import Kind
 from taskctl.embedded.server.pods import PodStrategy
 from taskctl.embedded.server.records import Record
-from taskctl.embedded.server.store import Propagation, Written
+from taskctl.embedded.server.store import Written
 from taskctl.embedded.server.targets import DeleteOptions, Target, WriteOptions
 
 NAMESPACES: Final = Resource("", "namespaces")
@@ -177,7 +178,8 @@ class Writer:
             problem = fields.invalid(
                 "metadata.resourceVersion", 0, "must be specified for an update"
             )
-            admission.refuse(kind, obj, [problem])
+            # Named by its resource here, unlike in other refusals.
+            raise errors.invalid(kind.group, kind.plural, old.name, [problem])
         if metadata.get("uid") and metadata["uid"] != old.uid:
             why = (
                 f"Precondition failed: UID in precondition: {metadata['uid']}, UID in object "
@@ -213,6 +215,9 @@ class Writer:
         Raises:
             errors.StatusError: refused; 409 where fields belong to other managers.
         """
+        if not applied.get("kind") or not applied.get("apiVersion"):
+            found = f"{applied.get('apiVersion', '')}, Kind={applied.get('kind', '')}"
+            raise errors.bad_request(f"invalid object type: /{found}")
         admission.check_identity(kind, applied)
         metadata: Json = applied["metadata"]
         admission.check_names(metadata, target)

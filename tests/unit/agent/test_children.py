@@ -11,7 +11,6 @@ import pytest
 from taskctl.client.resources import TASKOBJECTS, TASKS
 from taskctl.constants import (
     ANNOTATION_CREATED,
-    ANNOTATION_CREATED,
     ANNOTATION_DEPTH,
     ANNOTATION_PARENT,
     ANNOTATION_SPAWN_KEY,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from taskctl.embedded.server import persistence
 from taskctl.embedded.server.persistence import Database
 from taskctl.errors import ConfigError
 from tests.unit.embedded_server.support import OTHERS, THINGS, make_store, thing
@@ -98,6 +99,7 @@ def test_a_database_of_a_newer_version(tmp_path: Path) -> None:
 _WRITER = """
 import sys
 from pathlib import Path
+from taskctl.embedded.server import persistence
 from taskctl.embedded.server.persistence import Database
 from tests.unit.embedded_server.support import THINGS, make_store, thing
 
@@ -127,3 +129,18 @@ def test_a_killed_process_loses_nothing_it_has_answered_for(tmp_path: Path) -> N
     found = reopen(path)
     assert set(found) >= {f"t{number:06}" for number in range(answered + 1)}
     assert len(found) <= answered + 2, "at most the one write that was under way"
+
+
+def test_the_log_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(persistence, "_LOG_LIMIT_BYTES", 100_000)
+    database = Database(tmp_path / "db.sqlite")
+    store = make_store(journal=database)
+    store.create(THINGS, thing("a", text="x"))
+    sizes = []
+    for turn in range(20):
+        for number in range(10):
+            store.update(THINGS, thing("a", text=f"{turn}-{number}" + "x" * 10_000))
+        database.checkpoint()
+        sizes.append(database.log_bytes())
+    assert max(sizes) < 400_000
+    database.close()

@@ -4,14 +4,11 @@ from typing import Any
 
 import pytest
 
+from taskctl.embedded.server.deletion import Deletion, Propagation
 from taskctl.embedded.server.errors import StatusError
 from taskctl.embedded.server.eventlog import LogLimits
 from taskctl.embedded.server.records import Event, EventType
-from taskctl.embedded.server.store import (
-    OBJECT_LIMIT_BYTES,
-    Deletion,
-    Propagation,
-)
+from taskctl.embedded.server.store import OBJECT_LIMIT_BYTES
 from tests.unit.embedded_server.support import (
     OTHERS,
     THINGS,

@@ -10,10 +10,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from taskctl.embedded.server.deletion import Deletion
 from taskctl.embedded.server.errors import StatusError
 from taskctl.embedded.server.eventlog import LogLimits
 from taskctl.embedded.server.records import EventType, Record
-from taskctl.embedded.server.store import Deletion, Store
+from taskctl.embedded.server.store import Store
 from tests.unit.embedded_server.support import (
     THINGS,
     FakeClock,

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from taskctl.embedded.server import targets
+from taskctl.embedded.server.deletion import Propagation
 from taskctl.embedded.server.errors import StatusError
-from taskctl.embedded.server.store import Propagation
 from taskctl.embedded.server.targets import FieldValidation, Target, VersionMatch
 
 

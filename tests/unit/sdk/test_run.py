@@ -278,9 +278,7 @@ def test_awaited_request_raises_the_same(agent: FakeAgent) -> None:
         "    except TaskCancelled: print('stopped'); await progress(2)\n"
         "asyncio.run(main())\n"
     )
-    result = stop("-c", code)
-    print(result[2])
-    assert result == (0, "stopped\n", "")
+    assert stop("-c", code) == (0, "stopped\n", "")
     assert [request["done"] for request in agent.asked("progress")] == [1, 2]
 
 
