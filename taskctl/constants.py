@@ -49,6 +49,10 @@ LOGS_DIR: Final = ".taskctl/logs"
 EXITS_DIR: Final = ".taskctl/exits"
 OBJECTS_DIR: Final = ".taskctl/objects"
 
+# --- environment of the agent (besides POD_NAME, POD_NAMESPACE, POD_UID) ------------
+ENV_RUNTIME_DIR: Final = "TASKCTL_RUNTIME_DIR"
+ENV_STATE_DIR: Final = "TASKCTL_STATE_DIR"
+
 # --- environment of a task container ------------------------------------------------
 # In the ephemeral container's entry (readable by whoever may read the pod):
 ENV_CONTAINER: Final = "TASKCTL_CONTAINER"

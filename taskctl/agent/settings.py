@@ -8,15 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from taskctl.constants import ENV_WORKSPACE, RUNTIME_PATH, STATE_PATH
+from taskctl.constants import (
+    ENV_RUNTIME_DIR,
+    ENV_STATE_DIR,
+    ENV_WORKSPACE,
+    RUNTIME_PATH,
+    STATE_PATH,
+)
 from taskctl.errors import ConfigError
 
 ENV_POD_NAME: Final = "POD_NAME"
 ENV_POD_NAMESPACE: Final = "POD_NAMESPACE"
 ENV_POD_UID: Final = "POD_UID"
 ENV_CLUSTER: Final = "TASKCTL_CLUSTER"
-ENV_RUNTIME_DIR: Final = "TASKCTL_RUNTIME_DIR"
-ENV_STATE_DIR: Final = "TASKCTL_STATE_DIR"
 
 _DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _UID = re.compile(r"[0-9A-Za-z-]{1,128}")

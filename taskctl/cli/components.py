@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,9 +152,9 @@ def agent_prepare(options: LogOptions) -> int:
     """Fill a worker's runtime volume: its init container, so that no task starts before."""
     prepare(options)
     from taskctl.agent import runtime_dir
-    from taskctl.constants import RUNTIME_PATH
+    from taskctl.constants import ENV_RUNTIME_DIR, RUNTIME_PATH
 
-    runtime_dir.fill(Path(RUNTIME_PATH))
+    runtime_dir.fill(Path(os.environ.get(ENV_RUNTIME_DIR) or RUNTIME_PATH))
     return ExitCode.OK
 
 

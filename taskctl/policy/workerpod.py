@@ -11,6 +11,8 @@ from taskctl import __version__
 from taskctl.constants import (
     AGENT_CONTAINER,
     API_VERSION,
+    ENV_RUNTIME_DIR,
+    ENV_STATE_DIR,
     ENV_WORKSPACE,
     LABEL_CLUSTER,
     LABEL_CLUSTER_UID,
@@ -176,6 +178,7 @@ def _prepare(cluster: Mapping[str, Any], pod_security: Mapping[str, Any]) -> dic
         "image": cluster["spec"].get("workerImage") or DEFAULT_WORKER_IMAGE,
         "imagePullPolicy": "IfNotPresent",
         "command": ["taskctl", "agent-prepare"],
+        "env": [{"name": ENV_RUNTIME_DIR, "value": RUNTIME_PATH}],
         "volumeMounts": [{"name": RUNTIME_VOLUME, "mountPath": RUNTIME_PATH}],
     }
     security = _container_security(pod_security)
@@ -205,6 +208,9 @@ def _agent(
         )
     ]
     env.append({"name": "TASKCTL_CLUSTER", "value": cluster["metadata"]["name"]})
+    # Where a node has no mount namespaces it rewrites values that name a mount path.
+    env.append({"name": ENV_RUNTIME_DIR, "value": RUNTIME_PATH})
+    env.append({"name": ENV_STATE_DIR, "value": STATE_PATH})
     if workspace.volume is not None:
         env.append({"name": ENV_WORKSPACE, "value": workspace.mount_path})
     agent: dict[str, Any] = {

@@ -81,6 +81,7 @@ class Patience:
         self._deadline_s = deadline_s
         self._end_s = time.monotonic() + deadline_s
         self._next_s = FIRST_DELAY_S
+        self._reason = ""
 
     def left_s(self) -> float:
         """Return the seconds left, at least a little."""
@@ -95,9 +96,12 @@ class Patience:
         random_unit = int.from_bytes(os.urandom(2), "big") / 65536  # `random` is slow to import
         delay_s = self._next_s * (0.5 + random_unit)
         self._next_s = min(2 * self._next_s, MAX_DELAY_S)
-        if time.monotonic() + delay_s >= self._end_s:
+        now_s = time.monotonic()
+        if now_s < self._end_s or not self._reason:  # later on it is only that time was up
+            self._reason = str(error)
+        if now_s + delay_s >= self._end_s:
             raise AgentAway(
                 f"{self._op}: the agent did not answer within {self._deadline_s:g} s "
-                f"({error}); try again later"
+                f"({self._reason}); try again later"
             ) from error
         return delay_s

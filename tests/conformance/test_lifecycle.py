@@ -305,3 +305,31 @@ async def test_two_versions_of_one_kind(api: Api) -> None:
         assert (changed["apiVersion"], changed["spec"]["size"]) == (f"{group}/v2", 5)
     finally:
         await api.delete(f"{CRDS}/gadgets.{group}")
+
+
+async def test_many_objects_go_with_their_namespace(api: Api) -> None:
+    name = f"full-{secrets.token_hex(3)}"
+    path = f"/api/v1/namespaces/{name}"
+    (await api.create("/api/v1/namespaces", {"metadata": {"name": name}})).ok()
+    replies = await asyncio.gather(
+        *(
+            api.create(f"{path}/configmaps", {"metadata": {"name": f"m{index}"}})
+            for index in range(450)
+        )
+    )
+    for reply in replies:
+        reply.ok()
+    (await api.delete(path)).ok()
+    await api.gone(path, timeout_s=50.0)
+
+
+async def test_many_objects_go_with_one_request(api: Api) -> None:
+    await asyncio.gather(
+        *(
+            api.create(api.core("configmaps"), {"metadata": {"name": f"m{index}"}})
+            for index in range(450)
+        )
+    )
+    (await api.delete(api.core("configmaps"))).ok()
+    left = (await api.get(api.core("configmaps"))).ok()["items"]
+    assert [one["metadata"]["name"] for one in left if one["metadata"]["name"][0] == "m"] == []

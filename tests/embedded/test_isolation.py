@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 import pytest
 
@@ -59,8 +60,10 @@ async def test_the_agent_s_state_is_not_mounted(world: World) -> None:
 
 async def test_tmp_is_private_and_writable(world: World) -> None:
     await world.cluster()
-    status = await run(world, '[ -z "$(ls -A /tmp)" ] && touch /tmp/mine')
+    with tempfile.NamedTemporaryFile(prefix="taskctl-secret-") as secret:
+        status = await run(world, f"! ls {secret.name} && touch /tmp/mine")
     assert status["state"] == "Succeeded"
+    assert not os.path.exists("/tmp/mine")
 
 
 async def test_read_only_workspace(world: World) -> None:

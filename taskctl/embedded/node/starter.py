@@ -16,6 +16,7 @@ from taskctl.embedded.node.api import core_path
 from taskctl.embedded.node.context import NodeContext
 from taskctl.embedded.node.model import Json, Kind, PodRef, containers_of
 from taskctl.embedded.node.mounts import Bind, VolumeSource
+from taskctl.embedded.node.programs import own_directories, program_binds
 from taskctl.embedded.node.shimspec import ShimSpec
 from taskctl.errors import NotFound
 
@@ -105,6 +106,7 @@ class Starter:
 
     def __init__(self, context: NodeContext) -> None:
         self._context = context
+        self._programs = program_binds(own_directories())
 
     async def build(
         self, pod: Json, container: Json, volumes: Mapping[str, VolumeSource], directory: Path
@@ -172,7 +174,9 @@ class Starter:
         message = Bind(message_file, PurePosixPath(message_path), read_only=False)
         return replace(
             spec,
-            mounts=mounts.with_masks([*binds, message], [self._context.paths.data_dir]),
+            mounts=mounts.with_masks(
+                [*self._programs, *binds, message], [self._context.paths.data_dir]
+            ),
             image_root=images.image_root(container["image"], self._context.options.image_roots),
             read_only_root=bool(security.get("readOnlyRootFilesystem")),
             keep_capabilities=bool(security.get("privileged")),

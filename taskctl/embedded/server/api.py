@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final
 
 from aiohttp import web
 
 from taskctl.embedded.server import bodies, errors, fields, patching, reads, stream
 from taskctl.embedded.server.auth import Authenticator, User
+from taskctl.embedded.server.background import DELETIONS_PER_TURN
 from taskctl.embedded.server.core import Core, resource_of
 from taskctl.embedded.server.documents import Documents
 from taskctl.embedded.server.encode import Encoder
 from taskctl.embedded.server.errors import Json
 from taskctl.embedded.server.kinds import Kind
 from taskctl.embedded.server.negotiation import negotiate
+from taskctl.embedded.server.records import Record
 from taskctl.embedded.server.special import Special
 from taskctl.embedded.server.targets import (
+    DeleteOptions,
     FieldValidation,
     Target,
     WriteOptions,
@@ -203,12 +206,27 @@ class Api:
             records, meta = reads.list_objects(
                 self._core, kind, target.namespace, parse_list_options(request.query)
             )
-            with self._core.store.batch():
-                for record in records:
-                    self._writer.delete(kind, record.namespace, record.name, options)
+            await self._delete_all(kind, records, options)
             return _answer(encoder, encoder.list(records, meta))
         written = self._writer.delete(kind, target.namespace or "", target.name, options)
         return self._special.deleted(encoder, kind, written)
+
+    async def _delete_all(self, kind: Kind, records: list[Record], options: DeleteOptions) -> None:
+        """Delete the objects of a listing, letting other requests in from time to time."""
+        for chunk in _chunks(records):
+            with self._core.store.batch():
+                for record in chunk:
+                    try:
+                        self._writer.delete(kind, record.namespace, record.name, options)
+                    except errors.StatusError as error:
+                        if error.code != 404:  # somebody else was faster
+                            raise
+            await asyncio.sleep(0)
+
+
+def _chunks(records: list[Record]) -> Iterator[list[Record]]:
+    for start in range(0, len(records), DELETIONS_PER_TURN):
+        yield records[start : start + DELETIONS_PER_TURN]
 
 
 def _name_missing(kind: Kind) -> errors.StatusError:

@@ -12,6 +12,8 @@ from taskctl.embedded.server.store import Store
 logger = logging.getLogger(__name__)
 
 _KEYS_PER_TURN: Final = 64
+# A deletion takes about 0.1 ms, and requests wait for the end of a turn.
+DELETIONS_PER_TURN: Final = 200
 _RETRY_S: Final = 1.0
 
 K = TypeVar("K")

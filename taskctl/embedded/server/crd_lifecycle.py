@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from taskctl.clock import format_seconds
-from taskctl.embedded.server.background import Background
+from taskctl.embedded.server.background import DELETIONS_PER_TURN, Background
 from taskctl.embedded.server.core import Core, open_collection, resource_of
 from taskctl.embedded.server.crd_strategy import CRDS, FINALIZER
 from taskctl.embedded.server.errors import Json, Resource
@@ -98,9 +98,12 @@ class CrdController:
         resource = Resource(spec["group"], spec["names"]["plural"])
         kind = _storage_kind(kinds_from_crd(crd))
         if kind is not None:
-            for found in store.records(resource):
-                if not found.deleting:
-                    self._writer.delete(kind, found.namespace, found.name, background_delete())
+            doomed = [found for found in store.records(resource) if not found.deleting]
+            for found in doomed[:DELETIONS_PER_TURN]:
+                self._writer.delete(kind, found.namespace, found.name, background_delete())
+            if len(doomed) > DELETIONS_PER_TURN:
+                self._queue.add(name)
+                return
         if store.count(resource):
             _set_terminating(crd, format_seconds(self._core.clock.now()))
         else:

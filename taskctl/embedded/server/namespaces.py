@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from taskctl.embedded.server.background import Background
+from taskctl.embedded.server.background import DELETIONS_PER_TURN, Background
 from taskctl.embedded.server.core import Core, kind_of
 from taskctl.embedded.server.errors import Json, Resource
 from taskctl.embedded.server.records import Event, EventType, Record
@@ -85,14 +85,19 @@ class NamespaceController:
                 self._store.create(resource, obj)
 
     def _empty(self, record: Record) -> None:
-        left = 0
+        left, deleted = 0, 0
         for resource in self._store.resources():
             kind = kind_of(self._core, resource)
             if kind is None or not kind.namespaced:
                 continue
             for found in self._store.records(resource, record.name):
-                if not found.deleting:
-                    self._writer.delete(kind, found.namespace, found.name, background_delete())
+                if found.deleting:
+                    continue
+                if deleted == DELETIONS_PER_TURN:
+                    self._queue.add(record.name)
+                    return
+                self._writer.delete(kind, found.namespace, found.name, background_delete())
+                deleted += 1
             left += self._store.count(resource, record.name)
         current = self._store.get(NAMESPACES, "", record.name)
         if current is None:

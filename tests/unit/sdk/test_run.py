@@ -227,7 +227,11 @@ def test_functions_of_a_package(agent: FakeAgent, program: Path) -> None:
 
 
 def stop(*arguments: str) -> tuple[int, str, str]:
-    """Run a program, send SIGTERM when it has said "up"."""
+    """Run a program, send SIGTERM when it has said "up".
+
+    The programs sleep in short pieces: a signal that comes between Python's look for signals
+    and the start of a sleep is seen at the sleep's end only.
+    """
     process = subprocess.Popen(
         [sys.executable, *arguments],
         cwd=ROOT,
@@ -258,7 +262,7 @@ def test_exception_in_a_plain_program(agent: FakeAgent) -> None:
         "try:\n"
         "    print('up', flush=True)\n"
         "    while True:\n"
-        "        try: time.sleep(60)\n"
+        "        try: time.sleep(0.05)\n"
         "        except Exception: pass\n"
         "except TaskCancelled: output('partial'); print(info().cancel_reason)\n"
     )
@@ -286,7 +290,7 @@ def test_own_handler_is_left_alone(agent: FakeAgent) -> None:
     code = (
         "import signal, sys, time; from taskctl.sdk import current\n"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
-        "current(); print('up', flush=True); time.sleep(60)\n"
+        "current(); print('up', flush=True); [time.sleep(0.05) for _ in range(999)]\n"
     )
     assert stop("-c", code)[0] == 7
 
@@ -294,7 +298,7 @@ def test_own_handler_is_left_alone(agent: FakeAgent) -> None:
 def test_second_signal_does_not_interrupt_the_clean_up(agent: FakeAgent) -> None:
     code = (
         "import os, signal, time; from taskctl.sdk import TaskCancelled, current; current()\n"
-        "try: print('up', flush=True); time.sleep(60)\n"
+        "try: print('up', flush=True); [time.sleep(0.05) for _ in range(999)]\n"
         "except TaskCancelled:\n"
         "    os.kill(os.getpid(), signal.SIGTERM); time.sleep(0.05); print('done')\n"
     )
