@@ -7,7 +7,7 @@ import logging
 from typing import Any, Final
 
 from taskctl.agent import fields
-from taskctl.agent.childspec import MAX_SPAWN, Child, Parent, build_child, is_own, lineage
+from taskctl.agent.childspec import MAX_SPAWN, Child, build_child
 from taskctl.agent.context import Context
 from taskctl.agent.fields import bad
 from taskctl.agent.objects import ObjectStore
@@ -17,6 +17,8 @@ from taskctl.client.resources import TASKS
 from taskctl.clock import format_micro
 from taskctl.constants import ANNOTATION_CREATED
 from taskctl.errors import ApiError, NotFound
+from taskctl.policy.lineage import child_metadata, is_same_child
+from taskctl.policy.view import TaskView, parse_task
 from taskctl.wire import Message
 
 logger = logging.getLogger(__name__)
@@ -51,7 +53,7 @@ class Children:
         specs = fields.array(message, "tasks", max_items=MAX_SPAWN)
         run.check_running()
         try:
-            parent = Parent.of(await self._context.task_of(run))
+            parent = parse_task(await self._context.task_of(run))
         except NotFound as error:
             raise Refusal(ErrorCode.SUPERSEDED, f"task {run.told.task} is gone") from error
         except ApiError as error:
@@ -64,7 +66,7 @@ class Children:
         logger.info("children asked=%d created=%d %s", len(answers), made, run.label)
         return {"tasks": answers}
 
-    async def _create_all(self, parent: Parent, children: list[Child]) -> list[Message]:
+    async def _create_all(self, parent: TaskView, children: list[Child]) -> list[Message]:
         results = await asyncio.gather(
             *(
                 self._create(parent, child, f"tasks[{index}]")
@@ -79,7 +81,7 @@ class Children:
             answers.append(result)
         return answers
 
-    async def _create(self, parent: Parent, child: Child, where: str) -> Message:
+    async def _create(self, parent: TaskView, child: Child, where: str) -> Message:
         async with self._writes:
             try:
                 if child.content is not None:
@@ -90,17 +92,17 @@ class Children:
             except ApiError as error:
                 refusal = from_api(error)
                 raise Refusal(refusal.code, f"{where}: {refusal.message}") from error
-            if not created and not is_own(task, parent, child.key):
+            if not created and not is_same_child(task, parent, child.key):
                 raise _taken(where, "Task", child.name)
             return {"name": child.name, "uid": task["metadata"]["uid"], "created": created}
 
-    async def _create_input(self, parent: Parent, child: Child, where: str) -> None:
+    async def _create_input(self, parent: TaskView, child: Child, where: str) -> None:
         if child.content is None:
             return
         content = await self._objects.settle(child.content, f"{where}.{child.content.field}")
-        metadata = lineage(parent, child.input_name, child.key)
+        metadata = child_metadata(parent, child.input_name, child.key)
         found, created = await self._objects.create_object(metadata, content)
-        if not created and not is_own(found, parent, child.key):
+        if not created and not is_same_child(found, parent, child.key):
             raise _taken(where, "TaskObject", child.input_name)
 
 
@@ -112,7 +114,7 @@ def _taken(where: str, kind: str, name: str) -> Refusal:
     )
 
 
-async def _build(parent: Parent, specs: list[Any]) -> list[Child]:
+async def _build(parent: TaskView, specs: list[Any]) -> list[Child]:
     """Check all specs; lets others work in between, as a thousand take a while."""
     children: list[Child] = []
     keys: dict[str, int] = {}

@@ -6,9 +6,7 @@ children it already has.
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,22 +19,16 @@ from taskctl.agent.values import Content, parse_content
 from taskctl.api import meta
 from taskctl.api.task import TaskSpec
 from taskctl.constants import (
-    ANNOTATION_DEPTH,
-    ANNOTATION_PARENT,
-    ANNOTATION_SPAWN_KEY,
     API_VERSION,
     LABEL_GROUP,
-    LABEL_PARENT_UID,
-    LABEL_ROOT,
-    LABEL_ROOT_UID,
 )
-from taskctl.policy.view import TaskView, parse_task
+from taskctl.policy.lineage import child_metadata, child_name, depth_refusal, input_name
+from taskctl.policy.view import TaskView
 
 MAX_SPAWN: Final = 1000
 MAX_KEY_CHARS: Final = 1024
 # Leaves room for "-output-<attempt>" within the 253 characters of an object's name.
 MAX_TASK_NAME: Final = 230
-_NAME_STEM: Final = 52  # with "-" and 10 digits: 63, what a label value holds
 _DNS_SUBDOMAIN: Final = re.compile(meta.DNS_SUBDOMAIN)
 
 INHERITED: Final = (
@@ -64,29 +56,6 @@ _SPEC_KEYS: Final = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Parent:
-    """The Task that spawns.
-
-    Attributes:
-        view: the Task.
-        root_name: full name of the tree's root.
-    """
-
-    view: TaskView
-    root_name: str
-
-    @classmethod
-    def of(cls, task: Mapping[str, Any]) -> Parent:
-        """Return the parent that a raw Task is."""
-        view = parse_task(task)
-        if view.is_root:
-            return cls(view, view.name)
-        owners = task["metadata"].get("ownerReferences") or ()
-        names = [owner["name"] for owner in owners if owner.get("uid") == view.root_uid]
-        return cls(view, names[0] if names else view.root_name)
-
-
-@dataclass(frozen=True, slots=True)
 class Child:
     """What is to be created.
 
@@ -105,7 +74,7 @@ class Child:
     content: Content | None = None
 
 
-def build_child(parent: Parent, spec: Any, where: str) -> Child:
+def build_child(parent: TaskView, spec: Any, where: str) -> Child:
     """Return the child that one spawn spec asks for.
 
     Args:
@@ -118,8 +87,9 @@ def build_child(parent: Parent, spec: Any, where: str) -> Child:
     """
     spec = _checked_map(spec, where)
     dot = f"{where}."
-    depth = parent.view.depth + 1
-    _check_depth(parent, depth, dot)
+    refusal = depth_refusal(parent)
+    if refusal is not None:
+        raise Refusal(ErrorCode.LIMIT, f"{where}: {refusal}")
     key = fields.text(spec, "key", max_chars=MAX_KEY_CHARS, where=dot)
     name = _child_name(parent, spec, key, dot)
     content = parse_content(spec, where=dot)
@@ -128,60 +98,15 @@ def build_child(parent: Parent, spec: Any, where: str) -> Child:
         raise bad(dot + "input_object", "give either a value or the name of an object, not both")
 
     task_spec = _task_spec(parent, spec.get("overrides"), dot)
-    input_name = f"{name}-input" if content is not None else ""
-    if input_name or named_input:
-        task_spec["inputObject"] = input_name or named_input
-    metadata = lineage(parent, name, key, depth=depth)
+    made_input = input_name(name) if content is not None else ""
+    if made_input or named_input:
+        task_spec["inputObject"] = made_input or named_input
+    metadata = child_metadata(parent, name, key, depth=parent.depth + 1)
     task = {"apiVersion": API_VERSION, "kind": "Task", "metadata": metadata, "spec": task_spec}
     _validate(task_spec, where)
     if task_spec.get("group"):
         metadata["labels"][LABEL_GROUP] = task_spec["group"]
-    return Child(name=name, key=key, task=task, input_name=input_name, content=content)
-
-
-def lineage(parent: Parent, name: str, key: str, *, depth: int | None = None) -> dict[str, Any]:
-    """Return the metadata of something that ``parent`` makes and its root owns."""
-    view = parent.view
-    annotations = {ANNOTATION_PARENT: view.name, ANNOTATION_SPAWN_KEY: key}
-    if depth is not None:
-        annotations[ANNOTATION_DEPTH] = str(depth)
-    return {
-        "name": name,
-        "namespace": view.namespace,
-        "labels": {
-            LABEL_ROOT: label_value(parent.root_name),
-            LABEL_ROOT_UID: view.root_uid,
-            LABEL_PARENT_UID: view.uid,
-        },
-        "annotations": annotations,
-        "ownerReferences": [owner_reference(parent.root_name, view.root_uid)],
-    }
-
-
-def owner_reference(name: str, uid: str) -> dict[str, Any]:
-    """Return a reference to an owning Task that does not hold up its deletion."""
-    return {
-        "apiVersion": API_VERSION,
-        "kind": "Task",
-        "name": name,
-        "uid": uid,
-        "blockOwnerDeletion": False,
-    }
-
-
-def label_value(name: str) -> str:
-    """Return a name as a label value, which holds 63 characters only: cut, with a hash."""
-    if len(name) <= meta.MAX_LABEL:
-        return name
-    return f"{_stem(name)}-{_hash(name)}"
-
-
-def is_own(existing: Mapping[str, Any], parent: Parent, key: str) -> bool:
-    """Whether an object that is already there was made by the same parent under the same key."""
-    metadata = existing["metadata"]
-    return (metadata.get("labels") or {}).get(LABEL_PARENT_UID) == parent.view.uid and (
-        metadata.get("annotations") or {}
-    ).get(ANNOTATION_SPAWN_KEY) == key
+    return Child(name=name, key=key, task=task, input_name=made_input, content=content)
 
 
 def _checked_map(spec: Any, where: str) -> dict[str, Any]:
@@ -196,20 +121,10 @@ def _checked_map(spec: Any, where: str) -> dict[str, Any]:
     return checked
 
 
-def _check_depth(parent: Parent, depth: int, dot: str) -> None:
-    limit = (parent.view.spec.get("limits") or {}).get("depth")
-    if limit is not None and depth > limit:
-        raise Refusal(
-            ErrorCode.LIMIT,
-            f"{dot.rstrip('.')}: would be at depth {depth} of the tree; limits.depth of root task "
-            f"{parent.root_name} allows {limit}",
-        )
-
-
-def _child_name(parent: Parent, spec: dict[str, Any], key: str, dot: str) -> str:
+def _child_name(parent: TaskView, spec: dict[str, Any], key: str, dot: str) -> str:
     name = fields.optional_text(spec, "name", max_chars=MAX_TASK_NAME, where=dot)
     if not name:
-        return f"{_stem(parent.root_name)}-{_hash(f'{parent.view.uid}/{key}')}"
+        return child_name(parent, key)
     if not _DNS_SUBDOMAIN.fullmatch(name):
         raise bad(
             dot + "name",
@@ -219,17 +134,40 @@ def _child_name(parent: Parent, spec: dict[str, Any], key: str, dot: str) -> str
     return name
 
 
-def _task_spec(parent: Parent, overrides: Any, dot: str) -> dict[str, Any]:
+def _task_spec(parent: TaskView, overrides: Any, dot: str) -> dict[str, Any]:
     given = fields.mapping(overrides, f"{dot}overrides")
     for name in sorted(given):
         if name not in _OVERRIDABLE:
             raise bad(f"{dot}overrides.{name}", _not_overridable(name))
-    inherited = {name: parent.view.spec[name] for name in INHERITED if name in parent.view.spec}
+    inherited = {name: parent.spec[name] for name in INHERITED if name in parent.spec}
     if "limits" in given and given["limits"] != inherited.get("limits"):
         raise bad(
             f"{dot}overrides.limits", "limits are set on the root and hold for the whole tree"
         )
+    if given.get("clusterName", parent.spec["clusterName"]) != parent.spec["clusterName"]:
+        raise bad(
+            f"{dot}overrides.clusterName",
+            "a child runs in its parent's TaskCluster: another one may hold rights that this "
+            "task was not given",
+        )
+    _check_sources(inherited.get("env"), given.get("env"), f"{dot}overrides.env")
     return inherited | {name: value for name, value in given.items() if value is not None}
+
+
+def _check_sources(inherited: Any, given: Any, where: str) -> None:
+    """Refuse values from Secrets and the like, unless the parent was given the very same.
+
+    Task code has no token; it must not read by way of a child what it may not read itself.
+    """
+    known = [entry.get("valueFrom") for entry in inherited or ()]
+    for index, entry in enumerate(given if isinstance(given, list) else ()):
+        source = entry.get("valueFrom") if isinstance(entry, dict) else None
+        if source is not None and source not in known:
+            raise bad(
+                f"{where}[{index}].valueFrom",
+                "a child may have only sources that its parent was given; name it in the env of "
+                "the root task, from which children inherit it",
+            )
 
 
 def _not_overridable(name: str) -> str:
@@ -249,11 +187,3 @@ def _validate(task_spec: dict[str, Any], where: str) -> None:
         lines = zip(dots, meta.describe_errors(error), strict=True)
         sentences = [f"{where}.overrides{dot}{line}" for dot, line in lines]
         raise Refusal(ErrorCode.BAD_REQUEST, "; ".join(sentences[:5])) from error
-
-
-def _stem(name: str) -> str:
-    return name[:_NAME_STEM].rstrip("-.")
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:10]

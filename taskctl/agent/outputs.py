@@ -10,7 +10,6 @@ from typing import Any, Final
 import msgpack
 
 from taskctl.agent import fields
-from taskctl.agent.childspec import Parent, label_value, owner_reference
 from taskctl.agent.context import Context
 from taskctl.agent.fields import bad
 from taskctl.agent.objects import GIVE_UP_AFTER_S, ObjectStore
@@ -20,8 +19,10 @@ from taskctl.agent.values import FORMS, Content, content_of, encode_json, parse_
 from taskctl.api import meta
 from taskctl.api.states import Codec
 from taskctl.client.resources import TASKOBJECTS
-from taskctl.constants import LABEL_PARENT_UID, LABEL_ROOT, LABEL_ROOT_UID
+from taskctl.constants import LABEL_PARENT_UID
 from taskctl.errors import ApiError, NotFound
+from taskctl.policy.lineage import owner_reference, tree_labels
+from taskctl.policy.view import parse_task
 from taskctl.wire import Message
 
 logger = logging.getLogger(__name__)
@@ -172,16 +173,11 @@ def _fit(name: str, suffix: str) -> str:
 
 def _metadata(task: dict[str, Any], name: str) -> dict[str, Any]:
     """Return the metadata of an output: it goes when the task that made it goes."""
-    parent = Parent.of(task)
-    view = parent.view
+    view = parse_task(task)
     return {
         "name": name,
         "namespace": view.namespace,
-        "labels": {
-            LABEL_ROOT: label_value(parent.root_name),
-            LABEL_ROOT_UID: view.root_uid,
-            LABEL_PARENT_UID: view.uid,
-        },
+        "labels": tree_labels(view),
         "ownerReferences": [owner_reference(view.name, view.uid)],
     }
 

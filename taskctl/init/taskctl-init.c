@@ -91,6 +91,7 @@ static struct {
     char *nonce;
     Buf token; /* empty until the nonce has bought one */
     char self_dir[PATH_MAX];
+    int proc_pid; /* our PID in /proc, which may be that of another PID namespace; or 0 */
 
     Conn conn;
     bool greeted;           /* hello was answered */
@@ -289,7 +290,7 @@ static bool run_env(Reader map, size_t pairs) {
     if (python) env_append(&S.env, &count, "PYTHONPATH", "", python);
     free(python);
     if (S.keys_fd >= 0) {
-        snprintf(extra, sizeof extra, "TASKCTL_KEYS=/proc/%d/fd/%d", (int)getpid(), S.keys_fd);
+        snprintf(extra, sizeof extra, "TASKCTL_KEYS=/proc/%d/fd/%d", S.proc_pid, S.keys_fd);
         env_set(&S.env, &count, checked(strdup(extra)));
     }
     return good;
@@ -411,6 +412,7 @@ static void kill_group(int signal) {
  * and is left alone. A kernel without this file leaves strays to the end of the container. */
 static void kill_strays(void) {
     char list[4096], *end = list;
+    if (S.proc_pid != getpid()) return; /* its numbers would be other processes here */
     snprintf(list, sizeof list, "/proc/self/task/%d/children", (int)getpid());
     int fd = open(list, O_RDONLY | O_CLOEXEC);
     ssize_t n = fd < 0 ? -1 : read(fd, list, sizeof list - 1);
@@ -570,7 +572,7 @@ static int run_exit_code(void) { return S.signal ? 128 + S.signal : S.code; }
 static void leftovers_kill(void) {
     if (S.leftovers_killed) return;
     S.leftovers_killed = true;
-    if (S.child > 0) kill(-S.child, SIGKILL);
+    if (S.child > 0) kill(-S.child, SIGKILL); /* too soon for its number to be another group's */
     kill_strays();
 }
 
@@ -819,6 +821,8 @@ static void find_self(const char *argv0) {
     ssize_t n = readlink("/proc/self/exe", S.self_dir, sizeof S.self_dir - 1);
     if (n <= 0 && realpath(argv0, S.self_dir)) n = (ssize_t)strlen(S.self_dir);
     S.self_dir[n > 0 ? n : 0] = 0;
+    char pid[32] = "";
+    if (readlink("/proc/self", pid, sizeof pid - 1) > 0) S.proc_pid = atoi(pid);
     char *slash = strrchr(S.self_dir, '/');
     if (slash) *slash = 0;
 }

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
         when: str
         suspend: bool
         read_only_workspace: bool
-        cluster: str
 
 
 # Option: field of a Task's spec.
@@ -59,7 +58,6 @@ _FIELDS: Final = {
     "when": "when",
     "suspend": "suspend",
     "read_only_workspace": "readOnlyWorkspace",
-    "cluster": "clusterName",
 }
 MAX_BATCH: Final = 1000  # children in a request
 MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
@@ -148,7 +146,7 @@ def child(
             task's), ``working_dir``, ``timeout_s``, ``start_deadline_s``, ``slots``,
             ``priority``, ``group``, ``retry`` (a number of retries, or as in the Task's spec),
             ``ttl``, ``run_after`` (children or names), ``when``, ``suspend``,
-            ``read_only_workspace``, ``cluster``. What is not given is inherited.
+            ``read_only_workspace``. What is not given is inherited.
 
     Raises:
         TypeError: an option that does not exist.

@@ -10,13 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskctl.agent.childspec import Parent, build_child, label_value
+from taskctl.agent.childspec import build_child
 from taskctl.agent.exits import parse_exit
 from taskctl.agent.refusals import Refusal
 from taskctl.agent.values import Content, canonical, parse_content, parse_ref
 from taskctl.api import meta
 from taskctl.api.task import Task
 from taskctl.api.taskobject import TaskObject
+from taskctl.policy.lineage import label_value
+from taskctl.policy.view import parse_task
 
 SCALARS = (
     st.none()
@@ -45,7 +47,7 @@ JSON = st.recursive(
     ),
     max_leaves=12,
 )
-PARENT = Parent.of(
+PARENT = parse_task(
     {
         "metadata": {"name": "job", "namespace": "ns", "uid": "u"},
         "spec": {"clusterName": "c", "image": "i", "command": ["x"]},
@@ -138,3 +140,29 @@ def test_label_values_fit(length: int) -> None:
     values = {label_value(name) for name in names}
     assert len(values) == len(names)
     assert all(len(value) <= meta.MAX_LABEL for value in values)
+
+
+SECRET = {"name": "S", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        ({"env": [SECRET]}, "overrides.env[0].valueFrom"),
+        ({"clusterName": "other"}, "overrides.clusterName"),
+    ],
+)
+def test_a_child_gets_no_rights_that_its_parent_lacks(
+    overrides: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(Refusal) as caught:
+        build_child(PARENT, {"key": "k", "overrides": overrides}, "tasks[0]")
+    assert named in caught.value.message
+
+
+def test_a_child_may_have_the_sources_of_its_parent() -> None:
+    spec = {"clusterName": "c", "image": "i", "command": ["x"], "env": [SECRET]}
+    parent = parse_task({"metadata": {"name": "j", "namespace": "n", "uid": "u"}, "spec": spec})
+    renamed = {"name": "MINE", "valueFrom": SECRET["valueFrom"]}
+    child = build_child(parent, {"key": "k", "overrides": {"env": [renamed]}}, "tasks[0]")
+    assert child.task["spec"]["env"] == [renamed]

@@ -19,7 +19,7 @@ from taskctl.clock import format_seconds
 from taskctl.errors import AlreadyExists, ApiError, Conflict, NotFound
 from taskctl.policy.claim import AlreadyOurs, Claimed, ClaimEntry, decide_claim
 from taskctl.policy.entry import EntryView, parse_entry
-from taskctl.policy.lineage import child_metadata, child_name, lineage_of
+from taskctl.policy.lineage import child_metadata, child_name
 from taskctl.policy.outcome import ExitReport, StatusChange, decide_after_exit
 from taskctl.policy.status import status_body
 from taskctl.policy.view import parse_task
@@ -164,10 +164,10 @@ class FakeNode:
         parent = await self._insist(lambda: self.api.get(TASKS, entry.task_name, "ns"))
         if parent is None:
             return
-        lineage = lineage_of(parse_task(parent))
+        view = parse_task(parent)
         for number, command in enumerate(commands):
-            name = child_name(lineage.parent_uid, str(number), lineage.root_name)
-            metadata = child_metadata(lineage, name, str(number))
+            name = child_name(view, str(number))
+            metadata = child_metadata(view, name, str(number), depth=view.depth + 1)
             child = {"metadata": metadata, "spec": parent["spec"] | {"command": command}}
             await self._insist(partial(self.api.create, TASKS, child, "ns"))
 

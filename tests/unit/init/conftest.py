@@ -12,6 +12,7 @@ from types import ModuleType
 import pytest
 
 from tests.unit.init.fake_agent import Agent, Init
+from tests.unit.init.fake_shell import Shell
 
 ROOT = Path(__file__).resolve().parents[3]
 SOURCE = ROOT / "taskctl" / "init" / "taskctl-init.c"
@@ -92,3 +93,10 @@ def start_init(binary: Path, agent: Agent, tmp_path: Path) -> Iterator[Callable[
     for process in started:
         process.close()
         assert "Sanitizer" not in process.err, process.err
+
+
+@pytest.fixture
+def shell(binary: Path, agent: Agent, tmp_path: Path) -> Shell:
+    keys = tmp_path / "keys"
+    keys.touch()
+    return Shell(binary, agent, keys)

@@ -80,7 +80,6 @@ async def test_options(agent: FakeAgent) -> None:
         when="Always",
         suspend=True,
         read_only_workspace=True,
-        cluster="big",
     )
     spec = agent.spawned()[1]
     assert spec["input_object"] == "prepared"
@@ -101,7 +100,6 @@ async def test_options(agent: FakeAgent) -> None:
         "when": "Always",
         "suspend": True,
         "readOnlyWorkspace": True,
-        "clusterName": "big",
     }
 
 
