@@ -47,7 +47,7 @@ pip_install() {
 # Everything that the installed package is made of, besides the Python files themselves.
 fingerprint() {
     cat "$root/pyproject.toml" "$root/scripts/constraints.txt" "$root/scripts/build_hook.py" \
-        "$root"/taskctl/init/*.c | cksum
+        "$root"/taskctl/init/*.[ch] | cksum
 }
 
 # setup_env: taskctl alone.   setup_env dev: with the tools for tests and checks.

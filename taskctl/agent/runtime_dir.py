@@ -107,9 +107,10 @@ def _python_files() -> Iterator[tuple[str, Path]]:
     spec = importlib.util.find_spec("msgpack")
     if spec is None or spec.origin is None:
         raise ConfigError("the msgpack package cannot be found; install taskctl with its packages")
-    # Without the compiled module: tasks bring any interpreter, on any C library.
+    # Without the compiled module: tasks bring any interpreter, on any C library. Below the
+    # SDK, so that it never hides a compiled one that the image has.
     for path in sorted(Path(spec.origin).parent.glob("*.py")):
-        yield f"msgpack/{path.name}", path
+        yield f"taskctl/_vendor/msgpack/{path.name}", path
 
 
 def _digest(files: dict[str, Path]) -> str:

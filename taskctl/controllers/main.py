@@ -93,4 +93,5 @@ def _manager_options(
         health_port=settings.health_port,
         health_host=settings.health_host,
         elector=elector,
+        freeze_heap=True,
     )

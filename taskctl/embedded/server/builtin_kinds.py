@@ -63,7 +63,7 @@ BUILTINS: Final[tuple[Kind, ...]] = (
         _namespaced("Pod", "pods", *_POD_FIELDS),
         short_names=("po",),
         categories=("all",),
-        subresources=frozenset({"status", "log", "ephemeralcontainers"}),
+        subresources=frozenset({"status", "log", "ephemeralcontainers", "binding", "eviction"}),
         columns=_columns(
             "Ready",
             "Status",

@@ -35,6 +35,8 @@ _SUBRESOURCES: Final[dict[str, tuple[tuple[str, ...], str, str, str]]] = {
     "ephemeralcontainers": (_READ_WRITE, "", "", ""),
     "finalize": (("update",), "", "", ""),
     "log": (("get",), "", "", ""),
+    "binding": (("create",), "", "v1", "Binding"),
+    "eviction": (("create",), "policy", "v1", "Eviction"),
     "token": (("create",), "authentication.k8s.io", "v1", "TokenRequest"),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import gc
 import logging
 import os
 import secrets
@@ -42,6 +43,7 @@ from taskctl.errors import ConfigError
 logger = logging.getLogger(__name__)
 
 _CHECKPOINT_INTERVAL_S: Final = 10.0
+_GC_ALLOCATIONS: Final = 20_000
 _SHUTDOWN_TIMEOUT_S: Final = 2.0
 _CONTEXT: Final = "local"
 
@@ -347,6 +349,11 @@ async def run_server(options: ServerOptions) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     async with EmbeddedServer(options) as server:
+        # What was loaded lives on: the collector need not walk it again and again. Records
+        # made later are few per cycle and hold no cycles, so young collections suffice.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(_GC_ALLOCATIONS, 20, 100)
         failed = asyncio.create_task(server.wait(), name="server-watchdog")
         stopped = asyncio.create_task(stopping.wait(), name="server-stop")
         await asyncio.wait((failed, stopped), return_when=asyncio.FIRST_COMPLETED)

@@ -62,7 +62,7 @@ def json_patch(obj: JSON, ops: Any) -> JSON:
     try:
         patch = jsonpatch.JsonPatch(ops)
     except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException, TypeError) as error:
-        raise PatchError(f"invalid JSON patch: {error}", 400) from error
+        raise PatchError(f"invalid JSON patch: {error}", 422) from error
     try:
         result = patch.apply(copy_json(obj), in_place=True)
     except jsonpatch.JsonPatchTestFailed as error:

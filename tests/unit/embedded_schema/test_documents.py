@@ -29,6 +29,8 @@ def test_aggregated_discovery_of_the_core_group(registry: Registry) -> None:
     assert "watch" in pods["verbs"]
     below = {one["subresource"]: one["verbs"] for one in pods["subresources"]}
     assert below == {
+        "binding": ["create"],
+        "eviction": ["create"],
         "ephemeralcontainers": ["get", "patch", "update"],
         "log": ["get"],
         "status": ["get", "patch", "update"],

@@ -74,8 +74,8 @@ def test_json_patch_applies_and_leaves_the_original_alone() -> None:
     ("ops", "status"),
     [
         ({}, 400),
-        ([{"op": "nope", "path": "/a"}], 400),
-        ([{"path": "/a"}], 400),
+        ([{"op": "nope", "path": "/a"}], 422),
+        ([{"path": "/a"}], 422),
         ([{"op": "remove", "path": "/missing"}], 422),
         ([{"op": "replace", "path": "/missing", "value": 1}], 422),
         ([{"op": "test", "path": "/a", "value": 2}], 422),
