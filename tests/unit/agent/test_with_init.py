@@ -106,7 +106,7 @@ async def test_a_task_grows_and_ends(real: World) -> None:
 
 
 async def test_python_sdk_in_a_task(real: World) -> None:
-    script = "import msgpack, taskctl.wire; print(taskctl.wire.__file__)"
+    script = "import taskctl.wire, msgpack; print(taskctl.wire.__file__)"
     task = real.task("py", command=["/usr/bin/env", "python3", "-S", "-c", script], args=None)
     container = await Container.start(real, real.place(task), task)
     code, out, err = await container.end()
