@@ -42,5 +42,5 @@ async def no_leftover_tasks() -> AsyncIterator[None]:
         if not left:
             return
         await asyncio.sleep(0.01)
-    names = sorted(task.get_name() for task in left)
+    names = sorted(f"{task.get_name()}: {task.get_coro()}" for task in left)
     pytest.fail(f"the test left asyncio tasks behind: {names}")

@@ -88,7 +88,7 @@ def script() -> Script:
 async def api(script: Script, tmp_path: Path) -> AsyncIterator[ApiClient]:
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", script.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     port = runner.addresses[0][1]
