@@ -28,8 +28,8 @@ def stack() -> Iterator[LocalStack]:
         "prototype:latest": DEMO / "prototype" / "image",
     }
     stack = LocalStack(directory / "data", image_roots=images)
-    stack.start()
     try:
+        stack.start()
         asyncio.run(stack.wait_ready())
         yield stack
     finally:

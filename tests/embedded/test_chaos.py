@@ -44,8 +44,8 @@ async def stack() -> AsyncIterator[LocalStack]:
     """Return a stack of this test's own: others would not survive its treatment."""
     directory = Path(tempfile.mkdtemp(prefix="taskctl-chaos-"))
     stack = LocalStack(directory / "data")
-    stack.start()
     try:
+        await asyncio.to_thread(stack.start)
         await stack.wait_ready()
         yield stack
     finally:
