@@ -12,6 +12,7 @@ from taskctl.embedded.node.api import core_path
 from taskctl.embedded.node.isolation import Finding, describe
 from taskctl.embedded.node.shimspec import Isolation
 from tests.embedded.node_world import NodeWorld, container_status, node_world
+from tests.unit.embedded_node.shim_box import is_running
 
 WS = {"volumes": [{"name": "ws", "emptyDir": {}}]}
 AT_WS = {"volumeMounts": [{"name": "ws", "mountPath": "/workspace"}]}
@@ -71,5 +72,5 @@ async def test_everything_in_a_container_is_stopped(world: NodeWorld) -> None:
     pid = int(await world.file(world.volume(pod, "ws") / "pid", "\n"))
     await world.delete("pods", "p", grace_s=1)
     await world.gone("pods", "p")
-    assert not Path(f"/proc/{pid}").exists()
+    assert not is_running(pid)
     assert container_status(pod["status"], "main") == {}

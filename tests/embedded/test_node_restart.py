@@ -15,6 +15,7 @@ from taskctl.embedded.node import records
 from taskctl.embedded.node.api import core_path
 from taskctl.embedded.node.records import Liveness
 from tests.embedded.node_world import Json, NodeWorld, container_status, node_world
+from tests.unit.embedded_node.shim_box import is_running
 
 LOOP = "echo run >> /ws/main; trap 'exit 0' TERM; while :; do sleep 0.05; done"
 WS = {"volumes": [{"name": "ws", "emptyDir": {}}]}
@@ -153,7 +154,7 @@ async def test_containers_of_a_pod_that_has_gone_are_killed(world: NodeWorld) ->
         return files.exists()
 
     await world.until(left, lambda there: not there, "removed")
-    assert not Path(f"/proc/{pid}").exists()
+    assert not is_running(pid)
 
 
 async def test_a_pod_of_the_same_name_is_another_pod(world: NodeWorld) -> None:
