@@ -139,3 +139,20 @@ class Throttled(ApiError):
 
 class Unavailable(ApiError):
     """5xx, no connection or a passed deadline. The outcome of a write is unknown."""
+
+
+# A 409 on create is AlreadyExists: Status.reason tells; other codes are by their class.
+ERROR_BY_STATUS: dict[int, type[ApiError]] = {
+    400: BadRequest,
+    401: Unauthorized,
+    403: Forbidden,
+    404: NotFound,
+    405: BadRequest,
+    406: BadRequest,
+    409: Conflict,
+    410: Gone,
+    413: BadRequest,
+    415: BadRequest,
+    422: Invalid,
+    429: Throttled,
+}

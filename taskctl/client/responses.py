@@ -8,17 +8,12 @@ from typing import Any, Final
 import orjson
 
 from taskctl.errors import (
+    ERROR_BY_STATUS,
     AlreadyExists,
     ApiError,
     BadRequest,
     Cause,
-    Conflict,
-    Forbidden,
     Gone,
-    Invalid,
-    NotFound,
-    Throttled,
-    Unauthorized,
     Unavailable,
 )
 
@@ -26,21 +21,6 @@ ERROR_BODY_LIMIT_BYTES: Final = 256 * 1024
 _MESSAGE_LIMIT_CHARS: Final = 2048
 _CAUSES_LIMIT: Final = 64
 _REASON_TOO_LARGE_RV: Final = "ResourceVersionTooLarge"
-
-_BY_STATUS: Final[dict[int, type[ApiError]]] = {
-    400: BadRequest,
-    401: Unauthorized,
-    403: Forbidden,
-    404: NotFound,
-    405: BadRequest,
-    406: BadRequest,
-    409: Conflict,
-    410: Gone,
-    413: BadRequest,
-    415: BadRequest,
-    422: Invalid,
-    429: Throttled,
-}
 
 
 def decode_object(body: bytes, what: str) -> dict[str, Any]:
@@ -133,7 +113,7 @@ def _class_for(code: int, reason: str) -> type[ApiError]:
     # An ERROR event may carry `Expired` with an odd code; the meaning is in the reason.
     if reason in ("Expired", "Gone"):
         return Gone
-    known = _BY_STATUS.get(code)
+    known = ERROR_BY_STATUS.get(code)
     if known is not None:
         return known
     return BadRequest if 300 <= code < 500 else Unavailable

@@ -19,16 +19,11 @@ import orjson
 from taskctl.embedded.node.model import Json
 from taskctl.embedded.node.options import NodePaths
 from taskctl.errors import (
+    ERROR_BY_STATUS,
     AlreadyExists,
     ApiError,
-    BadRequest,
-    Conflict,
-    Forbidden,
     Gone,
-    Invalid,
-    NotFound,
     Throttled,
-    Unauthorized,
     Unavailable,
 )
 
@@ -41,21 +36,6 @@ WATCH_TIMEOUT_S: Final = 60
 WATCH_SILENCE_S: Final = WATCH_TIMEOUT_S + 15.0
 SHORT_WATCH_S: Final = 1.0
 MESSAGE_LIMIT: Final = 2048
-
-_BY_STATUS: Final[dict[int, type[ApiError]]] = {
-    400: BadRequest,
-    401: Unauthorized,
-    403: Forbidden,
-    404: NotFound,
-    405: BadRequest,
-    406: BadRequest,
-    409: Conflict,
-    410: Gone,
-    413: BadRequest,
-    415: BadRequest,
-    422: Invalid,
-    429: Throttled,
-}
 
 
 class PatchType(StrEnum):
@@ -291,7 +271,7 @@ def _from_status(body: Mapping[str, Any]) -> ApiError:
     message = str(body.get("message") or f"HTTP status {code}")[:MESSAGE_LIMIT]
     if code == 409 and reason == "AlreadyExists":
         return AlreadyExists(message, status=code, reason=reason)
-    return _BY_STATUS.get(code, Unavailable)(message, status=code, reason=reason)
+    return ERROR_BY_STATUS.get(code, Unavailable)(message, status=code, reason=reason)
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
