@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import subprocess
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 VERSION = "1.34.4"
+SOURCES = ("go.mod", "go.sum", "main.go")
 
 
 def cache_dir() -> Path:
@@ -24,7 +26,8 @@ def ensure_binary() -> Path:
     """
     cache = cache_dir()
     cache.mkdir(parents=True, exist_ok=True)
-    binary = cache / f"realnode-{VERSION}"
+    digest = hashlib.sha256(b"".join((HERE / name).read_bytes() for name in SOURCES))
+    binary = cache / f"realnode-{VERSION}-{digest.hexdigest()[:10]}"
     if binary.exists():
         return binary
     with (cache / "realnode.lock").open("w") as lock:

@@ -9,6 +9,7 @@ from pathlib import Path
 BRIDGE_ADDRESS = "10.88.0.1"
 SERVICE_ADDRESS = "10.96.0.1"
 DAYS = "365"
+_NEW_KEY = ("-newkey", "rsa:2048", "-nodes")
 
 
 def _openssl(directory: Path, *arguments: str) -> None:
@@ -16,28 +17,38 @@ def _openssl(directory: Path, *arguments: str) -> None:
 
 
 def make(directory: Path, node_name: str) -> None:
-    """Write ca.{crt,key}, server.{crt,key}, sa.{key,pub}, tokens.csv and *.token."""
-    if (directory / "tokens.csv").exists():
-        return
-    new_key = ("-newkey", "rsa:2048", "-nodes")
+    """Write what is missing of ca, server, kubelet-client, sa, tokens.csv and *.token."""
+    if not (directory / "tokens.csv").exists():
+        _make_server(directory)
+        _write_tokens(directory, node_name)
+    if not (directory / "kubelet-client.crt").exists():
+        # The API server shows it to the kubelet, for logs and exec.
+        _sign(directory, "kubelet-client", "/O=system:masters/CN=kubelet-client")
+
+
+def _sign(directory: Path, name: str, subject: str, *extra: str) -> None:
+    """Make a key and a certificate signed by the CA."""
     _openssl(
-        directory, "req", "-x509", *new_key, "-keyout", "ca.key", "-out", "ca.crt",
-        "-days", DAYS, "-subj", "/CN=taskctl-test-ca",
+        directory, "req", *_NEW_KEY, "-keyout", f"{name}.key", "-out", f"{name}.csr",
+        "-subj", subject,
     )  # fmt: skip
     _openssl(
-        directory, "req", *new_key, "-keyout", "server.key", "-out", "server.csr",
-        "-subj", "/CN=kube-apiserver",
+        directory, "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key",
+        "-CAcreateserial", "-out", f"{name}.crt", "-days", DAYS, *extra,
+    )  # fmt: skip
+
+
+def _make_server(directory: Path) -> None:
+    _openssl(
+        directory, "req", "-x509", *_NEW_KEY, "-keyout", "ca.key", "-out", "ca.crt",
+        "-days", DAYS, "-subj", "/CN=taskctl-test-ca",
     )  # fmt: skip
     names = [f"IP:{ip}" for ip in ("127.0.0.1", BRIDGE_ADDRESS, SERVICE_ADDRESS)]
     names += [f"DNS:{name}" for name in ("localhost", "kubernetes.default.svc")]
     (directory / "san").write_text(f"subjectAltName={','.join(names)}\n")
-    _openssl(
-        directory, "x509", "-req", "-in", "server.csr", "-CA", "ca.crt", "-CAkey", "ca.key",
-        "-CAcreateserial", "-out", "server.crt", "-days", DAYS, "-extfile", "san",
-    )  # fmt: skip
+    _sign(directory, "server", "/CN=kube-apiserver", "-extfile", "san")
     _openssl(directory, "genrsa", "-out", "sa.key", "2048")
     _openssl(directory, "rsa", "-in", "sa.key", "-pubout", "-out", "sa.pub")
-    _write_tokens(directory, node_name)
 
 
 def _write_tokens(directory: Path, node_name: str) -> None:

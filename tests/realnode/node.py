@@ -71,17 +71,17 @@ class NativeNode:
         if os.geteuid() != 0:
             raise NodeError("the native node needs root: it runs containerd and a kubelet")
         install_packages()
-        binary = str(ensure_binary())
+        ensure_binary()
         for folder in (self.directory, self.pki, self.logs):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         make_bridge()
         self._write_config()
-        self._start_control_plane(binary)
-        self._start_runtime(binary)
-        self._wait("node Ready", self._node_ready)
+        self._start_control_plane()
+        self._start_runtime()
+        self.wait("node Ready", self.node_ready)
 
-    def _start_control_plane(self, binary: str) -> None:
-        pki, run = self.pki, self.processes
+    def _start_control_plane(self) -> None:
+        pki, run, binary = self.pki, self.processes, str(ensure_binary())
         etcd = f"http://127.0.0.1:{ETCD_PORT}"
         peer = f"http://127.0.0.1:{ETCD_PORT + 1}"
         run["etcd"].start(
@@ -92,8 +92,8 @@ class NativeNode:
                 f"--initial-cluster=default={peer}",
             ]
         )  # fmt: skip
-        self.start_api_server(binary)
-        self._wait("API server ready", self._api_ready)
+        self.start_api_server()
+        self.wait("API server ready", self.api_ready)
         run["kube-controller-manager"].start(
             [
                 binary, "kube-controller-manager", f"--kubeconfig={self.admin}",
@@ -109,16 +109,19 @@ class NativeNode:
             ]
         )  # fmt: skip
 
-    def start_api_server(self, binary: str) -> None:
+    def start_api_server(self) -> None:
         """Start the API server; a test may stop and start it alone."""
         pki = self.pki
         self.processes["kube-apiserver"].start(
             [
-                binary, "kube-apiserver", f"--etcd-servers=http://127.0.0.1:{ETCD_PORT}",
-                f"--secure-port={API_PORT}", "--bind-address=0.0.0.0",
+                str(ensure_binary()), "kube-apiserver", f"--etcd-servers=http://127.0.0.1:{ETCD_PORT}",
+                f"--secure-port={API_PORT}", f"--bind-address={certificates.BRIDGE_ADDRESS}",
                 f"--advertise-address={certificates.BRIDGE_ADDRESS}",
                 f"--tls-cert-file={pki / 'server.crt'}",
                 f"--tls-private-key-file={pki / 'server.key'}",
+                f"--kubelet-client-certificate={pki / 'kubelet-client.crt'}",
+                f"--kubelet-client-key={pki / 'kubelet-client.key'}",
+                "--kubelet-preferred-address-types=InternalIP",
                 f"--client-ca-file={pki / 'ca.crt'}", f"--token-auth-file={pki / 'tokens.csv'}",
                 "--authorization-mode=Node,RBAC", "--allow-privileged=true",
                 "--service-account-issuer=https://kubernetes.default.svc",
@@ -128,23 +131,16 @@ class NativeNode:
             ]
         )  # fmt: skip
 
-    def _start_runtime(self, binary: str) -> None:
+    def _start_runtime(self) -> None:
         run = self.processes
         run["containerd"].start(["containerd", f"--config={self.directory / 'containerd.toml'}"])
-        self._wait("containerd ready", self._containerd_ready)
+        self.wait("containerd ready", self._containerd_ready)
         self.load_pause_image()
-        run["kubelet"].start(
-            [
-                binary, "kubelet", f"--config={self.directory / 'kubelet.yaml'}",
-                f"--kubeconfig={self.pki / 'kubelet.kubeconfig'}",
-                f"--root-dir={self.directory / 'kubelet'}",
-                f"--hostname-override={NODE}", f"--node-ip={certificates.BRIDGE_ADDRESS}",
-                "--runtime-cgroups=/", "--kubelet-cgroups=/",
-            ]
-        )  # fmt: skip
+        self.start_kubelet()
         run["kube-proxy"].start(
             [
-                binary, "kube-proxy", f"--kubeconfig={self.pki / 'proxy.kubeconfig'}",
+                str(ensure_binary()), "kube-proxy",
+                f"--kubeconfig={self.pki / 'proxy.kubeconfig'}",
                 "--proxy-mode=iptables", f"--hostname-override={NODE}",
                 "--cluster-cidr=10.88.0.0/16", "--bind-address=127.0.0.1",
                 "--healthz-bind-address=127.0.0.1:11256", "--metrics-bind-address=127.0.0.1:11249",
@@ -153,10 +149,24 @@ class NativeNode:
             ]
         )  # fmt: skip
 
+    def start_kubelet(self) -> None:
+        """Start the kubelet; a test may stop and start it alone."""
+        self.processes["kubelet"].start(
+            [
+                str(ensure_binary()), "kubelet", f"--config={self.directory / 'kubelet.yaml'}",
+                f"--kubeconfig={self.pki / 'kubelet.kubeconfig'}",
+                f"--root-dir={self.directory / 'kubelet'}",
+                f"--hostname-override={NODE}", f"--node-ip={certificates.BRIDGE_ADDRESS}",
+                "--runtime-cgroups=/", "--kubelet-cgroups=/",
+            ]
+        )  # fmt: skip
+
     def _write_config(self) -> None:
         certificates.make(self.pki, NODE)
         for user in ("admin", "scheduler", "kubelet", "proxy"):
-            certificates.write_kubeconfig(self.pki, user, f"https://127.0.0.1:{API_PORT}")
+            certificates.write_kubeconfig(
+                self.pki, user, f"https://{certificates.BRIDGE_ADDRESS}:{API_PORT}"
+            )
         cni = self.directory / "cni"
         cni.mkdir(exist_ok=True)
         (cni / "10-bridge.conflist").write_text(json.dumps(CNI_CONFIG, indent=2))
@@ -164,7 +174,11 @@ class NativeNode:
             CONTAINERD_CONFIG.format(directory=self.directory, cni_bin=CNI_BIN, pause=PAUSE_IMAGE)
         )
         (self.directory / "kubelet.yaml").write_text(
-            KUBELET_CONFIG.format(directory=self.directory, ca=self.pki / "ca.crt")
+            KUBELET_CONFIG.format(
+                directory=self.directory,
+                ca=self.pki / "ca.crt",
+                address=certificates.BRIDGE_ADDRESS,
+            )
         )
 
     # --- questions -----------------------------------------------------------------------
@@ -173,22 +187,34 @@ class NativeNode:
         command = ["kubectl", f"--kubeconfig={self.admin}", "--request-timeout=5s", *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
-    def _api_ready(self) -> bool:
+    def api_ready(self) -> bool:
+        """Whether the API server answers."""
         return self.kubectl("get", "--raw", "/readyz").returncode == 0
 
-    def _node_ready(self) -> bool:
+    def node_ready(self) -> bool:
+        """Whether the node is Ready."""
         path = "jsonpath={.status.conditions[?(@.type=='Ready')].status}"
         return self.kubectl("get", "node", NODE, "-o", path).stdout == "True"
 
     def _containerd_ready(self) -> bool:
         return self.ctr("version").returncode == 0
 
+    def remove_container(self, container_id: str) -> None:
+        """Remove an ended container, as a person with crictl might: the kubelet is not told."""
+        command = [str(ensure_binary()), "cri-remove", f"unix://{self.socket}", container_id]
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)
+
     def ctr(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run containerd's client in the kubelet's namespace."""
         command = ["ctr", f"--address={self.socket}", "--namespace=k8s.io", *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
-    def _wait(self, what: str, ready: Callable[[], bool]) -> None:
+    def wait(self, what: str, ready: Callable[[], bool]) -> None:
+        """Wait until it is so.
+
+        Raises:
+            NodeError: it is not so for a minute and a half.
+        """
         deadline = time.monotonic() + READY_S
         while not ready():
             dead = [name for name, p in self.processes.items() if p.log.exists() and not p.pid()]
@@ -307,7 +333,7 @@ state = "{directory}/containerd-state"
 """
 KUBELET_CONFIG = """apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
-address: 127.0.0.1
+address: {address}
 authentication:
   anonymous: {{enabled: false}}
   webhook: {{enabled: true}}
