@@ -134,7 +134,7 @@ async def test_large_values_are_spilled_and_come_back(world: World) -> None:
         " input=text, key='reader')\n"
         "output(text)\n"
     )
-    await world.task("producer", "python3", "-c", produce)
+    await world.task("producer", "python3", "-c", produce, image="counter:latest")
     task = await world.finished("producer")
     assert task["status"]["state"] == "Succeeded", task["status"]
     made = await world.get(TASKOBJECTS, task["status"]["outputObject"])

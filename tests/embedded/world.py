@@ -50,6 +50,7 @@ class World:
     client: KubeClient
     namespace: str
     data_dir: Path
+    image: str = "busybox:latest"
 
     @classmethod
     async def create(cls, client: KubeClient, test_name: str, data_dir: Path) -> World:
@@ -77,7 +78,7 @@ class World:
         )
 
     async def task(self, name: str, *command: str, **spec: Any) -> Object:
-        body = {"clusterName": "c", "image": "busybox:latest", "command": list(command)} | spec
+        body = {"clusterName": "c", "image": self.image, "command": list(command)} | spec
         return await self.make(TASKS, name, spec=body)
 
     async def make(self, resource: Resource, name: str, **parts: Any) -> Object:

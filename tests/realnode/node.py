@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from tests.realnode import certificates
@@ -41,9 +41,11 @@ CNI_BIN = Path("/usr/lib/cni")
 BRIDGE = "cni0"
 NODE = "realnode"
 API_PORT = 16443
+SERVER = f"https://{certificates.BRIDGE_ADDRESS}:{API_PORT}"
 ETCD_PORT = 12379
 PAUSE_IMAGE = "localhost/pause:1"
 READY_S = 90.0
+KUBECTL_S = 60.0
 
 
 class NodeError(Exception):
@@ -58,10 +60,11 @@ class NativeNode:
         self.pki = directory / "pki"
         self.logs = directory / "logs"
         self.admin = self.pki / "admin.kubeconfig"
+        self.volumes = directory / "volumes"
         self.socket = directory / "containerd.sock"
         names = [
             "containerd", "etcd", "kube-apiserver", "kube-controller-manager",
-            "kube-scheduler", "kubelet", "kube-proxy",
+            "kube-scheduler", "kubelet", "kube-proxy", "provisioner",
         ]  # fmt: skip
         self.processes = {name: Process(name, self.logs) for name in names}
 
@@ -78,6 +81,12 @@ class NativeNode:
         self._write_config()
         self._start_control_plane()
         self._start_runtime()
+        self.processes["provisioner"].start(
+            [
+                sys.executable, "-m", "tests.realnode.provisioner",
+                str(self.pki), str(self.volumes), SERVER,
+            ]
+        )  # fmt: skip
         self.wait("node Ready", self.node_ready)
 
     def _start_control_plane(self) -> None:
@@ -182,10 +191,19 @@ class NativeNode:
         )
 
     # --- questions -----------------------------------------------------------------------
-    def kubectl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run kubectl as admin."""
+    def kubectl(
+        self, *arguments: str, text: str | None = None, timeout_s: float = KUBECTL_S
+    ) -> subprocess.CompletedProcess[str]:
+        """Run kubectl as admin; ``text`` is its standard input."""
         command = ["kubectl", f"--kubeconfig={self.admin}", "--request-timeout=5s", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
+        given = {"input": text} if text is not None else {"stdin": subprocess.DEVNULL}
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=timeout_s, **given
+        )
+
+    def is_up(self) -> bool:
+        """Whether the node was started and is Ready."""
+        return self.processes["kubelet"].pid() is not None and self.node_ready()
 
     def api_ready(self) -> bool:
         """Whether the API server answers."""
@@ -242,12 +260,12 @@ class NativeNode:
         """End everything that was started; keep the logs."""
         self.processes["kubelet"].stop()
         self._kill_containers()
-        for name in ("kube-proxy", "kube-scheduler", "kube-controller-manager"):
+        for name in ("provisioner", "kube-proxy", "kube-scheduler", "kube-controller-manager"):
             self.processes[name].stop()
         for name in ("kube-apiserver", "etcd", "containerd"):
             self.processes[name].stop()
         self._unmount()
-        for name in ("etcd", "kubelet", "containerd", "containerd-state"):
+        for name in ("etcd", "kubelet", "containerd", "containerd-state", "volumes"):
             shutil.rmtree(self.directory / name, ignore_errors=True)
         with contextlib.suppress(FileNotFoundError):
             self.socket.unlink()
@@ -271,10 +289,15 @@ class NativeNode:
             subprocess.run(["umount", "--lazy", mount], check=False, capture_output=True)
 
 
-def install_packages() -> None:
-    """Install the Debian packages that are missing."""
-    missing = [package for tool, package in PACKAGES.items() if shutil.which(tool) is None]
-    if not CNI_BIN.exists():
+def cluster_directory() -> Path:
+    """Return where the node lives: $TASKCTL_CLUSTER_DIR, or the user's cache."""
+    return Path(os.environ.get("TASKCTL_CLUSTER_DIR") or cache_dir() / "cluster")
+
+
+def install_packages(tools: Collection[str] = PACKAGES) -> None:
+    """Install the Debian packages of the tools that are missing."""
+    missing = [PACKAGES[tool] for tool in tools if shutil.which(tool) is None]
+    if "containerd" in tools and not CNI_BIN.exists():
         missing.append("containernetworking-plugins")
     if not missing:
         return
@@ -364,7 +387,7 @@ def main() -> int:
     parser.add_argument("verb", choices=["up", "down", "load", "kubeconfig", "status"])
     parser.add_argument("archive", nargs="*", type=Path)
     args = parser.parse_args()
-    directory = Path(os.environ.get("TASKCTL_CLUSTER_DIR") or cache_dir() / "cluster")
+    directory = cluster_directory()
     node = NativeNode(directory)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:

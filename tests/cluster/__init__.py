@@ -1,0 +1,1 @@
+"""Tests on a real Kubernetes node: real kubelet and API server, taskctl installed by kubectl."""
