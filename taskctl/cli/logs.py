@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import glob
+import os
 import sys
 from collections import deque
 from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -19,12 +21,31 @@ from taskctl.cli.exits import CliError, ExitCode, UsageError
 from taskctl.cli.output import note
 from taskctl.cli.tables import state_of
 from taskctl.cli.verbs import verb
-from taskctl.constants import LOGS_DIR
-from taskctl.errors import BadRequest, NotFound
+from taskctl.constants import AGENT_CONTAINER, ENV_WORKSPACE, LABEL_CLUSTER, LOGS_DIR
+from taskctl.errors import ApiError, BadRequest, Forbidden, NotFound
+
+COPY_VERB: Final = "workspace-log"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LogsOptions:
+class TailOption:
+    """How much of a log."""
+
+    tail: Annotated[
+        int | None, typer.Option(metavar="LINES", min=0, help="Only the last lines.")
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyOptions(TailOption):
+    """The options of the verb that runs inside a worker."""
+
+    uid: Annotated[str, typer.Argument(metavar="UID", help="Of the Task.")]
+    attempt: Annotated[int, typer.Argument(metavar="N", min=1, help="Number of the attempt.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogsOptions(TailOption):
     """The options of ``logs``."""
 
     task: Annotated[str, typer.Argument(metavar="TASK", help="Whose output.")]
@@ -33,9 +54,6 @@ class LogsOptions:
     )
     attempt: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Default: the latest.")
-    ] = None
-    tail: Annotated[
-        int | None, typer.Option(metavar="LINES", min=0, help="Only the last lines.")
     ] = None
     timestamps: Annotated[
         bool, typer.Option("--timestamps", help="With the time of each line.")
@@ -62,8 +80,9 @@ class Place:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb."""
+    """Add the verbs."""
     verb(app, "logs")(logs)
+    verb(app, COPY_VERB, hidden=True)(workspace_log)
 
 
 async def logs(access: Access, options: LogsOptions) -> int:
@@ -165,12 +184,13 @@ async def _from_workspace(
     place, options, error = wanted
     if options.timestamps:
         raise UsageError("the copy in the workspace has no times; leave out --timestamps")
-    directory = await _workspace_directory(access, session, task)
-    path = None if directory is None else await asyncio.to_thread(_log_file, directory, place)
-    if path is None:
-        raise CliError(_gone(place, task, error), ExitCode.NOT_FOUND) from error
     note(f"(worker {place.pod or 'unknown'} is gone; this is the copy in the workspace)")
-    await asyncio.to_thread(_copy, path, options.tail)
+    directory = await _workspace_directory(access, session, task)
+    if directory is not None and await asyncio.to_thread(print_copy, directory, place, options):
+        return
+    if directory is None and await _through_a_worker(session, task, place, options):
+        return
+    raise CliError(_gone(place, task, error), ExitCode.NOT_FOUND) from error
 
 
 def _gone(place: Place, task: Mapping[str, Any], error: Exception) -> str:
@@ -179,6 +199,56 @@ def _gone(place: Place, task: Mapping[str, Any], error: Exception) -> str:
         f"the log of attempt {place.attempt} is not to be had: {error}. If that TaskCluster has a "
         f"workspace, a copy is in {where}: {LOGS_DIR}/*.{place.uid}.{place.attempt}.log"
     )
+
+
+async def _through_a_worker(
+    session: Session, task: Mapping[str, Any], place: Place, options: LogsOptions
+) -> bool:
+    """Have a living worker print the copy; False: there is no worker, or it has no copy."""
+    pod = await _any_worker(session, task["spec"]["clusterName"])
+    if not pod:
+        return False
+    command = ["taskctl", COPY_VERB, place.uid, str(place.attempt)]
+    if options.tail is not None:
+        command += ["--tail", str(options.tail)]
+    output = session.client.stream_output(pod, session.namespace, AGENT_CONTAINER, command)
+    try:
+        async with aclosing(output):
+            async for chunk in output:
+                write(chunk)
+    except Forbidden as error:
+        raise CliError(
+            f"the copy of the log is in the workspace, but it can't be read through worker {pod}: "
+            f"{error.message}; it takes the right to create and get pods/exec"
+        ) from error
+    except ApiError as error:
+        note(f"worker {pod}: {error.message}")
+        return False
+    return True
+
+
+async def _any_worker(session: Session, cluster: str) -> str:
+    """Return the name of a running worker of a TaskCluster, or empty."""
+    from taskctl.client.base import ListOptions
+    from taskctl.client.resources import PODS
+    from taskctl.policy.lineage import label_value
+    from taskctl.policy.podview import parse_pod
+
+    options = ListOptions(label_selector=f"{LABEL_CLUSTER}={label_value(cluster)}")
+    pods = await session.client.list_all(PODS, session.namespace, options=options)
+    views = [parse_pod(pod) for pod in pods.items]
+    return next((v.name for v in views if v.agent_running and v.deletion is None), "")
+
+
+def workspace_log(options: CopyOptions) -> int:
+    """Print the copy of a task's log that lies in the workspace. Runs inside a worker."""
+    workspace = os.environ.get(ENV_WORKSPACE)
+    if not workspace:
+        raise UsageError(f"${ENV_WORKSPACE} is not set: this is no worker with a workspace")
+    place = Place("", options.uid, options.attempt, "", "")
+    if not print_copy(Path(workspace), place, options):
+        raise CliError(f"no log of attempt {place.attempt} in the workspace", ExitCode.NOT_FOUND)
+    return ExitCode.OK
 
 
 async def _workspace_directory(
@@ -205,11 +275,16 @@ async def _workspace_directory(
     return Path(host_path["path"]) if host_path else None
 
 
-def _log_file(directory: Path, place: Place) -> Path | None:
-    return next((directory / LOGS_DIR).glob(f"*.{place.uid}.{place.attempt}.log"), None)
+def print_copy(workspace: Path, place: Place, options: TailOption) -> bool:
+    """Print the log of an attempt from a workspace; False: there is none. Blocking."""
+    name = f"*.{glob.escape(place.uid)}.{place.attempt}.log"
+    path = next((workspace / LOGS_DIR).glob(name), None)
+    if path is not None:
+        _print_end(path, options.tail)
+    return path is not None
 
 
-def _copy(path: Path, tail: int | None) -> None:
+def _print_end(path: Path, tail: int | None) -> None:
     with path.open("rb") as file:
         if tail is not None:
             for line in deque(file, maxlen=tail):

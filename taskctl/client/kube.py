@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from types import TracebackType
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from taskctl.client import requests
+from taskctl.client import execute, requests
 from taskctl.client.base import (
     DeleteOptions,
     KubeObject,
@@ -253,6 +254,25 @@ class KubeClient:
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
+
+    async def stream_output(
+        self, pod: str, namespace: str, container: str, command: Sequence[str]
+    ) -> AsyncGenerator[bytes, None]:
+        """Run a command in a container and yield what it writes to its standard output.
+
+        Raises:
+            Forbidden: pods/exec is not allowed to us.
+            ApiError: any other refusal, or the command did not exit with 0.
+            Unavailable: no answer, or silence for the client's ``timeout_s``.
+        """
+        request = requests.exec_request(pod, namespace, container, command)
+        await self._bucket.acquire()
+        limit_s = self._settings.timeout_s
+        async with self._transport.websocket(request, execute.PROTOCOL, limit_s) as socket:
+            receive = partial(socket.receive, timeout=limit_s)
+            async with aclosing(execute.read_output(receive, str(request))) as output:
+                async for chunk in output:
+                    yield chunk
 
     # --- writing ------------------------------------------------------------------------
 

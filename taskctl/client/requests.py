@@ -5,7 +5,7 @@ Query parameters and headers as in the Kubernetes API reference ("Common paramet
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
@@ -45,6 +45,7 @@ class Verb(StrEnum):
     PATCH = "patch"
     DELETE = "delete"
     LOG = "log"
+    EXEC = "exec"
     RAW = "raw"
 
 
@@ -253,6 +254,20 @@ def log_request(pod: str, namespace: str, container: str, options: LogOptions) -
         query=urlencode(query),
         headers={"Accept": "*/*"},
         idempotent=True,
+    )
+
+
+def exec_request(pod: str, namespace: str, container: str, command: Sequence[str]) -> Request:
+    """Build the request that runs a command in a container; its answer is a WebSocket."""
+    query = [("container", container), ("stdout", "true"), ("stderr", "true")]
+    query += [("command", word) for word in command]
+    return Request(
+        Verb.EXEC,
+        "GET",
+        PODS.path(namespace, pod, "exec"),
+        "pods/exec",
+        query=urlencode(query),
+        headers={"Accept": "*/*"},
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -127,6 +128,45 @@ class Transport:
                 raise
             self._observe(request, status, started_s)
             yield self._failure(request, error, authorization, silence_s or 0.0)
+
+    @asynccontextmanager
+    async def websocket(
+        self, request: Request, protocol: str, timeout_s: float
+    ) -> AsyncGenerator[aiohttp.ClientWebSocketResponse, None]:
+        """Open a WebSocket of one sub-protocol.
+
+        Raises:
+            ApiError: the server refused, or was not reached within ``timeout_s``.
+        """
+        authorization = await self._connection.credentials.authorization()
+        headers = dict(request.headers)
+        if authorization is not None:
+            headers["Authorization"] = authorization
+        started_s = self._clock.monotonic_s()
+        status = 0
+        try:
+            async with asyncio.timeout(timeout_s):
+                socket = await self._streams.ws_connect(
+                    URL(self._connection.server + request.target, encoded=True),
+                    protocols=(protocol,),
+                    headers=headers,
+                    proxy=self._connection.proxy,
+                    max_msg_size=0,
+                )
+            status = 101
+        except aiohttp.WSServerHandshakeError as error:
+            status = error.status
+            raise error_from_response(
+                error.status, error.headers or {}, b"", str(request)
+            ) from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unavailable(self._explain(request, error, timeout_s)) from error
+        finally:
+            self._observe(request, status, started_s)
+        try:
+            yield socket
+        finally:
+            await socket.close()
 
     def _make_session(
         self, context: ssl.SSLContext | bool, *, limit: int, buffer_bytes: int

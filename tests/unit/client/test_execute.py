@@ -1,0 +1,71 @@
+"""Reading a command's output from the messages of a WebSocket."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+
+from taskctl.client.execute import STATUS, STDERR, STDOUT, read_output
+from taskctl.errors import ApiError, Unavailable
+
+BINARY = aiohttp.WSMsgType.BINARY
+CLOSED = aiohttp.WSMessage(aiohttp.WSMsgType.CLOSED, None, None)
+
+
+def on(channel: int, content: bytes) -> Any:
+    return aiohttp.WSMessage(BINARY, bytes([channel]) + content, "")
+
+
+def ended(**status: Any) -> Any:
+    return on(STATUS, json.dumps(status).encode())
+
+
+def source(*messages: Any) -> Callable[[], Awaitable[Any]]:
+    waiting = list(messages)
+
+    async def receive() -> Any:
+        if not waiting:
+            raise TimeoutError
+        return waiting.pop(0)
+
+    return receive
+
+
+async def output(*messages: Any) -> bytes:
+    return b"".join([chunk async for chunk in read_output(source(*messages), "exec cat")])
+
+
+async def test_output_in_order_and_nothing_of_stderr() -> None:
+    sent = [on(STDOUT, b""), on(STDOUT, b"one "), on(STDERR, b"oh"), on(STDOUT, b"two")]
+    assert await output(*sent, ended(status="Success")) == b"one two"
+
+
+async def test_a_failure_carries_the_server_s_words_and_the_command_s() -> None:
+    status = {"status": "Failure", "message": "command terminated with exit code 3"}
+    with pytest.raises(ApiError, match=r"exec cat: .* exit code 3: no such file"):
+        await output(on(STDERR, b"no such file\n"), ended(**status))
+
+
+async def test_stderr_is_kept_up_to_a_limit() -> None:
+    with pytest.raises(ApiError) as caught:
+        await output(*[on(STDERR, b"x" * 3000)] * 3, ended(status="Failure"))
+    assert caught.value.message.count("x") < 5000
+
+
+async def test_an_early_end_is_no_success() -> None:
+    with pytest.raises(Unavailable, match="ended before"):
+        await output(on(STDOUT, b"half"), CLOSED)
+
+
+async def test_silence_is_no_success() -> None:
+    with pytest.raises(Unavailable, match="silent"):
+        await output(on(STDOUT, b"half"))
+
+
+async def test_a_status_that_is_not_json_is_shown() -> None:
+    with pytest.raises(ApiError, match="container not running"):
+        await output(on(STATUS, b"container not running"))
