@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -38,6 +39,11 @@ def ensure_binary() -> Path:
 
 
 def _build(binary: Path) -> None:
+    if shutil.which("go") is None:
+        raise SystemExit(
+            f"Building Kubernetes {VERSION} takes Go; install it, or use a machine with Docker "
+            "and kind"
+        )
     print(f"Building Kubernetes {VERSION} (once, about five minutes on two cores) ...", flush=True)
     major, minor, _ = VERSION.split(".")
     stamp = "k8s.io/component-base/version.git"

@@ -142,8 +142,7 @@ class NativeNode:
 
     def _start_runtime(self) -> None:
         run = self.processes
-        run["containerd"].start(["containerd", f"--config={self.directory / 'containerd.toml'}"])
-        self.wait("containerd ready", self._containerd_ready)
+        self.start_containerd()
         self.load_pause_image()
         self.start_kubelet()
         run["kube-proxy"].start(
@@ -157,6 +156,12 @@ class NativeNode:
                 "--conntrack-tcp-timeout-close-wait=0",
             ]
         )  # fmt: skip
+
+    def start_containerd(self) -> None:
+        """Start containerd; a test may stop and start it alone."""
+        command = ["containerd", f"--config={self.directory / 'containerd.toml'}"]
+        self.processes["containerd"].start(command)
+        self.wait("containerd ready", self._containerd_ready)
 
     def start_kubelet(self) -> None:
         """Start the kubelet; a test may stop and start it alone."""
@@ -370,6 +375,7 @@ enforceNodeAllocatable: []
 localStorageCapacityIsolation: false
 evictionHard: {{}}
 resolvConf: ""
+podLogsDir: {directory}/pod-logs
 """
 
 

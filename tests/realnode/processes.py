@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 STOP_S = 15.0
 
@@ -18,6 +18,19 @@ def _start_time(pid: int) -> str | None:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
     except (OSError, IndexError):
         return None
+
+
+def _inherited() -> list[int]:
+    """Return our descriptors that a child would get: a lock among them would never be freed."""
+    numbers = [int(name) for name in os.listdir("/proc/self/fd") if int(name) > 2]
+    return [number for number in numbers if _is_inheritable(number)]
+
+
+def _is_inheritable(number: int) -> bool:
+    try:
+        return os.get_inheritable(number)
+    except OSError:  # that of the listing itself, closed by now
+        return False
 
 
 class Process:
@@ -45,11 +58,16 @@ class Process:
         """Start the command unless it runs already."""
         if self.pid() is not None:
             return
-        with self.log.open("ab") as log:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
-        self._pid_file.write_text(f"{process.pid} {_start_time(process.pid)}")
+        # Not subprocess: its objects complain when they are dropped before the process ends.
+        append = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        files: list[tuple[Any, ...]] = [
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(self.log), append, 0o644),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ]
+        files += [(os.POSIX_SPAWN_CLOSE, number) for number in _inherited()]
+        pid = os.posix_spawnp(command[0], command, os.environ, file_actions=files, setsid=True)
+        self._pid_file.write_text(f"{pid} {_start_time(pid)}")
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal, if it runs."""
@@ -62,9 +80,9 @@ class Process:
         """End it: SIGTERM, and SIGKILL after 15 s."""
         self.signal(signal.SIGTERM)
         deadline = time.monotonic() + STOP_S
-        while self.pid() is not None:
+        while (pid := self.pid()) is not None:
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(-1, os.WNOHANG)
+                os.waitpid(pid, os.WNOHANG)
             if time.monotonic() > deadline:
                 self.signal(signal.SIGKILL)
             time.sleep(0.05)
