@@ -8,12 +8,21 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
+from taskctl import __version__
+
 GROUP: Final = "taskctl.dev"
 VERSION: Final = "v1alpha1"
 API_VERSION: Final = f"{GROUP}/{VERSION}"
 
 # Who writes: the field manager, and the `app.kubernetes.io/managed-by` label on workers.
 FIELD_MANAGER: Final = "taskctl"
+# Of the controller and of workers, unless told otherwise.
+DEFAULT_IMAGE: Final = f"taskctl:{__version__}"
+
+# --- accounts and rights (docs/install.md) ----------------------------------------------
+# Whom workers run as unless the TaskCluster names another, and the role with their rights.
+WORKER_ACCOUNT: Final = "taskctl-worker"
+LEASE_NAME: Final = "taskctl-controller"  # of the controllers' election
 
 # --- labels and annotations ---------------------------------------------------------
 LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
@@ -26,6 +35,8 @@ LABEL_GROUP: Final = "taskctl.dev/group"
 ANNOTATION_PARENT: Final = "taskctl.dev/parent"  # the parent task's name
 ANNOTATION_DEPTH: Final = "taskctl.dev/depth"  # decimal; the root has depth 0
 ANNOTATION_SPAWN_KEY: Final = "taskctl.dev/spawn-key"
+# On worker pods: they stay readable until each of their containers is accounted for.
+FINALIZER_EVIDENCE: Final = "taskctl.dev/evidence"
 # RFC 3339 with microseconds, by whoever created the Task: Kubernetes notes whole seconds only.
 ANNOTATION_CREATED: Final = "taskctl.dev/created"
 
@@ -35,7 +46,7 @@ PREPARE_CONTAINER: Final = "prepare"  # init container: fills the runtime volume
 RUNTIME_VOLUME: Final = "taskctl-runtime"  # taskctl-init, the SDK and the agent's socket
 STATE_VOLUME: Final = "taskctl-state"  # the agent's own memory; no task mounts it
 WORKSPACE_VOLUME: Final = "workspace"
-TOKEN_VOLUME: Final = "taskctl-task-token"  # only where the TaskCluster names an account
+TOKEN_VOLUME: Final = "taskctl-token"  # tasks mount it where the TaskCluster names an account
 RUNTIME_PATH: Final = "/taskctl"
 STATE_PATH: Final = "/taskctl-state"
 INIT_PATH: Final = "/taskctl/bin/taskctl-init"
@@ -72,6 +83,10 @@ ENV_DEPTH: Final = "TASKCTL_DEPTH"
 ENV_TASK_NAME: Final = "TASK_NAME"
 ENV_TASK_NAMESPACE: Final = "TASK_NAMESPACE"
 
+# --- requests to the API server (taskctl.client.config says why so many) ---------------
+DEFAULT_QPS: Final = 100.0
+DEFAULT_BURST: Final = 200
+
 # --- sizes --------------------------------------------------------------------------
 INLINE_LIMIT_BYTES: Final = 256 * 1024  # a larger TaskObject value is spilled to the workspace
 MESSAGE_LIMIT_CHARS: Final = 2048  # status.message, conditions and events are cut here
@@ -91,6 +106,9 @@ class Reason(StrEnum):
     SLOTS_EXCEED_WORKER = "SlotsExceedWorker"
     WORKER_LOST = "WorkerLost"
     CONTAINER_LOST = "ContainerLost"
+    NO_READY_WORKER = "NoReadyWorker"
+    PLACEMENT_FORBIDDEN = "PlacementForbidden"
+    PLACEMENT_FAILED = "PlacementFailed"
     # Task, Scheduled
     WAITING_TO_START = "WaitingToStart"
     # Task, Running
@@ -114,6 +132,7 @@ class Reason(StrEnum):
     # TaskCluster
     WORKERS_READY = "WorkersReady"
     WORKERS_NOT_READY = "WorkersNotReady"
+    WORKERS_REFUSED = "WorkersRefused"
     WORKSPACE_READY = "WorkspaceReady"
     WORKSPACE_PENDING = "WorkspacePending"
     WORKSPACE_DISABLED = "WorkspaceDisabled"

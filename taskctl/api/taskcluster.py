@@ -197,8 +197,8 @@ class TaskClusterSpec(SpecModel):
         Name | None,
         Field(
             description="Account of the workers' pods. When set, tasks get its token too, and may "
-            "do with the Kubernetes API what it may do. Default: `default`, and no token for "
-            "tasks."
+            "do with the Kubernetes API what it may do. Default: `taskctl-worker`, and no token "
+            "for tasks."
         ),
     ] = None
     deployment_name: Annotated[

@@ -19,7 +19,9 @@ from taskctl.cli.lifeline import attach
 from taskctl.cli.local import parse_images
 from taskctl.cli.logsetup import LogFormat, LogLevel, set_up_logging
 from taskctl.cli.verbs import verb
+from taskctl.constants import DEFAULT_BURST, DEFAULT_IMAGE, DEFAULT_QPS
 from taskctl.errors import TaskctlError
+from taskctl.policy.workeraccess import WorkerAccess
 
 _PANEL = "Components (taskctl local runs the first three)"
 
@@ -52,6 +54,18 @@ class ServerOptions(LogOptions):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerAccess(Access):
+    """The general options; the namespace is the one to serve."""
+
+    namespace: Annotated[
+        str | None,
+        typer.Option(
+            "--namespace", "-n", metavar="NAME", help="The only one to serve. Default: all."
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ControllerOptions(LogOptions):
     """The options of ``controller``."""
 
@@ -72,6 +86,27 @@ class ControllerOptions(LogOptions):
             metavar="NAME", help="With several controllers: one works, by a Lease in there."
         ),
     ] = None
+    qps: Annotated[
+        float,
+        typer.Option(
+            metavar="NUMBER", min=0.0, help="Requests a second over time, at most. 0: no limit."
+        ),
+    ] = DEFAULT_QPS
+    burst: Annotated[
+        int,
+        typer.Option(metavar="NUMBER", min=1, help="Requests at once before --qps counts."),
+    ] = DEFAULT_BURST
+    worker_access: Annotated[
+        WorkerAccess,
+        typer.Option(
+            help="manage: make the workers' ServiceAccount and RoleBinding in the namespace of "
+            "each TaskCluster. none: somebody else has made them."
+        ),
+    ] = WorkerAccess.MANAGE
+    worker_image: Annotated[
+        str,
+        typer.Option(metavar="IMAGE", help="Of workers whose TaskCluster names none."),
+    ] = DEFAULT_IMAGE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +144,7 @@ def server(options: ServerOptions) -> int:
     return run(lambda: main.run_server(settings))
 
 
-def controller(access: Access, options: ControllerOptions) -> int:
+def controller(access: ControllerAccess, options: ControllerOptions) -> int:
     """Run the controller. On the local stack or in a cluster."""
     prepare(options)
     from taskctl.client.config import ClientSettings
@@ -119,11 +154,18 @@ def controller(access: Access, options: ControllerOptions) -> int:
     if options.data_dir is not None:
         kubeconfig = str(Path(options.data_dir).resolve() / "kubeconfig")
     settings = main.ControllerSettings(
-        client=ClientSettings(kubeconfig=kubeconfig, context=access.context),
+        client=ClientSettings(
+            kubeconfig=kubeconfig,
+            context=access.context,
+            qps=options.qps,
+            burst=options.burst,
+        ),
         namespace=access.namespace,
         health_port=options.health_port,
         health_host=options.health_host,
         lease_namespace=options.lease_namespace or "",
+        access=options.worker_access,
+        worker_image=options.worker_image,
     )
     return run(lambda: main.run_controller(settings))
 

@@ -8,12 +8,14 @@ chain (each task makes one more) is drawn downwards, not to the right.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
+from typing import Any
 
-from taskctl.api.states import TaskState
+from taskctl.api.conditions import find_condition
+from taskctl.api.states import ConditionStatus, ConditionType, TaskState
 from taskctl.cli.durations import precise
 from taskctl.cli.forest import Node, Stage, all_views, latency_stages, run_s, wall_s
 from taskctl.cli.output import paint, table
@@ -37,6 +39,7 @@ _INTEREST = (
     TaskState.CANCELLED,
     TaskState.SUCCEEDED,
 )
+_UNDER_WAY = frozenset({TaskState.SCHEDULED, TaskState.RUNNING})
 _QUIET_REASONS = frozenset({Reason.COMPLETED, Reason.STARTED, Reason.CANCELLED, Reason.QUEUED})
 CHILDREN_SHOWN = 12
 CHAIN_HEAD, CHAIN_TAIL = 5, 3
@@ -88,6 +91,27 @@ def render_forest(roots: Sequence[Node], style: TreeStyle) -> list[str]:
     for root in shown:
         lines += _render_tree(root, budget, style)
     return lines
+
+
+def render_standstill(roots: Sequence[Node], clusters: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return why nothing runs, if nothing does: the TaskClusters that are not ready.
+
+    Args:
+        roots: the trees.
+        clusters: raw TaskClusters of the namespace.
+    """
+    views = all_views(roots)
+    if any(view.state in _UNDER_WAY for view in views):
+        return []
+    wanted = {view.cluster for view in views if view.state is TaskState.PENDING}
+    lines = []
+    for cluster in clusters:
+        name = cluster["metadata"]["name"]
+        conditions = (cluster.get("status") or {}).get("conditions")
+        ready = find_condition(conditions, ConditionType.READY)
+        if name in wanted and ready is not None and ready.get("status") != ConditionStatus.TRUE:
+            lines.append(f"TaskCluster {name} is not ready: {ready.get('message', '')}".rstrip())
+    return sorted(lines)
 
 
 def render_summary(roots: Sequence[Node], style: TreeStyle) -> list[str]:

@@ -1,9 +1,9 @@
-"""``taskctl crds`` and ``taskctl version``."""
+"""``taskctl install``, ``taskctl crds`` and ``taskctl version``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,6 +12,8 @@ from taskctl.cli.access import Access
 from taskctl.cli.exits import ExitCode
 from taskctl.cli.output import Output, echo, print_objects
 from taskctl.cli.verbs import verb
+from taskctl.constants import DEFAULT_IMAGE
+from taskctl.install.options import DEFAULT_NAMESPACE, DEFAULT_REPLICAS, InstallOptions, Scope
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +29,47 @@ class CrdOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InstallAccess(Access):
+    """The general options; the namespace is the controller's."""
+
+    namespace: Annotated[
+        str | None,
+        typer.Option(
+            "--namespace",
+            "-n",
+            metavar="NAME",
+            help=f"Where the controller lives. Default: {DEFAULT_NAMESPACE}.",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstallChoices:
+    """The options of ``install``."""
+
+    scope: Annotated[
+        Scope,
+        typer.Option(help="cluster: serve all namespaces. namespace: the controller's own."),
+    ] = Scope.CLUSTER
+    image: Annotated[
+        str, typer.Option(metavar="IMAGE", help="Of the controller and of workers.")
+    ] = DEFAULT_IMAGE
+    replicas: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Controllers; one works, the others stand by.")
+    ] = DEFAULT_REPLICAS
+    skip_crds: Annotated[
+        bool,
+        typer.Option(
+            "--skip-crds",
+            help="Leave out the CRDs; with --scope namespace all that is cluster-wide.",
+        ),
+    ] = False
+    output: Annotated[Output, typer.Option("--output", "-o", help="yaml, json or name.")] = (
+        Output.YAML
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VersionOptions:
     """The options of ``version``."""
 
@@ -35,13 +78,38 @@ class VersionOptions:
 
 def register(app: typer.Typer) -> None:
     """Add the verbs."""
+    verb(app, "install")(install)
     verb(app, "crds")(crds)
     verb(app, "version")(version)
 
 
+def install(access: InstallAccess, options: InstallChoices) -> int:
+    """Print the manifests that install taskctl on a cluster. Pipe them to kubectl apply -f -."""
+    from taskctl.install.manifests import build
+
+    chosen = InstallOptions(
+        namespace=access.namespace or DEFAULT_NAMESPACE,
+        scope=options.scope,
+        image=options.image,
+        replicas=options.replicas,
+        crds=not options.skip_crds,
+    )
+    _print(build(chosen), options.output)
+    return ExitCode.OK
+
+
+def _print(objects: list[dict[str, Any]], output: Output) -> None:
+    from taskctl.api.crds import to_yaml
+
+    if output in (Output.JSON, Output.NAME):
+        print_objects(objects, output, single=False)
+    else:
+        echo(to_yaml(objects).rstrip("\n"))
+
+
 async def crds(access: Access, options: CrdOptions) -> int:
     """Print or install the CRDs. These are the CustomResourceDefinitions of taskctl."""
-    from taskctl.api.crds import load_all, to_yaml
+    from taskctl.api.crds import load_all
 
     if options.apply:
         from taskctl.cli.install import apply_crds
@@ -50,10 +118,7 @@ async def crds(access: Access, options: CrdOptions) -> int:
             for line in await apply_crds(session.client):
                 echo(line)
         return ExitCode.OK
-    if options.output in (Output.JSON, Output.NAME):
-        print_objects(load_all(), options.output, single=False)
-    else:
-        echo(to_yaml(load_all()).rstrip("\n"))
+    _print(load_all(), options.output)
     return ExitCode.OK
 
 

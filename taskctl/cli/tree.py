@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,6 +29,9 @@ from taskctl.cli.tables import state_of
 from taskctl.cli.verbs import verb
 from taskctl.clock import SystemClock
 from taskctl.constants import LABEL_ROOT_UID
+
+if TYPE_CHECKING:
+    from taskctl.cli.follow import Selection
 
 REDRAW_S = 0.25
 LINES_SHOWN = 100
@@ -59,10 +62,12 @@ class Trees:
     Attributes:
         tasks: raw Tasks by UID.
         root_uid: of the one tree asked for; empty for all.
+        clusters: raw TaskClusters of the namespace by UID; only while watching.
     """
 
     tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
     root_uid: str = ""
+    clusters: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def root(self) -> dict[str, Any] | None:
@@ -155,11 +160,12 @@ def describe_forest(trees: Trees) -> dict[str, Any]:
 
 def _draw(trees: Trees, max_lines: int, *, colour: bool, unicode: bool) -> list[str]:
     from taskctl.cli.forest import build_forest
-    from taskctl.cli.render_tree import TreeStyle, render_forest, render_summary
+    from taskctl.cli.render_tree import TreeStyle, render_forest, render_standstill, render_summary
 
     style = TreeStyle(SystemClock().now(), max_lines=max_lines, colour=colour, unicode=unicode)
     roots = build_forest(trees.tasks.values())
-    return [*render_forest(roots, style), "", *render_summary(roots, style)]
+    waiting = render_standstill(roots, trees.clusters.values())
+    return [*render_forest(roots, style), "", *waiting, *render_summary(roots, style)]
 
 
 # --- watching -----------------------------------------------------------------------
@@ -179,10 +185,13 @@ async def _watch(session: Session, options: TreeOptions) -> int:
 
 
 async def _show_lines(session: Session, options: TreeOptions, trees: Trees) -> None:
-    """Print a line for each task that ends."""
+    """Print a line for each task that ends, and on stderr why nothing runs."""
+    from taskctl.cli.forest import build_forest
+    from taskctl.cli.render_tree import render_standstill
     from taskctl.cli.waiting import verdict
 
     ended: set[tuple[str, int]] = set()
+    noted: list[str] = []
     async with aclosing(_follow_tree(session, options.root, trees)) as steps:
         async for _ in steps:
             for uid, task in trees.tasks.items():
@@ -191,6 +200,11 @@ async def _show_lines(session: Session, options: TreeOptions, trees: Trees) -> N
                     ended.add((uid, attempt))
                     echo(verdict(task))
             sys.stdout.flush()
+            waiting = render_standstill(build_forest(trees.tasks.values()), trees.clusters.values())
+            if waiting and waiting != noted:
+                for line in waiting:
+                    note(line)
+                noted = waiting
 
 
 async def _show_live(session: Session, options: TreeOptions, trees: Trees) -> None:
@@ -230,9 +244,10 @@ async def _follow_tree(
 
     Without a root it does not end.
     """
-    from taskctl.cli.follow import Selection, follow
+    from taskctl.cli.follow import Selection
     from taskctl.cli.waiting import is_complete
-    from taskctl.client.resources import TASKS
+    from taskctl.client.resources import TASKCLUSTERS, TASKS
+    from taskctl.errors import Forbidden
 
     selections = [Selection(TASKS, session.namespace)]
     if root is not None:
@@ -246,26 +261,20 @@ async def _follow_tree(
         ]
     queue: asyncio.Queue[Exception | None] = asyncio.Queue()
 
-    async def feed(selection: Selection) -> None:
-        mine: set[str] = set()
+    async def feed(selection: Selection, known: dict[str, dict[str, Any]]) -> None:
         try:
-            async with aclosing(follow(session.client, selection)) as changes:
-                async for change in changes:
-                    uids = {task["metadata"]["uid"] for task in change.objects}
-                    gone = uids if change.deleted else mine - uids if change.complete else set()
-                    for uid in gone:
-                        trees.tasks.pop(uid, None)
-                    if not change.deleted:
-                        mine |= uids
-                        trees.tasks.update((t["metadata"]["uid"], t) for t in change.objects)
-                    mine -= gone
-                    queue.put_nowait(None)
+            await _feed(session, selection, known, lambda: queue.put_nowait(None))
+        except Forbidden as error:
+            if known is not trees.clusters:  # who may see Tasks need not see TaskClusters
+                queue.put_nowait(error)
         except Exception as error:  # noqa: BLE001 - handed to the reader, who raises it
             queue.put_nowait(error)
 
+    clusters = Selection(TASKCLUSTERS, session.namespace)
+    feeds = [*((selection, trees.tasks) for selection in selections), (clusters, trees.clusters)]
     feeders = [
-        asyncio.create_task(feed(selection), name=f"tree feed {number}")
-        for number, selection in enumerate(selections)
+        asyncio.create_task(feed(*pair), name=f"tree feed {number}")
+        for number, pair in enumerate(feeds)
     ]
     try:
         while True:
@@ -281,3 +290,26 @@ async def _follow_tree(
         for feeder in feeders:
             feeder.cancel()
         await asyncio.gather(*feeders, return_exceptions=True)
+
+
+async def _feed(
+    session: Session,
+    selection: Selection,
+    known: dict[str, dict[str, Any]],
+    changed: Callable[[], None],
+) -> None:
+    """Keep what a selection matches in ``known``, by UID, beside what others put there."""
+    from taskctl.cli.follow import follow
+
+    mine: set[str] = set()
+    async with aclosing(follow(session.client, selection)) as changes:
+        async for change in changes:
+            uids = {obj["metadata"]["uid"] for obj in change.objects}
+            gone = uids if change.deleted else mine - uids if change.complete else set()
+            for uid in gone:
+                known.pop(uid, None)
+            if not change.deleted:
+                mine |= uids
+                known.update((obj["metadata"]["uid"], obj) for obj in change.objects)
+            mine -= gone
+            changed()

@@ -23,6 +23,7 @@ from taskctl.client.credentials import Credentials, NoCredentials, TokenFile
 from taskctl.client.retry import RetryPolicy
 from taskctl.client.timing import SYSTEM_TIMING, Timing
 from taskctl.client.tls import TlsSettings
+from taskctl.constants import DEFAULT_BURST, DEFAULT_QPS
 from taskctl.errors import ConfigError
 
 SERVICE_ACCOUNT_DIR: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -45,8 +46,12 @@ class ClientSettings:
         kubeconfig: path, or several joined by the path separator; None searches.
         context: context in the kubeconfig; None takes its current one.
         qps: requests a second over time; 0 means no limit. client-go's default of 5 is
-            too low for a controller that places hundreds of tasks.
-        burst: requests at once before ``qps`` holds them back.
+            too low for a controller that places hundreds of tasks; those of Kubernetes that
+            create pods by the thousand run with 100. A task costs the controller less than
+            one request, as placements are batched, so 100 are not what limits it; and they
+            keep one seat or two of the 245 that all service accounts of a cluster share.
+        burst: requests at once before ``qps`` holds them back: two seconds' worth, so that a
+            large batch that arrives after a pause is placed without waiting.
         timeout_s: deadline of a request, pauses and repetitions included.
         user_agent: for the server's audit log.
         retry: how often a request is repeated.
@@ -56,8 +61,8 @@ class ClientSettings:
 
     kubeconfig: str | os.PathLike[str] | None = None
     context: str | None = None
-    qps: float = 100.0
-    burst: int = 200
+    qps: float = DEFAULT_QPS
+    burst: int = DEFAULT_BURST
     timeout_s: float = 30.0
     user_agent: str = f"taskctl/{__version__}"
     retry: RetryPolicy = field(default_factory=RetryPolicy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
@@ -38,7 +39,7 @@ from taskctl.client.resources import Resource
 from taskctl.client.responses import decode_object
 from taskctl.client.transport import Failure, Transport
 from taskctl.client.watch import INACTIVITY_LIMIT_S, LineBuffer, decode_event, pick_timeout_s
-from taskctl.errors import ConfigError, Gone, Throttled, Unauthorized, Unavailable
+from taskctl.errors import ApiError, ConfigError, Gone, Throttled, Unauthorized, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,13 @@ _PATCH: Final = PatchOptions()
 _DELETE: Final = DeleteOptions()
 _LOG: Final = LogOptions()
 _STATUS: Final = PatchOptions(subresource="status")
+
+# What a few requests that keep us alive may use, whatever the others do: a lease is renewed
+# every two seconds, and a handful of watches is opened again every few minutes.
+_RESERVED_QPS: Final = 5.0
+_RESERVED_BURST: Final = 20
+# A 429 without a Retry-After, which the API server always sends.
+_PAUSE_S: Final = 1.0
 
 # Beyond the server's own end of a watch, before we take the connection for hung.
 _WATCH_GRACE_S: Final = 30.0
@@ -79,6 +87,8 @@ class KubeClient:
 
     All methods raise errors of :mod:`taskctl.errors` only. Every request has a deadline of
     ``settings.timeout_s`` seconds, in which it may be repeated (:mod:`taskctl.client.retry`).
+    All requests share one rate limit, and all slow down when the server says that it is
+    overloaded; only streams, which are few and must not miss their hour, have one of their own.
     Objects that a list or watch returns are the caller's own and may be changed.
 
     Args:
@@ -92,6 +102,19 @@ class KubeClient:
         self._timing = settings.timing
         self._transport = Transport(connection, settings)
         self._bucket = TokenBucket(settings.qps, settings.burst, settings.timing)
+        self._stream_bucket = _reserved_bucket(settings)
+        self._is_urgent = False
+
+    def urgent(self) -> KubeClient:
+        """Return a client for the few requests that must not wait behind others: a lease.
+
+        It has a small rate limit and connections of its own, and this one's credentials; it is
+        closed with this one.
+        """
+        sibling = copy.copy(self)
+        sibling._bucket = _reserved_bucket(self._settings)
+        sibling._is_urgent = True
+        return sibling
 
     @classmethod
     async def connect(cls, settings: ClientSettings | None = None) -> KubeClient:
@@ -406,11 +429,12 @@ class KubeClient:
                     retry_after_s=1.0,
                 )
             outcome = await self._transport.send(
-                request, max(0.1, deadline_s - clock.monotonic_s())
+                request, max(0.1, deadline_s - clock.monotonic_s()), urgent=self._is_urgent
             )
             if isinstance(outcome, bytes):
                 return outcome
             error = outcome.error
+            self._heed(error)
             if isinstance(error, Unauthorized) and not renewed:
                 renewed = True
                 if await self._connection.credentials.refresh(outcome.authorization):
@@ -423,23 +447,34 @@ class KubeClient:
             log.debug("%s: %s; again in %.2f s", request, error, delay_s)
             await self._timing.sleep(delay_s)
 
+    def _heed(self, error: ApiError) -> None:
+        if isinstance(error, Throttled):
+            self._bucket.pause(error.retry_after_s or _PAUSE_S)
+
     async def _stream(
         self, request: Request, *, total_s: float | None, silence_s: float | None
     ) -> AsyncGenerator[bytes, None]:
         renewed = False
         while True:
-            await self._bucket.acquire()
+            await self._stream_bucket.acquire()
             opening = self._transport.stream(request, total_s=total_s, silence_s=silence_s)
             async with opening as opened:
                 if not isinstance(opened, Failure):
                     async for chunk in opened:
                         yield chunk
                     return
+            self._heed(opened.error)
             if not isinstance(opened.error, Unauthorized) or renewed:
                 raise opened.error
             renewed = True
             if not await self._connection.credentials.refresh(opened.authorization):
                 raise opened.error
+
+
+def _reserved_bucket(settings: ClientSettings) -> TokenBucket:
+    # Where there is no limit at all, there is none here either.
+    qps = _RESERVED_QPS if settings.qps else 0.0
+    return TokenBucket(qps, _RESERVED_BURST, settings.timing)
 
 
 def next_limit(page: ListPage, limit: int) -> int:

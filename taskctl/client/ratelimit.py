@@ -1,7 +1,8 @@
 """The client's own request rate limit.
 
 Python clients have none, and every service account of a cluster shares one priority
-level of the API server (workload-low), so a busy controller must hold itself back.
+level of the API server (workload-low), so a busy controller must hold itself back; and when
+the server asks it to, all of it.
 """
 
 from __future__ import annotations
@@ -33,18 +34,35 @@ class TokenBucket:
         self._burst = float(burst)
         self._timing = timing
         self._tokens = float(burst)
+        # Up to when tokens were counted in; ahead of the time while the bucket is closed.
         self._filled_at_s = timing.clock.monotonic_s()
+
+    def pause(self, seconds: float) -> None:
+        """Hand out nothing for so many seconds, then go on at the rate, without a burst.
+
+        For when the server says that it is overloaded (429): what one request was told holds
+        for those after it. Of overlapping pauses the one that ends last counts.
+        """
+        now = self._timing.clock.monotonic_s()
+        self._fill(now)
+        self._tokens = min(self._tokens, 0.0)
+        self._filled_at_s = max(self._filled_at_s, now + seconds)
+
+    def _fill(self, now_s: float) -> None:
+        gained = max(0.0, now_s - self._filled_at_s) * self._qps
+        self._tokens = min(self._burst, self._tokens + gained)
+        self._filled_at_s = max(self._filled_at_s, now_s)
+
+    def _closed_s(self) -> float:
+        return max(0.0, self._filled_at_s - self._timing.clock.monotonic_s())
 
     def reserve_s(self) -> float:
         """Take a token, and return the seconds to wait before using it."""
         if self._qps == 0:
-            return 0.0
-        now = self._timing.clock.monotonic_s()
-        gained = (now - self._filled_at_s) * self._qps
-        self._tokens = min(self._burst, self._tokens + gained)
-        self._filled_at_s = now
+            return self._closed_s()
+        self._fill(self._timing.clock.monotonic_s())
         self._tokens -= 1.0
-        return max(0.0, -self._tokens / self._qps)
+        return self._closed_s() + max(0.0, -self._tokens / self._qps)
 
     def give_back(self) -> None:
         """Return a token that was reserved and not used."""
@@ -63,10 +81,13 @@ class TokenBucket:
         if max_wait_s is not None and wait_s > max_wait_s:
             self.give_back()
             return False
-        if wait_s > 0:
-            try:
+        try:
+            while wait_s > 0:
                 await self._timing.sleep(wait_s)
-            except BaseException:
-                self.give_back()  # the caller was cancelled and sends nothing
-                raise
+                # A pause that began meanwhile holds for those that wait already, too; and they
+                # shall not all come at the moment it ends.
+                wait_s = self._closed_s() * (1.0 + 0.5 * self._timing.random())
+        except BaseException:
+            self.give_back()  # the caller was cancelled and sends nothing
+            raise
         return True

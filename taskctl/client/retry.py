@@ -52,7 +52,8 @@ class RetryPolicy:
         if not self._may_repeat(request, error, sent=sent):
             return None
         pause_s = min(self.cap_s, self.initial_s * 2.0 ** (attempt - 1))
-        return max(error.retry_after_s, pause_s * (0.5 + chance))
+        # Never earlier than the server asks, nor all clients at the same moment.
+        return max(error.retry_after_s * (1.0 + 0.25 * chance), pause_s * (0.5 + chance))
 
     @staticmethod
     def _may_repeat(request: Request, error: ApiError, *, sent: bool) -> bool:

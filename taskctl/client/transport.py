@@ -26,6 +26,7 @@ _SOCK_CONNECT_S: Final = 5.0
 # server is about to close is the one on which a write's outcome gets lost.
 _KEEPALIVE_S: Final = 30.0
 _CRUD_CONNECTIONS: Final = 64
+_URGENT_CONNECTIONS: Final = 4
 # Bounds how much of a stream is decoded at one go, and thereby how long the loop stands still.
 _STREAM_BUFFER_BYTES: Final = 256 * 1024
 
@@ -46,7 +47,8 @@ class Failure:
 
 
 class Transport:
-    """Sends requests over two pools: short requests must not wait behind open streams.
+    """Sends requests over three pools: short requests must not wait behind open streams, nor
+    the few that keep us in office (:meth:`KubeClient.urgent`) behind all the others.
 
     Must be made and used in one event loop. Tokens are never logged.
 
@@ -65,15 +67,26 @@ class Transport:
             if isinstance(connection.credentials, LibraryCredentials):
                 connection.credentials.bind(context)
         self._crud = self._make_session(context, limit=_CRUD_CONNECTIONS, buffer_bytes=2**20)
+        self._urgent = self._make_session(
+            context, limit=_URGENT_CONNECTIONS, buffer_bytes=_STREAM_BUFFER_BYTES
+        )
         self._streams = self._make_session(context, limit=0, buffer_bytes=_STREAM_BUFFER_BYTES)
 
     async def close(self) -> None:
         """Close all connections."""
         await self._crud.close()
+        await self._urgent.close()
         await self._streams.close()
 
-    async def send(self, request: Request, timeout_s: float) -> bytes | Failure:
+    async def send(
+        self, request: Request, timeout_s: float, *, urgent: bool = False
+    ) -> bytes | Failure:
         """Make one attempt; return the body of a 2xx answer, or what went wrong.
+
+        Args:
+            request: what to send.
+            timeout_s: deadline of the attempt.
+            urgent: over connections that ordinary requests cannot occupy.
 
         Raises:
             ConfigError: there are no credentials to send it with.
@@ -83,7 +96,8 @@ class Transport:
         started_s = self._clock.monotonic_s()
         status = 0
         try:
-            async with self._open(self._crud, request, authorization, timeout) as response:
+            session = self._urgent if urgent else self._crud
+            async with self._open(session, request, authorization, timeout) as response:
                 status = response.status
                 if 200 <= status < 300:
                     return await response.read()

@@ -9,7 +9,7 @@ from taskctl.client.base import KubeObject, Writer
 from taskctl.client.resources import Resource
 from taskctl.constants import LABEL_CLUSTER_UID
 from taskctl.controllers.world import World
-from taskctl.errors import AlreadyExists, NotFound
+from taskctl.errors import AlreadyExists, Forbidden, NotFound
 from taskctl.policy.status import StatusPatch, status_body
 from taskctl.runtime.store import Store
 
@@ -44,6 +44,13 @@ async def write_status(
 def _store_of(world: World, res: Resource) -> Store:
     by_plural = {"tasks": world.stores.tasks, "taskclusters": world.stores.clusters}
     return by_plural[res.plural]
+
+
+def namespace_goes(error: Forbidden) -> bool:
+    """Whether nothing can be created because the namespace is being deleted."""
+    return any(cause.reason == "NamespaceTerminating" for cause in error.causes) or (
+        "being terminated" in error.message
+    )
 
 
 async def create_owned(

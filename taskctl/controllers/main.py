@@ -7,17 +7,20 @@ import socket
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from taskctl import __version__
 from taskctl.client.config import ClientSettings
 from taskctl.client.kube import KubeClient
+from taskctl.constants import DEFAULT_IMAGE, LEASE_NAME
 from taskctl.controllers.scheduler import COALESCE_S
 from taskctl.controllers.setup import Controllers, SetupOptions
+from taskctl.policy.workeraccess import WorkerAccess
 from taskctl.runtime.lease import LeaderElector, LeaseSettings
 from taskctl.runtime.manager import Manager, ManagerOptions
 from taskctl.runtime.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
-LEASE_NAME: Final = "taskctl-controller"
+USER_AGENT: Final = f"taskctl-controller/{__version__}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,8 @@ class ControllerSettings:
             for a controller that is known to be the only one. Two at once do no harm, as
             every side effect is guarded, but they do the work twice.
         identity: who we are, for the Lease and Events; empty: the host's name.
+        access: whether to give workers their account and rights.
+        worker_image: image of workers whose TaskCluster names none.
     """
 
     client: ClientSettings = field(default_factory=ClientSettings)
@@ -49,6 +54,8 @@ class ControllerSettings:
     health_host: str = "127.0.0.1"
     lease_namespace: str = ""
     identity: str = ""
+    access: WorkerAccess = WorkerAccess.MANAGE
+    worker_image: str = DEFAULT_IMAGE
 
 
 async def run_controller(settings: ControllerSettings) -> None:
@@ -60,9 +67,8 @@ async def run_controller(settings: ControllerSettings) -> None:
         LeadershipLost: the Lease could not be renewed; start again.
     """
     metrics = Metrics()
-    client_settings = settings.client
-    if client_settings.observer is None:
-        client_settings = replace(client_settings, observer=metrics.on_request)
+    observer = settings.client.observer or metrics.on_request
+    client_settings = replace(settings.client, user_agent=USER_AGENT, observer=observer)
     async with await KubeClient.connect(client_settings) as client:
         log.info("API server %s (%s)", client.server, client.source)
         identity = settings.identity or socket.gethostname()
@@ -72,6 +78,8 @@ async def run_controller(settings: ControllerSettings) -> None:
             workers=settings.workers,
             coalesce_s=settings.coalesce_s,
             host=identity,
+            access=settings.access,
+            worker_image=settings.worker_image,
             timing=client_settings.timing,
         )
         Controllers(client, metrics, options).add_to(manager)
@@ -85,7 +93,7 @@ def _manager_options(
     if settings.lease_namespace:
         lease = LeaseSettings(settings.lease_namespace, LEASE_NAME, identity)
         elector = LeaderElector(
-            client, lease, timing=settings.client.timing, changed=metrics.set_leader
+            client.urgent(), lease, timing=settings.client.timing, changed=metrics.set_leader
         )
     return ManagerOptions(
         sync_timeout_s=settings.sync_timeout_s,

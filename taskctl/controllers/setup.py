@@ -11,8 +11,9 @@ from taskctl.api.states import TaskState
 from taskctl.client.base import Client, KubeObject
 from taskctl.client.resources import PODS, PVCS, TASKCLUSTERS, TASKOBJECTS, TASKS
 from taskctl.client.timing import SYSTEM_TIMING, Timing
-from taskctl.constants import LABEL_MANAGED_BY
+from taskctl.constants import DEFAULT_IMAGE, LABEL_MANAGED_BY
 from taskctl.controllers.binder import Binder
+from taskctl.controllers.evidence import EvidenceReconciler
 from taskctl.controllers.scheduler import COALESCE_S, Scheduler
 from taskctl.controllers.task import TaskReconciler, state_of
 from taskctl.controllers.taskcluster import TaskClusterReconciler
@@ -22,6 +23,7 @@ from taskctl.controllers.worker import WorkerEvents
 from taskctl.controllers.world import Queues, Stores, World
 from taskctl.policy.taskevents import decide_event
 from taskctl.policy.view import parse_task
+from taskctl.policy.workeraccess import WorkerAccess
 from taskctl.runtime.controller import Controller, ControllerOptions
 from taskctl.runtime.events import EventRecorder
 from taskctl.runtime.informer import Informer, InformerOptions
@@ -43,6 +45,8 @@ class SetupOptions:
         workers: Tasks reconciled at a time.
         coalesce_s: pause between an event and the placing it causes, in seconds.
         host: who we are, for Events.
+        access: whether to give workers their account and rights.
+        worker_image: image of workers whose TaskCluster names none.
         timing: clock, sleep and chance.
     """
 
@@ -50,6 +54,8 @@ class SetupOptions:
     workers: int = 16
     coalesce_s: float = COALESCE_S
     host: str = ""
+    access: WorkerAccess = WorkerAccess.MANAGE
+    worker_image: str = DEFAULT_IMAGE
     timing: Timing = SYSTEM_TIMING
 
 
@@ -99,10 +105,11 @@ class Controllers:
             timing=timing,
         )
         self.tasks = TaskReconciler(self.world)
-        self.clusters = TaskClusterReconciler(self.world)
+        self.clusters = TaskClusterReconciler(self.world, options.access, options.worker_image)
         self.trees = TreeReconciler(self.world)
         self.ttl = TtlReconciler(self.world)
         self.workers = WorkerEvents(self.world)
+        self.evidence = EvidenceReconciler(self.world)
         self.scheduler = Scheduler(self.world, Binder(self.world), coalesce_s=options.coalesce_s)
         self._connect()
 
@@ -125,6 +132,7 @@ class Controllers:
         return [
             Controller("task", queues.tasks, self.tasks.reconcile, workers, options=options),
             Controller("taskcluster", queues.clusters, self.clusters.reconcile, 4, options=options),
+            Controller("evidence", queues.evidence, self.evidence.reconcile, 4, options=options),
             Controller("tree", queues.trees, self.trees.reconcile, 4, options=options),
             Controller("ttl", queues.ttl, self.ttl.reconcile, 4, options=options),
         ]
@@ -134,6 +142,7 @@ class Controllers:
         return Queues(
             tasks=WorkQueue("task", timing=timing, observer=observe("task")),
             clusters=WorkQueue("taskcluster", timing=timing, observer=observe("taskcluster")),
+            evidence=WorkQueue("evidence", timing=timing, observer=observe("evidence")),
             trees=WorkQueue("tree", timing=timing, observer=observe("tree")),
             ttl=WorkQueue("ttl", timing=timing, observer=observe("ttl")),
         )
@@ -204,7 +213,9 @@ class Controllers:
             return
         world, key = self.world, ObjectKey.of(obj)
         if new is None:
-            self.clusters.forget(obj["metadata"]["uid"])
+            self.clusters.forget(obj)
+            for worker in world.ledger.workers_of(obj["metadata"]["uid"]):
+                world.queues.evidence.add(worker.pod.uid)
         else:
             world.queues.clusters.add(key)
             world.wakeups.wake(key)

@@ -85,13 +85,20 @@ def decide_cluster_status(
     return patch or None
 
 
-def ready_condition(counts: ClusterCounts, generation: int, conflict: str = "") -> ConditionUpdate:
-    """Return the Ready condition: are all workers up?"""
-    if conflict:
-        status, reason, message = ConditionStatus.FALSE, Reason.NAME_CONFLICT, conflict
-    elif counts.ready >= counts.wanted:
+def ready_condition(counts: ClusterCounts, generation: int, refusal: str = "") -> ConditionUpdate:
+    """Return the Ready condition: are all workers up?
+
+    Args:
+        counts: of workers.
+        generation: the TaskCluster's.
+        refusal: why no worker could be created lately, as a sentence; empty: nothing is known.
+    """
+    if counts.ready >= counts.wanted:
         status, reason = ConditionStatus.TRUE, Reason.WORKERS_READY
         message = f"{counts.ready} workers are ready."
+    elif refusal:
+        status, reason = ConditionStatus.FALSE, Reason.WORKERS_REFUSED
+        message = f"{counts.ready} of {counts.wanted} workers are ready. {refusal}"
     else:
         status, reason = ConditionStatus.FALSE, Reason.WORKERS_NOT_READY
         shown = "; ".join(counts.problems[:_PROBLEMS_SHOWN])
@@ -105,6 +112,19 @@ def ready_condition(counts: ClusterCounts, generation: int, conflict: str = "") 
         message=message,
         observed_generation=generation,
     )
+
+
+def unserved_message(name: str, counts: ClusterCounts, ready_message: str) -> str:
+    """Return why no worker takes tasks, as a waiting Task should say it.
+
+    Args:
+        name: of the TaskCluster.
+        counts: of workers.
+        ready_message: of its Ready condition.
+    """
+    if counts.wanted == 0:
+        return f"TaskCluster {name!r} asks for no workers: spec.replicas is 0."
+    return f"TaskCluster {name!r}: {ready_message}"
 
 
 def workspace_condition(

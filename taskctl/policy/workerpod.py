@@ -7,13 +7,14 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from taskctl import __version__
 from taskctl.constants import (
     AGENT_CONTAINER,
     API_VERSION,
+    DEFAULT_IMAGE,
     ENV_RUNTIME_DIR,
     ENV_STATE_DIR,
     ENV_WORKSPACE,
+    FINALIZER_EVIDENCE,
     LABEL_CLUSTER,
     LABEL_CLUSTER_UID,
     LABEL_MANAGED_BY,
@@ -27,9 +28,9 @@ from taskctl.constants import (
     WORKSPACE_VOLUME,
 )
 from taskctl.policy.lineage import label_value
+from taskctl.policy.workeraccess import worker_account
 from taskctl.policy.workspace import Workspace, plan_workspace
 
-DEFAULT_WORKER_IMAGE: Final = f"taskctl:{__version__}"
 # What this very pod offers to task containers. Recorded in the pod, because a TaskCluster
 # may change while its older workers still serve, and mounts must name volumes of the pod.
 ANNOTATION_FRAME: Final = "taskctl.dev/task-frame"
@@ -60,14 +61,17 @@ def worker_prefix(cluster: Mapping[str, Any]) -> str:
     return str(cluster["spec"].get("deploymentName") or cluster["metadata"]["name"])
 
 
-def build_worker(cluster: Mapping[str, Any], name: str) -> dict[str, Any]:
+def build_worker(
+    cluster: Mapping[str, Any], name: str, image: str = DEFAULT_IMAGE
+) -> dict[str, Any]:
     """Return the manifest of a worker pod.
 
     Args:
         cluster: the raw TaskCluster.
         name: the pod's name.
+        image: of the worker's own containers, unless ``spec.workerImage`` names one.
     """
-    template = worker_template(cluster)
+    template = worker_template(cluster, image)
     metadata = cluster["metadata"]
     annotations = dict(template["metadata"]["annotations"])
     annotations[ANNOTATION_TEMPLATE] = template_hash(template)
@@ -79,20 +83,21 @@ def build_worker(cluster: Mapping[str, Any], name: str) -> dict[str, Any]:
             "namespace": metadata["namespace"],
             "labels": _labels(cluster),
             "annotations": annotations,
+            "finalizers": [FINALIZER_EVIDENCE],
             "ownerReferences": [cluster_owner(cluster)],
         },
         "spec": template["spec"],
     }
 
 
-def worker_template(cluster: Mapping[str, Any]) -> dict[str, Any]:
+def worker_template(cluster: Mapping[str, Any], image: str = DEFAULT_IMAGE) -> dict[str, Any]:
     """Return what all workers of a TaskCluster have in common: annotations and spec."""
     workspace = plan_workspace(cluster, cluster_owner(cluster))
     security = _pod_security(cluster)
     frame = task_frame(cluster, workspace, security)
     return {
         "metadata": {"annotations": {ANNOTATION_FRAME: _json(frame)}},
-        "spec": _pod_spec(cluster, workspace, security),
+        "spec": _pod_spec(cluster, workspace, security, image),
     }
 
 
@@ -144,18 +149,20 @@ def _labels(cluster: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _pod_spec(
-    cluster: Mapping[str, Any], workspace: Workspace, security: Mapping[str, Any]
+    cluster: Mapping[str, Any], workspace: Workspace, security: Mapping[str, Any], image: str
 ) -> dict[str, Any]:
     spec = cluster["spec"]
     template = spec.get("template") or {}
+    base = _own_container(spec.get("workerImage") or image, security)
     result: dict[str, Any] = {
         "restartPolicy": "Always",
-        "serviceAccountName": spec.get("serviceAccountName") or "default",
-        "automountServiceAccountToken": True,
+        "serviceAccountName": worker_account(cluster),
+        # It would be mounted in all containers; only the agent is to have it.
+        "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": dict(security),
-        "initContainers": [_prepare(cluster, security)],
-        "containers": [_agent(cluster, workspace, security)],
+        "initContainers": [base | _prepare()],
+        "containers": [base | _agent(cluster, workspace)],
         "volumes": _volumes(cluster, workspace),
     }
     for field in ("nodeSelector", "tolerations", "imagePullSecrets"):
@@ -167,33 +174,35 @@ def _pod_spec(
     return result
 
 
-def _prepare(cluster: Mapping[str, Any], pod_security: Mapping[str, Any]) -> dict[str, Any]:
+def _own_container(image: str, pod_security: Mapping[str, Any]) -> dict[str, Any]:
+    """What the containers of taskctl's image have in common; they write to volumes only."""
+    container: dict[str, Any] = {"image": image, "imagePullPolicy": "IfNotPresent"}
+    security = _container_security(pod_security)
+    if security:
+        container["securityContext"] = security | {"readOnlyRootFilesystem": True}
+    return container
+
+
+def _prepare() -> dict[str, Any]:
     """Return the init container that brings taskctl-init: a task must never come before it.
 
     An ephemeral container whose command does not exist fails for good, and the agent's
     container is Running a moment before the agent has copied anything.
     """
-    container: dict[str, Any] = {
+    return {
         "name": PREPARE_CONTAINER,
-        "image": cluster["spec"].get("workerImage") or DEFAULT_WORKER_IMAGE,
-        "imagePullPolicy": "IfNotPresent",
         "command": ["taskctl", "agent-prepare"],
         "env": [{"name": ENV_RUNTIME_DIR, "value": RUNTIME_PATH}],
         "volumeMounts": [{"name": RUNTIME_VOLUME, "mountPath": RUNTIME_PATH}],
     }
-    security = _container_security(pod_security)
-    if security:
-        container["securityContext"] = security
-    return container
 
 
-def _agent(
-    cluster: Mapping[str, Any], workspace: Workspace, pod_security: Mapping[str, Any]
-) -> dict[str, Any]:
+def _agent(cluster: Mapping[str, Any], workspace: Workspace) -> dict[str, Any]:
     spec = cluster["spec"]
     mounts: list[dict[str, Any]] = [
         {"name": RUNTIME_VOLUME, "mountPath": RUNTIME_PATH},
         {"name": STATE_VOLUME, "mountPath": STATE_PATH},
+        {"name": TOKEN_VOLUME, "mountPath": TOKEN_PATH, "readOnly": True},
     ]
     if workspace.volume is not None:
         mounts.append({"name": WORKSPACE_VOLUME, "mountPath": workspace.mount_path})
@@ -215,15 +224,10 @@ def _agent(
         env.append({"name": ENV_WORKSPACE, "value": workspace.mount_path})
     agent: dict[str, Any] = {
         "name": AGENT_CONTAINER,
-        "image": spec.get("workerImage") or DEFAULT_WORKER_IMAGE,
-        "imagePullPolicy": "IfNotPresent",
         "command": ["taskctl", "agent"],
         "env": env,
         "volumeMounts": mounts,
     }
-    security = _container_security(pod_security)
-    if security:
-        agent["securityContext"] = security
     resources = (spec.get("template") or {}).get("resources")
     if resources:
         agent["resources"] = resources
@@ -235,18 +239,16 @@ def _volumes(cluster: Mapping[str, Any], workspace: Workspace) -> list[dict[str,
     volumes: list[dict[str, Any]] = [
         {"name": RUNTIME_VOLUME, "emptyDir": {}},
         {"name": STATE_VOLUME, "emptyDir": {}},
+        _token_volume(),
     ]
     if workspace.volume is not None:
         volumes.append(workspace.volume)
-    volumes += [dict(volume) for volume in spec.get("volumes") or ()]
-    if spec.get("serviceAccountName"):
-        volumes.append(_token_volume())
-    return volumes
+    return volumes + [dict(volume) for volume in spec.get("volumes") or ()]
 
 
 def _token_volume() -> dict[str, Any]:
-    # Ephemeral containers get no token of their own accord: the service-account admission
-    # mounts one at pod creation only, under a generated name.
+    # What Kubernetes' service-account admission would add by itself, at pod creation, under a
+    # generated name, to all containers but ephemeral ones: here chosen ones mount it.
     token = {"path": "token", "expirationSeconds": _TOKEN_SECONDS}
     namespace = {"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}
     authority = {

@@ -1,0 +1,1 @@
+"""The manifests that install taskctl on a cluster: plain data, made by pure functions."""

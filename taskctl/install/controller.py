@@ -1,0 +1,170 @@
+"""The controller's Deployment, and what belongs to it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from taskctl.install.options import InstallOptions, Scope
+from taskctl.install.rights import (
+    CONTROLLER,
+    CONTROLLER_LABELS,
+    CONTROLLER_SELECTOR,
+    PART_LABELS,
+)
+from taskctl.policy.workeraccess import WorkerAccess
+
+Manifest = dict[str, Any]
+_PORT: Final = 8080
+_PORT_NAME: Final = "health"
+_USER: Final = 65532
+# Work under way and the last Events get 10 s each (ManagerOptions.stop_grace_s), giving the
+# Lease back 2 s.
+_GRACE_S: Final = 30
+# 60 MB when idle, 4 kB for each Task; 127 MB just after a start that met 10,000 of them. There
+# is no limit: a controller killed at one would meet the same Tasks and be killed again.
+_REQUESTS: Final = {"cpu": "100m", "memory": "128Mi"}
+
+
+def namespace(options: InstallOptions) -> Manifest:
+    """Return the Namespace that the controller lives in."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {
+            "name": options.namespace,
+            "labels": PART_LABELS | {"pod-security.kubernetes.io/enforce": "restricted"},
+        },
+    }
+
+
+def deployment(options: InstallOptions) -> Manifest:
+    """Return the Deployment of the controllers: one leads, the others stand by."""
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": _metadata(options),
+        "spec": {
+            "replicas": options.replicas,
+            "revisionHistoryLimit": 3,
+            "selector": {"matchLabels": dict(CONTROLLER_SELECTOR)},
+            # The old leader goes once the new pods know the world, and gives its Lease back.
+            "strategy": {
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
+            },
+            "template": {
+                "metadata": {"labels": dict(CONTROLLER_LABELS)},
+                "spec": _pod_spec(options),
+            },
+        },
+    }
+
+
+def disruption_budget(options: InstallOptions) -> Manifest:
+    """Return the PodDisruptionBudget: one at a time; a single controller may be moved too."""
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": _metadata(options),
+        "spec": {
+            "maxUnavailable": 1,
+            "selector": {"matchLabels": dict(CONTROLLER_SELECTOR)},
+            # One that does not work is no reason to hold up a node's drain.
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        },
+    }
+
+
+def metrics_service(options: InstallOptions) -> Manifest:
+    """Return the Service by which a monitoring system finds the metrics of each replica."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": _metadata(options),
+        "spec": {
+            "clusterIP": "None",
+            # Also of those that are not ready: that is when they are looked at.
+            "publishNotReadyAddresses": True,
+            "selector": dict(CONTROLLER_SELECTOR),
+            "ports": [{"name": "metrics", "port": _PORT, "targetPort": _PORT_NAME}],
+        },
+    }
+
+
+def _metadata(options: InstallOptions) -> Manifest:
+    return {
+        "name": CONTROLLER,
+        "namespace": options.namespace,
+        "labels": dict(CONTROLLER_LABELS),
+    }
+
+
+def _pod_spec(options: InstallOptions) -> Manifest:
+    spread = {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": dict(CONTROLLER_SELECTOR)},
+        # Of the pods of one version: those on their way out should not count.
+        "matchLabelKeys": ["pod-template-hash"],
+    }
+    return {
+        "serviceAccountName": CONTROLLER,
+        "automountServiceAccountToken": True,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": _GRACE_S,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _USER,
+            "runAsGroup": _USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "topologySpreadConstraints": [spread],
+        "containers": [_container(options)],
+    }
+
+
+def _container(options: InstallOptions) -> Manifest:
+    return {
+        "name": "controller",
+        "image": options.image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["taskctl", "controller"],
+        "args": _arguments(options),
+        "env": [
+            {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
+            for name, path in (
+                ("POD_IP", "status.podIP"),
+                ("POD_NAMESPACE", "metadata.namespace"),
+            )
+        ],
+        "ports": [{"name": _PORT_NAME, "containerPort": _PORT, "protocol": "TCP"}],
+        # Alive: the loop answers at all, within a minute, whatever the API server does. Ready:
+        # the caches are in step, also of one that stands by.
+        "startupProbe": _probe("/healthz", periodSeconds=2, failureThreshold=60),
+        "livenessProbe": _probe("/healthz", periodSeconds=10, failureThreshold=6),
+        "readinessProbe": _probe("/readyz", periodSeconds=5, failureThreshold=3),
+        "resources": {"requests": dict(_REQUESTS)},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+    }
+
+
+def _arguments(options: InstallOptions) -> list[str]:
+    arguments = [
+        # The pod's own address, whatever the IP family; loopback is out of a kubelet's reach.
+        "--health-host=$(POD_IP)",
+        f"--health-port={_PORT}",
+        "--lease-namespace=$(POD_NAMESPACE)",
+        f"--worker-image={options.image}",
+    ]
+    if options.scope is Scope.NAMESPACE:
+        arguments += ["--namespace=$(POD_NAMESPACE)", f"--worker-access={WorkerAccess.NONE}"]
+    return arguments
+
+
+def _probe(path: str, **times: int) -> Manifest:
+    return {"httpGet": {"path": path, "port": _PORT_NAME}, "timeoutSeconds": 5, **times}

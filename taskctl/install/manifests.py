@@ -1,0 +1,54 @@
+"""All that is installed, in the order in which it can be applied."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from taskctl.api.crds import load_all
+from taskctl.install import controller, rights
+from taskctl.install.options import InstallOptions, Scope
+
+Manifest = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The manifests of an installation, by who may apply them.
+
+    Attributes:
+        crds: the CustomResourceDefinitions; an administrator of the cluster.
+        cluster: what else is cluster-wide; likewise.
+        namespaced: the rest.
+    """
+
+    crds: list[Manifest]
+    cluster: list[Manifest]
+    namespaced: list[Manifest]
+
+
+def build_parts(options: InstallOptions) -> Parts:
+    """Return the manifests by part; the CRDs whatever ``options.crds`` says."""
+    everything = [
+        *rights.controller_rights(options),
+        *rights.worker_rights(options),
+        controller.deployment(options),
+        controller.disruption_budget(options),
+        controller.metrics_service(options),
+    ]
+    # A namespace that is served alone is somebody's own: its labels are not ours to set.
+    first = [controller.namespace(options)] if options.scope is Scope.CLUSTER else []
+    cluster = [*first, *rights.people_rights()]
+    cluster += [one for one in everything if "namespace" not in one["metadata"]]
+    namespaced = [one for one in everything if "namespace" in one["metadata"]]
+    return Parts(load_all(), cluster, namespaced)
+
+
+def build(options: InstallOptions) -> list[Manifest]:
+    """Return the manifests, ready to be applied in this order."""
+    parts = build_parts(options)
+    if options.crds:
+        return [*parts.crds, *parts.cluster, *parts.namespaced]
+    # Without CRDs an install for one namespace is for whoever has that namespace alone.
+    cluster = parts.cluster if options.scope is Scope.CLUSTER else []
+    return [*cluster, *parts.namespaced]

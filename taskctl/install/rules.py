@@ -1,0 +1,91 @@
+"""Who may do what: the least that the code asks for.
+
+tests/embedded/test_rights.py runs controller and agents under these rules and no others, and
+fails if one of them is not needed any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from taskctl.constants import GROUP, LEASE_NAME, WORKER_ACCOUNT
+from taskctl.policy.workeraccess import RBAC_GROUP
+
+Rule = dict[str, Any]
+_CORE: Final = ""
+_COORDINATION: Final = "coordination.k8s.io"
+_KINDS: Final = ("tasks", "taskobjects", "taskclusters")
+_STATUSES: Final = ("tasks/status", "taskclusters/status")
+
+
+def _rule(
+    group: str, resources: Sequence[str], verbs: Sequence[str], names: Sequence[str] = ()
+) -> Rule:
+    rule: Rule = {"apiGroups": [group], "resources": list(resources), "verbs": list(verbs)}
+    if names:
+        rule["resourceNames"] = list(names)
+    return rule
+
+
+def controller_rules() -> list[Rule]:
+    """Return what the controller does in the namespaces that it serves."""
+    return [
+        # `get`: before a worker is let go, whether its Tasks and TaskCluster are really gone.
+        # `delete`: ttlSecondsAfterFinished.
+        _rule(GROUP, ["tasks"], ["get", "list", "watch", "delete"]),
+        _rule(GROUP, ["taskclusters"], ["get", "list", "watch"]),
+        _rule(GROUP, ["taskobjects"], ["list", "watch"]),
+        _rule(GROUP, _STATUSES, ["patch"]),
+        # Workers and claims name their TaskCluster as owner with blockOwnerDeletion, which
+        # the admission plugin OwnerReferencesPermissionEnforcement asks this for.
+        _rule(GROUP, ["taskclusters/finalizers"], ["update"]),
+        # `patch`: the finalizer that keeps a worker until its tasks are accounted for.
+        _rule(_CORE, ["pods"], ["get", "list", "watch", "create", "patch", "delete"]),
+        _rule(_CORE, ["pods/ephemeralcontainers"], ["patch"]),
+        _rule(_CORE, ["persistentvolumeclaims"], ["get", "list", "watch", "create"]),
+        _rule(_CORE, ["events"], ["create", "patch"]),
+    ]
+
+
+def access_rules() -> list[Rule]:
+    """Return what the controller needs to give workers their rights, and nobody any other."""
+    return [
+        _rule(_CORE, ["serviceaccounts"], ["get", "create"]),
+        _rule(RBAC_GROUP, ["rolebindings"], ["get", "create"]),
+        _rule(RBAC_GROUP, ["clusterroles"], ["bind"], [WORKER_ACCOUNT]),
+    ]
+
+
+def election_rules() -> list[Rule]:
+    """Return what the controllers need in their own namespace to agree on a leader."""
+    return [
+        _rule(_COORDINATION, ["leases"], ["get", "update"], [LEASE_NAME]),
+        # A name cannot be demanded of what is not there yet.
+        _rule(_COORDINATION, ["leases"], ["create"]),
+    ]
+
+
+def worker_rules() -> list[Rule]:
+    """Return what an agent does in the namespace of its worker."""
+    return [
+        # `get`: its own pod, which holds what was placed there.
+        _rule(_CORE, ["pods"], ["get"]),
+        _rule(GROUP, ["tasks"], ["get", "list", "watch", "create"]),
+        _rule(GROUP, ["tasks/status"], ["patch"]),
+        _rule(GROUP, ["taskobjects"], ["get", "create"]),
+    ]
+
+
+def view_rules() -> list[Rule]:
+    """Return what people may do who may look."""
+    return [_rule(GROUP, _KINDS, ["get", "list", "watch"]), _rule(GROUP, _STATUSES, ["get"])]
+
+
+def edit_rules() -> list[Rule]:
+    """Return what people may do who may also run things."""
+    return [
+        _rule(GROUP, _KINDS, ["create", "update", "patch", "delete", "deletecollection"]),
+        # `taskctl retry` opens an ended Task again.
+        _rule(GROUP, ["tasks/status"], ["patch"]),
+    ]
