@@ -140,10 +140,21 @@ class Rotation(SpecModel):
 
     max_tasks: Annotated[
         int,
-        Field(ge=1, le=500, description="Containers that a worker takes. Default 100."),
+        Field(
+            ge=1,
+            le=500,
+            description="Containers that a worker takes, at most, before it is replaced. Default "
+            "100. While no replacement is ready it goes on to twice as many; numbers below 20 are "
+            "kept to the letter.",
+        ),
     ] = 100
     max_age_seconds: Annotated[
-        int | None, Field(ge=1, description="Seconds a worker lives. Not set: no limit.")
+        int | None,
+        Field(
+            ge=1,
+            description="Seconds after which a worker is replaced, or up to a tenth earlier, so "
+            "that those made together do not go together. Not set: no limit.",
+        ),
     ] = None
 
 

@@ -4,7 +4,8 @@ One strategic-merge PATCH per worker and batch, holding the new entries only, gu
 pod's UID and by nothing else: the kubelet writes the pod's status all the time, so a guard
 by resourceVersion would mostly fail. The entries carry random nonces, so exactly this body
 may be sent again (a repetition changes nothing), and another body for the same attempt is
-refused once the first has arrived.
+refused once the first has arrived. What a refusal means is decided in
+:mod:`taskctl.policy.append`.
 """
 
 from __future__ import annotations
@@ -19,9 +20,16 @@ from taskctl.client.base import KubeObject, PatchOptions, PatchType
 from taskctl.client.resources import PODS
 from taskctl.client.timing import Backoff
 from taskctl.constants import FIELD_MANAGER
-from taskctl.controllers.placements import Attempt, Worker
+from taskctl.controllers.pending import HoldKind
+from taskctl.controllers.workerstate import Attempt, Worker
 from taskctl.controllers.world import World
-from taskctl.errors import ApiError, BadRequest, Invalid, NotFound, Throttled, Unavailable
+from taskctl.errors import ApiError, NotFound
+from taskctl.policy.append import (
+    Verdict,
+    explain_forbidden,
+    is_missing_right,
+    judge_append,
+)
 from taskctl.policy.entry import append_body
 from taskctl.policy.lost import SHOW_SCHEDULED_AFTER_S
 
@@ -33,7 +41,14 @@ _APPEND: Final = PatchOptions(
     field_manager=FIELD_MANAGER,
     idempotent=True,
 )
+# A conflict comes of the server's own merging with the kubelet's writes; it tries five times.
+_CONFLICTS: Final = 4
+_PASSING: Final = frozenset({Verdict.UNKNOWN, Verdict.THROTTLED, Verdict.CONFLICT})
+# Of a batch that was refused, so many in a row are refused alone before the rest has to wait.
+_SINGLES: Final = 3
 _COOL_S: Final = 1.0
+_MAX_COOL_S: Final = 30.0
+_MAX_DOUBLINGS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +97,7 @@ class Binder:
             await self._append(batch.worker, batch.items)
         except Exception as error:  # the task of a batch has no one else to report to
             log.exception("worker %s: placing failed unexpectedly", batch.worker.pod.name)
-            self._give_back(batch.worker, batch.items, str(error), refused=False)
+            self._give_back(batch.worker, batch.items, str(error), HoldKind.FAILED)
         finally:
             batch.worker.in_flight = False
             self._world.wakeups.wake(batch.cluster)
@@ -90,47 +105,92 @@ class Binder:
     async def _append(self, worker: Worker, items: Sequence[Item]) -> None:
         pod = worker.pod
         body = append_body(pod.uid, [item.entry for item in items])
-        try:
-            stored = await self._world.client.patch(
-                PODS, pod.name, pod.namespace, body, options=_APPEND
-            )
-        except NotFound:
-            self._undo(worker, items)
-        except (Invalid, BadRequest) as error:
-            await self._refused(worker, items, error)
-        except Unavailable as error:
-            log.info("worker %s: %s; reading the pod to find out", pod.name, error)
-            await self._settle(worker, items, str(error))
-        except ApiError as error:
-            log.warning("worker %s refuses %d containers: %s", pod.name, len(items), error)
-            self._cool(worker, error)
-            self._give_back(worker, items, str(error), refused=False)
-        else:
-            self._confirm(worker, items)
-            self._world.stores.pods.observe(stored)
+        backoff = Backoff(self._world.timing, initial_s=0.05, cap_s=1.0)
+        for attempt in range(1, _CONFLICTS + 1):
+            try:
+                stored = await self._world.client.patch(
+                    PODS, pod.name, pod.namespace, body, options=_APPEND
+                )
+            except ApiError as error:
+                verdict = judge_append(error)
+                if verdict is not Verdict.CONFLICT or attempt == _CONFLICTS:
+                    await self._refused(worker, items, error, verdict)
+                    return
+                await self._world.timing.sleep(backoff.next_s())
+            else:
+                worker.failures = 0
+                self._confirm(worker, items)
+                self._world.stores.pods.observe(stored)
+                return
 
-    async def _refused(self, worker: Worker, items: Sequence[Item], error: ApiError) -> None:
-        """The server called the patch invalid: find the entry that is to blame.
+    async def _refused(
+        self, worker: Worker, items: Sequence[Item], error: ApiError, verdict: Verdict
+    ) -> None:
+        level = logging.INFO if verdict in _PASSING else logging.WARNING
+        log.log(
+            level, "worker %s, %d containers: %s: %s", worker.pod.name, len(items), verdict, error
+        )
+        match verdict:
+            case Verdict.UNKNOWN:
+                self._failed(worker, await self._confirm_present(worker, items), error)
+            case Verdict.ENTRY:
+                # Also what another controller's entry of the same name looks like, and a pod
+                # that was made again under the same name.
+                left = await self._confirm_present(worker, items)
+                await self._blame(worker, left, error, verdict, alone=len(items) == 1)
+            case Verdict.FORBIDDEN if is_missing_right(error):
+                self._cool(worker, error)
+                self._give_back(worker, items, explain_forbidden(error), HoldKind.FORBIDDEN)
+            case Verdict.FORBIDDEN | Verdict.TOO_LARGE:
+                await self._blame(worker, items, error, verdict, alone=len(items) == 1)
+            case _:
+                self._failed(worker, items, error)
 
-        Also what another controller's entry of the same name looks like, and a pod that
-        was made again under the same name.
-        """
-        left = await self._confirm_present(worker, items)
-        if not left:
-            return
-        if len(items) == 1:
-            log.warning("container %s is refused: %s", left[0].attempt.container, error)
-            self._give_back(worker, left, str(error), refused=True)
-            return
-        for item in left:
+    async def _blame(
+        self,
+        worker: Worker,
+        items: Sequence[Item],
+        error: ApiError,
+        verdict: Verdict,
+        *,
+        alone: bool,
+    ) -> None:
+        """Find the entry that is at fault, so that it does not hold up the others."""
+        if not alone:
+            await self._one_by_one(worker, items, error)
+        elif verdict is Verdict.FORBIDDEN:
+            self._give_back(worker, items, explain_forbidden(error), HoldKind.FORBIDDEN)
+        elif verdict is Verdict.TOO_LARGE and len(worker.names) > 1:
+            self._too_large(worker, items)
+        else:  # on a pod with nothing else in it, size is the entry's own fault too
+            self._give_back(worker, items, str(error), HoldKind.INVALID)
+
+    async def _one_by_one(self, worker: Worker, items: Sequence[Item], error: ApiError) -> None:
+        """Append each by itself; give up when it seems that none will pass."""
+        failed = 0
+        for position, item in enumerate(items):
+            if worker.full:
+                self._undo(worker, items[position:])
+                return
+            if failed >= _SINGLES:
+                self._give_back(worker, items[position:], str(error), HoldKind.FAILED)
+                return
             await self._append(worker, [item])
+            failed = 0 if not item.attempt.assumed else failed + 1
 
-    async def _settle(self, worker: Worker, items: Sequence[Item], message: str) -> None:
-        """After a write without an answer: the pod's spec tells."""
-        left = await self._confirm_present(worker, items)
-        if left:
-            self._cool(worker, None)
-            self._give_back(worker, left, message, refused=False)
+    def _too_large(self, worker: Worker, items: Sequence[Item]) -> None:
+        """The pod takes no more: it is worn out, and the tasks go elsewhere at once."""
+        log.warning("worker %s is full with %d containers", worker.pod.name, len(worker.names))
+        worker.full = True
+        cluster = self._world.cluster_key(worker.pod.cluster_uid)
+        if cluster is not None:
+            self._world.queues.clusters.add(cluster)
+        self._undo(worker, items)
+
+    def _failed(self, worker: Worker, items: Sequence[Item], error: ApiError) -> None:
+        if items:
+            self._cool(worker, error)
+            self._give_back(worker, items, str(error), HoldKind.FAILED)
 
     async def _confirm_present(self, worker: Worker, items: Sequence[Item]) -> list[Item]:
         """Settle the items that are in the pod, or whose pod is gone; return the others."""
@@ -171,21 +231,22 @@ class Binder:
             self._world.ledger.undo(worker, item.attempt)
 
     def _give_back(
-        self, worker: Worker, items: Sequence[Item], message: str, *, refused: bool
+        self, worker: Worker, items: Sequence[Item], message: str, kind: HoldKind
     ) -> None:
         now_s = self._world.now_s()
         for item in items:
             if item.attempt.assumed:
-                self._world.pending.hold(item.uid, now_s, message, refused=refused)
+                self._world.pending.hold(item.uid, now_s, message, kind)
         self._undo(worker, items)
 
-    def _cool(self, worker: Worker, error: ApiError | None) -> None:
-        """Leave the worker alone for a moment, then have the scheduler look again."""
-        wait_s = _COOL_S
-        if isinstance(error, Throttled):
-            wait_s = max(wait_s, error.retry_after_s)
+    def _cool(self, worker: Worker, error: ApiError) -> None:
+        """Leave the worker alone for a while, then have the scheduler look again."""
+        timing = self._world.timing
+        worker.failures += 1
+        wait_s = min(_COOL_S * 2.0 ** min(worker.failures - 1, _MAX_DOUBLINGS), _MAX_COOL_S)
+        wait_s = max(wait_s, error.retry_after_s) * (1.0 + 0.25 * timing.random())
         worker.cool_until_s = self._world.now_s() + wait_s
         cluster = self._world.cluster_key(worker.pod.cluster_uid)
         if cluster is not None:
             # A little later than the end, as timers may ring early.
-            self._world.timing.call_later(wait_s + 0.01, lambda: self._world.wakeups.wake(cluster))
+            timing.call_later(wait_s + 0.01, lambda: self._world.wakeups.wake(cluster))

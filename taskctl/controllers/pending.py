@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Final
 
 from taskctl.api.meta import ObjectKey
@@ -14,20 +15,32 @@ MAX_REFUSALS: Final = 3
 _MAX_HOLD_S: Final = 30.0
 
 
-@dataclass(slots=True)
+class HoldKind(Enum):
+    """Why placing a task failed."""
+
+    INVALID = auto()  # the server called its container invalid
+    FORBIDDEN = auto()  # a policy of the cluster, or a right that we lack
+    FAILED = auto()  # anything else
+
+
+@dataclass(frozen=True, slots=True)
 class Hold:
     """Why a Task is not queued although it is ready.
 
     Attributes:
         until_s: look again then (monotonic).
+        since_s: when the first of these failures was (monotonic).
         refusals: how often in a row the API server called its container invalid.
         failures: how often in a row placing it failed in any way.
+        forbidden: the last failure that said anything was of that kind.
         message: the server's sentence.
     """
 
     until_s: float
+    since_s: float
     refusals: int
     failures: int
+    forbidden: bool
     message: str
 
 
@@ -88,20 +101,29 @@ class PendingTasks:
 
     # --- holds --------------------------------------------------------------------------
 
-    def hold(self, uid: str, now_s: float, message: str, *, refused: bool) -> float:
+    def hold(self, uid: str, now_s: float, message: str, kind: HoldKind) -> float:
         """Hold a task back after its placing failed; return for how many seconds.
 
         Args:
             uid: the Task's UID.
             now_s: the time (monotonic).
             message: why.
-            refused: the server called its container invalid, as opposed to any other failure.
+            kind: what sort of failure it was.
         """
         before = self._holds.get(uid)
         failures = 1 + (before.failures if before else 0)
-        refusals = int(refused) + (before.refusals if before else 0)
+        refused = kind is HoldKind.INVALID
+        # What is forbidden may also fail for other reasons; that one is what people must know.
+        known = before is not None and before.forbidden and kind is HoldKind.FAILED
         delay_s = min(0.25 * 2.0 ** min(failures, 10), _MAX_HOLD_S)
-        self._holds[uid] = Hold(now_s + delay_s, refusals, failures, message)
+        self._holds[uid] = Hold(
+            until_s=now_s + delay_s,
+            since_s=before.since_s if before else now_s,
+            refusals=int(refused) + (before.refusals if before else 0),
+            failures=failures,
+            forbidden=known or kind is HoldKind.FORBIDDEN,
+            message=before.message if before is not None and known else message,
+        )
         return delay_s
 
     def held(self, uid: str) -> Hold | None:

@@ -12,106 +12,24 @@ so that the entry is not taken for a new one. Ended tasks cost nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
-from enum import Enum, auto
 from typing import Any, Protocol
 
 from taskctl.api.meta import ObjectKey
-from taskctl.api.states import TaskState
 from taskctl.clock import Clock
-from taskctl.policy.entry import container_name, parse_entry
-from taskctl.policy.lost import TERMINATING_GRACE_S
+from taskctl.controllers.workerstate import NEVER_S, Attempt, Worker
+from taskctl.policy.entry import container_name, json_bytes, parse_entry
+from taskctl.policy.evidence import Standing, standing_of
+from taskctl.policy.lost import worker_end
 from taskctl.policy.placement import WorkerState
-from taskctl.policy.podview import ContainerState, PodView, container_report, parse_pod
+from taskctl.policy.podview import ContainerState, container_report, parse_pod
+from taskctl.policy.rest import after_report
+from taskctl.policy.rotation import STATUS_BYTES, Rotation
 from taskctl.policy.task import PlacedFacts, WorkerFacts
 from taskctl.policy.view import TaskView
 from taskctl.policy.workers import RetireReason, serial_of
 
-NEVER_S = float("-inf")
-
-
-class _Standing(Enum):
-    """What a Task says of an attempt that some pod's spec holds."""
-
-    UNCLAIMED = auto()  # the next attempt: its container has yet to claim it
-    CLAIMED = auto()  # running, on that worker
-    CLOSED = auto()  # over, superseded, or running elsewhere
-    UNKNOWN = auto()  # there is no such Task (any more), or our view of it is behind
-
-
-@dataclass(slots=True)
-class Attempt:
-    """An attempt in a worker's spec, or on its way there.
-
-    Attributes:
-        container: name of the ephemeral container.
-        task: key of the Task.
-        uid: its UID.
-        number: number of the attempt.
-        placed: when it was decided.
-        slots: how many it takes while open.
-        open: it takes slots.
-        claimed: the Task says that it runs here.
-        assumed: decided, and not yet known to be in the pod's spec.
-        running: the kubelet says that the container runs.
-        ended_at_s: when the container was first seen terminated (monotonic).
-        waiting: the kubelet's word and sentence while it does not run.
-    """
-
-    container: str
-    task: ObjectKey
-    uid: str
-    number: int
-    placed: datetime
-    slots: int = 1
-    open: bool = False
-    claimed: bool = False
-    assumed: bool = False
-    running: bool = False
-    ended_at_s: float | None = None
-    waiting: str = ""
-
-
-@dataclass(slots=True)
-class Worker:
-    """A worker pod and what is open on it.
-
-    Attributes:
-        pod: the pod as last seen.
-        raw: the raw pod, read-only.
-        names: containers in its spec or on their way there.
-        attempts: by container, those not known to be over.
-        used: slots taken by open attempts.
-        active: how many attempts are open.
-        images: images of containers it was given.
-        last_change_s: when it was last appended to or reported anything (monotonic).
-        in_flight: a batch is on its way to it.
-        cool_until_s: it refused a batch: nothing new before then (monotonic).
-        retiring: why it gets no more tasks; None: it does.
-    """
-
-    pod: PodView
-    raw: Mapping[str, Any]
-    names: set[str] = field(default_factory=set)
-    attempts: dict[str, Attempt] = field(default_factory=dict)
-    used: int = 0
-    active: int = 0
-    images: set[str] = field(default_factory=set)
-    last_change_s: float = NEVER_S
-    in_flight: bool = False
-    cool_until_s: float = NEVER_S
-    retiring: RetireReason | None = None
-
-    @property
-    def alive(self) -> bool:
-        """Whether attempts that wait here may still be started."""
-        return not self.pod.dead and self.pod.deletion is None
-
-    @property
-    def accepting(self) -> bool:
-        """Whether tasks may be placed here, apart from a batch in flight or a refusal."""
-        return self.alive and self.pod.agent_running and self.retiring is None
+_STARTED = frozenset({ContainerState.RUNNING, ContainerState.TERMINATED})
 
 
 class LedgerListener(Protocol):
@@ -123,6 +41,10 @@ class LedgerListener(Protocol):
 
     def worker_idle(self, cluster_uid: str) -> None:
         """A worker that is retiring has nothing open any more."""
+        ...
+
+    def attempt_closed(self, worker: Worker) -> None:
+        """An attempt in that worker's pod is accounted for."""
         ...
 
     def look_at(self, task: ObjectKey) -> None:
@@ -164,24 +86,33 @@ class Ledger:
         """Return the workers of a TaskCluster."""
         return list(self._by_cluster.get(cluster_uid, {}).values())
 
-    def worker_states(self, cluster_uid: str, prefix: str, max_tasks: int) -> list[WorkerState]:
+    def worker_states(self, cluster_uid: str, prefix: str, rotation: Rotation) -> list[WorkerState]:
         """Return the workers of a TaskCluster as the placement policy sees them."""
-        now_s = self._clock.monotonic_s()
         return [
-            WorkerState(
-                uid=uid,
-                serial=serial_of(worker.pod.name, prefix),
-                used=worker.used,
-                entries_total=len(worker.names),
-                max_entries=max_tasks,
-                last_change_s=worker.last_change_s,
-                accepting=worker.accepting
-                and not worker.in_flight
-                and now_s >= worker.cool_until_s,
-                images=worker.images,
-            )
-            for uid, worker in self._by_cluster.get(cluster_uid, {}).items()
+            self._state(worker, serial_of(worker.pod.name, prefix), rotation)
+            for worker in self._by_cluster.get(cluster_uid, {}).values()
         ]
+
+    def _state(self, worker: Worker, serial: int, rotation: Rotation) -> WorkerState:
+        now_s = self._clock.monotonic_s()
+        wear = worker.wear(now_s)
+        busy = worker.in_flight or now_s < worker.cool_until_s
+        return WorkerState(
+            uid=worker.pod.uid,
+            serial=serial,
+            used=worker.used,
+            entries_total=wear.entries,
+            max_entries=rotation.entry_limit,
+            rest=worker.rest,
+            accepting=worker.accepting and not busy and not rotation.is_spent(wear),
+            worn=rotation.is_worn(wear, serial),
+            serves=worker.serves_in_s(now_s) <= 0,
+            images=worker.images,
+        )
+
+    def accepting_workers(self, cluster_uid: str) -> int:
+        """Return how many workers of a TaskCluster tasks may be placed on."""
+        return sum(worker.accepting for worker in self._by_cluster.get(cluster_uid, {}).values())
 
     def open_attempts(self) -> int:
         """Return how many attempts are open in all. Costs O(workers)."""
@@ -225,18 +156,15 @@ class Ledger:
         worker = self._workers.get(view.pod_uid)
         if worker is None:
             return WorkerFacts(gone=True, why="its pod is gone")
-        if worker.pod.dead:
-            return WorkerFacts(gone=True, why=f"its pod has ended: {worker.pod.problem}")
-        look_again_s = None
-        if worker.pod.deletion is not None:
-            overdue_s = (self._clock.now() - worker.pod.deletion).total_seconds()
-            overdue_s -= TERMINATING_GRACE_S
-            if overdue_s >= 0:
-                return WorkerFacts(gone=True, why="its pod was deleted and its node is silent")
-            look_again_s = -overdue_s
+        end = worker_end(worker.pod, self._clock.now())
         attempt = worker.attempts.get(view.container)
-        ended_for_s = None if attempt is None else self._ended_for_s(attempt)
-        return WorkerFacts(gone=False, ended_for_s=ended_for_s, look_again_s=look_again_s)
+        return WorkerFacts(
+            gone=end.over,
+            why=end.why,
+            ended_for_s=None if attempt is None else self._ended_for_s(attempt),
+            look_again_s=end.look_again_s,
+            ended=None if attempt is None else attempt.ended,
+        )
 
     def _ended_for_s(self, attempt: Attempt) -> float | None:
         if attempt.ended_at_s is None:
@@ -258,17 +186,22 @@ class Ledger:
             return
         worker = self._workers.get(pod.uid)
         if worker is None:
-            worker = self._workers[pod.uid] = Worker(pod, raw)
+            worker = self._workers[pod.uid] = Worker(pod, raw, size_bytes=_bare_bytes(raw))
             self._by_cluster.setdefault(pod.cluster_uid, {})[pod.uid] = worker
-            was_alive, was_accepting = True, False
+            was_alive, was_accepting, was_dead = True, False, False
         else:
-            was_alive, was_accepting = worker.alive, worker.accepting
+            was_alive, was_accepting, was_dead = worker.alive, worker.accepting, worker.pod.dead
         worker.pod, worker.raw = pod, raw
-        if not first_list:
-            worker.last_change_s = self._clock.monotonic_s()
+        if not pod.agent_running:
+            worker.up_at_s = None
+        elif worker.up_at_s is None:
+            worker.up_at_s = NEVER_S if first_list else self._clock.monotonic_s()
         self._read_spec(worker, raw)
         self._read_status(worker, raw)
-        if was_alive and not worker.alive:
+        if not first_list:
+            now_s, settled = self._clock.monotonic_s(), not worker.unreported
+            worker.rest = after_report(worker.rest, now_s, settled=settled)
+        if (was_alive and not worker.alive) or (pod.dead and not was_dead):
             self._look_at_open(worker)
         if worker.accepting != was_accepting or worker.alive != was_alive:
             self._listener.slots_changed(pod.cluster_uid, freed=worker.accepting)
@@ -283,6 +216,7 @@ class Ledger:
                 continue
             worker.names.add(name)
             worker.images.add(container.get("image", ""))
+            worker.size_bytes += json_bytes(container) + STATUS_BYTES
             entry = parse_entry(container)
             if entry is not None:
                 attempt = Attempt(
@@ -300,10 +234,13 @@ class Ledger:
         self._judge(worker, attempt, self._find_task(attempt.uid))
 
     def _read_status(self, worker: Worker, raw: Mapping[str, Any]) -> None:
-        if not worker.attempts:
+        if not worker.attempts and not worker.unreported:
             return
         for entry in (raw.get("status") or {}).get("ephemeralContainerStatuses") or ():
-            attempt = worker.attempts.get(entry.get("name", ""))
+            name = entry.get("name", "")
+            if name in worker.unreported and container_report(entry).state in _STARTED:
+                worker.unreported.discard(name)
+            attempt = worker.attempts.get(name)
             if attempt is not None:
                 self._read_container(worker, attempt, entry)
 
@@ -311,11 +248,12 @@ class Ledger:
         report = container_report(entry)
         running = report.state is ContainerState.RUNNING
         ended = report.state is ContainerState.TERMINATED
-        waiting = ": ".join(part for part in (report.reason, report.message) if part)
+        waiting = report.words
         news = waiting != attempt.waiting and not attempt.claimed
         attempt.waiting = waiting
         if ended and attempt.ended_at_s is None:
             attempt.ended_at_s = self._clock.monotonic_s()
+            attempt.ended = report
             news = True
         if running != attempt.running:
             attempt.running = running
@@ -363,14 +301,18 @@ class Ledger:
             self._judge(worker, attempt, view)
 
     def _judge(self, worker: Worker, attempt: Attempt, view: TaskView | None) -> None:
-        standing = _standing(worker, attempt, view)
-        if standing is _Standing.CLOSED:
+        standing = standing_of(attempt.number, worker.pod.uid, view)
+        if standing is Standing.CLOSED:
             self._drop(worker, attempt)
+            self._listener.attempt_closed(worker)
             return
         slots = attempt.slots if view is None else view.slots
-        attempt.claimed = standing is _Standing.CLAIMED
-        if standing is _Standing.UNKNOWN:
+        attempt.claimed = standing is Standing.CLAIMED
+        if attempt.claimed and worker.up_at_s is not None:
+            worker.up_at_s = NEVER_S  # its agent serves
+        if standing is Standing.UNKNOWN:
             self._account(worker, attempt, is_open=attempt.running, slots=slots)
+            self._listener.attempt_closed(worker)
         else:
             self._account(worker, attempt, is_open=True, slots=slots)
 
@@ -400,6 +342,8 @@ class Ledger:
     def assume(self, worker: Worker, view: TaskView, placed: datetime) -> Attempt | None:
         """Take a Task's next attempt as placed on a worker, before it is written.
 
+        The caller says with :meth:`grow` how large the entry is, once it is made.
+
         Returns:
             The attempt; None where the worker has had a container of that name.
         """
@@ -416,9 +360,15 @@ class Ledger:
         )
         worker.names.add(name)
         worker.images.add(str(view.spec.get("image", "")))
-        worker.last_change_s = self._clock.monotonic_s()
+        worker.unreported.add(name)
+        worker.count(self._clock.monotonic_s())
         self._add(worker, attempt)
         return attempt
+
+    def grow(self, worker: Worker, attempt: Attempt, entry_bytes: int) -> None:
+        """Count in what an assumed attempt adds to its pod."""
+        attempt.size_bytes = entry_bytes + STATUS_BYTES
+        worker.size_bytes += attempt.size_bytes
 
     def confirm(self, worker: Worker, attempt: Attempt) -> None:
         """The attempt is in the pod's spec."""
@@ -429,17 +379,15 @@ class Ledger:
         if not attempt.assumed:
             return  # the watch has seen it there
         worker.names.discard(attempt.container)
+        worker.unreported.discard(attempt.container)
+        worker.size_bytes -= attempt.size_bytes
+        attempt.size_bytes = 0
         if worker.attempts.get(attempt.container) is attempt:
             self._drop(worker, attempt)
         self._listener.look_at(attempt.task)
 
 
-def _standing(worker: Worker, attempt: Attempt, view: TaskView | None) -> _Standing:
-    if view is None or view.attempt < attempt.number - 1:
-        return _Standing.UNKNOWN
-    if view.attempt == attempt.number - 1:
-        return _Standing.CLOSED if view.state.terminal else _Standing.UNCLAIMED
-    here = view.attempt == attempt.number and view.pod_uid == worker.pod.uid
-    if here and view.state is TaskState.RUNNING:
-        return _Standing.CLAIMED
-    return _Standing.CLOSED
+def _bare_bytes(raw: Mapping[str, Any]) -> int:
+    """What a pod takes without its ephemeral containers and their states."""
+    spec = {key: value for key, value in raw["spec"].items() if key != "ephemeralContainers"}
+    return json_bytes({"metadata": raw["metadata"], "spec": spec})

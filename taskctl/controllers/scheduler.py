@@ -17,13 +17,16 @@ from taskctl.api.meta import ObjectKey
 from taskctl.api.states import TaskState
 from taskctl.clock import format_micro
 from taskctl.controllers.binder import Batch, Binder, Item
-from taskctl.controllers.placements import Worker
+from taskctl.controllers.pending import HoldKind
+from taskctl.controllers.workerstate import Worker
 from taskctl.controllers.world import World
-from taskctl.policy.entry import Ticket, build_entry
+from taskctl.policy.entry import Ticket, build_entry, json_bytes
 from taskctl.policy.placement import Assignment, Snapshot, place
+from taskctl.policy.rest import after_batch
+from taskctl.policy.rotation import ENTRY_LIMIT_BYTES, Rotation
 from taskctl.policy.view import TaskView
 from taskctl.policy.workerpod import parse_frame, worker_prefix
-from taskctl.policy.workers import cluster_max_tasks, cluster_slots, soft_limit
+from taskctl.policy.workers import cluster_max_tasks, cluster_slots, serial_of
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +40,7 @@ class _Cluster:
     key: ObjectKey
     uid: str
     prefix: str
-    slots: int
-    max_tasks: int
+    rotation: Rotation
 
 
 class Scheduler:
@@ -76,8 +78,8 @@ class Scheduler:
             return []
         cluster = _read_cluster(key, raw)
         snapshot = Snapshot(
-            slots=cluster.slots,
-            workers=world.ledger.worker_states(cluster.uid, cluster.prefix, cluster.max_tasks),
+            slots=cluster.rotation.slots,
+            workers=world.ledger.worker_states(cluster.uid, cluster.prefix, cluster.rotation),
             now_s=world.now_s(),
         )
         decided = place(queue, snapshot)
@@ -87,9 +89,13 @@ class Scheduler:
         batches: dict[str, Batch] = {}
         for assignment in decided.assignments:
             self._assume(cluster, assignment, batches)
+        queued = world.queued_per_worker(key, cluster.uid)
         for batch in batches.values():
-            batch.worker.in_flight = True
-            if len(batch.worker.names) >= soft_limit(cluster.max_tasks, cluster.slots):
+            worker = batch.worker
+            worker.in_flight = True
+            worker.rest = after_batch(worker.rest, world.now_s())
+            serial = serial_of(worker.pod.name, cluster.prefix)
+            if cluster.rotation.nears_end(worker.wear(world.now_s(), queued), serial):
                 world.queues.clusters.add(key)  # its replacement should be on its way
         return list(batches.values())
 
@@ -106,7 +112,6 @@ class Scheduler:
             return
         item = self._item(worker, view)
         if item is None:
-            world.pending.hold(uid, world.now_s(), "", refused=False)
             world.queues.tasks.add(task_key)
             return
         batch = batches.get(worker.pod.uid)
@@ -115,22 +120,35 @@ class Scheduler:
         batch.items.append(item)
 
     def _item(self, worker: Worker, view: TaskView) -> Item | None:
+        """Make the entry and assume it; None: it cannot be placed there, and is held back."""
+        world = self._world
         frame = parse_frame(worker.raw)
         if frame is None:
-            log.warning("worker %s has no task frame; it was not made by taskctl", worker.pod.name)
+            why = f"worker {worker.pod.name} has no task frame; it was not made by taskctl"
+            self._hold(view, why, HoldKind.FAILED)
             return None
-        placed = self._world.timing.clock.now()
-        attempt = self._world.ledger.assume(worker, view, placed)
-        if attempt is None:
-            log.warning(
-                "worker %s had attempt %d of %s before; not placed there again",
-                worker.pod.name,
-                view.next_attempt,
-                view.name,
+        placed = world.timing.clock.now()
+        ticket = Ticket(view.next_attempt, world.nonce(), format_micro(placed))
+        entry = build_entry(view, ticket, frame)
+        size_bytes = json_bytes(entry)
+        if size_bytes > ENTRY_LIMIT_BYTES:
+            why = (
+                f"it takes {size_bytes} bytes in the worker's pod, and may take "
+                f"{ENTRY_LIMIT_BYTES}; shorten spec.env."
             )
+            self._hold(view, why, HoldKind.INVALID)
             return None
-        ticket = Ticket(attempt.number, self._world.nonce(), format_micro(placed))
-        return Item(view.uid, attempt, build_entry(view, ticket, frame))
+        attempt = world.ledger.assume(worker, view, placed)
+        if attempt is None:
+            why = f"worker {worker.pod.name} had attempt {view.next_attempt} before"
+            self._hold(view, why, HoldKind.FAILED)
+            return None
+        world.ledger.grow(worker, attempt, size_bytes)
+        return Item(view.uid, attempt, entry)
+
+    def _hold(self, view: TaskView, why: str, kind: HoldKind) -> None:
+        log.warning("task %s is not placed: %s", view.name, why)
+        self._world.pending.hold(view.uid, self._world.now_s(), why, kind)
 
 
 def _read_cluster(key: ObjectKey, raw: Mapping[str, Any]) -> _Cluster:
@@ -138,8 +156,7 @@ def _read_cluster(key: ObjectKey, raw: Mapping[str, Any]) -> _Cluster:
         key=key,
         uid=raw["metadata"]["uid"],
         prefix=worker_prefix(raw),
-        slots=cluster_slots(raw),
-        max_tasks=cluster_max_tasks(raw),
+        rotation=Rotation(cluster_max_tasks(raw), cluster_slots(raw)),
     )
 
 

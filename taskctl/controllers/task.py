@@ -16,7 +16,7 @@ from taskctl.controllers.world import CLUSTER_STATUS_PERIOD_S, World, look_again
 from taskctl.errors import NotFound
 from taskctl.policy.queue import PendingTask
 from taskctl.policy.readiness import Dependency, ReadinessFacts
-from taskctl.policy.task import TaskFacts, decide_task
+from taskctl.policy.task import HeldFacts, TaskFacts, decide_task
 from taskctl.policy.view import TaskView, parse_task
 from taskctl.policy.workers import cluster_slots
 from taskctl.runtime.controller import DONE, Result
@@ -76,6 +76,8 @@ class TaskReconciler:
             readiness=self._readiness(view),
             placed=self._world.ledger.placed_facts(view),
             refused=self._refused(view),
+            held=self._held(view),
+            unserved=self._world.unserved.get(ObjectKey(view.namespace, view.cluster), ""),
         )
 
     def _readiness(self, view: TaskView) -> ReadinessFacts:
@@ -97,6 +99,13 @@ class TaskReconciler:
     def _refused(self, view: TaskView) -> str:
         hold = self._world.pending.held(view.uid)
         return hold.message if hold is not None and hold.refusals >= MAX_REFUSALS else ""
+
+    def _held(self, view: TaskView) -> HeldFacts | None:
+        hold = self._world.pending.held(view.uid)
+        if hold is None:
+            return None
+        for_s = self._world.now_s() - hold.since_s
+        return HeldFacts(hold.message, for_s, forbidden=hold.forbidden)
 
     async def _surely_gone(self, view: TaskView) -> bool:
         """Ask the API server before a worker that the cache lacks is taken for lost."""

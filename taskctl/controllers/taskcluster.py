@@ -14,18 +14,23 @@ from taskctl.api.conditions import ConditionUpdate
 from taskctl.api.meta import ObjectKey
 from taskctl.client.base import DeleteOptions, KubeObject
 from taskctl.client.resources import PODS, PVCS, TASKCLUSTERS
-from taskctl.controllers.apply import create_owned, write_status
-from taskctl.controllers.placements import Worker
+from taskctl.constants import DEFAULT_IMAGE
+from taskctl.controllers.access import AccessKeeper
+from taskctl.controllers.apply import create_owned, namespace_goes, write_status
+from taskctl.controllers.unserved import Unserved
+from taskctl.controllers.workerstate import Worker
 from taskctl.controllers.world import CLUSTER_STATUS_PERIOD_S, World, look_again
-from taskctl.errors import Conflict, Forbidden, NotFound
+from taskctl.errors import BadRequest, Conflict, Forbidden, Invalid, NotFound
 from taskctl.policy.clusterstatus import (
     ClusterCounts,
     WorkspaceFacts,
     decide_cluster_status,
     ready_condition,
+    unserved_message,
     workspace_condition,
 )
 from taskctl.policy.podview import PodView
+from taskctl.policy.workeraccess import WorkerAccess
 from taskctl.policy.workerpod import (
     build_worker,
     cluster_owner,
@@ -64,6 +69,7 @@ class ClusterEvent(StrEnum):
     WORKER_CREATED = "WorkerCreated"
     WORKER_RETIRED = "WorkerRetired"
     WORKER_FAILED = "WorkerFailed"
+    WORKER_REFUSED = "WorkerRefused"
     NAME_TAKEN = "NameTaken"
 
 
@@ -72,9 +78,10 @@ class _Memory:
     """What is remembered of a TaskCluster between passes; losing it does no harm.
 
     Attributes:
-        failures: workers that failed in a row.
+        failures: workers that failed, or could not be created, in a row.
         dead: UIDs of the dead pods that are counted in.
         create_after: no creation before then.
+        refusal: why the last creation was refused: a sentence; empty: it was not.
         serial_floor: numbers up to here have been used, some by pods of strangers.
         claim_conflict: the claim's name is taken by a stranger's: a sentence.
         status_at_s: when the status was last written (monotonic).
@@ -83,6 +90,7 @@ class _Memory:
     failures: int = 0
     dead: set[str] = field(default_factory=set)
     create_after: datetime | None = None
+    refusal: str = ""
     serial_floor: int = 0
     claim_conflict: str = ""
     status_at_s: float = float("-inf")
@@ -93,15 +101,28 @@ class TaskClusterReconciler:
 
     Args:
         world: caches, indexes, queues, client.
+        access: whether to give workers their account and rights.
+        worker_image: image of workers whose TaskCluster names none.
     """
 
-    def __init__(self, world: World) -> None:
+    def __init__(
+        self,
+        world: World,
+        access: WorkerAccess = WorkerAccess.MANAGE,
+        worker_image: str = DEFAULT_IMAGE,
+    ) -> None:
         self._world = world
+        self._access = AccessKeeper(world.client, world.timing.clock, access)
+        self._worker_image = worker_image
         self._memories: dict[str, _Memory] = {}
+        self._unserved = Unserved(world)
 
-    def forget(self, uid: str) -> None:
+    def forget(self, cluster: KubeObject) -> None:
         """Forget a TaskCluster that is gone."""
+        uid = cluster["metadata"]["uid"]
         self._memories.pop(uid, None)
+        self._access.forget(uid)
+        self._unserved.forget(ObjectKey.of(cluster))
 
     async def reconcile(self, key: ObjectKey) -> Result:
         """Bring the TaskCluster of that name a step further.
@@ -113,7 +134,7 @@ class TaskClusterReconciler:
         try:
             return await self._reconcile(key)
         except Forbidden as error:
-            if not _namespace_goes(error):
+            if not namespace_goes(error):
                 raise
             log.debug("%s: %s", key, error)
             return look_again(_NAMESPACE_LOOK_S)
@@ -127,10 +148,14 @@ class TaskClusterReconciler:
         workspace = plan_workspace(cluster, cluster_owner(cluster))
         if not deleting:
             await self._ensure_claim(cluster, workspace, memory)
-        workers = self._world.ledger.workers_of(cluster["metadata"]["uid"])
+        uid = cluster["metadata"]["uid"]
+        workers = self._world.ledger.workers_of(uid)
         self._count_failures(cluster, workers, memory)
         facts = self._facts(cluster, memory, deleting=deleting)
-        plan = plan_workers(facts, [_worker_facts(worker) for worker in workers], self._now())
+        queued = self._world.queued_per_worker(key, uid)
+        now_s = self._world.now_s()
+        used = [_worker_facts(worker, now_s, queued) for worker in workers]
+        plan = plan_workers(facts, used, self._now())
         again_s = await self._carry_out(cluster, workers, plan, memory)
         status_s = await self._status(key, facts, workspace, memory)
         return look_again(plan.look_again_s, again_s, status_s)
@@ -185,7 +210,7 @@ class TaskClusterReconciler:
             slots=cluster_slots(cluster),
             max_tasks=cluster_max_tasks(cluster),
             max_age_s=(spec.get("rotation") or {}).get("maxAgeSeconds"),
-            template=template_hash(worker_template(cluster)),
+            template=template_hash(worker_template(cluster, self._worker_image)),
             last_serial=max(recorded, memory.serial_floor),
             deleting=deleting,
             create_after=memory.create_after,
@@ -201,15 +226,15 @@ class TaskClusterReconciler:
         """Retire first, so that nothing is placed on what goes; then delete and create."""
         world = self._world
         for worker in workers:
+            worker.worn = worker.pod.uid in plan.worn
             world.ledger.set_retiring(worker.pod.uid, plan.retiring.get(worker.pod.uid))
         # A batch may have been on its way since the plan was made.
         unused = [pod for pod in plan.delete if pod.dead or self._is_idle(pod)]
         await _in_parallel(
             [self._delete(cluster, pod, plan.retiring.get(pod.uid)) for pod in unused[:_PER_PASS]]
         )
-        await _in_parallel(
-            [self._create(cluster, name, memory) for name in plan.create[:_PER_PASS]]
-        )
+        if plan.create and not await self._create_all(cluster, plan.create[:_PER_PASS], memory):
+            return creation_backoff_s(memory.failures)
         unfinished = len(unused) > _PER_PASS or len(plan.create) > _PER_PASS
         return 0.0 if unfinished else None
 
@@ -220,8 +245,12 @@ class TaskClusterReconciler:
     def _count_failures(
         self, cluster: KubeObject, workers: Sequence[Worker], memory: _Memory
     ) -> None:
-        """Each dead pod postpones the next creation, ever longer while none comes up."""
-        dead = {worker.pod.uid: worker.pod for worker in workers if worker.pod.dead}
+        """Each dead pod postpones the next creation, ever longer while none comes up.
+
+        Not one that ended because it was deleted.
+        """
+        pods = [worker.pod for worker in workers]
+        dead = {pod.uid: pod for pod in pods if pod.dead and pod.deletion is None}
         for uid, pod in dead.items():
             if uid in memory.dead:
                 continue
@@ -243,9 +272,27 @@ class TaskClusterReconciler:
             message = f"Deleted worker {pod.name} ({reason})."
             self._world.note(cluster, ClusterEvent.WORKER_RETIRED, message)
 
+    async def _create_all(self, cluster: KubeObject, names: Sequence[str], memory: _Memory) -> bool:
+        """Create workers; if they are refused, say why, and have the next try wait."""
+        try:
+            memory.refusal = await self._access.ensure(cluster)
+            if not memory.refusal:
+                await _in_parallel([self._create(cluster, name, memory) for name in names])
+                return True
+        except (BadRequest, Forbidden, Invalid) as error:
+            if isinstance(error, Forbidden) and namespace_goes(error):
+                raise
+            self._access.forget(cluster["metadata"]["uid"])
+            memory.refusal = f"A worker could not be created: {error}"
+        memory.failures += 1
+        delay_s = creation_backoff_s(memory.failures)
+        memory.create_after = self._now() + timedelta(seconds=delay_s)
+        self._world.warn(cluster, ClusterEvent.WORKER_REFUSED, memory.refusal)
+        return False
+
     async def _create(self, cluster: KubeObject, name: str, memory: _Memory) -> None:
         world = self._world
-        manifest = build_worker(cluster, name)
+        manifest = build_worker(cluster, name, self._worker_image)
         created = await create_owned(world.client, PODS, manifest, world.stores.pods)
         memory.serial_floor = max(memory.serial_floor, serial_of(name, worker_prefix(cluster)))
         if created is None:
@@ -270,26 +317,29 @@ class TaskClusterReconciler:
             return wait_s
         counts = self._counts(key, cluster, facts)
         if counts.ready >= counts.wanted:
-            memory.failures, memory.create_after = 0, None
+            memory.failures, memory.create_after, memory.refusal = 0, None, ""
         generation = cluster["metadata"].get("generation") or 0
         claim = await self._workspace_facts(cluster, workspace, memory)
         conditions: list[ConditionUpdate] = [
-            ready_condition(counts, generation),
+            ready_condition(counts, generation, memory.refusal),
             workspace_condition(workspace, claim, generation),
         ]
         patch = decide_cluster_status(cluster, counts, conditions, self._now())
         if patch is not None:
             memory.status_at_s = world.now_s()
             await write_status(world, TASKCLUSTERS, cluster, patch)
+        why = unserved_message(key.name, counts, conditions[0].message)
+        unserved_s = self._unserved.look(key, ready=counts.ready, message=why)
         foreign = workspace.claim is None and bool(workspace.claim_name)
-        return _FOREIGN_CLAIM_LOOK_S if foreign and claim.phase != "Bound" else None
+        claim_s = _FOREIGN_CLAIM_LOOK_S if foreign and claim.phase != "Bound" else None
+        return min((s for s in (unserved_s, claim_s) if s is not None), default=None)
 
     def _counts(self, key: ObjectKey, cluster: KubeObject, facts: ClusterFacts) -> ClusterCounts:
         world = self._world
         workers = world.ledger.workers_of(cluster["metadata"]["uid"])
         ready = [worker for worker in workers if worker.accepting]
         serials = [serial_of(worker.pod.name, facts.prefix) for worker in workers]
-        unready = [w for w in workers if w.alive and not w.pod.agent_running]
+        pods = [w.pod for w in workers if not w.pod.dead and w.pod.deletion is None]
         return ClusterCounts(
             wanted=facts.replicas,
             workers=len(workers),
@@ -298,24 +348,19 @@ class TaskClusterReconciler:
             free_slots=sum(max(facts.slots - worker.used, 0) for worker in ready),
             queue_length=world.pending.length(key),
             last_serial=max([facts.last_serial, *serials]),
-            problems=sorted(f"{worker.pod.name}: {worker.pod.problem}" for worker in unready),
+            problems=sorted(f"{pod.name}: {pod.problem}" for pod in pods if pod.problem),
         )
 
 
-def _namespace_goes(error: Forbidden) -> bool:
-    """Whether nothing can be created because the namespace is being deleted."""
-    return any(cause.reason == "NamespaceTerminating" for cause in error.causes) or (
-        "being terminated" in error.message
-    )
-
-
-def _worker_facts(worker: Worker) -> WorkerFacts:
+def _worker_facts(worker: Worker, now_s: float, queued: float) -> WorkerFacts:
     return WorkerFacts(
         pod=worker.pod,
         # A batch in flight counts: its attempts are open, but be safe against a gap.
         active=max(worker.active, int(worker.in_flight)),
-        entries_total=len(worker.names),
+        wear=worker.wear(now_s, queued),
         was_surplus=worker.retiring is RetireReason.SURPLUS,
+        was_worn=worker.worn,
+        serves_in_s=worker.serves_in_s(now_s),
     )
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from taskctl.api.meta import ObjectKey
 from taskctl.client.base import KubeObject
 from taskctl.constants import LABEL_CLUSTER_UID
-from taskctl.controllers.placements import Worker
-from taskctl.controllers.world import World
+from taskctl.controllers.workerstate import Worker
+from taskctl.controllers.world import World, is_leaving
+from taskctl.policy.podview import parse_pod
 
 log = logging.getLogger(__name__)
 
@@ -49,13 +51,16 @@ class WorkerEvents:
         self._world.ledger.on_pod(pod, first_list=first_list)
         worker = self._world.ledger.worker(uid)
         after = _standing(worker)
+        if is_leaving(self._world, worker.pod if worker is not None else parse_pod(pod)):
+            self._world.queues.evidence.add(uid)
         if before == after or worker is None:
             return
         self._wake_cluster(pod)
         cluster = self._world.stores.clusters.get_by_uid(worker.pod.cluster_uid)
         if cluster is None or first_list:
             return
-        if worker.pod.dead and worker.active:
+        was_dead = before is not None and before.dead
+        if worker.pod.dead and not was_dead and worker.active:
             self._lost(cluster, worker)
 
     def _on_gone(self, pod: KubeObject) -> None:
@@ -81,8 +86,20 @@ class WorkerEvents:
             self._world.queues.clusters.add(key)
 
 
-def _standing(worker: Worker | None) -> tuple[bool, bool, bool] | None:
+@dataclass(frozen=True, slots=True)
+class _Standing:
     """What of a worker the workers policy decides on."""
+
+    up: bool
+    dead: bool
+    going: bool
+    unreachable: bool
+
+
+def _standing(worker: Worker | None) -> _Standing | None:
     if worker is None:
         return None
-    return (worker.pod.agent_running, worker.pod.dead, worker.pod.deletion is not None)
+    pod = worker.pod
+    return _Standing(
+        pod.agent_running, pod.dead, pod.deletion is not None, pod.unreachable_since is not None
+    )

@@ -14,6 +14,8 @@ from taskctl.client.timing import SYSTEM_TIMING, Timing
 from taskctl.controllers.pending import PendingTasks
 from taskctl.controllers.placements import Ledger
 from taskctl.controllers.waiting import Waiting
+from taskctl.controllers.workerstate import Worker
+from taskctl.policy.podview import PodView
 from taskctl.policy.view import TaskView, parse_task
 from taskctl.runtime.controller import DONE, Result
 from taskctl.runtime.events import EventRecorder, EventSort
@@ -58,12 +60,14 @@ class Queues:
     Attributes:
         tasks: Tasks.
         clusters: TaskClusters.
+        evidence: UIDs of worker pods that are going or have lost their TaskCluster.
         trees: UIDs of root Tasks.
         ttl: ended Tasks with a time to live.
     """
 
     tasks: WorkQueue[ObjectKey]
     clusters: WorkQueue[ObjectKey]
+    evidence: WorkQueue[str]
     trees: WorkQueue[str]
     ttl: WorkQueue[ObjectKey]
 
@@ -121,6 +125,8 @@ class World:
         self.wakeups = Wakeups()
         self.pending = PendingTasks()
         self.waiting = Waiting()
+        # Of TaskClusters that have had no ready worker for a while: why, for people.
+        self.unserved: dict[ObjectKey, str] = {}
         self.ledger = Ledger(_LedgerEvents(self), self.task_by_uid, timing.clock)
 
     def task_by_uid(self, uid: str) -> TaskView | None:
@@ -132,6 +138,11 @@ class World:
         """Return the key of the cached TaskCluster with that UID, or None."""
         raw = self.stores.clusters.get_by_uid(uid)
         return None if raw is None else ObjectKey.of(raw)
+
+    def queued_per_worker(self, cluster: ObjectKey, cluster_uid: str) -> float:
+        """Return how many of a TaskCluster's waiting tasks each worker will get, about."""
+        workers = self.ledger.accepting_workers(cluster_uid)
+        return self.pending.length(cluster) / max(workers, 1)
 
     def now_s(self) -> float:
         """Return the monotonic time in seconds."""
@@ -165,5 +176,15 @@ class _LedgerEvents:
         if key is not None:
             self._world.queues.clusters.add(key)
 
+    def attempt_closed(self, worker: Worker) -> None:
+        if is_leaving(self._world, worker.pod):
+            self._world.queues.evidence.add(worker.pod.uid)
+
     def look_at(self, task: ObjectKey) -> None:
         self._world.queues.tasks.add(task)
+
+
+def is_leaving(world: World, pod: PodView) -> bool:
+    """Whether a worker's evidence may have to be released: it goes, or has no TaskCluster."""
+    gone = pod.deletion is not None or world.cluster_key(pod.cluster_uid) is None
+    return pod.pinned and gone

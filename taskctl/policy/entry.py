@@ -8,6 +8,7 @@ long as that lives, so it holds no secret but the one-time nonce.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -141,6 +142,11 @@ def parse_entry(container: Mapping[str, Any]) -> EntryView | None:
         placed=time_or_none(env.get(ENV_PLACED)),
         image=container.get("image", ""),
     )
+
+
+def json_bytes(value: Any) -> int:
+    """Return how many bytes a part of a pod takes as JSON, about (ASCII escapes count)."""
+    return len(json.dumps(value, separators=(",", ":")))
 
 
 def append_body(pod_uid: str, entries: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -3,16 +3,35 @@
 Pod status is the fallback here, never the normal way: an exit is reported by the agent.
 Each rule waits long enough for a report that is on its way, and each result is written
 under the Task's resourceVersion, so a report that arrives first wins.
+
+The next attempt must not run beside the lost one. What proves that nothing runs in a pod:
+its phase is Succeeded or Failed (a kubelet says so when no container can be running any more,
+the cluster's pod garbage collector when the node is gone or was declared out of service), or
+the pod object itself is gone, which our finalizer puts off until then. A container alone: its
+state in the pod's status is terminated.
+
+One rule rests on time: a pod that was deleted and whose grace has passed by a margin. Where its
+node answers, the kubelet has killed everything long ago and merely cannot say so. Where the
+node is cut off, it is deleted 300 s after it fell silent (taint-based eviction), and the rule
+applies a minute later; its processes may run on until the node comes back, as with any lease.
+An unreachable worker that nobody has deleted is waited for.
+
+An exit code in the pod's status is shown to people and kept in ``status.attempts``, no more.
+taskctl-init ends with the command's code only after the agent has recorded the outcome or has
+refused to; so where the outcome is not on record, the code is one of a command that was
+stopped from outside (a 0 of one that handles SIGTERM, for example), or of no command at all.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from taskctl.api.states import TaskState
 from taskctl.clock import format_micro
 from taskctl.constants import Reason
+from taskctl.policy.podview import ContainerReport, PodView
 from taskctl.policy.retry import Retry, decide_infra_retry
 from taskctl.policy.status import (
     Ending,
@@ -30,12 +49,49 @@ CONTAINER_LOST_AFTER_S: Final = 5.0
 # A deleted pod is gone when its grace has passed (deletionTimestamp says when); one that
 # is still there so much later is on a node that does not answer.
 TERMINATING_GRACE_S: Final = 30.0
-# An unclaimed attempt is shown as Scheduled only when it takes this long.
+# An unclaimed attempt is looked at after so long, and shown as Scheduled if the kubelet says
+# that something is in the way.
 SHOW_SCHEDULED_AFTER_S: Final = 2.0
+# Without a word from it, that takes longer: a busy node needs seconds for the containers of a
+# large batch, and a write for each of their tasks would make it slower still.
+SHOW_WAITING_AFTER_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerEnd:
+    """Whether a worker's pod has come to its end.
+
+    Attributes:
+        over: nothing runs in it any more, as far as can be known.
+        why: half a sentence on why, for people.
+        look_again_s: seconds until time alone may make it so; None: only events do.
+    """
+
+    over: bool
+    why: str = ""
+    look_again_s: float | None = None
+
+
+def worker_end(pod: PodView, now: datetime) -> WorkerEnd:
+    """Decide whether anything may still run in a worker's pod."""
+    if pod.dead:
+        return WorkerEnd(True, f"its pod has ended: {pod.problem}")
+    if pod.deletion is None:
+        return WorkerEnd(False)
+    left_s = TERMINATING_GRACE_S - (now - pod.deletion).total_seconds()
+    if left_s > 0:
+        return WorkerEnd(False, look_again_s=left_s)
+    return WorkerEnd(True, "its pod was deleted and its node is silent")
 
 
 def infra_patch(
-    view: TaskView, attempt: int, ending: Ending, now: datetime, *, leaf: bool = False
+    view: TaskView,
+    attempt: int,
+    ending: Ending,
+    now: datetime,
+    *,
+    leaf: bool = False,
+    exit_code: int | None = None,
 ) -> StatusPatch:
     """Return the patch for an attempt that was lost by no fault of the task.
 
@@ -47,13 +103,15 @@ def infra_patch(
         ending: why it was lost.
         now: time of the decision.
         leaf: see :func:`taskctl.policy.status.terminal_patch`.
+        exit_code: what the kubelet saw the container end with, if it did.
     """
     infra_failures = view.infra_failures + 1
     decision = decide_infra_retry(infra_failures)
     if isinstance(decision, Retry):
         patch = pending_patch(view, attempt, ending)
         patch["nextAttemptTime"] = next_attempt_time(decision, now)
-        patch["attempts"] = with_past_attempt(view, _past(view, attempt, ending.reason, now))
+        past = _past(view, attempt, ending.reason, now) | {"exitCode": exit_code}
+        patch["attempts"] = with_past_attempt(view, past)
     else:
         final = Ending(Reason.INFRASTRUCTURE, with_sentence(ending.message, decision))
         patch = terminal_patch(view, TaskState.FAILED, final, now, leaf=leaf)
@@ -71,6 +129,12 @@ def _past(view: TaskView, attempt: int, reason: Reason, now: datetime) -> dict[s
         "started": (view.status.get("times") or {}).get("started") if claimed else None,
         "exited": format_micro(now),
     }
+
+
+def container_words(report: ContainerReport | None) -> str:
+    """Return a sentence on how the kubelet saw a container end; empty: it did not."""
+    words = "" if report is None else report.words
+    return f"The kubelet says of its container: {words}." if words else ""
 
 
 def suspended_patch(view: TaskView, attempt: int) -> StatusPatch:

@@ -1,11 +1,12 @@
 """Which task goes to which worker, now.
 
-Scheduling is a pure function over a snapshot. What the measurements on a real kubelet say:
-a pod that has not been synced for over a second starts a container in 70 ms, one synced a
-moment ago takes up to a second more (its pod worker waits for the next relist), and the
-containers of one batch start one after the other, some 60 ms each. So a quiet worker goes
-first, then the one that runs the fewest, then the one the parent ran on (its files are in
-the page cache), then one that has run this image before.
+Scheduling is a pure function over a snapshot. A worker at rest starts a container in 70 ms; one
+that its kubelet has just looked after takes a second or two more, and the containers of one
+batch start one after the other, some 60 ms each (:mod:`taskctl.policy.rest`). So the worker
+goes first that will start it after the fewest relists, of those one within its rotation budget,
+then the one that runs the fewest. Among equals at rest: the one the parent ran on (its files
+are in the page cache), then one that has run this image before; else the one longest at rest,
+or soonest. One that has only just come up is last: its agent may not be there yet.
 
 The work of a cycle is O(assignments + workers), whatever the length of the queue.
 """
@@ -19,8 +20,8 @@ from itertools import islice
 from typing import Final
 
 from taskctl.policy.queue import PendingQueue, PendingTask
+from taskctl.policy.rest import ALWAYS, MOST_RELISTS, Rest, relists_to_wait
 
-QUIET_AFTER_S: Final = 1.0
 # Containers of one PATCH start in series; a longer one would only hide the wait.
 MAX_BATCH: Final = 32
 _IMAGE_LOOK: Final = 8
@@ -36,7 +37,9 @@ class WorkerState:
         used: slots taken by placed and running attempts.
         entries_total: containers ever added to the pod, those on their way included.
         max_entries: never more than that (rotation).
-        last_change_s: when it was last appended to or reported a change (monotonic).
+        worn: it is past its budget: another one first, if that starts as soon.
+        serves: its agent is known to be there; else any other one first.
+        rest: when its kubelet will be at rest with it.
         accepting: it runs, is not retiring, and no batch to it is in flight.
         images: images it has run.
     """
@@ -46,8 +49,10 @@ class WorkerState:
     used: int
     entries_total: int
     max_entries: int
-    last_change_s: float
+    rest: Rest = ALWAYS
     accepting: bool = True
+    worn: bool = False
+    serves: bool = True
     images: frozenset[str] | set[str] = frozenset()
 
 
@@ -130,29 +135,32 @@ class _Slot:
     """A worker while the cycle fills it."""
 
     state: WorkerState
-    noisy: bool
+    lane: int
     used: int
     room: int
 
 
+# By relists to wait, each within its budget or worn; the last one: not known to serve.
+_LANES: Final = 2 * (MOST_RELISTS + 1) + 1
+_AT_REST: Final = (0, 1)
+
+
 class _Pool:
-    """Workers with a free slot, grouped by (quiet or not, slots used), so a pick is O(slots)."""
+    """Workers with a free slot, grouped by (lane, slots used), so a pick is O(slots)."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._slots = snapshot.slots
-        self._levels: tuple[list[dict[str, _Slot]], ...] = (
-            [{} for _ in range(snapshot.slots)],
-            [{} for _ in range(snapshot.slots)],
+        self._levels: tuple[list[dict[str, _Slot]], ...] = tuple(
+            [{} for _ in range(snapshot.slots)] for _ in range(_LANES)
         )
         self._by_uid: dict[str, _Slot] = {}
         self.any_accepts = False
-        for state in sorted(snapshot.workers, key=lambda worker: worker.serial):
+        for state in sorted(snapshot.workers, key=lambda item: (item.rest.at_s, item.serial)):
             if not state.accepting:
                 continue
             self.any_accepts = True
             room = min(state.max_entries - state.entries_total, MAX_BATCH)
-            noisy = snapshot.now_s - state.last_change_s <= QUIET_AFTER_S
-            self._insert(_Slot(state, noisy, state.used, room))
+            self._insert(_Slot(state, _lane(state, snapshot.now_s), state.used, room))
 
     @property
     def empty(self) -> bool:
@@ -162,18 +170,18 @@ class _Pool:
     def _insert(self, slot: _Slot) -> None:
         if slot.used < self._slots and slot.room > 0:
             self._by_uid[slot.state.uid] = slot
-            self._levels[slot.noisy][slot.used][slot.state.uid] = slot
+            self._levels[slot.lane][slot.used][slot.state.uid] = slot
 
     def _remove(self, slot: _Slot) -> None:
         del self._by_uid[slot.state.uid]
-        del self._levels[slot.noisy][slot.used][slot.state.uid]
+        del self._levels[slot.lane][slot.used][slot.state.uid]
 
     def pick(self, task: PendingTask) -> str | None:
         """Give the task to a worker and return its UID; None: no one worker has the slots."""
-        for levels in self._levels:
+        for lane, levels in enumerate(self._levels):
             for level in islice(levels, self._slots - task.slots + 1):
                 if level:
-                    slot = _choose(level, task)
+                    slot = _choose(level, task, at_rest=lane in _AT_REST)
                     self._remove(slot)
                     slot.used += task.slots
                     slot.room -= 1
@@ -183,17 +191,25 @@ class _Pool:
 
     def reserve_freest(self) -> None:
         """Take the worker with the most free slots out of this cycle."""
-        for quiet, noisy in zip(*self._levels, strict=True):
-            candidates = [next(iter(level.values())) for level in (quiet, noisy) if level]
-            if candidates:
+        for same_use in zip(*self._levels, strict=True):
+            candidates = [slot for level in same_use for slot in level.values()]
+            if candidates:  # the same one in each cycle, whatever their rest
                 self._remove(min(candidates, key=lambda slot: slot.state.serial))
                 return
 
 
-def _choose(level: dict[str, _Slot], task: PendingTask) -> _Slot:
-    """Among equals: the parent's worker, else one that knows the image, else the first."""
+def _lane(state: WorkerState, now_s: float) -> int:
+    return 2 * relists_to_wait(state.rest, now_s) + state.worn if state.serves else _LANES - 1
+
+
+def _choose(level: dict[str, _Slot], task: PendingTask, *, at_rest: bool) -> _Slot:
+    """Among equals: the parent's worker, else one that knows the image, else the first.
+
+    The parent's worker was given a container not long ago. At rest that is past; before, it
+    makes this one the last to come to rest.
+    """
     parent = level.get(task.parent_worker)
-    if parent is not None:
+    if parent is not None and at_rest:
         return parent
     first: Iterable[_Slot] = islice(level.values(), _IMAGE_LOOK)
     for slot in first:

@@ -8,11 +8,18 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from taskctl.constants import AGENT_CONTAINER, LABEL_CLUSTER_UID
+from taskctl.constants import AGENT_CONTAINER, FINALIZER_EVIDENCE, LABEL_CLUSTER_UID
 from taskctl.policy.view import time_or_none
 from taskctl.policy.workerpod import ANNOTATION_TEMPLATE
 
 _DEAD_PHASES: Final = frozenset({"Succeeded", "Failed"})
+# Of a container that went while nobody looked the kubelet reports 137 and a reason of its own
+# (kubelet_pods.go); 137 is also what its SIGKILL leaves, and 255 what a lost runtime does. Only
+# with these reasons has somebody seen the process end by itself.
+_SEEN_TO_END: Final = frozenset({"Completed", "Error"})
+_NO_PROOF: Final = frozenset({137, 255})
+# What a kubelet says of any container that it has not come to yet.
+_USUAL_WAITS: Final = frozenset({"ContainerCreating", "PodInitializing"})
 
 
 class ContainerState(StrEnum):
@@ -32,11 +39,23 @@ class ContainerReport:
         state: what it is doing.
         reason: the kubelet's word, for example ImagePullBackOff.
         message: the kubelet's sentence.
+        exit_code: with which it was seen to end; None: it has not, or the number proves
+            nothing.
     """
 
     state: ContainerState
     reason: str = ""
     message: str = ""
+    exit_code: int | None = None
+
+    @property
+    def words(self) -> str:
+        """Reason, exit code and message in one line; empty where there is nothing to tell."""
+        if self.state is ContainerState.WAITING and self.reason in _USUAL_WAITS:
+            return ""
+        code = "" if self.exit_code is None else f"exit code {self.exit_code}"
+        head = ", ".join(part for part in (self.reason, code) if part)
+        return ": ".join(part for part in (head, self.message) if part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +69,13 @@ class PodView:
         cluster_uid: UID of its TaskCluster (label), or empty.
         created: ``metadata.creationTimestamp``.
         deletion: ``metadata.deletionTimestamp``: when its grace ends; None: not deleted.
-        dead: phase Succeeded or Failed: nothing runs in it any more.
-        agent_running: its main container runs: tasks can be placed.
+        dead: phase Succeeded or Failed: nothing runs in it any more. A kubelet says so only
+            when no container can be running (status_manager.go); of a pod whose node is
+            gone the cluster's pod garbage collector says it.
+        agent_running: its main container runs and its node answers: tasks can be placed.
+        unreachable_since: when the node controller took the pod's Ready condition away: its
+            main container was running when its node was last heard of; None: it answers.
+        pinned: it has our finalizer.
         template: fingerprint of the template it was made from.
         problem: why it is not ready, for people; empty if it is.
     """
@@ -66,6 +90,8 @@ class PodView:
     agent_running: bool
     template: str
     problem: str
+    unreachable_since: datetime | None = None
+    pinned: bool = False
 
 
 def parse_pod(pod: Mapping[str, Any]) -> PodView:
@@ -73,7 +99,10 @@ def parse_pod(pod: Mapping[str, Any]) -> PodView:
     metadata = pod["metadata"]
     status = pod.get("status") or {}
     dead = status.get("phase") in _DEAD_PHASES
-    running = not dead and _agent_state(status) == ContainerState.RUNNING
+    runs = not dead and _agent_state(status) == ContainerState.RUNNING
+    unreachable_since = _ready_taken_away(pod) if runs else None
+    running = runs and unreachable_since is None
+    problem = _problem(status) if unreachable_since is None else "NodeNotReady"
     return PodView(
         namespace=metadata["namespace"],
         name=metadata["name"],
@@ -84,8 +113,23 @@ def parse_pod(pod: Mapping[str, Any]) -> PodView:
         dead=dead,
         agent_running=running,
         template=(metadata.get("annotations") or {}).get(ANNOTATION_TEMPLATE, ""),
-        problem="" if running else _problem(status),
+        problem="" if running else problem,
+        unreachable_since=unreachable_since,
+        pinned=FINALIZER_EVIDENCE in (metadata.get("finalizers") or ()),
     )
+
+
+def _ready_taken_away(pod: Mapping[str, Any]) -> datetime | None:
+    """When the pod became unready while its agent runs; None: it is ready.
+
+    The agent has no readiness probe, so only the node controller does that, for a node that
+    it has not heard of for a while (node-monitor-grace-period).
+    """
+    for condition in pod["status"].get("conditions") or ():
+        if condition.get("type") == "Ready" and condition.get("status") in ("False", "Unknown"):
+            created = time_or_none(pod["metadata"].get("creationTimestamp"))
+            return time_or_none(condition.get("lastTransitionTime")) or created
+    return None
 
 
 def _agent_state(status: Mapping[str, Any]) -> ContainerState:
@@ -130,4 +174,6 @@ def container_report(entry: Mapping[str, Any]) -> ContainerReport:
 
 
 def _report(state: ContainerState, detail: Mapping[str, Any]) -> ContainerReport:
-    return ContainerReport(state, detail.get("reason") or "", detail.get("message") or "")
+    reason, code = detail.get("reason") or "", detail.get("exitCode")
+    proven = isinstance(code, int) and reason in _SEEN_TO_END and code not in _NO_PROOF
+    return ContainerReport(state, reason, detail.get("message") or "", code if proven else None)

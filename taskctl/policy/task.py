@@ -6,14 +6,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from taskctl.api.conditions import cap_message
 from taskctl.api.states import TaskState
 from taskctl.constants import Reason
 from taskctl.policy.lost import (
     CONTAINER_LOST_AFTER_S,
     SHOW_SCHEDULED_AFTER_S,
+    SHOW_WAITING_AFTER_S,
+    container_words,
     infra_patch,
     suspended_patch,
 )
+from taskctl.policy.podview import ContainerReport
 from taskctl.policy.readiness import Never, ReadinessFacts, Ready, Wait, decide_readiness
 from taskctl.policy.status import Ending, StatusPatch, terminal_patch
 from taskctl.policy.view import TaskView, time_or_none
@@ -21,6 +25,9 @@ from taskctl.policy.view import TaskView, time_or_none
 # A reason to wait is written down only when it lasts: most inputs, clusters and
 # predecessors that are missing at first are there a moment later.
 SHOW_WAIT_AFTER_S: Final = 2.0
+# What keeps a ready task from being placed is shown on it after so long: a worker that comes
+# up, or an API server that is away for a moment, costs no write.
+SHOW_UNPLACED_AFTER_S: Final = 5.0
 # Reasons that would be a lie on a Task that is ready and merely queued.
 _STALE_WHEN_READY: Final = frozenset(
     {
@@ -30,6 +37,9 @@ _STALE_WHEN_READY: Final = frozenset(
         Reason.SUSPENDED,
         Reason.WAITING_FOR_TASKS,
         Reason.WAITING_TO_START,
+        Reason.NO_READY_WORKER,
+        Reason.PLACEMENT_FORBIDDEN,
+        Reason.PLACEMENT_FAILED,
     }
 )
 
@@ -43,12 +53,14 @@ class WorkerFacts:
         why: half a sentence on why it is gone, for people.
         ended_for_s: seconds since its container was first seen terminated; None: it was not.
         look_again_s: seconds until time alone may change ``gone``; None: only events do.
+        ended: how its container was seen to end; None: it was not.
     """
 
     gone: bool
     why: str = ""
     ended_for_s: float | None = None
     look_again_s: float | None = None
+    ended: ContainerReport | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +85,21 @@ class PlacedFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldFacts:
+    """Placing the Task failed, and is tried again later.
+
+    Attributes:
+        message: what the API server said, with the remedy where one is known.
+        for_s: seconds since the first of these failures.
+        forbidden: a policy of the cluster or a missing right is in the way: a person must act.
+    """
+
+    message: str
+    for_s: float
+    forbidden: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class TaskFacts:
     """Everything beyond the Task itself.
 
@@ -81,12 +108,16 @@ class TaskFacts:
         worker: of a Running Task.
         placed: of a Task that waits to start; None: it is not placed.
         refused: why the API server will not have its container, now and again; or empty.
+        held: failures to place it; None: there were none of late.
+        unserved: why its TaskCluster has had no ready worker for a while; or empty.
     """
 
     readiness: ReadinessFacts
     worker: WorkerFacts | None = None
     placed: PlacedFacts | None = None
     refused: str = ""
+    held: HeldFacts | None = None
+    unserved: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,24 +159,37 @@ def decide_task(view: TaskView, facts: TaskFacts, now: datetime) -> TaskPlan:
 def _running(view: TaskView, worker: WorkerFacts | None, now: datetime) -> TaskPlan:
     if worker is None:
         return NOTHING
+    code = None if worker.ended is None else worker.ended.exit_code
     if worker.gone:
-        message = f"Worker {view.pod_name} is lost ({worker.why}); the task ran there."
-        return _lost(view, view.attempt, Ending(Reason.WORKER_LOST, message), now)
+        message = _joined(
+            f"Worker {view.pod_name} is lost ({worker.why}); the task ran there.",
+            container_words(worker.ended),
+        )
+        return _lost(view, view.attempt, Ending(Reason.WORKER_LOST, message), now, code)
     if worker.ended_for_s is None:
         return TaskPlan(requeue_after_s=worker.look_again_s)
     left_s = CONTAINER_LOST_AFTER_S - worker.ended_for_s
     if left_s > 0:
         return TaskPlan(requeue_after_s=left_s)
-    message = f"Container {view.container} on worker {view.pod_name} ended without a report."
-    return _lost(view, view.attempt, Ending(Reason.CONTAINER_LOST, message), now)
+    message = _joined(
+        f"Container {view.container} on worker {view.pod_name} ended without a report.",
+        container_words(worker.ended),
+    )
+    return _lost(view, view.attempt, Ending(Reason.CONTAINER_LOST, message), now, code)
 
 
-def _lost(view: TaskView, attempt: int, ending: Ending, now: datetime) -> TaskPlan:
+def _joined(*sentences: str) -> str:
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _lost(
+    view: TaskView, attempt: int, ending: Ending, now: datetime, exit_code: int | None = None
+) -> TaskPlan:
     if view.cancel:
         message = f"{ending.message} It was to be cancelled anyway."
         ending = Ending(Reason.CANCELLED, message)
         return TaskPlan(patch=terminal_patch(view, TaskState.CANCELLED, ending, now))
-    return TaskPlan(patch=infra_patch(view, attempt, ending, now))
+    return TaskPlan(patch=infra_patch(view, attempt, ending, now, exit_code=exit_code))
 
 
 # --- placed, not claimed ------------------------------------------------------------
@@ -167,9 +211,10 @@ def _placed(view: TaskView, placed: PlacedFacts, now: datetime) -> TaskPlan:
     next_look_s = view.start_deadline_s - waited_s
     if placed.ended_for_s is not None:
         next_look_s = min(next_look_s, CONTAINER_LOST_AFTER_S - placed.ended_for_s)
-    if waited_s < SHOW_SCHEDULED_AFTER_S:
-        soon_s = min(next_look_s, SHOW_SCHEDULED_AFTER_S - waited_s)
-        return TaskPlan(requeue_after_s=soon_s)
+    odd = placed.waiting or placed.ended_for_s is not None
+    show_after_s = SHOW_SCHEDULED_AFTER_S if odd else SHOW_WAITING_AFTER_S
+    if waited_s < show_after_s:
+        return TaskPlan(requeue_after_s=min(next_look_s, show_after_s - waited_s))
     return TaskPlan(patch=_scheduled_patch(view, placed), requeue_after_s=next_look_s)
 
 
@@ -228,25 +273,50 @@ def _unplaced(view: TaskView, facts: TaskFacts, now: datetime) -> TaskPlan:
                 patch["attempt"] = view.next_attempt  # its container will find itself superseded
             return TaskPlan(patch=patch)
         case Ready():
-            return _ready(view, now)
+            return _ready(view, facts, now)
         case Wait():
             return _wait(view, verdict, now)
 
 
-def _ready(view: TaskView, now: datetime) -> TaskPlan:
+def _ready(view: TaskView, facts: TaskFacts, now: datetime) -> TaskPlan:
+    trouble = _trouble(facts)
+    if trouble is not None:
+        left_s = SHOW_UNPLACED_AFTER_S - _age_s(view, now)
+        if left_s > 0 and not (facts.held is not None and facts.held.forbidden):
+            return TaskPlan(queue=True, requeue_after_s=left_s)
+        shown = view.state is TaskState.PENDING and (
+            (view.status.get("reason"), view.status.get("message"))
+            == (trouble.reason, cap_message(trouble.message))
+        )
+        return TaskPlan(patch=None if shown else _queued_patch(view, trouble), queue=True)
     stale = view.state is TaskState.SCHEDULED or view.status.get("reason") in _STALE_WHEN_READY
     if not stale:
         return TaskPlan(queue=True)
-    patch: StatusPatch = {
+    return TaskPlan(patch=_queued_patch(view, Ending(Reason.QUEUED, "")), queue=True)
+
+
+def _trouble(facts: TaskFacts) -> Ending | None:
+    """What keeps the Task from being placed and should be known; None: nothing does."""
+    held = facts.held
+    if held is not None and held.forbidden:
+        return Ending(Reason.PLACEMENT_FORBIDDEN, held.message)
+    if facts.unserved:
+        return Ending(Reason.NO_READY_WORKER, facts.unserved)
+    if held is not None and held.for_s >= SHOW_UNPLACED_AFTER_S:
+        return Ending(Reason.PLACEMENT_FAILED, held.message)
+    return None
+
+
+def _queued_patch(view: TaskView, why: Ending) -> StatusPatch:
+    return {
         "state": TaskState.PENDING.value,
-        "reason": Reason.QUEUED.value,
-        "message": "",
+        "reason": why.reason.value,
+        "message": cap_message(why.message),
         "observedGeneration": view.generation,
         "podName": None,
         "podUID": None,
         "containerName": None,
     }
-    return TaskPlan(patch=patch, queue=True)
 
 
 def _wait(view: TaskView, wait: Wait, now: datetime) -> TaskPlan:
@@ -254,10 +324,8 @@ def _wait(view: TaskView, wait: Wait, now: datetime) -> TaskPlan:
     unchanged = view.status.get("reason") == wait.reason and view.state is TaskState.PENDING
     if unchanged or wait.reason is Reason.BACK_OFF:
         return TaskPlan(requeue_after_s=look_s)
-    created = time_or_none(view.created)
-    age_s = (now - created).total_seconds() if created is not None else SHOW_WAIT_AFTER_S
-    if age_s < SHOW_WAIT_AFTER_S:
-        show_s = SHOW_WAIT_AFTER_S - age_s
+    show_s = SHOW_WAIT_AFTER_S - _age_s(view, now)
+    if show_s > 0:
         return TaskPlan(requeue_after_s=show_s if look_s is None else min(show_s, look_s))
     patch: StatusPatch = {
         "state": TaskState.PENDING.value,
@@ -266,3 +334,8 @@ def _wait(view: TaskView, wait: Wait, now: datetime) -> TaskPlan:
         "observedGeneration": view.generation,
     }
     return TaskPlan(patch=patch, requeue_after_s=look_s)
+
+
+def _age_s(view: TaskView, now: datetime) -> float:
+    created = time_or_none(view.created)
+    return (now - created).total_seconds() if created is not None else float("inf")

@@ -53,6 +53,8 @@ def decide_event(old: Mapping[str, Any], new: Mapping[str, Any]) -> TaskWarning 
     reason, message = str(new.get("reason") or ""), str(new.get("message") or "")
     if after == TaskState.FAILED and before != TaskState.FAILED:
         return TaskWarning(reason if reason in _OWN_NAME else TaskEvent.FAILED, message)
+    if reason == Reason.PLACEMENT_FORBIDDEN and reason != old.get("reason"):
+        return TaskWarning(reason, message)
     attempt_spent = before == TaskState.RUNNING or new.get("attempt") != old.get("attempt")
     if after != TaskState.PENDING or not attempt_spent:
         return None

@@ -1,9 +1,10 @@
 """Which workers a TaskCluster should have: whom to create, retire and delete.
 
 A worker is consumed by use: containers of ended tasks stay in its pod and slow it down. So
-one that has had its share (``rotation``), or was made from an older template, is *expiring*:
-its replacement is created first, it serves until that is ready, then it is *retiring*: it
-gets no more tasks and is deleted once it runs none. A busy worker is never deleted.
+one that nears the end of its share (:mod:`taskctl.policy.rotation`), or was made from an older
+template, is *expiring*: its replacement is created first, it serves until that is ready, then
+it is *retiring*: it gets no more tasks and is deleted once it runs none. A busy worker is never
+deleted. One whose node has fallen silent is replaced too; when it comes back, one is surplus.
 
 Everything is derived from the pods, so a restarted controller goes on where it was.
 """
@@ -17,6 +18,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from taskctl.policy.podview import PodView
+from taskctl.policy.rotation import Rotation, Wear, spread
 
 DEFAULT_MAX_TASKS: Final = 100
 DEFAULT_SLOTS: Final = 4
@@ -24,12 +26,16 @@ _MAX_BACKOFF_S: Final = 60.0
 _MAX_DOUBLINGS: Final = 6
 # Share of the workers that may be replaced at a time because the template has changed.
 _SURGE_DIVISOR: Final = 4
+# The node controller has waited 40 s already; a kubelet that starts again needs a moment more.
+REPLACE_UNREACHABLE_AFTER_S: Final = 30.0
+# Workers made at the same time are replaced by age over this share of it, not all at once.
+_AGE_SPREAD: Final = 0.1
 
 
 class RetireReason(StrEnum):
     """Why a worker gets no more tasks."""
 
-    WORN = "worn"  # rotation.maxTasks
+    WORN = "worn"  # rotation.maxTasks, or as many bytes
     AGED = "aged"  # rotation.maxAgeSeconds
     OUTDATED = "outdated"  # made from an older template
     SURPLUS = "surplus"  # more workers than spec.replicas
@@ -61,6 +67,11 @@ class ClusterFacts:
     deleting: bool = False
     create_after: datetime | None = None
 
+    @property
+    def rotation(self) -> Rotation:
+        """When its workers are worn out."""
+        return Rotation(self.max_tasks, self.slots)
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerFacts:
@@ -69,14 +80,24 @@ class WorkerFacts:
     Attributes:
         pod: its pod.
         active: attempts placed or running there, those on their way included.
-        entries_total: containers ever added to the pod, those on their way included.
+        wear: how far it is used up.
         was_surplus: it was retiring as surplus before: it stays the one to go.
+        was_worn: it neared its end before: it does so still, should the tasks come more
+            slowly now.
+        serves_in_s: seconds until its agent can be taken to serve; 0: it does.
     """
 
     pod: PodView
     active: int
-    entries_total: int
+    wear: Wear
     was_surplus: bool = False
+    was_worn: bool = False
+    serves_in_s: float = 0.0
+
+    @property
+    def serves(self) -> bool:
+        """Whether it can take the place of another."""
+        return self.pod.agent_running and self.serves_in_s <= 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +107,7 @@ class WorkersPlan:
     Attributes:
         create: names of pods to create.
         retiring: UID of each worker that gets no more tasks, with the reason.
+        worn: UIDs of workers that near their end, retiring or not.
         delete: workers to delete: retiring ones that are idle, and dead pods.
         look_again_s: seconds until time alone changes the answer; None: only events do.
     """
@@ -94,6 +116,7 @@ class WorkersPlan:
     retiring: dict[str, RetireReason]
     delete: tuple[PodView, ...]
     look_again_s: float | None
+    worn: frozenset[str] = frozenset()
 
 
 def plan_workers(
@@ -103,7 +126,8 @@ def plan_workers(
     if cluster.deleting:
         everyone = {worker.pod.uid: RetireReason.SURPLUS for worker in workers}
         return WorkersPlan((), everyone, (), None)
-    live = [w for w in workers if not w.pod.dead and w.pod.deletion is None]
+    present = [w for w in workers if not w.pod.dead and w.pod.deletion is None]
+    live = [w for w in present if not _is_out_of_reach(w.pod, now)]
     dead = [w.pod for w in workers if w.pod.dead and w.pod.deletion is None]
     expiry = {w.pod.uid: reason for w in live if (reason := _expiry(cluster, w, now))}
     fresh = [w for w in live if w.pod.uid not in expiry]
@@ -116,20 +140,44 @@ def plan_workers(
         create=create,
         retiring=retiring,
         delete=(*dead, *idle),
-        look_again_s=_earliest(wait_s, _next_aging_s(cluster, fresh, now)),
+        look_again_s=_earliest(
+            wait_s,
+            _next_aging_s(cluster, fresh, now),
+            _next_silence_s(live, now),
+            _next_serving_s(fresh, expiring),
+        ),
+        worn=frozenset(uid for uid, reason in expiry.items() if reason is RetireReason.WORN),
     )
 
 
-def soft_limit(max_tasks: int, slots: int) -> int:
-    """Return the number of containers at which a worker's replacement is created.
+def _is_out_of_reach(pod: PodView, now: datetime) -> bool:
+    silent_s = _silent_s(pod, now)
+    return silent_s is not None and silent_s >= REPLACE_UNREACHABLE_AFTER_S
 
-    Early enough that it is up before the worker has reached ``max_tasks``.
-    """
-    return max_tasks - min(slots, max_tasks // 4)
+
+def _silent_s(pod: PodView, now: datetime) -> float | None:
+    since = pod.unreachable_since
+    return None if since is None else (now - since).total_seconds()
+
+
+def _next_silence_s(live: Iterable[WorkerFacts], now: datetime) -> float | None:
+    silences = (_silent_s(worker.pod, now) for worker in live)
+    return min(
+        (REPLACE_UNREACHABLE_AFTER_S - silent_s for silent_s in silences if silent_s is not None),
+        default=None,
+    )
+
+
+def _next_serving_s(fresh: Iterable[WorkerFacts], expiring: Sequence[WorkerFacts]) -> float | None:
+    """When a replacement that is up may take the place of an expiring worker."""
+    if not expiring:
+        return None
+    coming = (w.serves_in_s for w in fresh if w.pod.agent_running and not w.serves)
+    return min(coming, default=None)
 
 
 def _expiry(cluster: ClusterFacts, worker: WorkerFacts, now: datetime) -> RetireReason | None:
-    if worker.entries_total >= soft_limit(cluster.max_tasks, cluster.slots):
+    if worker.was_worn or cluster.rotation.nears_end(worker.wear, _serial(cluster, worker.pod)):
         return RetireReason.WORN
     age_left_s = _age_left_s(cluster, worker.pod, now)
     if age_left_s is not None and age_left_s <= 0:
@@ -140,7 +188,8 @@ def _expiry(cluster: ClusterFacts, worker: WorkerFacts, now: datetime) -> Retire
 def _age_left_s(cluster: ClusterFacts, pod: PodView, now: datetime) -> float | None:
     if cluster.max_age_s is None or pod.created is None:
         return None
-    return cluster.max_age_s - (now - pod.created).total_seconds()
+    early = _AGE_SPREAD * spread(_serial(cluster, pod))
+    return cluster.max_age_s * (1.0 - early) - (now - pod.created).total_seconds()
 
 
 def _next_aging_s(
@@ -168,10 +217,10 @@ def _replaced(
     expiring: Sequence[WorkerFacts],
     expiry: dict[str, RetireReason],
 ) -> dict[str, RetireReason]:
-    """Expiring workers that are worn out, or whose place a ready one has taken."""
-    ready = sum(worker.pod.agent_running for worker in fresh)
-    serving = [w for w in expiring if w.entries_total < cluster.max_tasks]
-    serving.sort(key=lambda w: (w.entries_total, _serial(cluster, w.pod)))
+    """Expiring workers that can take no more, or whose place a ready one has taken."""
+    ready = sum(worker.serves for worker in fresh)
+    serving = [w for w in expiring if not cluster.rotation.is_spent(w.wear)]
+    serving.sort(key=lambda w: (w.wear.entries, _serial(cluster, w.pod)))
     kept = {w.pod.uid for w in serving[: max(cluster.replicas - ready, 0)]}
     return {w.pod.uid: expiry[w.pod.uid] for w in expiring if w.pod.uid not in kept}
 

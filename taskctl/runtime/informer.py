@@ -39,6 +39,10 @@ log = logging.getLogger(__name__)
 
 _PAGE_LIMIT: Final = 500
 _FAILURES_BEFORE_RELIST: Final = 4
+# Shorter than client-go's 30 s and two minutes: a server that is restarted twice must not
+# leave us blind for the minute that the second one would begin with.
+_PAUSE_CAP_S: Final = 10.0
+_CALM_AFTER_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ class Informer:
         self._client = client
         self._options = options
         self._timing = timing
-        self._backoff = Backoff(timing)
+        self._backoff = Backoff(timing, cap_s=_PAUSE_CAP_S, reset_after_s=_CALM_AFTER_S)
         self._version = ""
         self._listed_at_s = 0.0
         self._contact_s: float | None = None

@@ -13,6 +13,7 @@ import pytest
 
 from taskctl.client.config import ClientSettings
 from taskctl.client.kube import KubeClient
+from tests.cluster.oracle import Oracle
 from tests.cluster.world import ClusterWorld
 from tests.realnode.node import NativeNode, cluster_directory
 
@@ -46,7 +47,7 @@ def installation(node: NativeNode) -> NativeNode:
         [sys.executable, "-m", "taskctl", "install", "--namespace", SYSTEM_NAMESPACE],
         check=True, capture_output=True, text=True, timeout=60,
     ).stdout  # fmt: skip
-    applied = node.kubectl("apply", "--server-side", "-f", "-", text=manifests)
+    applied = node.kubectl("apply", "-f", "-", text=manifests)
     assert applied.returncode == 0, applied.stderr
     # The image may have been built anew under the same name.
     node.kubectl("-n", SYSTEM_NAMESPACE, "rollout", "restart", DEPLOYMENT)
@@ -71,6 +72,15 @@ def controller_logs(node: NativeNode) -> str:
     return done.stdout + done.stderr
 
 
+def agent_logs(world: ClusterWorld) -> str:
+    """Return the ends of the logs of a world's agents, and of those that crashed before."""
+    assert world.node is not None
+    selector = "app.kubernetes.io/managed-by=taskctl"
+    base = ("-n", world.namespace, "logs", "-l", selector, "-c", "agent", "--prefix")
+    parts = [world.node.kubectl(*base, f"--tail={LOG_LINES}", *more) for more in ((), ("-p",))]
+    return "\n".join(done.stdout + done.stderr for done in parts)
+
+
 @pytest.fixture
 async def client(installation: NativeNode) -> AsyncIterator[KubeClient]:
     """Return an administrator's client."""
@@ -93,6 +103,13 @@ async def world(
         await world.delete()
 
 
+@pytest.fixture
+async def oracle(world: ClusterWorld, node: NativeNode) -> AsyncIterator[Oracle]:
+    """Return the judge of what happens in the test's namespace."""
+    async with Oracle.watching(world, node) as oracle:
+        yield oracle
+
+
 def describe(item: pytest.Item, world: ClusterWorld) -> None:
     """Keep what a failed test's namespace looked like, for its report."""
     assert world.node is not None
@@ -100,6 +117,7 @@ def describe(item: pytest.Item, world: ClusterWorld) -> None:
     for what in ("taskclusters,tasks", "pods", "events"):
         done = world.node.kubectl("-n", world.namespace, "get", what, "-o", "wide")
         parts.append(done.stdout + done.stderr)
+    parts.append(agent_logs(world))
     parts.append(controller_logs(world.node))
     item.user_properties.append(("cluster", "\n".join(parts)))
 

@@ -148,7 +148,9 @@ class FakeClient:
         options: WatchOptions = _WATCH,
     ) -> AsyncGenerator[WatchEvent, None]:
         self.calls.append(("watch", res.plural, options))
-        for event in [e for e in self.events if self._matches(e.object, options)]:
+        mine = [e for e in self.events if e.object["kind"] == res.kind]
+        for event in [e for e in mine if self._matches(e.object, options)]:
+            await asyncio.sleep(0)  # one after the other, as from a server
             self.events.remove(event)
             obj = event.object
             if event.type is EventType.DELETED:

@@ -48,6 +48,15 @@ def test_controller_of_a_local_stack_and_of_a_cluster(
     assert started[1].lease_namespace == "kube-system"
 
 
+def test_controllers_rate_of_requests(run: Run, started: list[Any]) -> None:
+    assert run("controller").exit_code == 0
+    assert run("controller", "--qps", "12.5", "--burst", "30").exit_code == 0
+    limits = [(settings.client.qps, settings.client.burst) for settings in started]
+    assert limits == [(100.0, 200), (12.5, 30)]
+    assert run("controller", "--burst", "0").exit_code == 2
+    assert run("controller", "--qps", "-1").exit_code == 2
+
+
 def test_node(run: Run, started: list[Any], tmp_path: Path) -> None:
     assert run("node", "--data-dir", str(tmp_path), "--image", f"a:1={tmp_path}").exit_code == 0
     assert started[0].image_roots == {"a:1": tmp_path}

@@ -5,8 +5,13 @@ from typing import Any
 
 from taskctl.api.states import TaskState
 from taskctl.cli.forest import all_views, build_forest, latency_stages
-from taskctl.cli.render_tree import TreeStyle, render_forest, render_summary
-from taskctl.testing.builders import EPOCH, TaskBuilder, task
+from taskctl.cli.render_tree import (
+    TreeStyle,
+    render_forest,
+    render_standstill,
+    render_summary,
+)
+from taskctl.testing.builders import EPOCH, TaskBuilder, task, taskcluster
 
 NOW = EPOCH + timedelta(seconds=60)
 STYLE = TreeStyle(NOW)
@@ -164,3 +169,23 @@ def test_ten_thousand_deep_does_not_recurse() -> None:
     forest = build_forest(chain(10000))
     assert forest[0].below == 9999
     assert len(render_forest(forest, TreeStyle(NOW, max_lines=0))) == 10000
+
+
+def test_standstill() -> None:
+    """Why nothing runs: of TaskClusters that pending tasks wait for, those that are not ready."""
+
+    def cluster(name: str, status: str) -> Object:
+        condition = {"type": "Ready", "status": status, "message": f"{name} says so."}
+        return taskcluster(name).status(conditions=[condition]).build()
+
+    clusters = [cluster("b", "False"), cluster("a", "Unknown"), cluster("up", "True")]
+    clusters += [cluster("idle", "False"), taskcluster("new").build()]
+    names = ("a", "b", "up", "new", "unknown")
+    pending = [task(f"t-{name}").cluster(name).build() for name in names]
+    assert render_standstill(build_forest(pending), clusters) == [
+        "TaskCluster a is not ready: a says so.",
+        "TaskCluster b is not ready: b says so.",
+    ]
+    for builder in (task("x").running("c-1"), task("x").state(TaskState.SCHEDULED)):
+        assert render_standstill(build_forest([*pending, builder.build()]), clusters) == []
+    assert render_standstill([], clusters) == []

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import Any
+
+import pytest
 
 from taskctl.api.states import TaskState
 from taskctl.client.base import EventType, WatchEvent
-from taskctl.testing.builders import task
+from taskctl.client.resources import TASKCLUSTERS, Resource
+from taskctl.errors import Forbidden
+from taskctl.testing.builders import task, taskcluster
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.fake import FakeClient
 from tests.unit.cli.test_query import complete
@@ -52,6 +57,49 @@ def test_watch_prints_a_line_per_end_and_the_verdict(run: Run, client: FakeClien
     assert result.exit_code == 1
     assert "root succeeded, but of its descendants" in result.stdout
     assert "1 Failed, 1 Succeeded" in result.stdout
+
+
+def cluster(ready: str, message: str, name: str = "c") -> dict[str, Any]:
+    condition = {"type": "Ready", "status": ready, "message": message}
+    return taskcluster(name).status(conditions=[condition]).build()
+
+
+def test_watch_says_why_nothing_runs(run: Run, client: FakeClient) -> None:
+    client.put(
+        task("root").cluster("c").build(),
+        cluster("False", "0 of 1 workers are ready. c-1: ErrImagePull"),
+        cluster("False", "of no interest", name="other"),
+    )
+    root = complete(task("root").state(TaskState.SUCCEEDED), good=True)
+    client.events = [
+        WatchEvent(EventType.MODIFIED, cluster("False", "0 of 1 workers are ready. c-1: Pending")),
+        WatchEvent(EventType.MODIFIED, cluster("True", "1 workers are ready.")),
+        WatchEvent(EventType.MODIFIED, task("root").running("c-1").build()),
+        WatchEvent(EventType.MODIFIED, root),
+    ]
+    result = run("tree", "root", "--watch")
+    assert result.exit_code == 0
+    assert "TaskCluster c is not ready: 0 of 1 workers are ready. c-1:" in result.stderr
+    assert "of no interest" not in result.stderr
+    assert "not ready" not in result.stdout
+
+
+def test_watch_without_the_right_to_see_taskclusters(
+    run: Run, client: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list_all = client.list_all
+
+    async def refuse(res: Resource, *args: Any, **kwargs: Any) -> Any:
+        if res is TASKCLUSTERS:
+            raise Forbidden("no", 403)
+        return await list_all(res, *args, **kwargs)
+
+    monkeypatch.setattr(client, "list_all", refuse)
+    client.put(task("root").build())
+    client.events = [
+        WatchEvent(EventType.MODIFIED, complete(task("root").state(TaskState.SUCCEEDED), good=True))
+    ]
+    assert run("tree", "root", "--watch").exit_code == 0
 
 
 def test_watch_of_a_deleted_root(run: Run, client: FakeClient) -> None:

@@ -158,18 +158,62 @@ async def test_cancelled_waiter_gives_its_token_back() -> None:
     assert bucket.reserve_s() == 1.0
 
 
+async def test_bucket_that_is_closed_for_a_while() -> None:
+    time = FakeTime()
+    bucket = TokenBucket(qps=2, burst=10, timing=time.timing)
+    bucket.pause(5.0)
+    assert [bucket.reserve_s() for _ in range(2)] == [5.5, 6.0]
+    bucket.pause(1.0)
+    time.advance(2.0)
+    assert bucket.reserve_s() == 4.5
+    time.advance(100)
+    assert bucket.reserve_s() == 0.0
+
+
+async def test_a_pause_holds_for_those_that_wait_already() -> None:
+    time = FakeTime(chance=0.5)
+    bucket = TokenBucket(qps=1, burst=1, timing=time.timing)
+    await bucket.acquire()
+    waiting = asyncio.create_task(bucket.acquire())
+    await settle()
+    bucket.pause(10.0)
+    time.advance(1.0)
+    await settle()
+    assert not waiting.done()
+    time.advance(9.0 * 1.25)
+    await settle()
+    assert waiting.done()
+
+
+async def test_without_a_limit_a_pause_holds_too() -> None:
+    time = FakeTime()
+    bucket = TokenBucket(qps=0, burst=1, timing=time.timing)
+    bucket.pause(3.0)
+    assert bucket.reserve_s() == 3.0
+    time.advance(3.0)
+    assert bucket.reserve_s() == 0.0
+
+
 @given(
     st.floats(0.5, 50),
     st.integers(1, 20),
     st.lists(st.floats(0, 0.5), min_size=1, max_size=60),
+    st.sets(st.integers(0, 59)),
 )
-def test_bucket_never_exceeds_its_rate(qps: float, burst: int, pauses: list[float]) -> None:
+def test_bucket_never_exceeds_its_rate(
+    qps: float, burst: int, pauses: list[float], closed: set[int]
+) -> None:
     time = FakeTime()
     bucket = TokenBucket(qps, burst, time.timing)
     uses = []
-    for pause_s in pauses:
+    closed_until_s = 0.0
+    for number, pause_s in enumerate(pauses):
         time.advance(pause_s)
+        if number in closed:
+            bucket.pause(pause_s)
+            closed_until_s = max(closed_until_s, time.now_s + pause_s)
         uses.append(time.now_s + bucket.reserve_s())
+        assert uses[-1] >= closed_until_s - 1e-9
     for first, start_s in enumerate(uses):
         for last in range(first, len(uses)):
             allowed = burst + (uses[last] - start_s) * qps
@@ -219,7 +263,8 @@ def test_retries_end_and_heed_the_server() -> None:
     ]
     assert delays == [pytest.approx(0.1), pytest.approx(0.2), None]
     asked = Throttled("x", 429, retry_after_s=7)
-    assert policy.delay_s(GET, asked, attempt=1, sent=True, chance=0.5) == 7
+    delays = [policy.delay_s(GET, asked, attempt=1, sent=True, chance=c) for c in (0.0, 1.0)]
+    assert delays == [7.0, 8.75], "not earlier, and not everybody at the same moment"
 
 
 def test_backoff_grows_is_capped_and_forgets() -> None:

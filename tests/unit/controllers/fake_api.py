@@ -1,7 +1,8 @@
 """An API server in memory: versions, compare-and-swap, watches, the pod subresource.
 
 Faults are injected by ``faults``: a function of the request that may raise, before or after
-the request takes effect. ``log`` holds every write.
+the request takes effect. ``log`` holds every write, ``overstepped`` what the controller did
+beyond the rights that it is installed with.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import itertools
 from collections.abc import AsyncGenerator, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -29,6 +31,7 @@ from taskctl.client.base import (
 from taskctl.client.resources import Resource
 from taskctl.clock import format_seconds
 from taskctl.errors import AlreadyExists, Conflict, Gone, Invalid, NotFound
+from taskctl.install.rules import access_rules, controller_rules
 from tests.unit.controllers.virtual import VirtualClock
 
 Key = tuple[str, str]
@@ -47,6 +50,7 @@ class Call:
     plural: str
     name: str
     body: Any = None
+    subresource: str = ""
     who: str = field(default_factory=lambda: WHO.get())
 
     @property
@@ -55,6 +59,12 @@ class Call:
 
 
 Fault = Callable[[Call, bool], Exception | None]
+_RIGHTS = {
+    (verb, resource)
+    for rule in [*controller_rules(), *access_rules()]
+    for verb in rule["verbs"]
+    for resource in rule["resources"]
+}
 
 
 @dataclass
@@ -65,10 +75,12 @@ class FakeApi:
     faults: Fault | None = None
     validate: Callable[[Call], None] | None = None
     log: list[Call] = field(default_factory=list)
+    overstepped: set[tuple[str, str]] = field(default_factory=set)
     objects: dict[str, dict[Key, KubeObject]] = field(default_factory=dict)
     history: list[tuple[int, str, WatchEvent]] = field(default_factory=list)
     version: int = 0
     compacted: int = 0
+    dropped: int = 0  # events that a compaction took out of the history
     _watchers: set[asyncio.Event] = field(default_factory=set)
     _uids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     clock: VirtualClock = field(default_factory=VirtualClock)
@@ -87,6 +99,7 @@ class FakeApi:
     def compact(self) -> None:
         """Forget the history, so that a resumed watch gets 410."""
         self.compacted = self.version
+        self.dropped += len(self.history)
         self.history.clear()
 
     # --- reading ------------------------------------------------------------------------
@@ -127,20 +140,19 @@ class FakeApi:
         news = asyncio.Event()
         self._watchers.add(news)
         end_s = self.clock.monotonic_s() + (options.timeout_s or 300.0)
-        position = 0
+        position = self.dropped
         try:
             while True:
                 news.clear()
-                position = min(position, len(self.history))
-                batch = self.history[position:]
-                position = len(self.history)
+                if position < self.dropped:
+                    raise Gone("too old", 410)
+                batch = self.history[position - self.dropped :]
+                position = self.dropped + len(self.history)
                 for version, plural, event in batch:
                     if version <= seen or plural != res.plural:
                         continue
                     if _matches(event.object, namespace, options.label_selector):
                         yield WatchEvent(event.type, _copy(event.object))
-                if self.compacted > seen:
-                    seen = self.version
                 left_s = end_s - self.clock.monotonic_s()
                 if left_s <= 0:
                     return
@@ -192,7 +204,7 @@ class FakeApi:
         *,
         options: PatchOptions = _PATCH,
     ) -> KubeObject:
-        call = Call("patch", res.plural, name, body)
+        call = Call("patch", res.plural, name, body, options.subresource or "")
         await self._pass(call)
         key = (namespace or "", name)
         old = self.objects.get(res.plural, {}).get(key)
@@ -201,7 +213,9 @@ class FakeApi:
         if self.validate is not None:
             self.validate(call)
         new = _copy(old)
-        if options.type is PatchType.STRATEGIC:
+        if options.type is PatchType.JSON:
+            _apply_operations(new, body)
+        elif options.type is PatchType.STRATEGIC:
             _append_containers(new, body)
         else:
             _check_guard(old, body)
@@ -213,7 +227,9 @@ class FakeApi:
                 new["metadata"]["generation"] += 1
         if new != old:
             self._store(res, key, new, EventType.MODIFIED)
-        return await self._answer(call, self.objects[res.plural][key])
+            if new["metadata"].get("deletionGracePeriodSeconds") == 0:
+                self._finish(res, key)
+        return await self._answer(call, new)
 
     async def patch_status(
         self, res: Resource, name: str, namespace: str | None, body: KubeObject
@@ -241,11 +257,38 @@ class FakeApi:
             raise Conflict("uid", 409)
         if options.resource_version not in ("", metadata["resourceVersion"]):
             raise Conflict("resourceVersion", 409)
-        self.remove(res, name, key[0])
+        self.mark_deleted(res, name, options.grace_s)
         return await self._answer(call, found)
 
+    def mark_deleted(self, res: Resource, name: str, grace_s: int | None = None) -> None:
+        """Delete as the API server does: a running pod gets its grace, finalizers are waited for.
+
+        A kubelet says with ``grace_s=0`` that nothing runs any more.
+        """
+        key = ("ns", name)
+        found = self.objects[res.plural][key]
+        running = res.plural == "pods" and found.get("status", {}).get("phase") == "Running"
+        grace_s = (30 if running else 0) if grace_s is None else grace_s
+        metadata = found["metadata"]
+        if grace_s or metadata.get("finalizers"):
+            before_s = metadata.get("deletionGracePeriodSeconds")
+            if before_s is None or grace_s < before_s:
+                new = _copy(found)
+                now = self.clock.now()
+                new["metadata"] |= {
+                    "deletionTimestamp": format_seconds(now + timedelta(seconds=grace_s)),
+                    "deletionGracePeriodSeconds": grace_s,
+                }
+                self._store(res, key, new, EventType.MODIFIED)
+        if not grace_s:
+            self._finish(res, key)
+
+    def _finish(self, res: Resource, key: Key) -> None:
+        if not self.objects[res.plural][key]["metadata"].get("finalizers"):
+            self.remove(res, key[1], key[0])
+
     def remove(self, res: Resource, name: str, namespace: str = "ns") -> None:
-        """Delete at once, and what it owns."""
+        """Take away at once, whatever its finalizers, and delete what it owns."""
         gone = _copy(self.objects[res.plural].pop((namespace, name)))
         self.version += 1
         gone["metadata"]["resourceVersion"] = str(self.version)
@@ -258,7 +301,7 @@ class FakeApi:
                 owners = obj["metadata"].get("ownerReferences") or ()
                 owned = any(owner["uid"] == owner_uid for owner in owners)
                 if owned and (namespace, name) in objects:
-                    self.remove(Resource("", "", plural, ""), name, namespace)
+                    self.mark_deleted(Resource("", "", plural, ""), name)
 
     # --- below --------------------------------------------------------------------------
 
@@ -283,6 +326,9 @@ class FakeApi:
             watcher.set()
 
     async def _pass(self, call: Call) -> None:
+        asked = (call.verb, "/".join(filter(None, (call.plural, call.subresource))))
+        if call.who == "controller" and asked not in _RIGHTS:
+            self.overstepped.add(asked)
         await asyncio.sleep(self.latency_s)
         if call.verb not in ("get", "list", "watch"):
             self.log.append(call)
@@ -339,6 +385,24 @@ def _append_containers(pod: KubeObject, body: Any) -> None:
         elif old != entry:
             raise Invalid("spec.ephemeralContainers: may not be changed", 422)
     pod["spec"]["ephemeralContainers"] = added + present
+
+
+def _apply_operations(obj: KubeObject, operations: Any) -> None:
+    """JSON patch, as far as it is used here: ``test`` and ``remove``."""
+    for operation in operations:
+        *parents, last = operation["path"].strip("/").split("/")
+        place: Any = obj
+        try:
+            for part in parents:
+                place = place[int(part)] if isinstance(place, list) else place[part]
+            index: Any = int(last) if isinstance(place, list) else last
+            value = place[index]
+        except (KeyError, IndexError) as error:
+            raise Invalid(f"{operation['path']} does not exist", 422) from error
+        if operation["op"] == "test" and value != operation["value"]:
+            raise Invalid(f"testing path {operation['path']} failed", 422)
+        if operation["op"] == "remove":
+            del place[index]
 
 
 def _merge(target: Any, patch: Any) -> None:

@@ -26,6 +26,7 @@ from taskctl.policy.view import parse_task
 from tests.unit.controllers.fake_api import FakeApi
 
 POD_START_S = 1.0
+POD_STOP_S = 0.5
 CONTAINER_START_S = 0.07
 
 
@@ -35,12 +36,27 @@ class FakeNode:
 
     Attributes:
         runs: (task name, attempt) of every command that was really begun.
+        start_s: how long a container takes to start.
+        serial_s: how long it keeps the next container of its pod from starting.
+        pod_start_s: how long a pod takes to become ready.
+        pods_come_up: whether pods become ready at all.
+        stop_s: how long a pod takes to end once it is deleted.
+        silent: cut off from the API server: no pod starts or ends.
+        last_words: agents report the outcome of what is stopped with its pod.
     """
 
     api: FakeApi
     runs: list[tuple[str, int]] = field(default_factory=list)
     start_s: float = CONTAINER_START_S
+    serial_s: float = 0.0
+    pod_start_s: float = POD_START_S
     pods_come_up: bool = True
+    stop_s: float = POD_STOP_S
+    silent: bool = False
+    last_words: bool = False
+    _busy_until_s: dict[str, float] = field(default_factory=dict)
+    _stopping: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _working: dict[tuple[str, str], EntryView] = field(default_factory=dict)
     _containers: dict[tuple[str, str], asyncio.Task[None]] = field(default_factory=dict)
     _pods: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
@@ -50,7 +66,8 @@ class FakeNode:
                 self._step()
                 await asyncio.sleep(0.005)
         finally:
-            for task in [*self._pods.values(), *self._containers.values()]:
+            tasks = [*self._pods.values(), *self._containers.values(), *self._stopping.values()]
+            for task in tasks:
                 task.cancel()
 
     def _step(self) -> None:
@@ -59,20 +76,60 @@ class FakeNode:
             self._containers.pop(key).cancel()
         for uid in [uid for uid in self._pods if uid not in live]:
             self._pods.pop(uid).cancel()
+        if self.silent:
+            return
         for uid, pod in live.items():
             status = pod.get("status") or {}
+            if "deletionTimestamp" in pod["metadata"] and status.get("phase") == "Running":
+                if uid not in self._stopping:
+                    self._stopping[uid] = asyncio.create_task(self._stop_pod(pod))
+                continue
             if uid not in self._pods and self.pods_come_up and not status:
                 self._pods[uid] = asyncio.create_task(self._start_pod(pod))
-            if status.get("phase") != "Running" or pod["metadata"].get("deletionTimestamp"):
+            if status.get("phase") != "Running":
                 continue
             for container in pod["spec"].get("ephemeralContainers") or ():
                 key = (uid, container["name"])
-                entry = parse_entry(container)
-                if entry is not None and key not in self._containers:
-                    self._containers[key] = asyncio.create_task(self._start(pod, entry))
+                entry = None if key in self._containers else parse_entry(container)
+                if entry is not None:
+                    self._containers[key] = asyncio.create_task(
+                        self._start(pod, entry, self._turn_s(uid))
+                    )
+
+    def _turn_s(self, uid: str) -> float:
+        """Containers of a pod start one after the other: how long this one waits."""
+        now_s = self.api.clock.monotonic_s()
+        begin_s = max(now_s, self._busy_until_s.get(uid, now_s))
+        self._busy_until_s[uid] = begin_s + self.serial_s
+        return begin_s - now_s
+
+    async def _stop_pod(self, pod: KubeObject) -> None:
+        """SIGTERM, grace, and the last status; then the kubelet lets go of the pod."""
+        metadata = pod["metadata"]
+        uid, name = metadata["uid"], metadata["name"]
+        if self.last_words:
+            for key in [key for key in self._working if key[0] == uid]:
+                self._containers[key].cancel()
+                await self._exit(self._working.pop(key), 0, reason="Signalled")
+        await asyncio.sleep(self.stop_s)
+        self.kill_containers(uid)
+        if not self.api.has(PODS, name) or self.api.peek(PODS, name)["metadata"]["uid"] != uid:
+            return
+
+        def end(pod: KubeObject) -> None:
+            killed = {"terminated": {"exitCode": 137, "reason": "Error"}}
+            status = pod["status"]
+            status["phase"] = "Failed"
+            statuses = {item["name"]: item for item in status.get("ephemeralContainerStatuses", [])}
+            for item in [*statuses.values(), *status["containerStatuses"]]:
+                if "terminated" not in item["state"]:
+                    item["state"] = killed
+
+        self.api.edit(PODS, name, end)
+        self.api.mark_deleted(PODS, name, 0)
 
     async def _start_pod(self, pod: KubeObject) -> None:
-        await asyncio.sleep(POD_START_S)
+        await asyncio.sleep(self.pod_start_s)
         self.set_pod(pod["metadata"]["name"], running_status())
 
     def set_pod(self, name: str, status: dict[str, Any]) -> None:
@@ -86,8 +143,8 @@ class FakeNode:
         for key in [key for key in self._containers if key[0] == uid]:
             self._containers[key].cancel()
 
-    async def _start(self, pod: KubeObject, entry: EntryView) -> None:
-        await asyncio.sleep(self.start_s)
+    async def _start(self, pod: KubeObject, entry: EntryView, turn_s: float) -> None:
+        await asyncio.sleep(turn_s + self.start_s)
         name = pod["metadata"]["name"]
         task = self._task(entry)
         command = (task or {}).get("spec", {}).get("command", ["ok"])
@@ -98,7 +155,10 @@ class FakeNode:
         if await self._claim(pod, entry):
             attempt = entry.attempt
             self.runs.append((entry.task_name, attempt))
+            key = (pod["metadata"]["uid"], entry.container)
+            self._working[key] = entry
             await self._work(pod, entry, command)
+            self._working.pop(key, None)
         self._report(name, entry, {"terminated": {"exitCode": 0, "reason": "Completed"}})
 
     def _task(self, entry: EntryView) -> KubeObject | None:
@@ -181,10 +241,13 @@ class FakeNode:
             except ApiError:
                 await asyncio.sleep(0.02)
 
-    async def _exit(self, entry: EntryView, code: int, *, spawned: bool) -> None:
+    async def _exit(
+        self, entry: EntryView, code: int, *, spawned: bool = True, reason: str = ""
+    ) -> None:
         report = ExitReport(
             attempt=entry.attempt,
             code=code,
+            reason=reason,
             started=self.api.clock.now(),
             exited=self.api.clock.now(),
             spawned=spawned or entry.attempt > 1,
@@ -209,5 +272,6 @@ class FakeNode:
 def running_status() -> dict[str, Any]:
     return {
         "phase": "Running",
+        "conditions": [{"type": "Ready", "status": "True"}],
         "containerStatuses": [{"name": "agent", "ready": True, "state": {"running": {}}}],
     }

@@ -43,6 +43,7 @@ class Simulation:
             await sim.kill_controller()
             node.cancel()
             await asyncio.gather(node, return_exceptions=True)
+        assert sim.api.overstepped == set(), "taskctl/install/rules.py does not allow that"
 
     # --- controllers --------------------------------------------------------------------
 

@@ -7,8 +7,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from taskctl.api.meta import ObjectKey
-from taskctl.controllers.placements import Attempt, Ledger, Worker
+from taskctl.controllers.placements import Ledger
+from taskctl.controllers.workerstate import Attempt, Worker
 from taskctl.policy.entry import Ticket, build_entry, container_name
+from taskctl.policy.rest import Rest, after_batch
+from taskctl.policy.rotation import Rotation
 from taskctl.policy.view import parse_task
 from taskctl.policy.workers import RetireReason
 from tests.unit.policy.build import NOW, raw_task, running
@@ -32,12 +35,16 @@ class Listener:
     looked_at: list[str] = field(default_factory=list)
     freed: int = 0
     idle: int = 0
+    closed: list[str] = field(default_factory=list)
 
     def slots_changed(self, cluster_uid: str, *, freed: bool) -> None:
         self.freed += freed
 
     def worker_idle(self, cluster_uid: str) -> None:
         self.idle += 1
+
+    def attempt_closed(self, worker: Worker) -> None:
+        self.closed.append(worker.pod.name)
 
     def look_at(self, task: ObjectKey) -> None:
         self.looked_at.append(task.name)
@@ -102,6 +109,7 @@ class Bench:
 
 
 NAME = container_name("uid-t", 1)
+ROTATION = Rotation(max_tasks=100, slots=4)
 
 
 def test_pod_first_or_task_first_comes_to_the_same() -> None:
@@ -241,12 +249,95 @@ def test_dying_worker_is_no_place_to_wait() -> None:
     assert bench.listener.looked_at == ["t"]
 
 
+def test_silent_node_is_no_place_to_wait_either() -> None:
+    """The attempt may be placed again: whoever claims it first runs it."""
+    bench = Bench()
+    bench.task()
+    worker = bench.pod(placed=(("t", 1),))
+    unready = {"type": "Ready", "status": "False", "lastTransitionTime": "2030-01-01T12:00:00Z"}
+    bench.ledger.on_pod({**worker.raw, "status": worker.raw["status"] | {"conditions": [unready]}})
+    assert not bench.ledger.is_placed("uid-t", 1)
+    assert not worker.accepting
+    assert bench.listener.looked_at == ["t"]
+    bench.pod(placed=(("t", 1),))
+    assert bench.ledger.is_placed("uid-t", 1)
+
+
+def test_death_of_a_dying_worker_is_noticed() -> None:
+    bench = Bench()
+    bench.task(status=running(containerName=NAME))
+    worker = bench.pod(placed=(("t", 1),), deletionTimestamp="2030-01-01T12:00:30Z")
+    assert bench.listener.looked_at == ["t"]
+    view = parse_task(bench.tasks["uid-t"])
+    assert bench.ledger.worker_facts(view).look_again_s == 60.0
+    bench.ledger.on_pod({**worker.raw, "status": {"phase": "Failed"}})
+    assert bench.listener.looked_at == ["t", "t"]
+    assert bench.ledger.worker_facts(view).gone
+
+
+def test_worker_serves_a_while_after_it_is_up_or_when_it_has_claimed() -> None:
+    bench = Bench()
+    worker = bench.pod()
+    assert worker.serves_in_s(0.0) == 3.0
+    bench.clock.elapsed_s = 2.0
+    bench.pod()
+    assert worker.serves_in_s(2.0) == 1.0
+    bench.pod(placed=(("t", 1),))
+    bench.task(status=running(containerName=NAME))
+    assert worker.serves_in_s(2.0) == 0.0
+
+
+def test_pace_and_size() -> None:
+    bench = Bench()
+    worker = bench.pod()
+    bare = worker.size_bytes
+    assert 100 < bare < 2000
+    attempts = []
+    for number in range(4):
+        bench.task(f"t{number}")
+        attempt = bench.assume(worker, f"t{number}")
+        assert attempt is not None
+        bench.ledger.grow(worker, attempt, 1000)
+        attempts.append(attempt)
+    wear = worker.wear(0.0, queued=50)
+    assert (wear.entries, wear.expected, wear.size_bytes) == (4, 12, bare + 4 * 1800)
+    assert worker.wear(60.0).expected == 1
+    bench.ledger.undo(worker, attempts[0])
+    bench.ledger.undo(worker, attempts[0])
+    assert worker.size_bytes == bare + 3 * 1800
+
+
+def test_a_worker_rests_a_relist_after_all_it_was_given_has_started() -> None:
+    bench = Bench()
+    bench.task()
+    worker = bench.pod()
+    assert worker.rest == Rest(1.0), "it has come up just now"
+    bench.clock.elapsed_s = 5.0
+    bench.assume(worker)
+    worker.rest = after_batch(worker.rest, 5.0)
+    bench.clock.elapsed_s = 5.1
+    bench.pod(placed=(("t", 1),), states={NAME: {"waiting": {"reason": "ContainerCreating"}}})
+    assert worker.rest == Rest(7.0)
+    bench.clock.elapsed_s = 5.5
+    bench.pod(placed=(("t", 1),), states={NAME: {"running": {}}})
+    assert worker.rest == Rest(6.5)
+
+
+def test_attempts_that_are_over_are_told() -> None:
+    bench = Bench()
+    bench.task()
+    bench.pod(placed=(("t", 1),))
+    assert bench.listener.closed == []
+    bench.task(status={"state": "Cancelled", "attempt": 1})
+    assert bench.listener.closed == ["w-1"]
+
+
 def test_retiring_worker_tells_when_it_is_idle() -> None:
     bench = Bench()
     bench.task()
     bench.pod(placed=(("t", 1),))
     bench.ledger.set_retiring("pod-1", RetireReason.WORN)
-    (state,) = bench.ledger.worker_states("uid-c", "w", 100)
+    (state,) = bench.ledger.worker_states("uid-c", "w", ROTATION)
     assert not state.accepting
     bench.task(status={"state": "Cancelled", "attempt": 1})
     assert bench.listener.idle == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from taskctl.api.meta import ObjectKey
 from taskctl.api.states import TaskState, When
-from taskctl.controllers.pending import PendingTasks
+from taskctl.controllers.pending import HoldKind, PendingTasks
 from taskctl.controllers.waiting import Waiting, WaitsFor
 from taskctl.policy.queue import PendingTask
 
@@ -89,11 +89,27 @@ def test_a_task_waits_for_one_cluster_only() -> None:
 
 def test_holds_grow() -> None:
     pending = PendingTasks()
-    delays = [pending.hold("a", 0.0, "why", refused=n > 1) for n in range(9)]
+    kinds = [HoldKind.FAILED, HoldKind.FORBIDDEN] + [HoldKind.INVALID] * 7
+    delays = [pending.hold("a", n, "why", kind) for n, kind in enumerate(kinds)]
     assert delays == sorted(delays)
     assert (delays[0], delays[-1]) == (0.5, 30.0)
     held = pending.held("a")
     assert held is not None
     assert (held.failures, held.refusals, held.message) == (9, 7, "why")
+    assert (held.since_s, held.until_s, held.forbidden) == (0, 38.0, False)
     pending.release("a")
     assert pending.held("a") is None
+
+
+def test_what_is_forbidden_stays_so_until_it_is_placed() -> None:
+    pending = PendingTasks()
+    pending.hold("a", 0.0, "a policy says no", HoldKind.FORBIDDEN)
+    pending.hold("a", 1.0, "no answer", HoldKind.FAILED)
+    held = pending.held("a")
+    assert held is not None
+    assert (held.forbidden, held.message, held.failures) == (True, "a policy says no", 2)
+    pending.release("a")
+    pending.hold("a", 2.0, "no answer", HoldKind.FAILED)
+    held = pending.held("a")
+    assert held is not None
+    assert (held.forbidden, held.message) == (False, "no answer")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from taskctl.constants import TOKEN_PATH
 from taskctl.policy.entry import (
     Ticket,
     append_body,
@@ -121,8 +122,7 @@ def test_worker_pod() -> None:
     }
     spec = pod["spec"]
     assert spec["restartPolicy"] == "Always"
-    assert spec["serviceAccountName"] == "default"
-    assert spec["automountServiceAccountToken"] is True
+    assert spec["serviceAccountName"] == "taskctl-worker"
     (agent,) = spec["containers"]
     assert (agent["name"], agent["image"]) == ("agent", "reg/taskctl:1")
     assert agent["command"] == ["taskctl", "agent"]
@@ -131,9 +131,36 @@ def test_worker_pod() -> None:
     assert mounts_of(agent) == {
         "taskctl-runtime": ("/taskctl", False),
         "taskctl-state": ("/taskctl-state", False),
+        "taskctl-token": (TOKEN_PATH, True),
         "workspace": ("/workspace", False),
     }
     assert {volume["name"] for volume in spec["volumes"]} == set(mounts_of(agent))
+
+
+def test_image_of_the_controller_unless_the_cluster_names_one() -> None:
+    for cluster, image in ((raw_cluster(), "a:1"), (raw_cluster(workerImage="b:2"), "b:2")):
+        spec = build_worker(cluster, "c-1", "a:1")["spec"]
+        assert [one["image"] for one in spec["initContainers"] + spec["containers"]] == [image] * 2
+    one, other = (template_hash(worker_template(raw_cluster(), image)) for image in ("a:1", "a:2"))
+    assert one != other, "a new image rotates the workers"
+
+
+def test_the_token_is_for_the_agent_and_for_tasks_that_are_to_have_it() -> None:
+    """As the kubelet's own volume, but mounted where it is needed and nowhere else."""
+    cluster = raw_cluster(workspace={})
+    spec = build_worker(cluster, "c-1")["spec"]
+    assert spec["automountServiceAccountToken"] is False
+    (prepare,), (agent,) = spec["initContainers"], spec["containers"]
+    assert "taskctl-token" in mounts_of(agent)
+    assert "taskctl-token" not in mounts_of(prepare)
+    assert "taskctl-token" not in {m["name"] for m in frame_of(cluster)["volumeMounts"]}
+    (volume,) = [v for v in spec["volumes"] if v["name"] == "taskctl-token"]
+    kinds = [next(iter(source)) for source in volume["projected"]["sources"]]
+    assert sorted(kinds) == ["configMap", "downwardAPI", "serviceAccountToken"]
+    named = raw_cluster(serviceAccountName="robot")
+    assert build_worker(named, "c-1")["spec"]["serviceAccountName"] == "robot"
+    mounts = {m["name"]: m["mountPath"] for m in frame_of(named)["volumeMounts"]}
+    assert mounts["taskctl-token"] == TOKEN_PATH
 
 
 def test_every_mount_has_a_volume() -> None:
@@ -146,7 +173,7 @@ def test_every_mount_has_a_volume() -> None:
     pod = build_worker(cluster, "c-1")
     volumes = {volume["name"] for volume in pod["spec"]["volumes"]}
     task_mounts = {mount["name"] for mount in frame_of(cluster)["volumeMounts"]}
-    assert task_mounts == {"taskctl-runtime", "workspace", "data", "taskctl-task-token"}
+    assert task_mounts == {"taskctl-runtime", "workspace", "data", "taskctl-token"}
     assert task_mounts <= volumes
     assert set(mounts_of(pod["spec"]["containers"][0])) <= volumes
     assert "taskctl-state" not in task_mounts, "the agent's memory is no task's business"
@@ -156,9 +183,15 @@ def test_restricted_by_default() -> None:
     pod = build_worker(raw_cluster(), "c-1")["spec"]
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert pod["containers"][0]["securityContext"]["allowPrivilegeEscalation"] is False
+    for container in pod["initContainers"] + pod["containers"]:
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        }
     frame = frame_of(raw_cluster())
     assert frame["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert "readOnlyRootFilesystem" not in frame["securityContext"], "tasks may write to theirs"
 
 
 def test_template_has_the_last_word_on_security() -> None:

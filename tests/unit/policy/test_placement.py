@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from taskctl.policy.placement import Refused, Snapshot, WorkerState, place
 from taskctl.policy.queue import PendingQueue, PendingTask
+from taskctl.policy.rest import Rest
 
 
 def task(uid: str, root: str = "r", **fields: Any) -> PendingTask:
@@ -19,7 +20,7 @@ def task(uid: str, root: str = "r", **fields: Any) -> PendingTask:
 
 
 def worker(serial: int, used: int = 0, **fields: Any) -> WorkerState:
-    values: dict[str, Any] = {"entries_total": 0, "max_entries": 100, "last_change_s": -100.0}
+    values: dict[str, Any] = {"entries_total": 0, "max_entries": 100}
     return WorkerState(uid=f"w{serial}", serial=serial, used=used, **values | fields)
 
 
@@ -101,9 +102,26 @@ def test_a_task_that_came_back_is_placed_once() -> None:
 # --- choice of worker ---------------------------------------------------------------
 
 
-def test_a_quiet_worker_goes_first() -> None:
+def test_a_worker_at_rest_goes_first() -> None:
     queue = queue_of(task("t"))
-    assert placed(queue, worker(1, last_change_s=-0.5), worker(2, used=3)) == [("t", "w2")]
+    assert placed(queue, worker(1, rest=Rest(0.5)), worker(2, used=3)) == [("t", "w2")]
+
+
+def test_then_the_one_that_waits_for_fewer_relists() -> None:
+    busy = [worker(1, rest=Rest(3.5, behind=True)), worker(2, used=3, rest=Rest(1.5))]
+    assert placed(queue_of(task("t")), *busy) == [("t", "w2")]
+
+
+def test_of_those_that_wait_alike_the_one_that_rests_soonest() -> None:
+    """It is the parent's worker that was given a container last: not that one."""
+    busy = [worker(1, rest=Rest(1.9)), worker(2, rest=Rest(0.4)), worker(3, rest=Rest(0.9))]
+    assert placed(queue_of(task("t", parent_worker="w1")), *busy) == [("t", "w2")]
+
+
+def test_of_those_at_rest_the_one_that_rests_longest() -> None:
+    """The others may have been looked after once more than we know."""
+    rested = [worker(1, rest=Rest(-0.1)), worker(2, rest=Rest(-60.0)), worker(3, rest=Rest(-9.0))]
+    assert placed(queue_of(task("t")), *rested) == [("t", "w2")]
 
 
 def test_then_the_one_that_runs_the_fewest() -> None:
@@ -124,7 +142,23 @@ def test_then_the_parents_worker_then_one_that_knows_the_image() -> None:
     assert placed(queue, worker(1), known) == [("t", "w2")]
 
 
-def test_never_over_the_rotation_budget() -> None:
+def test_one_within_its_budget_goes_before_a_worn_one_as_quiet() -> None:
+    worn = worker(1, worn=True)
+    assert placed(queue_of(task("t")), worn, worker(2, used=3)) == [("t", "w2")]
+    noisy = worker(2, rest=Rest(0.5))
+    assert placed(queue_of(task("t")), worn, noisy) == [("t", "w1")], "worn beats noisy"
+    everywhere = placed(queue_of(*(task(f"t{n}") for n in range(6))), worn, worker(2))
+    assert [where for _, where in everywhere] == ["w2"] * 4 + ["w1"] * 2
+
+
+def test_one_that_has_just_come_up_is_last() -> None:
+    fresh = worker(1, serves=False)
+    busy = worker(2, used=3, worn=True, rest=Rest(1.0))
+    assert placed(queue_of(task("a"), task("b")), fresh, busy) == [("a", "w2"), ("b", "w1")]
+    assert placed(queue_of(task("t")), fresh) == [("t", "w1")], "better than none"
+
+
+def test_never_over_the_limit() -> None:
     queue = queue_of(*(task(f"t{n}") for n in range(4)))
     assert len(placed(queue, worker(1, entries_total=98))) == 2
 
@@ -183,13 +217,21 @@ tasks_strategy = st.lists(
 )
 workers_strategy = st.lists(
     st.builds(
-        lambda n, used, total, last, accepting: worker(
-            n, used, entries_total=total, last_change_s=last, accepting=accepting
+        lambda n, used, total, at_s, accepting, worn, serves: worker(
+            n,
+            used,
+            entries_total=total,
+            rest=Rest(at_s),
+            accepting=accepting,
+            worn=worn,
+            serves=serves,
         ),
         st.integers(0, 50),
         st.integers(0, SLOTS),
         st.integers(90, 100),
-        st.floats(-3, 0),
+        st.floats(-3, 5),
+        st.booleans(),
+        st.booleans(),
         st.booleans(),
     ),
     max_size=6,

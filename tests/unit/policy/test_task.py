@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from taskctl.api.states import TaskState
 from taskctl.policy.claim import ClaimEntry, Refused, decide_claim
+from taskctl.policy.podview import ContainerReport, ContainerState
 from taskctl.policy.readiness import Dependency, ReadinessFacts
 from taskctl.policy.task import (
     NOTHING,
+    HeldFacts,
     PlacedFacts,
     TaskFacts,
     TaskPlan,
@@ -108,11 +110,53 @@ def test_refused_by_the_api_server() -> None:
     assert "env: invalid" in status["message"]
 
 
+# --- ready, and not placed ----------------------------------------------------------
+
+UNSERVED = "TaskCluster 'c': 0 of 1 workers are ready. c-1: ImagePullBackOff"
+
+
+def test_no_ready_worker_is_shown_after_a_while() -> None:
+    young = raw_task(creationTimestamp="2030-01-01T11:59:57Z")
+    assert step(young, unserved=UNSERVED) == TaskPlan(queue=True, requeue_after_s=2.0)
+    task = raw_task()
+    plan = step(task, unserved=UNSERVED)
+    status = result(task, plan)
+    assert plan.queue
+    assert (status["state"], status["reason"]) == ("Pending", "NoReadyWorker")
+    assert status["message"] == UNSERVED
+    shown = raw_task(status=status)
+    assert step(shown, unserved=UNSERVED) == TaskPlan(queue=True)
+    served = result(shown, step(shown))
+    assert (served["reason"], served["message"]) == ("Queued", "")
+
+
+def test_what_is_forbidden_is_shown_at_once() -> None:
+    task = raw_task(creationTimestamp="2030-01-01T11:59:59Z")
+    held = HeldFacts("No: PodSecurity. Do this.", for_s=0.0, forbidden=True)
+    status = result(task, step(task, held=held, unserved=UNSERVED))
+    assert (status["reason"], status["message"]) == ("PlacementForbidden", held.message)
+    assert step(raw_task(status=status), held=held).patch is None
+
+
+def test_other_failures_to_place_are_shown_when_they_last() -> None:
+    task = raw_task()
+    assert step(task, held=HeldFacts("no answer", for_s=4.9)) == TaskPlan(queue=True)
+    status = result(task, step(task, held=HeldFacts("no answer", for_s=5.0)))
+    assert (status["reason"], status["message"]) == ("PlacementFailed", "no answer")
+
+
 # --- placed -------------------------------------------------------------------------
 
 
 def test_placed_a_moment_ago() -> None:
-    assert step(raw_task(), placed=placed(0.5)) == TaskPlan(requeue_after_s=1.5)
+    waiting = "ErrImagePull: no such image"
+    assert step(raw_task(), placed=placed(0.5, waiting=waiting)) == TaskPlan(requeue_after_s=1.5)
+
+
+def test_waiting_for_a_busy_kubelet_is_not_worth_a_write() -> None:
+    """Of a burst of healthy tasks each costs two writes, also those that are started last."""
+    assert step(raw_task(), placed=placed(9.0)) == TaskPlan(requeue_after_s=1.0)
+    assert result(raw_task(), step(raw_task(), placed=placed(10.0)))["state"] == "Scheduled"
 
 
 def test_shown_as_scheduled_after_a_while() -> None:
@@ -214,3 +258,27 @@ def test_what_is_written_off_cannot_be_claimed(
     after["spec"] = after["spec"] | {"cancel": False, "suspend": False}
     late = ClaimEntry("uid-t", attempt + 1, "k", "w-1", "pod-1", "")
     assert isinstance(decide_claim(after, late, NOW), Refused)
+
+
+def test_how_the_container_ended_is_kept() -> None:
+    """The exit code is for people: it proves no outcome."""
+    ended = ContainerReport(ContainerState.TERMINATED, "Error", "", 3)
+    task = raw_task(status=running())
+    worker = WorkerFacts(gone=True, why="its pod has ended: Evicted", ended=ended)
+    status = result(task, step(task, worker=worker))
+    assert (status["state"], status["reason"]) == ("Pending", "WorkerLost")
+    assert status["message"] == (
+        "Worker w-1 is lost (its pod has ended: Evicted); the task ran there. "
+        "The kubelet says of its container: Error, exit code 3."
+    )
+    assert status["attempts"][0]["exitCode"] == 3
+    assert "exitCode" not in status
+
+
+def test_an_invented_exit_code_is_not_kept() -> None:
+    ended = ContainerReport(ContainerState.TERMINATED, "ContainerStatusUnknown", "gone")
+    task = raw_task(status=running())
+    status = result(task, step(task, worker=WorkerFacts(gone=False, ended_for_s=9, ended=ended)))
+    assert status["reason"] == "ContainerLost"
+    assert status["message"].endswith("container: ContainerStatusUnknown: gone.")
+    assert "exitCode" not in status["attempts"][0]

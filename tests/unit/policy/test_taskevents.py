@@ -22,6 +22,7 @@ PENDING = {"state": "Pending"}
         (RUNNING, {"state": "Pending", "reason": "BackOff", "attempt": 1}, "Retrying"),
         (RUNNING, {"state": "Pending", "reason": "WorkerLost", "attempt": 1}, "WorkerLost"),
         (PENDING, {"state": "Pending", "reason": "ContainerLost", "attempt": 1}, "ContainerLost"),
+        (PENDING, {"state": "Pending", "reason": "PlacementForbidden"}, "PlacementForbidden"),
     ],
 )
 def test_bad_news(old: dict[str, Any], new: dict[str, Any], reason: str) -> None:
@@ -39,6 +40,11 @@ def test_bad_news(old: dict[str, Any], new: dict[str, Any], reason: str) -> None
         ({"state": "Failed", "attempt": 1}, {"state": "Pending", "reason": "Queued", "attempt": 1}),
         (PENDING, {"state": "Pending", "reason": "WaitingForTasks"}),
         (PENDING, {"state": "Pending", "reason": "Suspended", "attempt": 1}),
+        (PENDING, {"state": "Pending", "reason": "NoReadyWorker"}),
+        (
+            {"state": "Pending", "reason": "PlacementForbidden"},
+            {"state": "Pending", "reason": "PlacementForbidden", "message": "said otherwise"},
+        ),
         (
             {"state": "Pending", "reason": "WorkerLost", "attempt": 1},
             {"state": "Pending", "reason": "WorkerLost", "attempt": 1, "message": "new"},

@@ -15,10 +15,11 @@ from taskctl.policy.clusterstatus import (
     ready_condition,
     workspace_condition,
 )
+from taskctl.policy.lost import worker_end
 from taskctl.policy.podview import ContainerState, container_report, parse_pod
 from taskctl.policy.view import parse_task
 from taskctl.policy.workspace import Workspace
-from tests.unit.policy.build import NOW, at, merged, raw_cluster, raw_task, view
+from tests.unit.policy.build import NOW, at, merged, pod_view, raw_cluster, raw_task, view
 
 POD: dict[str, Any] = {
     "metadata": {
@@ -45,6 +46,44 @@ def test_running_pod() -> None:
     assert found.agent_running
     assert found.problem == ""
     assert (found.cluster_uid, found.created) == ("uid-c", NOW)
+
+
+def test_pod_whose_node_has_fallen_silent() -> None:
+    """The container's state is the kubelet's last word, the condition the node controller's."""
+    ready = {"type": "Ready", "status": "False", "lastTransitionTime": "2030-01-01T12:00:00Z"}
+    found = pod(phase="Running", containerStatuses=agent({"running": {}}), conditions=[ready])
+    assert not found.agent_running
+    assert (found.unreachable_since, found.problem) == (NOW, "NodeNotReady")
+    starting = pod(phase="Pending", containerStatuses=agent({"waiting": {}}), conditions=[ready])
+    assert starting.unreachable_since is None
+
+
+def test_pin() -> None:
+    assert not pod().pinned
+    pinned = POD | {"metadata": POD["metadata"] | {"finalizers": ["x/y", "taskctl.dev/evidence"]}}
+    assert parse_pod(pinned).pinned
+
+
+@pytest.mark.parametrize(
+    ("terminated", "code", "words"),
+    [
+        ({"exitCode": 0, "reason": "Completed"}, 0, "Completed, exit code 0"),
+        ({"exitCode": 3, "reason": "Error"}, 3, "Error, exit code 3"),
+        ({"exitCode": 137, "reason": "Error"}, None, "Error"),
+        ({"exitCode": 255, "reason": "Unknown"}, None, "Unknown"),
+        ({"exitCode": 137, "reason": "OOMKilled"}, None, "OOMKilled"),
+        (
+            {"exitCode": 137, "reason": "ContainerStatusUnknown", "message": "not located"},
+            None,
+            "ContainerStatusUnknown: not located",
+        ),
+    ],
+)
+def test_exit_codes_are_believed_where_somebody_saw_them(
+    terminated: dict[str, Any], code: int | None, words: str
+) -> None:
+    report = container_report({"state": {"terminated": terminated}})
+    assert (report.exit_code, report.words) == (code, words)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +147,12 @@ def test_container_reports(entry: dict[str, Any], state: ContainerState, reason:
     assert (report.state, report.reason) == (state, reason)
 
 
+def test_what_a_kubelet_says_of_any_container_at_first_is_no_news() -> None:
+    usual = container_report({"state": {"waiting": {"reason": "ContainerCreating"}}})
+    odd = container_report({"state": {"waiting": {"reason": "ErrImagePull", "message": "no"}}})
+    assert (usual.words, odd.words) == ("", "ErrImagePull: no")
+
+
 def test_task_of_an_unknown_state_counts_as_pending() -> None:
     assert view(status={"state": "Fancy"}).state is TaskState.PENDING
 
@@ -158,6 +203,15 @@ def test_ready() -> None:
     assert ready_condition(none, 1).status is ConditionStatus.TRUE
 
 
+def test_ready_says_why_workers_were_refused() -> None:
+    refused = ready_condition(COUNTS, 1, "A worker could not be created: exceeded quota")
+    assert (refused.status, refused.reason) == (ConditionStatus.FALSE, "WorkersRefused")
+    assert "1 of 2" in refused.message
+    assert "exceeded quota" in refused.message
+    enough = ClusterCounts(1, 1, 1, 0, 4, 0, 1)
+    assert ready_condition(enough, 1, "of yesterday").status is ConditionStatus.TRUE
+
+
 @pytest.mark.parametrize(
     ("plan", "facts", "reason"),
     [
@@ -199,3 +253,24 @@ def test_created_is_the_creators_note_if_the_server_bears_it_out(
         "annotations": {} if noted is None else {ANNOTATION_CREATED: noted},
     }
     assert parse_task({"metadata": metadata}).created == expected
+
+
+# --- the end of a worker ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "over", "look_again_s"),
+    [
+        ({}, False, None),
+        ({"unreachable_since": at(-9999)}, False, None),
+        ({"deletion": at(30)}, False, 60.0),
+        ({"deletion": at(-29)}, False, 1.0),
+        ({"deletion": at(-30)}, True, None),
+        ({"dead": True}, True, None),
+        ({"dead": True, "deletion": at(30)}, True, None),
+    ],
+)
+def test_end_of_a_worker(fields: dict[str, Any], over: bool, look_again_s: float | None) -> None:
+    end = worker_end(pod_view(1, **fields), NOW)
+    assert (end.over, end.look_again_s) == (over, look_again_s)
+    assert bool(end.why) is over

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from taskctl.policy.rotation import Wear, spread
 from taskctl.policy.workers import (
+    REPLACE_UNREACHABLE_AFTER_S,
     ClusterFacts,
     RetireReason,
     WorkerFacts,
@@ -16,7 +19,6 @@ from taskctl.policy.workers import (
     creation_backoff_s,
     plan_workers,
     serial_of,
-    soft_limit,
 )
 from tests.unit.policy.build import NOW, at, pod_view
 
@@ -24,7 +26,7 @@ CLUSTER = ClusterFacts(prefix="w", replicas=2, slots=4, max_tasks=100, max_age_s
 
 
 def worker(serial: int, active: int = 0, entries: int = 0, **pod: Any) -> WorkerFacts:
-    return WorkerFacts(pod=pod_view(serial, **pod), active=active, entries_total=entries)
+    return WorkerFacts(pod=pod_view(serial, **pod), active=active, wear=Wear(entries))
 
 
 def plan(*workers: WorkerFacts, **cluster: Any) -> WorkersPlan:
@@ -102,10 +104,6 @@ def test_deleting_cluster_makes_nothing_new() -> None:
 # --- rotation -----------------------------------------------------------------------
 
 
-def test_soft_limit() -> None:
-    assert [soft_limit(n, 4) for n in (1, 3, 4, 8, 100)] == [1, 3, 3, 6, 96]
-
-
 def test_replacement_comes_first() -> None:
     worn = worker(1, active=1, entries=97)
     result = plan(worn, worker(2))
@@ -120,15 +118,69 @@ def test_replacement_comes_first() -> None:
     assert deleted(plan(worker(1, entries=97), worker(2), worker(3))) == ["w-1"]
 
 
-def test_worn_out_gets_nothing_more_even_without_a_replacement() -> None:
-    result = plan(worker(1, active=1, entries=100), replicas=1)
-    assert result.retiring == {"pod-1": RetireReason.WORN}
+def test_a_worn_one_serves_on_until_its_replacement_is_ready() -> None:
+    """Past its budget, even: a slower start beats none."""
+    worn = worker(1, active=1, entries=130)
+    assert plan(worn, replicas=1).create == ("w-2",)
+    coming = worker(2, agent_running=False)
+    assert plan(worn, coming, replicas=1).retiring == {}
+    assert plan(worn, worker(2), replicas=1).retiring == {"pod-1": RetireReason.WORN}
+
+
+def test_a_replacement_takes_over_once_its_agent_serves() -> None:
+    """Its container runs a moment before."""
+    worn = worker(1, active=1, entries=97)
+    fresh = replace(worker(2), serves_in_s=1.5)
+    result = plan(worn, fresh, replicas=1)
+    assert (result.create, result.retiring, result.look_again_s) == ((), {}, 1.5)
+    assert plan(worn, worker(2), replicas=1).retiring == {"pod-1": RetireReason.WORN}
+
+
+def test_what_neared_its_end_does_so_still_when_tasks_come_more_slowly() -> None:
+    """Else the replacement would be surplus a moment after it was made."""
+    quick = replace(worker(1), wear=Wear(50, expected=100))
+    result = plan(quick, replicas=1)
     assert result.create == ("w-2",)
+    assert set(result.worn) == {"pod-1"}
+    slow = replace(worker(1), wear=Wear(51), was_worn=True)
+    result = plan(slow, worker(2), replicas=1)
+    assert (result.create, deleted(result)) == ((), ["w-1"])
+    assert set(result.worn) == {"pod-1"}
+
+
+def test_spent_gets_nothing_more_even_without_a_replacement() -> None:
+    for entries, max_tasks in ((200, 100), (3, 3)):
+        result = plan(worker(1, active=1, entries=entries), replicas=1, max_tasks=max_tasks)
+        assert result.retiring == {"pod-1": RetireReason.WORN}
+        assert result.create == ("w-2",)
+
+
+def test_a_pod_that_has_become_too_large_is_spent() -> None:
+    large = replace(worker(1, active=1), wear=Wear(40, size_bytes=2**20))
+    full = replace(worker(1, active=1), wear=Wear(40, full=True))
+    for item in (large, full):
+        result = plan(item, replicas=1)
+        assert (result.create, [*result.retiring]) == (("w-2",), ["pod-1"])
+
+
+def test_a_silent_worker_is_replaced_and_not_deleted() -> None:
+    silent_for_s = REPLACE_UNREACHABLE_AFTER_S
+    just = worker(1, active=2, agent_running=False, unreachable_since=at(1 - silent_for_s))
+    result = plan(just, worker(2))
+    assert (result.create, result.look_again_s) == ((), 1.0)
+    silent = worker(1, active=2, agent_running=False, unreachable_since=at(-silent_for_s))
+    result = plan(silent, worker(2))
+    assert (result.create, result.delete, result.retiring) == (("w-3",), (), {})
+    back = plan(worker(1, active=2), worker(2, active=1), worker(3))
+    assert (back.create, deleted(back)) == ((), ["w-3"])
 
 
 def test_age() -> None:
+    life_s = 60 * (1 - 0.1 * spread(1))
     young = plan(worker(1, created=at(-50)), replicas=1, max_age_s=60)
-    assert (young.create, young.look_again_s) == ((), 10.0)
+    assert young.create == ()
+    assert young.look_again_s == pytest.approx(life_s - 50)
+    assert 54 < life_s <= 60
     old = plan(worker(1, created=at(-60)), replicas=1, max_age_s=60)
     assert old.create == ("w-2",)
     done = plan(worker(1, created=at(-60)), worker(2, created=NOW), replicas=1, max_age_s=60)
@@ -194,7 +246,7 @@ def test_plans_are_safe(workers: list[WorkerFacts], replicas: int) -> None:
     assert len(set(result.create)) == len(result.create) <= replicas
     for item in workers:
         alive = not item.pod.dead and item.pod.deletion is None
-        if alive and item.entries_total >= 8:
+        if alive and item.wear.entries >= 8:
             assert item.pod.uid in result.retiring
 
 

@@ -219,6 +219,21 @@ async def test_broken_stream_resumes_then_backs_off_then_lists() -> None:
     assert [line.split("@")[0] for line in log[5:]] == ["list", "watch:60"]
 
 
+async def test_an_outage_soon_after_another_begins_with_short_pauses() -> None:
+    case = Case()
+    down = Unavailable("refused")
+    case.server.lists = [*[down] * 6, page(10), *[down] * 2, page(20)]
+
+    def calm() -> None:
+        case.time.now_s += 31
+
+    case.server.watches = [[added("a", 11), calm, down], [down], [down], [down], [down], [Hang]]
+    async with case.running():
+        assert case.informer.synced.is_set()
+    assert case.time.slept[:6] == [0.8, 1.6, 3.2, 6.4, 10.0, 10.0]
+    assert case.time.slept[6:] == [0.8, 1.6, 3.2, 6.4, 10.0]
+
+
 async def test_one_failure_in_a_long_while_never_adds_up() -> None:
     case = Case()
     case.server.lists = [page(10)]

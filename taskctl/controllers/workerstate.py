@@ -1,0 +1,143 @@
+"""What the ledger keeps of a worker and of the attempts in it; mutable, in memory only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from taskctl.api.meta import ObjectKey
+from taskctl.policy.podview import ContainerReport, PodView
+from taskctl.policy.rest import ALWAYS, Rest
+from taskctl.policy.rotation import READY_S, Wear, expected_entries
+from taskctl.policy.workers import RetireReason
+
+NEVER_S = float("-inf")
+# The agent's container runs before the agent serves: it takes a Python program half a second to
+# start, several on a loaded node. Who claims sooner has shown that it serves.
+SERVES_AFTER_S = 3.0
+
+
+@dataclass(slots=True)
+class Attempt:
+    """An attempt in a worker's spec, or on its way there.
+
+    Attributes:
+        container: name of the ephemeral container.
+        task: key of the Task.
+        uid: its UID.
+        number: number of the attempt.
+        placed: when it was decided.
+        slots: how many it takes while open.
+        size_bytes: what it adds to the pod, about.
+        open: it takes slots.
+        claimed: the Task says that it runs here.
+        assumed: decided, and not yet known to be in the pod's spec.
+        running: the kubelet says that the container runs.
+        ended_at_s: when the container was first seen terminated (monotonic).
+        ended: how it was seen to end; None: it was not.
+        waiting: the kubelet's word and sentence while it does not run.
+    """
+
+    container: str
+    task: ObjectKey
+    uid: str
+    number: int
+    placed: datetime
+    slots: int = 1
+    size_bytes: int = 0
+    open: bool = False
+    claimed: bool = False
+    assumed: bool = False
+    running: bool = False
+    ended_at_s: float | None = None
+    ended: ContainerReport | None = None
+    waiting: str = ""
+
+
+@dataclass(slots=True)
+class Worker:
+    """A worker pod and what is open on it.
+
+    Attributes:
+        pod: the pod as last seen.
+        raw: the raw pod, read-only.
+        names: containers in its spec or on their way there.
+        attempts: by container, those not known to be over.
+        used: slots taken by open attempts.
+        active: how many attempts are open.
+        images: images of containers it was given.
+        size_bytes: of the pod as JSON, about; it only grows.
+        full: the API server refused a container because the pod has become too large.
+        unreported: containers given to it that its status has not shown started.
+        rest: when its kubelet will be at rest with it.
+        in_flight: a batch is on its way to it.
+        cool_until_s: it refused a batch: nothing new before then (monotonic).
+        failures: batches that failed in a row.
+        retiring: why it gets no more tasks; None: it does.
+        worn: it nears its end: its replacement is on its way.
+        up_at_s: when its agent's container was first seen running (monotonic); None: it does
+            not run.
+    """
+
+    pod: PodView
+    raw: Mapping[str, Any]
+    names: set[str] = field(default_factory=set)
+    attempts: dict[str, Attempt] = field(default_factory=dict)
+    used: int = 0
+    active: int = 0
+    images: set[str] = field(default_factory=set)
+    size_bytes: int = 0
+    full: bool = False
+    unreported: set[str] = field(default_factory=set)
+    rest: Rest = ALWAYS
+    in_flight: bool = False
+    cool_until_s: float = NEVER_S
+    failures: int = 0
+    retiring: RetireReason | None = None
+    worn: bool = False
+    up_at_s: float | None = None
+    _pace: float = 0.0
+    _paced_at_s: float = NEVER_S
+
+    @property
+    def alive(self) -> bool:
+        """Whether attempts that wait here may still be started."""
+        pod = self.pod
+        return not pod.dead and pod.deletion is None and pod.unreachable_since is None
+
+    @property
+    def accepting(self) -> bool:
+        """Whether tasks may be placed here, apart from a batch in flight or a refusal."""
+        return self.alive and self.pod.agent_running and self.retiring is None
+
+    def serves_in_s(self, now_s: float) -> float:
+        """Return in how many seconds the agent can be taken to serve; 0: it can."""
+        if self.up_at_s is None:
+            return SERVES_AFTER_S
+        return max(0.0, self.up_at_s + SERVES_AFTER_S - now_s)
+
+    def count(self, now_s: float) -> None:
+        """Take note that it was given a container."""
+        self._pace = self._pace_at(now_s) + 1.0
+        self._paced_at_s = now_s
+
+    def _pace_at(self, now_s: float) -> float:
+        """Containers given of late: each counts less as time passes, e⁻¹ after ``READY_S``."""
+        return self._pace * math.exp((self._paced_at_s - now_s) / READY_S) if self._pace else 0.0
+
+    def wear(self, now_s: float, queued: float = 0.0) -> Wear:
+        """Return how far it is used up.
+
+        Args:
+            now_s: the time (monotonic).
+            queued: its share of the tasks that wait for a slot.
+        """
+        return Wear(
+            entries=len(self.names),
+            size_bytes=self.size_bytes,
+            expected=expected_entries(self._pace_at(now_s) / READY_S, queued),
+            full=self.full,
+        )
