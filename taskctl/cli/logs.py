@@ -184,7 +184,7 @@ async def _from_workspace(
     place, options, error = wanted
     if options.timestamps:
         raise UsageError("the copy in the workspace has no times; leave out --timestamps")
-    note(f"(worker {place.pod or 'unknown'} is gone; this is the copy in the workspace)")
+    note(f"({error}; this is the copy in the workspace)")
     directory = await _workspace_directory(access, session, task)
     if directory is not None and await asyncio.to_thread(print_copy, directory, place, options):
         return
