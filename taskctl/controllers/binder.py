@@ -46,6 +46,9 @@ _CONFLICTS: Final = 4
 _PASSING: Final = frozenset({Verdict.UNKNOWN, Verdict.THROTTLED, Verdict.CONFLICT})
 # Of a batch that was refused, so many in a row are refused alone before the rest has to wait.
 _SINGLES: Final = 3
+# From one batch for a worker to the next. It starts no sooner for coming sooner: the kubelet
+# takes it up at its next relist. But each patch carries and sends around the whole pod.
+_GATHER_S: Final = 0.05
 _COOL_S: Final = 1.0
 _MAX_COOL_S: Final = 30.0
 _MAX_DOUBLINGS: Final = 10
@@ -93,6 +96,7 @@ class Binder:
 
     async def bind(self, batch: Batch) -> None:
         """Write a batch and settle each of its assumptions; raises nothing but cancellation."""
+        next_s = self._world.now_s() + _GATHER_S
         try:
             await self._append(batch.worker, batch.items)
         except Exception as error:  # the task of a batch has no one else to report to
@@ -101,6 +105,7 @@ class Binder:
         finally:
             batch.worker.in_flight = False
             self._world.wakeups.wake(batch.cluster)
+            self._rest_until(batch.worker, next_s)
 
     async def _append(self, worker: Worker, items: Sequence[Item]) -> None:
         pod = worker.pod
@@ -245,8 +250,13 @@ class Binder:
         worker.failures += 1
         wait_s = min(_COOL_S * 2.0 ** min(worker.failures - 1, _MAX_DOUBLINGS), _MAX_COOL_S)
         wait_s = max(wait_s, error.retry_after_s) * (1.0 + 0.25 * timing.random())
-        worker.cool_until_s = self._world.now_s() + wait_s
-        cluster = self._world.cluster_key(worker.pod.cluster_uid)
+        self._rest_until(worker, self._world.now_s() + wait_s)
+
+    def _rest_until(self, worker: Worker, until_s: float) -> None:
+        """Give the worker no batch before then; have the scheduler look again at that time."""
+        worker.cool_until_s = max(worker.cool_until_s, until_s)
+        timing, cluster = self._world.timing, self._world.cluster_key(worker.pod.cluster_uid)
         if cluster is not None:
             # A little later than the end, as timers may ring early.
-            timing.call_later(wait_s + 0.01, lambda: self._world.wakeups.wake(cluster))
+            delay_s = max(until_s - self._world.now_s(), 0.0) + 0.01
+            timing.call_later(delay_s, lambda: self._world.wakeups.wake(cluster))

@@ -74,7 +74,7 @@ class Worker:
         unreported: containers given to it that its status has not shown started.
         rest: when its kubelet will be at rest with it.
         in_flight: a batch is on its way to it.
-        cool_until_s: it refused a batch: nothing new before then (monotonic).
+        cool_until_s: no batch before then: one was written or refused just now (monotonic).
         failures: batches that failed in a row.
         retiring: why it gets no more tasks; None: it does.
         worn: it nears its end: its replacement is on its way.

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
-import shutil
-from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.conformance.programs import Kubectl, Program, programs
 from tests.conformance.target import (
+    APPLY,
     GROUP,
-    WAIT_S,
     Api,
+    Json,
     configured_kubeconfig,
     embedded_target,
     real_target,
@@ -23,12 +23,11 @@ from tests.conformance.target import (
 )
 
 
-async def install(api: Api, crd: dict[str, object], path: str) -> None:
-    """Create a definition unless it is there, and wait until its kind is served."""
-    crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-    reply = await api.create(crds, crd)
-    if reply.status != 409:
-        reply.ok()
+async def install(api: Api, crd: Json, path: str) -> None:
+    """Make a definition what it is to be, and wait until its kind is served."""
+    name = crd["metadata"]["name"]
+    definition = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}"
+    (await api.patch(definition, crd, APPLY, fieldManager="conformance", force="true")).ok()
     await api.until(path, lambda body: True)
 
 
@@ -46,50 +45,16 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
         await found.delete(f"/api/v1/namespaces/{found.namespace}")
 
 
-@dataclass(frozen=True)
-class Output:
-    """What a program printed."""
-
-    code: int
-    out: str
-    err: str
+def _parameters() -> list[Any]:
+    found: list[Program | None] = list(programs()) or [None]
+    return [pytest.param(one, id=one.version if one else "no-kubectl") for one in found]
 
 
-Kubectl = Callable[..., Coroutine[None, None, Output]]
-
-
-@pytest.fixture
-def kubectl(api: Api, tmp_path: Path) -> Kubectl:
+@pytest.fixture(params=_parameters())
+def kubectl(api: Api, tmp_path: Path, request: pytest.FixtureRequest) -> Kubectl:
     """Run kubectl against the target, in the case's namespace; it must succeed."""
-    program = shutil.which("kubectl")
-    if program is None:
+    if request.param is None:
         if os.environ.get("TASKCTL_REQUIRE_KUBECTL") == "1":
             pytest.fail("TASKCTL_REQUIRE_KUBECTL=1, but there is no kubectl on PATH")
         pytest.skip("there is no kubectl on PATH")
-
-    async def run(*arguments: str, stdin: str | None = None, code: int = 0) -> Output:
-        process = await asyncio.create_subprocess_exec(
-            program,
-            f"--namespace={api.namespace}",
-            *arguments,
-            stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={
-                "PATH": os.environ["PATH"],
-                "HOME": str(tmp_path),  # its own discovery cache
-                "KUBECONFIG": str(api.kubeconfig),
-            },
-        )
-        try:
-            async with asyncio.timeout(2 * WAIT_S):
-                out, err = await process.communicate(stdin.encode() if stdin is not None else None)
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        result = Output(process.returncode or 0, out.decode(), err.decode())
-        assert result.code == code, f"kubectl {' '.join(arguments)}: {result}"
-        return result
-
-    return run
+    return Kubectl(request.param, api, tmp_path)

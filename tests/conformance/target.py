@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 import yaml
 
 Json = dict[str, Any]
@@ -239,6 +240,18 @@ def configured_kubeconfig() -> Path | None:
     return Path(name) if name else None
 
 
+def embedded_only(reason: str) -> pytest.MarkDecorator:
+    """Mark a case that cannot be put to a real server."""
+    real = configured_kubeconfig() is not None
+    return pytest.mark.skipif(real, reason=f"embedded server only: {reason}")
+
+
+def real_only(reason: str) -> pytest.MarkDecorator:
+    """Mark a case that the embedded server does not meet; ``docs/embedded.md`` says why."""
+    embedded = configured_kubeconfig() is None
+    return pytest.mark.skipif(embedded, reason=f"real server only: {reason}")
+
+
 def widget(name: str, **spec: Any) -> Json:
     """Return a Widget."""
     return {
@@ -291,6 +304,16 @@ def widget_crd(group: str = GROUP, plural: str = "widgets") -> Json:
             "state": {"type": "string", "enum": ["New", "Busy", "Done"], "default": "New"},
             "host": {"type": "string"},
             "count": {"type": "integer"},
+            "conditions": {
+                "type": "array",
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["type"],
+                "items": {
+                    "type": "object",
+                    "required": ["type", "status"],
+                    "properties": {"type": {"type": "string"}, "status": {"type": "string"}},
+                },
+            },
         },
     }
     return {

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conformance.conftest import Kubectl
+from tests.conformance.programs import Kubectl
 from tests.conformance.target import GROUP, WAIT_S, Api, Json, widget
 
 pytestmark = pytest.mark.kubectl

@@ -1,38 +1,12 @@
-"""Pods: defaults, ephemeral containers, deletion with grace, binding, eviction."""
+"""Pods: defaults, checks, what admission adds, binding, deletion with grace, eviction."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
-
 import pytest
 
-from tests.conformance.target import JSON_PATCH, MERGE, STRATEGIC, Api, Json
-
-
-def pod(name: str = "p", **spec: Any) -> Json:
-    container = {
-        "name": "main",
-        "image": "example.test/main:1",
-        "volumeMounts": [{"name": "work", "mountPath": "/work"}],
-    }
-    return {
-        "metadata": {"name": name},
-        "spec": {"containers": [container], "volumes": [{"name": "work", "emptyDir": {}}], **spec},
-    }
-
-
-def ephemeral(name: str, **fields: Any) -> Json:
-    return {"name": name, "image": "example.test/tool:1", "command": ["true"], **fields}
-
-
-async def add(api: Api, *entries: Json, kind: str = STRATEGIC, name: str = "p") -> Any:
-    body = {"spec": {"ephemeralContainers": list(entries)}}
-    return await api.patch(api.core("pods", name, "ephemeralcontainers"), body, kind)
-
-
-def entry_names(body: Json) -> list[str]:
-    return [one["name"] for one in body["spec"].get("ephemeralContainers", ())]
+from tests.conformance.samples import FINALIZER, add, bind, ephemeral, messages, pod
+from tests.conformance.target import MERGE, STRATEGIC, Api, Json
 
 
 async def test_defaults(api: Api) -> None:
@@ -118,181 +92,7 @@ async def test_most_of_a_pod_cannot_change(api: Api) -> None:
     (await api.patch(path, {"metadata": {"labels": {"a": "b"}}}, STRATEGIC)).ok()
 
 
-# --- ephemeral containers ---------------------------------------------------------------
-
-
-async def test_appending(api: Api) -> None:
-    before = (await api.create(api.core("pods"), pod())).ok()
-    made = (
-        await add(api, ephemeral("one", volumeMounts=[{"name": "work", "mountPath": "/w"}]))
-    ).ok()
-    assert made["kind"] == "Pod"
-    (entry,) = made["spec"]["ephemeralContainers"]
-    assert entry["name"] == "one"
-    assert entry["imagePullPolicy"] == "IfNotPresent"
-    assert entry["terminationMessagePolicy"] == "File"
-    assert made["metadata"]["resourceVersion"] != before["metadata"]["resourceVersion"]
-    # New ones come first with this kind of patch.
-    assert entry_names((await add(api, ephemeral("two"))).ok()) == ["two", "one"]
-
-
-async def test_appending_the_same_again_changes_nothing(api: Api) -> None:
-    (await api.create(api.core("pods"), pod())).ok()
-    first = (await add(api, ephemeral("one", env=[{"name": "A", "value": "1"}]))).ok()
-    again = (await add(api, ephemeral("one", env=[{"name": "A", "value": "1"}]))).ok()
-    assert again["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
-    fewer = (await add(api, ephemeral("one", env=[]))).ok()
-    assert fewer["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
-
-
-async def test_existing_ones_may_not_change(api: Api) -> None:
-    (await api.create(api.core("pods"), pod())).ok()
-    (await add(api, ephemeral("one"))).ok()
-    refusal = (await add(api, ephemeral("one", command=["false"]))).refused(422, "Invalid")
-    assert refusal["message"].startswith(
-        'Pod "p" is invalid: spec.ephemeralContainers: Forbidden: existing ephemeral containers '
-        '"one" may not be changed\n'
-    )
-
-
-async def test_existing_ones_may_not_go(api: Api) -> None:
-    (await api.create(api.core("pods"), pod())).ok()
-    (await add(api, ephemeral("one"))).ok()
-    refusal = (await add(api, ephemeral("two"), kind=MERGE)).refused(422, "Invalid")
-    assert (
-        'spec.ephemeralContainers: Forbidden: existing ephemeral containers "one" may not be '
-        "removed\n"
-    ) in refusal["message"]
-
-
-async def test_appending_by_json_patch_and_put(api: Api) -> None:
-    (await api.create(api.core("pods"), pod())).ok()
-    (await add(api, ephemeral("one"))).ok()
-    path = api.core("pods", "p", "ephemeralcontainers")
-    operation = {"op": "add", "path": "/spec/ephemeralContainers/-", "value": ephemeral("two")}
-    assert entry_names((await api.patch(path, [operation], JSON_PATCH)).ok()) == ["one", "two"]
-    body = (await api.get(path)).ok()
-    body["spec"]["ephemeralContainers"].append(ephemeral("three"))
-    assert entry_names((await api.put(path, body)).ok()) == ["one", "two", "three"]
-
-
-@pytest.mark.parametrize(
-    ("entry", "message"),
-    [
-        (
-            ephemeral("x", ports=[{"containerPort": 1}]),
-            "[0].ports: Forbidden: cannot be set for an Ephemeral Container",
-        ),
-        (
-            ephemeral("x", resources={"limits": {"cpu": "1"}}),
-            "[0].resources: Forbidden: cannot be set for an Ephemeral Container",
-        ),
-        (
-            ephemeral("x", livenessProbe={"exec": {"command": ["a"]}}),
-            "[0].livenessProbe: Forbidden: cannot be set for an Ephemeral Container",
-        ),
-        (
-            ephemeral("x", lifecycle={"preStop": {"exec": {"command": ["a"]}}}),
-            "[0].lifecycle: Forbidden: cannot be set for an Ephemeral Container",
-        ),
-        (
-            ephemeral("x", volumeMounts=[{"name": "work", "mountPath": "/w", "subPath": "s"}]),
-            "[0].volumeMounts[0].subPath: Forbidden: cannot be set for an Ephemeral Container",
-        ),
-        (
-            ephemeral("x", volumeMounts=[{"name": "none", "mountPath": "/w"}]),
-            '[0].volumeMounts[0].name: Not found: "none"',
-        ),
-        (ephemeral("main"), '[0].name: Duplicate value: "main"'),
-        (ephemeral("Bad_Name"), '[0].name: Invalid value: "Bad_Name": a lowercase RFC 1123 label'),
-        ({"name": "x", "command": ["true"]}, "[0].image: Required value"),
-        (
-            ephemeral("x", targetContainerName="nobody"),
-            '[0].targetContainerName: Not found: "nobody"',
-        ),
-    ],
-)
-async def test_what_an_entry_may_not_have(api: Api, entry: Json, message: str) -> None:
-    (await api.create(api.core("pods"), pod())).ok()
-    refusal = (await add(api, entry)).refused(422, "Invalid")
-    assert f"spec.ephemeralContainers{message}" in refusal["message"]
-
-
-async def test_a_pod_cannot_be_created_with_them(api: Api) -> None:
-    body = pod(ephemeralContainers=[ephemeral("one")])
-    refusal = (await api.create(api.core("pods"), body)).refused(422, "Invalid")
-    assert "spec.ephemeralContainers: Forbidden: cannot be set on create" in refusal["message"]
-
-
-async def test_they_cannot_come_through_the_pod_itself(api: Api) -> None:
-    (await api.create(api.core("pods"), pod())).ok()
-    body = {"spec": {"ephemeralContainers": [ephemeral("one")]}}
-    reply = await api.patch(api.core("pods", "p"), body, STRATEGIC)
-    reply.refused(422, "Invalid")
-
-
-async def test_nothing_else_comes_through_the_subresource(api: Api) -> None:
-    (await api.create(api.core("pods"), pod())).ok()
-    body = {
-        "metadata": {"labels": {"a": "b"}},
-        "spec": {"hostname": "h", "ephemeralContainers": [ephemeral("one")]},
-    }
-    path = api.core("pods", "p", "ephemeralcontainers")
-    made = (await api.patch(path, body, STRATEGIC)).ok()
-    assert entry_names(made) == ["one"]
-    assert "hostname" not in made["spec"]
-    assert "labels" not in made["metadata"]
-
-
-async def test_the_uid_guards_an_append(api: Api) -> None:
-    made = (await api.create(api.core("pods"), pod())).ok()
-    path = api.core("pods", "p", "ephemeralcontainers")
-    body = {
-        "metadata": {"uid": "11111111-2222-3333-4444-555555555555"},
-        "spec": {"ephemeralContainers": [ephemeral("one")]},
-    }
-    refusal = (await api.patch(path, body, STRATEGIC)).refused(422, "Invalid")
-    assert "metadata.uid: Invalid value: " in refusal["message"]
-    assert "field is immutable" in refusal["message"]
-    body["metadata"] = {"uid": made["metadata"]["uid"]}
-    (await api.patch(path, body, STRATEGIC)).ok()
-
-
-async def test_appending_to_a_finished_pod_is_allowed(api: Api) -> None:
-    (await api.create(api.core("pods"), pod())).ok()
-    status = {"status": {"phase": "Failed"}}
-    (await api.patch(api.core("pods", "p", "status"), status, STRATEGIC)).ok()
-    (await add(api, ephemeral("one"))).ok()
-
-
-async def test_an_ended_container_does_not_come_back(api: Api) -> None:
-    (await api.create(api.core("pods"), pod())).ok()
-    (await add(api, ephemeral("one"))).ok()
-    path = api.core("pods", "p", "status")
-    ended = {"name": "one", "image": "i", "imageID": "", "ready": False, "restartCount": 0}
-    done = {**ended, "state": {"terminated": {"exitCode": 0}}}
-    body = {"status": {"ephemeralContainerStatuses": [done]}}
-    (await api.patch(path, body, STRATEGIC)).ok()
-    again = {**ended, "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}
-    body = {"status": {"ephemeralContainerStatuses": [again]}}
-    refusal = (await api.patch(path, body, STRATEGIC)).refused(422, "Invalid")
-    assert (
-        "status.ephemeralContainerStatuses[0].state: Forbidden: may not be transitioned to "
-        "non-terminated state"
-    ) in refusal["message"]
-
-
 # --- status, binding, deletion ----------------------------------------------------------
-
-
-async def bind(api: Api, node: str = "n") -> Any:
-    body = {
-        "apiVersion": "v1",
-        "kind": "Binding",
-        "metadata": {"name": "p"},
-        "target": {"kind": "Node", "name": node},
-    }
-    return await api.create(api.core("pods", "p", "binding"), body)
 
 
 async def test_status_and_spec_are_apart(api: Api) -> None:
@@ -360,7 +160,7 @@ async def test_a_dying_pod_can_still_be_written_to(api: Api) -> None:
 
 async def test_finalizer_and_grace_together(api: Api) -> None:
     body = pod()
-    body["metadata"]["finalizers"] = ["test.taskctl.test/hold"]
+    body["metadata"]["finalizers"] = [FINALIZER]
     (await api.create(api.core("pods"), body)).ok()
     (await bind(api)).ok()
     (await api.delete(api.core("pods", "p"))).ok()

@@ -128,10 +128,12 @@ def _phase(pod: Json, inputs: StatusInputs) -> PodPhase:
     views = inputs.views
     if inputs.stop is StopReason.DEADLINE or failed_init(pod, views):
         return PodPhase.FAILED
+    if _ends(pod, views) and any(v.state is RunState.RUNNING for v in views.values()):
+        # As the kubelet: a pod is over when the last of all its containers is, also of those
+        # that do not count for the phase.
+        return PodPhase((pod.get("status") or {}).get("phase") or PodPhase.RUNNING)
     regular = [views.get(c["name"], NO_VIEW) for _, c in containers_of(pod, Kind.REGULAR)]
-    if all_done(pod, views) or (
-        is_deleted(pod) and regular and all(v.state is RunState.EXITED for v in regular)
-    ):
+    if _ends(pod, views):
         bad = any(v.terminated is None or v.terminated.exit_code != 0 for v in regular)
         return PodPhase.FAILED if bad else PodPhase.SUCCEEDED
     if not is_initialized(pod, views):
@@ -142,11 +144,20 @@ def _phase(pod: Json, inputs: StatusInputs) -> PodPhase:
     return PodPhase.PENDING
 
 
+def _ends(pod: Json, views: Mapping[str, ContainerView]) -> bool:
+    """Whether no regular container runs, and none will again."""
+    regular = [views.get(c["name"], NO_VIEW) for _, c in containers_of(pod, Kind.REGULAR)]
+    return all_done(pod, views) or (
+        is_deleted(pod) and bool(regular) and all(v.state is RunState.EXITED for v in regular)
+    )
+
+
 def _conditions(pod: Json, phase: PodPhase, inputs: StatusInputs) -> list[Json]:
     now, views = inputs.now, inputs.views
     finished = phase in (PodPhase.SUCCEEDED, PodPhase.FAILED)
     done_reason = "PodCompleted" if phase is PodPhase.SUCCEEDED else "PodFailed"
     initialized = is_initialized(pod, views) or phase is PodPhase.SUCCEEDED
+    not_initialized = "" if initialized else "ContainersNotInitialized"
     unready = [
         c["name"]
         for _, c in containers_of(pod, Kind.REGULAR)
@@ -178,7 +189,7 @@ def _conditions(pod: Json, phase: PodPhase, inputs: StatusInputs) -> list[Json]:
             Condition.INITIALIZED,
             initialized,
             now,
-            reason="" if initialized else "ContainersNotInitialized",
+            reason=done_reason if phase is PodPhase.SUCCEEDED else not_initialized,
             message="" if initialized else inputs.trouble,
         ),
         _condition(pod, Condition.READY, ready and not gates, now, **gate_why),

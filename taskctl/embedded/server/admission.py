@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
@@ -16,27 +18,49 @@ from taskctl.embedded.server.kinds import Kind
 from taskctl.embedded.server.targets import FieldValidation, Target
 
 _KNOWN_FINALIZERS: Final = frozenset({FINALIZER_ORPHAN, FINALIZER_FOREGROUND, "kubernetes"})
-
-
-# Fields of JSONSchemaProps that hold any JSON.
-_ANY_JSON: Final = frozenset({"default", "enum", "example"})
-
-
 # Kinds whose strategies check more than JSON types themselves.
 _CHECKED_ELSEWHERE: Final = frozenset(
-    {"Pod", "CustomResourceDefinition", "PersistentVolumeClaim", "ConfigMap", "Secret"}
-)
+    {
+        "Pod", "CustomResourceDefinition", "PersistentVolumeClaim", "ConfigMap", "Secret",
+        "Event", "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding",
+    }
+)  # fmt: skip
 
 
 class Via(StrEnum):
-    """How a body came to be; decides how its faults are reported."""
+    """How an object came to be; decides how its faults are reported."""
 
     BODY = "body"
     PATCH = "patch"
     APPLY = "apply"
 
 
-def check_identity(kind: Kind, obj: Json) -> None:
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an object that is to be stored comes from.
+
+    Attributes:
+        via: the kind of request.
+        shown: for a strategic merge patch, returns the patch as refusals of it show it.
+    """
+
+    via: Via = Via.BODY
+    shown: Callable[[], str] | None = None
+
+    def cannot_handle(self, kind: Kind, obj: Json, why: str) -> errors.StatusError:
+        """Return the refusal of an object that cannot be decoded."""
+        if self.via is not Via.PATCH:
+            return errors.bad_request(
+                f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {why}'
+            )
+        text = self.shown() if self.shown is not None else orjson.dumps(obj).decode()
+        return errors.invalid("", "", "", [fields.invalid("patch", text, why)])
+
+
+BODY: Final = Origin()
+
+
+def check_identity(kind: Kind, obj: Json, origin: Origin = BODY) -> None:
     """Check apiVersion, kind and the shape of the metadata of a body.
 
     Built-in kinds may leave out the first two, custom resources may not, as on a Kubernetes
@@ -45,35 +69,47 @@ def check_identity(kind: Kind, obj: Json) -> None:
     Raises:
         errors.StatusError: 400; 422.
     """
-    found_kind, found_version = obj.get("kind"), obj.get("apiVersion")
     if kind.builtin:
-        _check_builtin(kind, obj)
+        _check_builtin(kind, obj, origin)
     else:
-        for name in ("Kind", "apiVersion"):
-            if not obj.get(name[0].lower() + name[1:]):
-                raise errors.bad_request(
-                    f"the object provided is unrecognized (must be of type {kind.kind}): Object "
-                    f"'{name}' is missing"
-                )
-        if found_version != kind.api_version:
-            raise errors.bad_request(
-                f"the API version in the data ({found_version}) does not match the expected API "
-                f"version ({kind.api_version})"
-            )
-        if found_kind != kind.kind:
-            problem = fields.invalid("kind", found_kind, f"must be {kind.kind}")
-            metadata = obj.get("metadata")
-            name = metadata.get("name", "") if isinstance(metadata, dict) else ""
-            raise errors.invalid(kind.group, str(found_kind), str(name), [problem])
+        _check_custom(kind, obj, origin)
     metadata = obj.get("metadata")
     if metadata is None:
         metadata = obj["metadata"] = {}
     problems = meta.check_shape(metadata)
     if problems:
-        raise _cannot_handle(kind, "; ".join(str(problem) for problem in problems))
+        raise origin.cannot_handle(kind, obj, "; ".join(str(problem) for problem in problems))
 
 
-def _check_builtin(kind: Kind, obj: Json) -> None:
+def _check_custom(kind: Kind, obj: Json, origin: Origin) -> None:
+    patched = origin.via is Via.PATCH
+    for name in ("Kind", "apiVersion"):
+        if not obj.get(name[0].lower() + name[1:]):
+            why = f"Object '{name}' is missing"
+            if patched:
+                why += f" in '{orjson.dumps(obj).decode()}'"
+                raise origin.cannot_handle(kind, obj, why)
+            raise errors.bad_request(
+                f"the object provided is unrecognized (must be of type {kind.kind}): {why}"
+            )
+    metadata = obj.get("metadata")
+    name = str(metadata.get("name", "")) if isinstance(metadata, dict) else ""
+    found_kind, found_version = str(obj["kind"]), str(obj["apiVersion"])
+    if found_version != kind.api_version:
+        if patched:
+            problem = fields.invalid("apiVersion", found_version, f"must be {kind.api_version}")
+            group = found_version.rpartition("/")[0]
+            raise errors.invalid(group, found_kind, name, [problem])
+        raise errors.bad_request(
+            f"the API version in the data ({found_version}) does not match the expected API "
+            f"version ({kind.api_version})"
+        )
+    if found_kind != kind.kind:
+        problem = fields.invalid("kind", found_kind, f"must be {kind.kind}")
+        raise errors.invalid(kind.group, found_kind, name, [problem])
+
+
+def _check_builtin(kind: Kind, obj: Json, origin: Origin) -> None:
     found_kind, found_version = obj.get("kind"), obj.get("apiVersion")
     if found_kind not in (None, "", kind.kind) or found_version not in (
         None,
@@ -81,17 +117,13 @@ def _check_builtin(kind: Kind, obj: Json) -> None:
         kind.api_version,
     ):
         shown = found_version or kind.api_version
+        why = f'no kind "{found_kind}" is registered for version "{shown}"'
+        if origin.via is Via.PATCH:
+            raise origin.cannot_handle(kind, obj, why)
         raise errors.bad_request(
-            f'{found_kind} in version "{shown}" cannot be handled as a {kind.kind}: no kind '
-            f'"{found_kind}" is registered for version "{shown}"'
+            f'{found_kind} in version "{shown}" cannot be handled as a {kind.kind}: {why}'
         )
     obj["kind"], obj["apiVersion"] = kind.kind, kind.api_version
-
-
-def _cannot_handle(kind: Kind, why: str) -> errors.StatusError:
-    return errors.bad_request(
-        f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {why}'
-    )
 
 
 def check_namespace(metadata: Json, namespace: str | None) -> None:
@@ -112,13 +144,24 @@ def check_namespace(metadata: Json, namespace: str | None) -> None:
     metadata["namespace"] = namespace
 
 
-def check_names(metadata: Json, target: Target) -> None:
-    """Take name and namespace from the URL; the body may repeat them but not differ.
+def check_names(metadata: Json, target: Target, *, required: bool = True) -> None:
+    """Compare name and namespace with those of the URL; only the namespace may be left out.
+
+    Args:
+        metadata: of the body; gets the namespace.
+        target: what the URL names.
+        required: the body must have a name.
 
     Raises:
         errors.StatusError: 400.
     """
-    name = metadata.get("name") or target.name
+    name = metadata.get("name")
+    if not name and required:
+        raise errors.bad_request(
+            f"the name of the object ({target.name} based on URL) was undeterminable: name must "
+            "be provided"
+        )
+    name = name or target.name
     if name != target.name:
         raise errors.bad_request(
             f"the name of the object ({name}) does not match the name on the URL ({target.name})"
@@ -131,7 +174,8 @@ def changed_part(kind: Kind, obj: Json, before: Json, subresource: str) -> Json:
     """Return what of a built-in object needs checking.
 
     A pod with a hundred containers is written twice per container; what the write cannot
-    touch was checked when it was written.
+    touch was checked when it was written, and needs it again only if the client sends
+    something else there.
     """
     if not kind.builtin or not subresource:
         return obj
@@ -141,17 +185,26 @@ def changed_part(kind: Kind, obj: Json, before: Json, subresource: str) -> Json:
             obj.pop("status", None)
         else:
             part["status"] = obj["status"]
-        return part
+        return part if _without(obj, "status") == _without(before, "status") else obj
     spec = obj.get("spec")
     listed = spec.get("ephemeralContainers") if isinstance(spec, dict) else None
-    if not isinstance(listed, list):
+    if not isinstance(spec, dict) or not isinstance(listed, list):
+        return obj
+    name = "ephemeralContainers"
+    if _without(obj, "spec") != _without(before, "spec") or (
+        {**spec, name: None} != {**before["spec"], name: None}
+    ):
         return obj
     new = fresh(listed, before["spec"].get("ephemeralContainers"))
     part["spec"] = {"containers": before["spec"]["containers"], "ephemeralContainers": new}
     return part
 
 
-def prune(kind: Kind, part: Json, validation: FieldValidation, via: Via = Via.BODY) -> list[str]:
+def _without(obj: Json, name: str) -> Json:
+    return {key: value for key, value in obj.items() if key not in (name, "metadata")}
+
+
+def prune(kind: Kind, part: Json, validation: FieldValidation, origin: Origin = BODY) -> list[str]:
     """Drop unknown fields, and say so as asked.
 
     Returns:
@@ -168,47 +221,28 @@ def prune(kind: Kind, part: Json, validation: FieldValidation, via: Via = Via.BO
         return []
     if validation is FieldValidation.STRICT:
         why = f"strict decoding error: {', '.join(dropped)}"
-        if via is Via.PATCH:
-            problem = fields.invalid("patch", orjson.dumps(part).decode(), why)
-            raise errors.invalid("", "", "", [problem])
-        raise _cannot_handle(kind, why)
+        raise origin.cannot_handle(kind, part, why)
     return dropped
 
 
-def check_types(kind: Kind, part: Json) -> None:
+def check_types(kind: Kind, part: Json, origin: Origin = BODY) -> None:
     """Check a built-in object's JSON types, which its strategy relies on.
 
     Raises:
-        errors.StatusError: 400 for a wrong type, as where decoding fails; else 422, unless the
-            kind's strategy makes the check and words it as Kubernetes does.
+        errors.StatusError: 400 (422 after a patch) for a wrong type, as where decoding fails;
+            else 422, unless the kind's strategy makes the check and words it as Kubernetes does.
     """
     schema = kind.schema
     if not kind.builtin or schema is None:
         return
-    drop_nulls(part)
+    schema.drop_empty(part)
     found = schema.validate(part, None)
     wrong = [one for one in found if one.reason == FieldReason.TYPE_INVALID]
     if wrong:
-        raise _cannot_handle(kind, "; ".join(str(one) for one in wrong))
+        raise origin.cannot_handle(kind, part, "; ".join(str(one) for one in wrong))
     if kind.kind not in _CHECKED_ELSEWHERE:
         found = [one for one in found if not one.path.startswith("metadata.")]
         refuse(kind, part, found)
-
-
-def drop_nulls(value: Any) -> None:
-    """Take nulls out of a built-in object: to Kubernetes' typed decoding they say nothing.
-
-    What a definition's schema says may be null on purpose is left alone.
-    """
-    if isinstance(value, dict):
-        for name in [name for name, item in value.items() if item is None]:
-            del value[name]
-        for name, item in value.items():
-            if name not in _ANY_JSON:
-                drop_nulls(item)
-    elif isinstance(value, list):
-        for item in value:
-            drop_nulls(item)
 
 
 def refuse(kind: Kind, obj: Json, found: list[FieldError]) -> None:

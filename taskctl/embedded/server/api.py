@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from aiohttp import web
 
 from taskctl.embedded.server import bodies, errors, fields, patching, reads, stream
+from taskctl.embedded.server.admission import BODY
 from taskctl.embedded.server.auth import Authenticator, User
 from taskctl.embedded.server.background import DELETIONS_PER_TURN
-from taskctl.embedded.server.core import Core, resource_of
+from taskctl.embedded.server.core import Core
 from taskctl.embedded.server.documents import Documents
 from taskctl.embedded.server.encode import Encoder
 from taskctl.embedded.server.errors import Json
+from taskctl.embedded.server.gotext import go_value
 from taskctl.embedded.server.kinds import Kind
 from taskctl.embedded.server.negotiation import negotiate
 from taskctl.embedded.server.records import Record
@@ -31,7 +34,7 @@ from taskctl.embedded.server.targets import (
     parse_path,
     parse_write_options,
 )
-from taskctl.embedded.server.writes import Outcome, Writer
+from taskctl.embedded.server.writes import Outcome, Patch, Writer
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +63,6 @@ class Api:
         self._documents = Documents(core.registry)
         self._verbs: dict[str, Callable[..., Awaitable[web.StreamResponse]]] = {
             "GET": self._get,
-            "HEAD": self._get,
             "POST": self._post,
             "PUT": self._put,
             "PATCH": self._patch,
@@ -82,6 +84,8 @@ class Api:
     async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.path
         if path.startswith(_PUBLIC):
+            if request.method not in ("GET", "HEAD"):
+                raise errors.method_not_allowed()
             return self._documents.public(path)
         user = self._authenticator.authenticate(request.headers.get("Authorization"))
         target = parse_path(path)
@@ -110,7 +114,7 @@ class Api:
             target.subresource not in kind.subresources
             or target.subresource not in _OBJECT_SUBRESOURCES
         ):
-            raise errors.not_found(resource_of(kind), target.name or "")
+            raise errors.unknown_path()
         return kind
 
     def _encoder(self, request: web.BaseRequest, kind: Kind) -> Encoder:
@@ -130,9 +134,8 @@ class Api:
     ) -> web.StreamResponse:
         encoder = self._encoder(request, kind)
         if target.name is not None:
-            record = self._core.store.require(
-                resource_of(kind), target.namespace or "", target.name
-            )
+            revision = request.query.get("resourceVersion", "")
+            record = reads.get_object(self._core, kind, target, revision)
             return _answer(encoder, encoder.object(record))
         options = parse_list_options(request.query)
         if options.watch:
@@ -152,12 +155,15 @@ class Api:
     ) -> web.StreamResponse:
         # A custom resource may be created under its own path; the name there counts for nothing.
         named = target.name is not None and (kind.builtin or target.subresource)
-        if named or (target.namespace is None and kind.namespaced):
+        everywhere = target.namespace is None and kind.namespaced
+        if everywhere and not kind.builtin:
+            raise errors.unknown_path()
+        if named or everywhere:
             raise errors.method_not_allowed()
         encoder, options = self._encoder(request, kind), _write_options(request, "CreateOptions")
-        obj = await _read_object(request, kind, options)
+        obj, twice = await _read_object(request, kind, options)
         outcome = self._writer.create(kind, target.namespace, obj, options)
-        return _written(encoder, outcome)
+        return _written(encoder, outcome, twice)
 
     async def _put(
         self, request: web.BaseRequest, kind: Kind, target: Target, user: User
@@ -165,8 +171,8 @@ class Api:
         if target.name is None:
             raise _name_missing(kind)
         encoder, options = self._encoder(request, kind), _write_options(request, "UpdateOptions")
-        obj = await _read_object(request, kind, options)
-        return _written(encoder, self._writer.replace(kind, target, obj, options))
+        obj, twice = await _read_object(request, kind, options)
+        return _written(encoder, self._writer.replace(kind, target, obj, options), twice)
 
     async def _patch(
         self, request: web.BaseRequest, kind: Kind, target: Target, user: User
@@ -175,7 +181,7 @@ class Api:
             raise _name_missing(kind)
         encoder, options = self._encoder(request, kind), _write_options(request, "PatchOptions")
         media_type = bodies.media_type(request)
-        _check_patch_type(kind, media_type, options)
+        _check_patch_type(kind, media_type, request.query)
         body = await bodies.read(request)
         if media_type == "application/apply-patch+yaml":
             if not request.query.get("fieldManager"):
@@ -183,10 +189,12 @@ class Api:
                 raise options_invalid("PatchOptions", problem)
             applied = bodies.parse_object(body, "application/yaml", kind.kind)
             outcome = self._writer.server_side_apply(kind, target, applied, options)
-        else:
-            change = _patch_function(media_type, bodies.parse_json(body, "error decoding patch"))
-            outcome = self._writer.patch(kind, target, change, options)
-        return _written(encoder, outcome)
+            return _written(encoder, outcome)
+        twice = _duplicates(body, options)
+        patch = _patch(media_type, body)
+        if twice and options.validation is FieldValidation.STRICT:
+            patch = replace(patch, faults=tuple(twice))
+        return _written(encoder, self._writer.patch(kind, target, patch, options), twice)
 
     async def _delete(
         self, request: web.BaseRequest, kind: Kind, target: Target, user: User
@@ -197,7 +205,7 @@ class Api:
         body = await bodies.read(request)
         content = None
         if body.strip():
-            content = bodies.parse_object(body, bodies.media_type(request), "DeleteOptions")
+            content = bodies.parse_delete_options(body, bodies.media_type(request))
         dry_runs = request.query.getall("dryRun", [])
         options = parse_delete_options(request.query, dry_runs, content)
         if target.name is None:
@@ -242,20 +250,25 @@ def _write_options(request: web.BaseRequest, kind: str) -> WriteOptions:
     )
 
 
-async def _read_object(request: web.BaseRequest, kind: Kind, options: WriteOptions) -> Json:
+async def _read_object(
+    request: web.BaseRequest, kind: Kind, options: WriteOptions
+) -> tuple[Json, list[str]]:
+    """Return a body, and a sentence per field that it has twice."""
     body = await bodies.read(request)
     obj = bodies.parse_object(body, bodies.media_type(request), kind.kind)
-    if options.validation is FieldValidation.STRICT:
-        twice = bodies.duplicate_fields(body)
-        if twice:
-            raise errors.bad_request(
-                f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: '
-                f"strict decoding error: {', '.join(twice)}"
-            )
-    return obj
+    twice = _duplicates(body, options, obj)
+    if twice and options.validation is FieldValidation.STRICT:
+        raise BODY.cannot_handle(kind, obj, f"strict decoding error: {', '.join(twice)}")
+    return obj, twice
 
 
-def _check_patch_type(kind: Kind, media_type: str, options: WriteOptions) -> None:
+def _duplicates(body: bytes, options: WriteOptions, parsed: Any = None) -> list[str]:
+    if options.validation is FieldValidation.IGNORE:
+        return []
+    return bodies.duplicate_fields(body, parsed)
+
+
+def _check_patch_type(kind: Kind, media_type: str, query: Mapping[str, str]) -> None:
     supported = [
         name
         for name in _PATCH_TYPES
@@ -263,21 +276,23 @@ def _check_patch_type(kind: Kind, media_type: str, options: WriteOptions) -> Non
     ]
     if media_type not in supported:
         raise errors.unsupported_media_type(", ".join(supported))
-    if options.force and media_type != "application/apply-patch+yaml":
+    if "force" in query and media_type != "application/apply-patch+yaml":
         problem = fields.forbidden("force", "may not be specified for non-apply patch")
         raise options_invalid("PatchOptions", problem)
 
 
-def _patch_function(media_type: str, body: Any) -> Callable[[Json], Json]:
+def _patch(media_type: str, text: bytes) -> Patch:
+    body = bodies.parse_json(text, "error decoding patch")
     if media_type == "application/json-patch+json":
-        if not isinstance(body, list):
-            raise errors.bad_request("a JSON patch must be a list of operations")
-        return lambda obj: patching.json_patch(obj, body)
+        return Patch(lambda obj: patching.json_patch(obj, body))
     if not isinstance(body, dict):
-        raise errors.bad_request("a merge patch must be a JSON object")
+        raise errors.bad_request("error decoding patch: a JSON object is wanted")
     if media_type == "application/merge-patch+json":
-        return lambda obj: patching.merge_patch(obj, body)
-    return lambda obj: patching.strategic_merge(obj, body, in_place=True)
+        return Patch(lambda obj: patching.merge_patch(obj, body))
+    return Patch(
+        lambda obj: patching.strategic_merge(obj, body, in_place=True),
+        shown=lambda: go_value(bodies.parse_json(text, "")),
+    )
 
 
 def _warning(text: str) -> str:
@@ -291,9 +306,9 @@ def _answer(encoder: Encoder, body: bytes, status: int = 200) -> web.Response:
     )
 
 
-def _written(encoder: Encoder, outcome: Outcome) -> web.Response:
+def _written(encoder: Encoder, outcome: Outcome, twice: Sequence[str] = ()) -> web.Response:
     response = _answer(encoder, encoder.object(outcome.record), 201 if outcome.created else 200)
-    for warning in outcome.warnings:
+    for warning in (*twice, *outcome.warnings):
         response.headers.add("Warning", _warning(warning))
     return response
 

@@ -18,6 +18,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from taskctl.clock import format_seconds
+from taskctl.embedded.server import apply_typed
 from taskctl.embedded.server.apply_fields import (
     FieldsError,
     FieldSet,
@@ -28,6 +29,7 @@ from taskctl.embedded.server.apply_fields import (
     from_fields_v1,
     merge,
     remove,
+    report_order,
     to_fields_v1,
     with_named_fields,
 )
@@ -259,7 +261,26 @@ def server_side_apply(
             live, applied, force=force
         )
     except FieldsError as error:
-        raise PatchError(f"failed to create typed patch object: {error}", 422) from error
+        raise _untyped(kind, applied, [str(error)]) from error
+
+
+def check_typed(applied: JSON, kind: Kind) -> None:
+    """Check a configuration against the kind's schema.
+
+    Raises:
+        PatchError: 500, it does not fit.
+    """
+    found = apply_typed.problems(applied, _root(kind))
+    if found:
+        raise _untyped(kind, applied, found)
+
+
+def _untyped(kind: Kind, applied: JSON, found: list[str]) -> PatchError:
+    metadata = applied.get("metadata") or {}
+    who = f"{metadata.get('namespace') or ''}/{metadata.get('name') or ''}"
+    what = f"{kind.group}/{kind.version}, Kind={kind.kind}"
+    listed = found[0] if len(found) == 1 else "errors:\n" + "\n".join(f"  {one}" for one in found)
+    return PatchError(f"failed to create typed patch object ({who}; {what}): {listed}", 500)
 
 
 class _Applying:
@@ -288,7 +309,7 @@ class _Applying:
             conflicts = self._forgive_client_side(conflicts, before)
             if conflicts:
                 raise _conflict(conflicts)
-        _give_up(managers, self._who, difference.written | difference.removed)
+        _give_up(managers, self._who, self._filter(difference.written | difference.removed))
         if self._who.name == "kubectl":
             _refresh_last_applied(merged, applied)
         changed = live is None or merged != before
@@ -348,7 +369,8 @@ class _Applying:
         found: list[tuple[_Manager, Path]] = []
         for who, entry in managers.entries.items():
             if who != self._who:
-                found.extend((who, path) for path in sorted(entry.fields & written))
+                mine = sorted(entry.fields & written, key=report_order)
+                found.extend((who, path) for path in mine)
         return found
 
     def _forgive_client_side(

@@ -107,20 +107,26 @@ def item_element(item: Any, node: Node) -> str:
     """Return the path element of an item in a list of type set or map.
 
     Raises:
-        FieldsError: the item omits a key that has no default.
+        FieldsError: the item omits all keys, and none has a default.
     """
     if node.list_type is ListType.SET:
         return f"v:{_dump(item)}"
     if not isinstance(item, dict):
         raise FieldsError("associative list with keys may not have non-map elements")
     key = list_key(item, node)
-    for name in node.list_keys:
-        if name not in key:
-            raise FieldsError(
-                f"associative list with keys has an element that omits key field {_dump(name)} "
-                "(and doesn't have default value)"
-            )
+    if not key:
+        names = " ".join(_dump(name) for name in node.list_keys)
+        raise FieldsError(
+            f"associative list with keys has an element that omits all key fields [{names}] "
+            "(and doesn't have default values for any key fields)"
+        )
     return f"k:{_dump(key)}"
+
+
+def report_order(path: Path) -> tuple[tuple[int, str], ...]:
+    """Return the key by which paths are reported: a level's own fields, then those below."""
+    last = len(path) - 1
+    return tuple((int(at < last), element) for at, element in enumerate(path))
 
 
 def is_atomic(value: Any, node: Node | None) -> bool:
@@ -136,7 +142,12 @@ def _child(node: Node | None, key: str) -> Node | None:
     return node.child(key) if node is not None else None
 
 
-def _indexed(items: list[Any], node: Node, *, unique: bool) -> dict[str, Any]:
+def index_items(items: list[Any], node: Node, *, unique: bool) -> dict[str, Any]:
+    """Return the items of a list of type set or map by their path elements.
+
+    Raises:
+        FieldsError: an item omits its keys; or, if they are to be unique, two have the same.
+    """
     found: dict[str, Any] = {}
     for index, item in enumerate(items):
         try:
@@ -176,7 +187,7 @@ def _collect(value: Any, node: Node | None, path: Path, found: FieldSet) -> None
             if not declared or one is None or one == {}:
                 found.add(below)
     elif node is not None:
-        for element, item in _indexed(value, node, unique=False).items():
+        for element, item in index_items(value, node, unique=False).items():
             _collect(item, node.items, (*path, element), found)
             found.add((*path, element))
 
@@ -245,8 +256,8 @@ def _compare_lists(
 ) -> None:
     if node is None:
         return
-    before = _indexed(old, node, unique=False)
-    after = _indexed(new, node, unique=False)
+    before = index_items(old, node, unique=False)
+    after = index_items(new, node, unique=False)
     for element in before.keys() | after.keys():
         below = (*path, element)
         if element not in before:
@@ -266,7 +277,7 @@ def _gather(value: Any, node: Node | None, path: Path, found: FieldSet) -> None:
         for key, one in value.items():
             _gather(one, _child(node, key), (*path, f"f:{key}"), found)
     elif node is not None:
-        for element, item in _indexed(value, node, unique=False).items():
+        for element, item in index_items(value, node, unique=False).items():
             _gather(item, node.items, (*path, element), found)
 
 
@@ -297,8 +308,8 @@ def _merge_lists(live: list[Any], applied: list[Any], node: Node | None) -> list
     """
     if node is None:
         return applied
-    left = _indexed(live, node, unique=False)
-    right = _indexed(applied, node, unique=True)
+    left = index_items(live, node, unique=False)
+    right = index_items(applied, node, unique=True)
     shared = [element for element in right if element in left]
     order: list[str] = []
     mine, theirs = list(right), list(left)

@@ -11,6 +11,7 @@ import binascii
 import hashlib
 import hmac
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -71,8 +72,12 @@ class Authenticator:
         self._admin = admin_token.encode()
         self._key = signing_key
 
-    def authenticate(self, header: str | None) -> User:
+    def authenticate(self, header: str | None, audiences: Sequence[str] = (ISSUER,)) -> User:
         """Return who the Authorization header names.
+
+        Args:
+            header: of the request.
+            audiences: a service account's token must be meant for one of them.
 
         Raises:
             errors.StatusError: 401.
@@ -89,9 +94,9 @@ class Authenticator:
             raise errors.unauthorized()
         if hmac.compare_digest(token.encode(), self._admin):
             return ADMIN
-        return self._service_account(token)
+        return self._service_account(token, audiences)
 
-    def _service_account(self, token: str) -> User:
+    def _service_account(self, token: str, audiences: Sequence[str]) -> User:
         try:
             signed, _, signature = token.rpartition(".")
             wanted = hmac.digest(self._key, signed.encode(), hashlib.sha256)
@@ -100,9 +105,12 @@ class Authenticator:
             claims: Json = orjson.loads(_decode(signed.partition(".")[2]))
             bound: Json = claims["kubernetes.io"]
             expires_s = float(claims["exp"])
+            meant_for = set(claims["aud"])
         except (binascii.Error, ValueError, KeyError, TypeError) as error:
             raise errors.unauthorized() from error
         if self._core.clock.now().timestamp() >= expires_s or not self._still_there(bound):
+            raise errors.unauthorized()
+        if meant_for.isdisjoint(audiences):
             raise errors.unauthorized()
         namespace = bound["namespace"]
         return User(
@@ -161,25 +169,30 @@ class Authenticator:
             "metadata": {
                 "name": name,
                 "namespace": namespace,
+                "uid": account.uid,
                 "creationTimestamp": format_seconds(now),
             },
-            "spec": {**spec, "audiences": claims["aud"], "expirationSeconds": life_s},
+            "spec": {
+                "boundObjectRef": None,
+                **spec,
+                "audiences": claims["aud"],
+                "expirationSeconds": life_s,
+            },
             "status": status,
         }
 
     def _bind_to_pod(self, namespace: str, reference: Any) -> Json:
         if not isinstance(reference, dict) or reference.get("kind") != "Pod":
-            raise errors.bad_request(
-                "spec.boundObjectRef.kind: only tokens bound to a Pod are made"
-            )
+            kind = reference.get("kind") if isinstance(reference, dict) else ""
+            raise errors.bad_request(f"cannot bind token to object of type /v1, Kind={kind}")
         pods = Resource("", "pods")
         pod = self._core.store.require(pods, namespace, str(reference.get("name")))
         if reference.get("uid") and reference["uid"] != pod.uid:
             why = (
                 f"the UID in the bound object reference ({reference['uid']}) does not match the "
-                f"UID in record ({pod.uid}). The object might have been deleted and then recreated"
+                "UID in record. The object might have been deleted and then recreated"
             )
-            raise errors.conflict(pods, pod.name, why)
+            raise errors.conflict(Resource("", "Pod"), pod.name, why)
         return {"name": pod.name, "uid": pod.uid}
 
     def _sign(self, claims: Json) -> str:

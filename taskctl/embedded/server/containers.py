@@ -6,9 +6,10 @@ After Kubernetes ``pkg/apis/core/v1/defaults.go`` and
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
 
-from taskctl.embedded.server import fields, meta
+from taskctl.embedded.server import container_fields, fields, meta
 from taskctl.embedded.server.errors import Json
 from taskctl.embedded.server.fields import FieldError
 
@@ -22,7 +23,7 @@ _EPHEMERAL_FIELDS: Final = frozenset(
 )  # fmt: skip
 _NOT_FOR_EPHEMERAL: Final = "cannot be set for an Ephemeral Container"
 _PULL_POLICIES: Final = ("Always", "IfNotPresent", "Never")
-_MESSAGE_POLICIES: Final = ("FallbackToLogsOnError", "File")
+_MESSAGE_POLICIES: Final = ("File", "FallbackToLogsOnError")
 
 
 def set_defaults(container: Any) -> None:
@@ -40,16 +41,7 @@ def set_defaults(container: Any) -> None:
         requests = resources.setdefault("requests", {})
         for name, amount in resources["limits"].items():
             requests.setdefault(name, amount)
-    env = container.get("env")
-    for entry in env if isinstance(env, list) else ():
-        value_from = entry.get("valueFrom") if isinstance(entry, dict) else None
-        reference = value_from.get("fieldRef") if isinstance(value_from, dict) else None
-        if isinstance(reference, dict):
-            reference.setdefault("apiVersion", "v1")
-    ports = container.get("ports")
-    for port in ports if isinstance(ports, list) else ():
-        if isinstance(port, dict):
-            port.setdefault("protocol", "TCP")
+    container_fields.set_defaults(container)
 
 
 def _pull_policy(image: Any) -> str:
@@ -70,31 +62,33 @@ def semantic(value: Any) -> Any:
     return value
 
 
-def check_volumes(spec: Json) -> list[FieldError]:
-    """Check names and that each volume has one source."""
-    found: list[FieldError] = []
-    seen: set[str] = set()
-    volumes = spec.get("volumes") or []
-    if not isinstance(volumes, list):
-        return [fields.type_invalid("spec.volumes", volumes, "must be a list")]
-    for index, volume in enumerate(volumes):
-        path = f"spec.volumes[{index}]"
-        if not isinstance(volume, dict):
-            found.append(fields.type_invalid(path, volume, "must be an object"))
-            continue
-        found += _check_name(volume.get("name"), f"{path}.name")
-        if volume.get("name") in seen:
-            found.append(fields.duplicate(f"{path}.name", volume["name"]))
-        seen.add(str(volume.get("name")))
-        extra = sorted(name for name in volume if name != "name")[1:]
-        found += [
-            fields.forbidden(f"{path}.{name}", "may not specify more than 1 volume type")
-            for name in extra
-        ]
-    return found
+@dataclass(frozen=True, slots=True)
+class PodVolumes:
+    """The volumes that containers can use.
+
+    Attributes:
+        names: of all of them.
+        claims: of those that are claims.
+    """
+
+    names: set[str]
+    claims: set[str]
+
+    @classmethod
+    def of(cls, spec: Json, names: set[str] | None = None) -> PodVolumes:
+        """Return those of a pod; ``names`` are the sound ones, None means all."""
+        volumes = container_fields.items(spec.get("volumes"))
+        if names is None:
+            names = {str(one.get("name")) for one in volumes}
+        claims = {
+            str(one.get("name"))
+            for one in volumes
+            if "persistentVolumeClaim" in one or "ephemeral" in one
+        }
+        return cls(names, claims)
 
 
-def check_containers(spec: Json) -> list[FieldError]:
+def check_containers(spec: Json, volumes: PodVolumes) -> list[FieldError]:
     """Check regular and init containers."""
     if not spec.get("containers"):
         return [fields.required("spec.containers")]
@@ -106,7 +100,7 @@ def check_containers(spec: Json) -> list[FieldError]:
             return [fields.type_invalid(f"spec.{name}", listed, "must be a list")]
         for index, container in enumerate(listed):
             path = f"spec.{name}[{index}]"
-            found += _check_common(container, path, spec)
+            found += _check_common(container, path, volumes)
             if isinstance(container, dict):
                 if container.get("name") in seen:
                     found.append(fields.duplicate(f"{path}.name", container["name"]))
@@ -139,6 +133,7 @@ def check_ephemeral(spec: Json, before: list[Json]) -> list[FieldError]:
     listed = spec.get("ephemeralContainers") or []
     if not isinstance(listed, list):
         return [fields.type_invalid("spec.ephemeralContainers", listed, "must be a list")]
+    volumes = PodVolumes.of(spec)
     unchecked = {id(entry) for entry in fresh(listed, before)}
     for index, container in enumerate(listed):
         path = f"spec.ephemeralContainers[{index}]"
@@ -148,23 +143,18 @@ def check_ephemeral(spec: Json, before: list[Json]) -> list[FieldError]:
         seen.add(name)
         if id(container) not in unchecked:
             continue
-        found += _check_common(container, path, spec)
+        found += _check_common(container, path, volumes)
         if not isinstance(container, dict):
             continue
         target = container.get("targetContainerName")
         if target and target not in others:
-            message = f'Not found: "{target}"'
-            found.append(
-                FieldError(
-                    f"{path}.targetContainerName", fields.FieldReason.NOT_FOUND.value, message
-                )
-            )
+            found.append(fields.missing(f"{path}.targetContainerName", target))
         found += [
             fields.forbidden(f"{path}.{key}", _NOT_FOR_EPHEMERAL)
             for key, value in container.items()
             if key not in _EPHEMERAL_FIELDS and value not in (None, {}, [], "")
         ]
-        for number, mount in enumerate(_dict_list(container.get("volumeMounts"))):
+        for number, mount in enumerate(container_fields.items(container.get("volumeMounts"))):
             found += [
                 fields.forbidden(f"{path}.volumeMounts[{number}].{key}", _NOT_FOR_EPHEMERAL)
                 for key in ("subPath", "subPathExpr")
@@ -196,7 +186,7 @@ def check_append_only(now: list[Json], before: list[Json]) -> list[FieldError]:
     return found
 
 
-def _check_common(container: Any, path: str, spec: Json) -> list[FieldError]:
+def _check_common(container: Any, path: str, volumes: PodVolumes) -> list[FieldError]:
     """Check what all sorts of containers have in common (validateContainerCommon)."""
     if not isinstance(container, dict):
         return [fields.type_invalid(path, container, "must be an object")]
@@ -219,48 +209,10 @@ def _check_common(container: Any, path: str, spec: Json) -> list[FieldError]:
             not isinstance(value, list) or not all(isinstance(word, str) for word in value)
         ):
             found.append(fields.type_invalid(f"{path}.{name}", value, "must be a list of strings"))
-    found += _check_env(container.get("env"), path)
-    found += _check_mounts(container.get("volumeMounts"), path, spec)
-    return found
+    return found + container_fields.check(container, path, volumes.names, volumes.claims)
 
 
 def _check_name(name: Any, path: str) -> list[FieldError]:
     if not name or not isinstance(name, str):
         return [fields.required(path)]
     return [fields.invalid(path, name, problem) for problem in meta.label_problems(name)]
-
-
-def _check_env(env: Any, path: str) -> list[FieldError]:
-    found = []
-    for index, entry in enumerate(_dict_list(env)):
-        where = f"{path}.env[{index}]"
-        if not entry.get("name"):
-            found.append(fields.required(f"{where}.name"))
-        if entry.get("value") and entry.get("valueFrom"):
-            message = "may not be specified when `value` is not empty"
-            found.append(fields.invalid(f"{where}.valueFrom", "", message))
-    return found
-
-
-def _check_mounts(mounts: Any, path: str, spec: Json) -> list[FieldError]:
-    volumes = {volume.get("name") for volume in _dict_list(spec.get("volumes"))}
-    seen: set[str] = set()
-    found = []
-    for index, mount in enumerate(_dict_list(mounts)):
-        where = f"{path}.volumeMounts[{index}]"
-        name, at = mount.get("name"), mount.get("mountPath")
-        if not name:
-            found.append(fields.required(f"{where}.name"))
-        elif name not in volumes:
-            reason = fields.FieldReason.NOT_FOUND.value
-            found.append(FieldError(f"{where}.name", reason, f'Not found: "{name}"'))
-        if not at:
-            found.append(fields.required(f"{where}.mountPath"))
-        elif at in seen:
-            found.append(fields.invalid(f"{where}.mountPath", at, "must be unique"))
-        seen.add(str(at))
-    return found
-
-
-def _dict_list(value: Any) -> list[Json]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from taskctl.clock import Clock
+from taskctl.embedded.server.config_values import ConfigMapStrategy, SecretStrategy
 from taskctl.embedded.server.crd_strategy import CrdStrategy
 from taskctl.embedded.server.errors import Resource
 from taskctl.embedded.server.hub import Hub
 from taskctl.embedded.server.kinds import Kind, Registry
 from taskctl.embedded.server.pods import PodStrategy
+from taskctl.embedded.server.rbac import BindingStrategy, RoleStrategy
 from taskctl.embedded.server.store import Store
 from taskctl.embedded.server.strategies import Strategy, builtin_strategy, custom_strategy
 
-_POD = PodStrategy()
-_CRD = CrdStrategy()
+# Those of the other built-in kinds are in strategies.py.
+_OWN_MODULES: Final[dict[str, Strategy]] = {
+    "Pod": PodStrategy(),
+    "CustomResourceDefinition": CrdStrategy(),
+    "Secret": SecretStrategy(),
+    "ConfigMap": ConfigMapStrategy(),
+    "Role": RoleStrategy(namespaced=True),
+    "ClusterRole": RoleStrategy(namespaced=False),
+    "RoleBinding": BindingStrategy(namespaced=True),
+    "ClusterRoleBinding": BindingStrategy(namespaced=False),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +73,4 @@ def strategy_of(kind: Kind) -> Strategy:
     """Return what is particular to writing a kind."""
     if not kind.builtin:
         return custom_strategy(has_status="status" in kind.subresources)
-    if kind.kind == "Pod":
-        return _POD
-    return _CRD if kind.kind == "CustomResourceDefinition" else builtin_strategy(kind.kind)
+    return _OWN_MODULES.get(kind.kind) or builtin_strategy(kind.kind)

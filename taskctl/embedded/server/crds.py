@@ -228,10 +228,15 @@ def _check_columns(version: JSON, where: str, errors: list[FieldError]) -> None:
         if one.get("format") and one["format"] not in _COLUMN_FORMATS:
             detail = f"must be one of {','.join(_COLUMN_FORMATS)}"
             errors.append(fields.invalid(f"{path}.format", one["format"], detail))
+        text = one.get("jsonPath") or ""
         try:
-            compile_path(one.get("jsonPath") or "")
+            compile_path(text)
         except PathError as error:
-            errors.append(fields.invalid(f"{path}.jsonPath", one.get("jsonPath"), str(error)))
+            errors.append(fields.invalid(f"{path}.JSONPath", text, str(error)))
+        else:
+            if not text.startswith("."):
+                detail = "must be a simple json path starting with ."
+                errors.append(fields.invalid(f"{path}.JSONPath", text, detail))
 
 
 def _check_selectable(version: JSON, root: Node, where: str, errors: list[FieldError]) -> None:

@@ -34,6 +34,8 @@ class Deletion:
         uid: refuse if the object has another UID.
         revision: refuse if the object has another resourceVersion.
         propagation: None leaves the object's finalizers as they are.
+        graceful: the kind has grace periods. Then even a removal without grace begins with a
+            version that is marked as being deleted, and watchers see both.
         prepare: changes the object when it is marked as being deleted.
     """
 
@@ -41,6 +43,7 @@ class Deletion:
     uid: str | None = None
     revision: str | None = None
     propagation: Propagation | None = None
+    graceful: bool = False
     prepare: Callable[[Json], None] | None = None
 
 

@@ -41,6 +41,15 @@ _SUBRESOURCES: Final[dict[str, tuple[tuple[str, ...], str, str, str]]] = {
 }
 
 
+_BINDINGS: Final[JSON] = {
+    "name": "bindings",
+    "singularName": "binding",
+    "namespaced": True,
+    "kind": "Binding",
+    "verbs": ["create"],
+}
+
+
 def api_versions(host: str = "") -> JSON:
     """Return the answer to ``GET /api``."""
     return {
@@ -101,6 +110,8 @@ def api_resource_list(registry: Registry, group: str, version: str) -> JSON:
         resources.extend(_subresource(kind, name) for name in sorted(kind.subresources))
     if (group, version) == (_Virtual.GROUP, _Virtual.VERSION):
         resources.extend(_virtual_resources())
+    if not group and resources:
+        resources.append(_BINDINGS)
     if not resources:
         raise KeyError(f"{group}/{version}")
     return {
@@ -116,12 +127,15 @@ def _kinds_in(registry: Registry, group: str, version: str) -> list[Kind]:
 
 
 def _resource(kind: Kind) -> JSON:
+    verbs = list(_VERBS)
+    if kind.builtin and kind.kind == "Namespace":
+        verbs.remove("deletecollection")
     out: JSON = {
         "name": kind.plural,
         "singularName": kind.singular,
         "namespaced": kind.namespaced,
         "kind": kind.kind,
-        "verbs": list(_VERBS),
+        "verbs": verbs,
     }
     if kind.short_names:
         out["shortNames"] = list(kind.short_names)
@@ -139,7 +153,7 @@ def _subresource(kind: Kind, name: str) -> JSON:
         "kind": other or kind.kind,
         "verbs": list(verbs),
     }
-    if other:
+    if group:
         out["group"], out["version"] = group, version
     return out
 
@@ -175,11 +189,8 @@ def aggregated(registry: Registry, *, legacy: bool) -> JSON:
 
 
 def _discovered(registry: Registry, group: str, versions: list[str]) -> JSON:
-    metadata: JSON = {"creationTimestamp": None}
-    if group:
-        metadata["name"] = group
     return {
-        "metadata": metadata,
+        "metadata": {"name": group} if group else {},
         "versions": [
             {
                 "version": version,
@@ -210,6 +221,17 @@ def _discovered_resources(registry: Registry, group: str, version: str) -> list[
                 _discovered_subresource(kind, name) for name in sorted(kind.subresources)
             ]
         found.append(out)
+    if not group:
+        found.insert(
+            0,
+            {
+                "resource": "bindings",
+                "responseKind": {"group": "", "version": "v1", "kind": "Binding"},
+                "scope": "Namespaced",
+                "singularResource": "binding",
+                "verbs": ["create"],
+            },
+        )
     if (group, version) == (_Virtual.GROUP, _Virtual.VERSION):
         found.extend(
             {

@@ -99,7 +99,9 @@ class Documents:
                 return _json(
                     self._keep(("group", parts[1]), lambda: discovery.api_group(registry, parts[1]))
                 )
-            group, version = ("", parts[1]) if parts[0] == "api" else (parts[1], parts[2])
+            group, version, *more = ["", *parts[1:]] if parts[0] == "api" else parts[1:]
+            if more:
+                raise errors.unknown_path()
             return _json(
                 self._keep(
                     ("resources", group, version),

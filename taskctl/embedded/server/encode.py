@@ -19,7 +19,7 @@ from taskctl.embedded.server.errors import Json
 from taskctl.embedded.server.hub import Sight
 from taskctl.embedded.server.kinds import Kind
 from taskctl.embedded.server.negotiation import Encoding, Form
-from taskctl.embedded.server.records import Event, Record
+from taskctl.embedded.server.records import Event, Record, type_head
 
 INITIAL_EVENTS_END: Final = "k8s.io/initial-events-end"
 
@@ -38,10 +38,15 @@ class ListMeta:
     continue_token: str = ""
     remaining: int | None = None
 
-    def to_json(self) -> Json:
-        """Return the object."""
+    def to_json(self, *, always_token: bool = False) -> Json:
+        """Return the object.
+
+        Args:
+            always_token: name the token even where there is none, as lists of custom resources
+                do.
+        """
         found: Json = {"resourceVersion": str(self.revision)}
-        if self.continue_token:
+        if self.continue_token or always_token:
             found["continue"] = self.continue_token
         if self.remaining is not None:
             found["remainingItemCount"] = self.remaining
@@ -80,25 +85,34 @@ class Encoder:
             items = [self._partial(record) for record in records]
             return self._finish({**head, "metadata": meta.to_json(), "items": items})
         head = {"kind": self.kind.list_kind, "apiVersion": self.kind.api_version}
-        text = orjson.dumps({**head, "metadata": meta.to_json(), "items": []})
-        joined = b"".join((text[:-2], b",".join(map(self._raw, records)), text[-2:]))
+        metadata = meta.to_json(always_token=not self.kind.builtin)
+        text = orjson.dumps({**head, "metadata": metadata, "items": []})
+        joined = b"".join((text[:-2], b",".join(map(self._item, records)), text[-2:]))
         return joined if not self.encoding.yaml else self._finish(orjson.loads(joined))
 
-    def event(self, sight: Sight, event: Event) -> bytes:
-        """Encode a watch event as one line; made once per event and form."""
-        key = (sight, self.kind.version, self.encoding, self.include_object)
+    def event(self, sight: Sight, event: Event, *, first: bool = False) -> bytes:
+        """Encode a watch event as one line; made once per event and form.
+
+        Args:
+            sight: what the watcher is shown.
+            event: of it.
+            first: the watch begins with it; then a table says what its columns are.
+        """
+        first = first and self.encoding.form is Form.TABLE
+        key = (sight, self.kind.version, self.encoding, self.include_object, first)
         line = event.encodings.get(key)
         if line is None:
-            line = event.encodings[key] = self._line(sight, self._seen(sight, event))
+            line = self._line(sight, self._seen(sight, event), first=first)
+            event.encodings[key] = line
         return line
 
-    def initial(self, record: Record) -> bytes:
+    def initial(self, record: Record, *, first: bool = False) -> bytes:
         """Encode an object as the ADDED event that a watch without a revision begins with."""
-        return self._line(Sight.ADDED, record)
+        return self._line(Sight.ADDED, record, first=first)
 
-    def bookmark(self, revision: int, *, initial_end: bool = False) -> bytes:
+    def bookmark(self, revision: int, *, initial_end: bool = False, first: bool = False) -> bytes:
         """Encode a BOOKMARK."""
-        metadata: Json = {"resourceVersion": str(revision), "creationTimestamp": None}
+        metadata: Json = {"resourceVersion": str(revision)}
         if initial_end:
             metadata["annotations"] = {INITIAL_EVENTS_END: "true"}
         obj: Json = {
@@ -109,13 +123,7 @@ class Encoder:
         if self.encoding.form is Form.PARTIAL:
             obj = {**self._partial_type("PartialObjectMetadata"), "metadata": metadata}
         elif self.encoding.form is Form.TABLE:
-            obj = table.table_event(
-                self.kind,
-                obj,
-                now=self.core.clock.now(),
-                include_object=self.include_object,
-                with_columns=False,
-            )
+            obj = self._row(obj, first=first)
         return orjson.dumps({"type": "BOOKMARK", "object": obj}) + b"\n"
 
     def _seen(self, sight: Sight, event: Event) -> Record:
@@ -139,22 +147,32 @@ class Encoder:
             previous.server_fields,
         )
 
-    def _line(self, sight: Sight, record: Record) -> bytes:
+    def _line(self, sight: Sight, record: Record, *, first: bool) -> bytes:
         name = b"DELETED" if sight is Sight.LEFT else sight.value.encode()
         if self.encoding.form is Form.OBJECT:
             body = self._raw(record)
         elif self.encoding.form is Form.PARTIAL:
             body = orjson.dumps(self._partial(record))
         else:
-            row = table.table_event(
-                self.kind,
-                self._load(record),
-                now=self.core.clock.now(),
-                include_object=self.include_object,
-                with_columns=True,
-            )
-            body = orjson.dumps(row)
+            body = orjson.dumps(self._row(self._load(record), first=first))
         return b'{"type":"' + name + b'","object":' + body + b"}\n"
+
+    def _row(self, obj: Json, *, first: bool) -> Json:
+        return table.table_event(
+            self.kind,
+            obj,
+            now=self.core.clock.now(),
+            include_object=self.include_object,
+            with_columns=first,
+            version=self.encoding.version,
+        )
+
+    def _item(self, record: Record) -> bytes:
+        """Encode an object as an item of a list: those of built-in kinds do not name their type."""
+        raw = self._raw(record)
+        if not self.kind.builtin:
+            return raw
+        return b"{" + raw.removeprefix(type_head(self.kind.kind, self.kind.api_version))
 
     def _raw(self, record: Record) -> bytes:
         if record.api_version == self.kind.api_version:
@@ -180,8 +198,8 @@ class Encoder:
             now=self.core.clock.now(),
             include_object=self.include_object,
             list_metadata=meta.to_json(),
+            version=self.encoding.version,
         )
-        made["apiVersion"] = f"meta.k8s.io/{self.encoding.version}"
         return made
 
     def _partial_type(self, kind: str) -> Json:

@@ -50,10 +50,11 @@ class StatusError(Exception):
 
     Attributes:
         code: HTTP status.
-        reason: ``Status.reason``, machine-readable.
+        reason: ``Status.reason``, machine-readable; empty where Kubernetes gives none.
         message: for people.
         details: ``Status.details``, or None.
         retry_after_s: seconds for the ``Retry-After`` header, or None.
+        continue_token: for another try at the rest of a list.
     """
 
     def __init__(
@@ -64,8 +65,10 @@ class StatusError(Exception):
         *,
         details: Json | None = None,
         retry_after_s: int | None = None,
+        continue_token: str = "",
     ) -> None:
         super().__init__(message)
+        self.continue_token = continue_token
         self.code = code
         self.reason = reason
         self.message = message
@@ -77,11 +80,12 @@ class StatusError(Exception):
         status: Json = {
             "kind": "Status",
             "apiVersion": "v1",
-            "metadata": {},
+            "metadata": {"continue": self.continue_token} if self.continue_token else {},
             "status": "Failure",
             "message": self.message,
-            "reason": self.reason,
         }
+        if self.reason:
+            status["reason"] = self.reason
         if self.details is not None or self.retry_after_s is not None:
             status["details"] = dict(self.details or {})
             if self.retry_after_s is not None:
@@ -183,7 +187,7 @@ def invalid(group: str, kind: str, name: str, errors: Sequence[FieldProblem]) ->
 
     Args:
         group: API group, "" for core.
-        kind: the kind, for example ``Task``.
+        kind: the kind, for example ``Task``; "" where the refusal is about a patch.
         name: the object's name.
         errors: at least one.
     """
@@ -193,8 +197,18 @@ def invalid(group: str, kind: str, name: str, errors: Sequence[FieldProblem]) ->
     details: Json = {"name": name} if name else {}
     if group:
         details["group"] = group
-    details |= {"kind": kind, "causes": _causes(errors)}
+    if kind:
+        details["kind"] = kind
+    details["causes"] = _causes(errors)
     return StatusError(422, "Invalid", f'{qualified} "{name}" is invalid: {text}', details=details)
+
+
+def unclassified(message: str) -> StatusError:
+    """500 without a reason: what Kubernetes answers where it passes on an error of a library.
+
+    The fault is the client's all the same.
+    """
+    return StatusError(500, "", message)
 
 
 def bad_request(message: str) -> StatusError:
@@ -275,13 +289,21 @@ def expired_list() -> StatusError:
     return StatusError(410, "Expired", "The resourceVersion for the provided list is too old.")
 
 
-def expired_page() -> StatusError:
-    """410: the snapshot that a page belongs to lies before the kept history."""
+def expired_page(token: str) -> StatusError:
+    """410: the snapshot that a page belongs to lies before the kept history.
+
+    Args:
+        token: with it the list goes on, with the objects as they are now.
+    """
     return StatusError(
         410,
         "Expired",
         "The provided continue parameter is too old to display a consistent list result. You can "
-        "start a new list without the continue parameter.",
+        "start a new list without the continue parameter, or use the continue token in this "
+        "response to retrieve the remainder of the results. Continuing with the provided token "
+        "results in an inconsistent list - objects that were created, modified, or deleted "
+        "between the time the first chunk was returned and now may show up in the list.",
+        continue_token=token,
     )
 
 

@@ -104,6 +104,12 @@ def required(path: str, detail: str = "") -> FieldError:
     return FieldError(path, FieldReason.REQUIRED, _body(FieldReason.REQUIRED, None, detail))
 
 
+def missing(path: str, value: Any) -> FieldError:
+    """``Not found``: it names something that is not there."""
+    body = _body(FieldReason.NOT_FOUND, render(value), "")
+    return FieldError(path, FieldReason.NOT_FOUND, body)
+
+
 def forbidden(path: str, detail: str) -> FieldError:
     """``Forbidden``: well-formed, but not allowed here."""
     return FieldError(path, FieldReason.FORBIDDEN, _body(FieldReason.FORBIDDEN, None, detail))

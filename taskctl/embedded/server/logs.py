@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import aiohttp
 from aiohttp import web
 
-from taskctl.embedded.server import errors
+from taskctl.embedded.server import errors, fields
 from taskctl.embedded.server.errors import Json, Resource
 from taskctl.embedded.server.records import Record
+from taskctl.embedded.server.schema_formats import is_date_time
 from taskctl.embedded.server.store import Store
+from taskctl.embedded.server.targets import parse_int
 
 logger = logging.getLogger(__name__)
 
@@ -51,9 +54,10 @@ class LogProxy:
         """Answer a request for a log.
 
         Raises:
-            errors.StatusError: 400, the container cannot be told or has not started; 404; 502,
-                the node cannot be reached.
+            errors.StatusError: 400, the container cannot be told or has not started; 404; 422;
+                502, the node cannot be reached.
         """
+        _check_options(request.query, pod.name)
         obj = pod.load()
         container = _choose_container(obj, request.query.get("container", ""))
         node = obj["spec"].get("nodeName")
@@ -100,6 +104,23 @@ class LogProxy:
         except FileNotFoundError:
             return {}
         return {"Authorization": f"Bearer {token}"}
+
+
+def _check_options(query: Mapping[str, str], name: str) -> None:
+    """Check the numbers and the time (ValidatePodLogOptions)."""
+    found = []
+    for option, least in (("tailLines", 0), ("sinceSeconds", 1), ("limitBytes", 1)):
+        number = parse_int(query, option)
+        if number is not None and number < least:
+            message = "must be greater than " + ("0" if least else "or equal to 0")
+            found.append(fields.invalid(option, number, message))
+    since = query.get("sinceTime")
+    if since and not is_date_time(since):
+        raise errors.bad_request(
+            f'parsing time "{since}" as "2006-01-02T15:04:05Z07:00": it is none'
+        )
+    if found:
+        raise errors.invalid("", "PodLogOptions", name, found)
 
 
 def _choose_container(pod: Json, name: str) -> str:

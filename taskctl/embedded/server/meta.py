@@ -115,7 +115,10 @@ def generate_name(base: str) -> str:
 
 
 def check_shape(meta: Any) -> list[FieldError]:
-    """Check the JSON types inside ``metadata``, so that other code may rely on them."""
+    """Check the JSON types inside ``metadata``, so that other code may rely on them.
+
+    What is null or empty is dropped, as Kubernetes' ObjectMeta leaves it out.
+    """
     if not isinstance(meta, dict):
         return [fields.type_invalid("metadata", meta, "must be an object")]
     found = [
@@ -125,13 +128,13 @@ def check_shape(meta: Any) -> list[FieldError]:
     ]
     for name in ("labels", "annotations"):
         value = meta.get(name)
-        if value is None:
+        if value is None or value == {}:
             meta.pop(name, None)
         elif not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
             found.append(fields.type_invalid(f"metadata.{name}", value, "must be a map of strings"))
     for name, kind in (("finalizers", str), ("ownerReferences", dict), ("managedFields", dict)):
         value = meta.get(name)
-        if value is None:
+        if value is None or (value == [] and name != "managedFields"):
             meta.pop(name, None)
         elif not isinstance(value, list) or not all(isinstance(v, kind) for v in value):
             found.append(
@@ -145,6 +148,11 @@ def check(meta: Json, *, namespaced: bool, rule: NameRule) -> list[FieldError]:
     found: list[FieldError] = []
     name = meta.get("name") or ""
     problems_of = _NAME_RULES[rule]
+    base = meta.get("generateName") or ""
+    if base:
+        # The dash it usually ends with will not be the last character.
+        masked = base[:-2] + "a" if len(base) > 1 and base.endswith("-") else base
+        found += [fields.invalid("metadata.generateName", base, p) for p in problems_of(masked)]
     if not name:
         found.append(fields.required("metadata.name", "name or generateName is required"))
     else:
@@ -169,13 +177,17 @@ def check(meta: Json, *, namespaced: bool, rule: NameRule) -> list[FieldError]:
 def _check_labels(labels: dict[str, str]) -> list[FieldError]:
     found = []
     for key, value in labels.items():
-        found += [fields.invalid("metadata.labels", key, p) for p in qualified_problems(key)]
-        if len(value) > 63:
-            found.append(
-                fields.invalid("metadata.labels", value, "must be no more than 63 characters")
-            )
-        if value and not _QUALIFIED.match(value):
-            found.append(fields.invalid("metadata.labels", value, _VALUE_MESSAGE))
+        found += label_faults("metadata.labels", key, value)
+    return found
+
+
+def label_faults(path: str, key: str, value: str) -> list[FieldError]:
+    """Check one label."""
+    found = [fields.invalid(path, key, one) for one in qualified_problems(key)]
+    if len(value) > 63:
+        found.append(fields.invalid(path, value, "must be no more than 63 characters"))
+    if value and not _QUALIFIED.match(value):
+        found.append(fields.invalid(path, value, _VALUE_MESSAGE))
     return found
 
 
@@ -194,14 +206,18 @@ def _check_annotations(annotations: dict[str, str]) -> list[FieldError]:
 def _check_owners(owners: list[Json]) -> list[FieldError]:
     found = []
     controllers = []
-    for index, owner in enumerate(owners):
-        path = f"metadata.ownerReferences[{index}]"
+    path = "metadata.ownerReferences"
+    for owner in owners:
+        version = str(owner.get("apiVersion") or "")
+        if not version.rpartition("/")[2] or version.count("/") > 1:
+            message = "version must not be empty"
+            found.append(fields.invalid(f"{path}.apiVersion", version, message))
         found += [
-            fields.required(f"{path}.{name}", "must not be empty")
-            for name in ("apiVersion", "kind", "name", "uid")
+            fields.invalid(f"{path}.{name}", "", "must not be empty")
+            for name in ("kind", "name", "uid")
             if not owner.get(name)
         ]
-        if owner.get("apiVersion") == "v1" and owner.get("kind") == "Event":
+        if version == "v1" and owner.get("kind") == "Event":
             found.append(
                 fields.invalid(path, owner, "/v1, Kind=Event is disallowed from being an owner")
             )
@@ -210,7 +226,7 @@ def _check_owners(owners: list[Json]) -> list[FieldError]:
     if len(controllers) > 1:
         found.append(
             fields.invalid(
-                "metadata.ownerReferences",
+                path,
                 owners,
                 'Only one reference can have Controller set to true. Found "true" in references '
                 f"for {controllers[0]} and {controllers[1]}",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Final
 
+from taskctl.clock import format_seconds
 from taskctl.embedded.server.background import DELETIONS_PER_TURN, Background
 from taskctl.embedded.server.core import Core, kind_of
 from taskctl.embedded.server.errors import Json, Resource
@@ -15,6 +17,11 @@ _FIRST: Final = ("default", "kube-system", "kube-public", "kube-node-lease")
 _ACCOUNTS: Final = Resource("", "serviceaccounts")
 _CONFIG_MAPS: Final = Resource("", "configmaps")
 _ROOT_CA: Final = "kube-root-ca.crt"
+_ROOT_CA_TEXT: Final = (
+    "Contains a CA bundle that can be used to verify the kube-apiserver when using internal "
+    "endpoints such as the internal service IP or kubernetes.default.svc. No other usage is "
+    "guaranteed across distributions of Kubernetes clusters."
+)
 
 
 class NamespaceController:
@@ -77,7 +84,11 @@ class NamespaceController:
         root_ca: Json = {
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": {"name": _ROOT_CA, "namespace": namespace},
+            "metadata": {
+                "name": _ROOT_CA,
+                "namespace": namespace,
+                "annotations": {"kubernetes.io/description": _ROOT_CA_TEXT},
+            },
             "data": {"ca.crt": ""},
         }
         for resource, obj in ((_ACCOUNTS, account), (_CONFIG_MAPS, root_ca)):
@@ -85,7 +96,8 @@ class NamespaceController:
                 self._store.create(resource, obj)
 
     def _empty(self, record: Record) -> None:
-        left, deleted = 0, 0
+        left: dict[Resource, int] = {}
+        deleted = 0
         for resource in self._store.resources():
             kind = kind_of(self._core, resource)
             if kind is None or not kind.namespaced:
@@ -98,11 +110,82 @@ class NamespaceController:
                     return
                 self._writer.delete(kind, found.namespace, found.name, background_delete())
                 deleted += 1
-            left += self._store.count(resource, record.name)
+            count = self._store.count(resource, record.name)
+            if count:
+                left[resource] = count
         current = self._store.get(NAMESPACES, "", record.name)
         if current is None:
             return
+        obj = current.load()
         if not left:
-            obj = current.load()
             obj["spec"] = {}
             self._store.update(NAMESPACES, obj)
+            return
+        conditions = _conditions(left, self._finalizers(left, record.name))
+        now = format_seconds(self._core.clock.now())
+        before = {one["type"]: one for one in obj["status"].get("conditions") or ()}
+        for one in conditions:
+            was = before.get(one["type"]) or {}
+            same = was.get("status") == one["status"]
+            one["lastTransitionTime"] = was["lastTransitionTime"] if same else now
+        obj["status"]["conditions"] = conditions
+        self._store.update(NAMESPACES, obj)
+
+    def _finalizers(self, left: dict[Resource, int], namespace: str) -> Counter[str]:
+        """Count the finalizers that hold objects back."""
+        found: Counter[str] = Counter()
+        for resource in left:
+            for record in self._store.records(resource, namespace):
+                found.update(record.load()["metadata"].get("finalizers") or ())
+        return found
+
+
+def _conditions(left: dict[Resource, int], finalizers: Counter[str]) -> list[Json]:
+    """Say what a namespace that is being deleted still waits for.
+
+    Types and sentences are those of Kubernetes
+    ``pkg/controller/namespace/deletion/status_condition_utils.go``.
+    """
+    objects = ", ".join(
+        sorted(f"{one.plural}.{one.group} has {left[one]} resource instances" for one in left)
+    )
+    holders = ", ".join(
+        f"{name} in {finalizers[name]} resource instances" for name in sorted(finalizers)
+    )
+    return [
+        {"type": kind, "status": status, "reason": reason, "message": message}
+        for kind, status, reason, message in (
+            (
+                "NamespaceDeletionDiscoveryFailure",
+                "False",
+                "ResourcesDiscovered",
+                "All resources successfully discovered",
+            ),
+            (
+                "NamespaceDeletionGroupVersionParsingFailure",
+                "False",
+                "ParsedGroupVersions",
+                "All legacy kube types successfully parsed",
+            ),
+            (
+                "NamespaceDeletionContentFailure",
+                "False",
+                "ContentDeleted",
+                "All content successfully deleted, may be waiting on finalization",
+            ),
+            (
+                "NamespaceContentRemaining",
+                "True",
+                "SomeResourcesRemain",
+                f"Some resources are remaining: {objects}",
+            ),
+            (
+                "NamespaceFinalizersRemaining",
+                "True" if holders else "False",
+                "SomeFinalizersRemain" if holders else "ContentHasNoFinalizers",
+                f"Some content in the namespace has finalizers remaining: {holders}"
+                if holders
+                else "All content-preserving finalizers finished",
+            ),
+        )
+    ]

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import jsonpatch
-import jsonpointer
-
+from taskctl.embedded.server import json_patch as json_patch_operations
 from taskctl.embedded.server.builtin_schema import schema_for
+from taskctl.embedded.server.gotext import go_value
 from taskctl.embedded.server.schema_nodes import Node
 from taskctl.embedded.server.schema_walks import canonical, copy_json
 
@@ -20,6 +19,7 @@ JSON = dict[str, Any]
 
 MAX_JSON_PATCH_OPERATIONS: Final = 10_000
 
+_REJECTED: Final = "the server rejected our request due to an error in our request"
 _DIRECTIVE: Final = "$patch"
 _DELETE_PREFIX: Final = "$deleteFromPrimitiveList/"
 _ORDER_PREFIX: Final = "$setElementOrder/"
@@ -33,7 +33,8 @@ class PatchError(ValueError):
 
     Attributes:
         status: HTTP status to answer with: 400 malformed, 413 too many operations,
-            422 well-formed but not applicable.
+            422 well-formed but not applicable, 500 where Kubernetes passes on what its
+            libraries say.
     """
 
     def __init__(self, message: str, status: int) -> None:
@@ -51,8 +52,12 @@ def json_patch(obj: JSON, ops: Any) -> JSON:
     Raises:
         PatchError: see there.
     """
-    if not isinstance(ops, list):
-        raise PatchError("a JSON patch must be an array of operations", 400)
+    if not isinstance(ops, list) or not all(isinstance(op, dict) for op in ops):
+        raise PatchError("error decoding patch: a list of operations is wanted", 400)
+    for op in ops:
+        for name in ("op", "path", "from"):
+            if not isinstance(op.get(name, ""), str):
+                raise PatchError(f"error decoding patch: {name} must be a string", 400)
     if len(ops) > MAX_JSON_PATCH_OPERATIONS:
         raise PatchError(
             f"The allowed maximum operations in a JSON patch is {MAX_JSON_PATCH_OPERATIONS}, "
@@ -60,22 +65,12 @@ def json_patch(obj: JSON, ops: Any) -> JSON:
             413,
         )
     try:
-        patch = jsonpatch.JsonPatch(ops)
-    except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException, TypeError) as error:
-        raise PatchError(f"invalid JSON patch: {error}", 422) from error
-    try:
-        result = patch.apply(copy_json(obj), in_place=True)
-    except jsonpatch.JsonPatchTestFailed as error:
-        raise PatchError(f"the server rejected our request: test failed: {error}", 422) from error
-    except (
-        jsonpatch.JsonPatchException,
-        jsonpointer.JsonPointerException,
-        LookupError,
-        TypeError,
-    ) as error:
-        raise PatchError(f"the patch does not apply: {error}", 422) from error
+        result = json_patch_operations.apply(copy_json(obj), ops)
+    except json_patch_operations.OperationError as error:
+        # Kubernetes does not say which operation it was, and why.
+        raise PatchError(_REJECTED, 422) from error
     if not isinstance(result, dict):
-        raise PatchError("the patch replaces the object by something that is not one", 422)
+        raise PatchError(_REJECTED, 422)
     return result
 
 
@@ -140,7 +135,8 @@ def _merge_map(original: JSON | None, patch: JSON, node: Node | None) -> JSON:
         if directive == "delete":
             return {}
         if directive != "merge":
-            raise PatchError(f"unknown patch type: {directive} in map: {patch}", 400)
+            text = go_value({**patch, _DIRECTIVE: directive})
+            raise PatchError(f"unknown patch type: {directive} in map: {text}", 500)
     original = {} if original is None else original
     _retain_keys(original, patch)
     _merge_ordered_lists(original, patch, node)
@@ -191,11 +187,11 @@ def _retain_keys(original: JSON, patch: JSON) -> None:
         return
     wanted = patch.pop(_RETAIN)
     if not isinstance(wanted, list):
-        raise PatchError("invalid patch format of retainKeys: must be a list", 400)
+        raise PatchError("invalid patch format of retainKeys", 400)
     for key, value in patch.items():
         directive = key.startswith((_DELETE_PREFIX, _ORDER_PREFIX))
         if value is not None and not directive and key not in wanted:
-            raise PatchError(f"invalid patch format of retainKeys: {key} is not listed", 400)
+            raise PatchError("invalid patch format of retainKeys", 400)
     for key in [key for key in original if key not in wanted]:
         del original[key]
 
@@ -286,7 +282,8 @@ def _special_items(
         elif directive == "merge":
             raise PatchError("merging lists cannot yet be specified in the patch", 400)
         else:
-            raise PatchError(f"unknown patch type: {directive} in map: {one}", 400)
+            text = go_value(one)
+            raise PatchError(f"unknown patch type: {directive} in map: {text}", 500)
     return (changes, []) if replace else (before, changes)
 
 
@@ -294,7 +291,8 @@ def _identity(item: Any, merge_key: str) -> Any:
     if not merge_key:
         return canonical(item)
     if not isinstance(item, dict) or merge_key not in item:
-        raise PatchError(f"map: {item} does not contain declared merge key: {merge_key}", 422)
+        text = go_value(item)
+        raise PatchError(f"map: {text} does not contain declared merge key: {merge_key}", 500)
     return canonical(item[merge_key])
 
 

@@ -13,18 +13,28 @@ from typing import Any, Final
 import orjson
 
 from taskctl.clock import format_seconds
-from taskctl.embedded.server import containers, errors, fields
-from taskctl.embedded.server.containers import NAMED_LISTS, semantic
+from taskctl.embedded.server import (
+    container_fields,
+    containers,
+    errors,
+    fields,
+    meta,
+    pod_admission,
+    volumes,
+)
+from taskctl.embedded.server.containers import NAMED_LISTS, PodVolumes, semantic
 from taskctl.embedded.server.errors import Json, Resource
 from taskctl.embedded.server.fields import FieldError
 from taskctl.embedded.server.records import Record
 from taskctl.embedded.server.store import Store
 from taskctl.embedded.server.strategies import Strategy
 
-PODS: Final = Resource("", "pods")
-_SERVICE_ACCOUNTS: Final = Resource("", "serviceaccounts")
+PODS: Final = pod_admission.PODS
 _MIRROR_ANNOTATION: Final = "kubernetes.io/config.mirror"
 _DEFAULT_GRACE_S: Final = 30
+# Go leaves these out where they are false.
+_FLAGS: Final = ("hostNetwork", "hostPID", "hostIPC")
+_MAX_DEADLINE_S: Final = 2**31 - 1
 
 _UPDATABLE: Final = (
     "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,"
@@ -37,6 +47,7 @@ class PodStrategy(Strategy):
     """Pods."""
 
     returns_deleted = True
+    graceful = True
 
     def prepare_create(self, obj: Json) -> None:
         """Set defaults; a new pod is Pending, whatever the client says."""
@@ -52,6 +63,7 @@ class PodStrategy(Strategy):
         obj["status"] = old["status"]
         if isinstance(obj.get("spec"), dict):
             set_defaults(obj["spec"])
+            pod_admission.give_tolerations(obj["spec"])
         _count_change(obj, old)
 
     def prepare_status(self, obj: Json, old: Json) -> None:
@@ -66,9 +78,12 @@ class PodStrategy(Strategy):
         """Keep everything but ``spec.ephemeralContainers``; labels cannot ride along."""
         spec = obj.get("spec")
         wanted = spec.get("ephemeralContainers") if isinstance(spec, dict) else None
+        managed = obj["metadata"].get("managedFields")
         obj.clear()
         obj.update(old)
         obj["metadata"] = dict(old["metadata"])
+        if managed is not None:
+            obj["metadata"]["managedFields"] = managed
         obj["spec"] = dict(old["spec"])
         obj["spec"].pop("ephemeralContainers", None)
         if wanted:
@@ -78,21 +93,12 @@ class PodStrategy(Strategy):
         _count_change(obj, old)
 
     def admit_create(self, obj: Json, store: Store, now: str) -> None:
-        """Give the pod its service account, which must exist.
+        """Give the pod its service account, which must exist, and what else admission gives.
 
         Raises:
             errors.StatusError: 403.
         """
-        spec: Json = obj["spec"]
-        meta: Json = obj["metadata"]
-        account = spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"
-        spec["serviceAccountName"] = spec["serviceAccount"] = account
-        if store.get(_SERVICE_ACCOUNTS, meta["namespace"], account) is None:
-            why = (
-                f"error looking up service account {meta['namespace']}/{account}: serviceaccount "
-                f'"{account}" not found'
-            )
-            raise errors.forbidden(PODS, meta.get("name") or "", why)
+        pod_admission.admit(obj, store)
 
     def check_create(self, obj: Json) -> list[FieldError]:
         """Check the spec; ephemeral containers come later."""
@@ -178,6 +184,12 @@ def set_defaults(spec: Json) -> None:
     spec.setdefault("dnsPolicy", "ClusterFirst")
     spec.setdefault("schedulerName", "default-scheduler")
     spec.setdefault("terminationGracePeriodSeconds", _DEFAULT_GRACE_S)
+    grace_s = spec["terminationGracePeriodSeconds"]
+    if isinstance(grace_s, int) and grace_s < 0:
+        spec["terminationGracePeriodSeconds"] = 1
+    for name in _FLAGS:
+        if spec.get(name) is False:
+            del spec[name]
     spec.setdefault("enableServiceLinks", True)
     spec.setdefault("securityContext", {})
     for name in NAMED_LISTS:
@@ -189,17 +201,27 @@ def set_defaults(spec: Json) -> None:
 
 def _set_volume_defaults(volume: Json) -> None:
     for name in ("secret", "configMap", "downwardAPI", "projected"):
-        if isinstance(volume.get(name), dict):
-            volume[name].setdefault("defaultMode", 420)
+        source = volume.get(name)
+        if isinstance(source, dict):
+            source.setdefault("defaultMode", 420)
+            _set_field_versions(source)
     projected = volume.get("projected")
     for source in _dicts(projected.get("sources") if isinstance(projected, dict) else None):
         token = source.get("serviceAccountToken")
         if isinstance(token, dict):
             token.setdefault("expirationSeconds", 3600)
+        if isinstance(source.get("downwardAPI"), dict):
+            _set_field_versions(source["downwardAPI"])
     if isinstance(volume.get("hostPath"), dict):
         volume["hostPath"].setdefault("type", "")
     if len(volume) == 1 and "name" in volume:
         volume["emptyDir"] = {}
+
+
+def _set_field_versions(source: Json) -> None:
+    for item in _dicts(source.get("items")):
+        if isinstance(item.get("fieldRef"), dict):
+            item["fieldRef"].setdefault("apiVersion", "v1")
 
 
 def _dicts(value: Any) -> Iterator[Json]:
@@ -227,19 +249,34 @@ def check_spec(spec: Any) -> list[FieldError]:
     """Check a defaulted pod spec."""
     if not isinstance(spec, dict):
         return [fields.required("spec")]
-    found: list[FieldError] = []
+    found, names = volumes.check_volumes(spec)
+    found += containers.check_containers(spec, PodVolumes.of(spec, names))
     for name, supported in (
         ("restartPolicy", ("Always", "OnFailure", "Never")),
         ("dnsPolicy", ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")),
     ):
         if spec[name] not in supported:
             found.append(fields.not_supported(f"spec.{name}", spec[name], supported))
-    grace_s = spec["terminationGracePeriodSeconds"]
-    if not isinstance(grace_s, int) or grace_s < 0:
-        message = "must be greater than or equal to 0"
-        found.append(fields.invalid("spec.terminationGracePeriodSeconds", grace_s, message))
-    found += containers.check_volumes(spec)
-    found += containers.check_containers(spec)
+    for key, value in (spec.get("nodeSelector") or {}).items():
+        found += meta.label_faults("spec.nodeSelector", key, value)
+    found += container_fields.check_security(spec["securityContext"], "spec.securityContext")
+    for name, problems_of in (
+        ("nodeName", meta.subdomain_problems),
+        ("hostname", meta.label_problems),
+        ("subdomain", meta.label_problems),
+    ):
+        text = spec.get(name)
+        if text:
+            found += [fields.invalid(f"spec.{name}", text, one) for one in problems_of(text)]
+    deadline_s = spec.get("activeDeadlineSeconds")
+    if deadline_s is not None and not 1 <= deadline_s <= _MAX_DEADLINE_S:
+        message = f"must be between 1 and {_MAX_DEADLINE_S}, inclusive"
+        found.append(fields.invalid("spec.activeDeadlineSeconds", deadline_s, message))
+    for index, toleration in enumerate(_dicts(spec.get("tolerations"))):
+        operator = toleration.get("operator") or "Equal"
+        if operator not in ("Equal", "Exists"):
+            where = f"spec.tolerations[{index}].operator"
+            found.append(fields.not_supported(where, operator, ("Equal", "Exists")))
     return found
 
 
@@ -297,16 +334,17 @@ def bind(record: Record, binding: Json, now: Any) -> Json:
     target = binding.get("target")
     node = target.get("name") if isinstance(target, dict) else None
     if not node:
-        raise errors.bad_request("target.name: Required value")
+        raise errors.unclassified("target.name: Required value")
     if isinstance(target, dict) and target.get("kind") not in (None, "", "Node"):
-        raise errors.bad_request('target.kind: Unsupported value: supported values: "Node"')
+        problem = fields.not_supported("target.kind", target["kind"], ["Node", "<empty>"])
+        raise errors.unclassified(str(problem))
     uid = (binding.get("metadata") or {}).get("uid")
     obj = record.load()
     name = record.name
     where = Resource("", "pods/binding")
     if uid and uid != record.uid:
         why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {record.uid}"
-        raise errors.conflict(where, name, why)
+        raise errors.conflict(PODS, name, why)
     if record.deleting:
         raise errors.conflict(
             where, name, f"pod {name} is being deleted, cannot be assigned to a host"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from dataclasses import dataclass, replace
 from typing import Final
 
 import orjson
@@ -15,9 +16,10 @@ from taskctl.embedded.server.errors import Resource
 from taskctl.embedded.server.kinds import Kind
 from taskctl.embedded.server.records import Record
 from taskctl.embedded.server.selectors import Selector
-from taskctl.embedded.server.targets import ListOptions, VersionMatch
+from taskctl.embedded.server.targets import ListOptions, Target, VersionMatch
 
 _TOKEN_VERSION: Final = "meta.k8s.io/v1"
+_LATEST: Final = -1
 
 
 def parse_selector(kind: Kind, options: ListOptions) -> Selector:
@@ -27,6 +29,28 @@ def parse_selector(kind: Kind, options: ListOptions) -> Selector:
         errors.StatusError: 400.
     """
     return selectors.parse(options.labels, options.fields, kind.selectable_fields)
+
+
+def get_object(core: Core, kind: Kind, target: Target, revision_text: str) -> Record:
+    """Return one object.
+
+    Args:
+        core: the server.
+        kind: of the object.
+        target: names it.
+        revision_text: the request's resourceVersion; the object is to be no older.
+
+    Raises:
+        errors.StatusError: 404; 500, that is no number; 504, one that has not been made yet.
+    """
+    if revision_text and not (revision_text.isascii() and revision_text.isdigit()):
+        raise errors.unclassified(
+            f'resourceVersion: Invalid value: "{revision_text}": strconv.ParseUint: parsing '
+            f'"{revision_text}": invalid syntax'
+        )
+    if revision_text and int(revision_text) > core.store.head:
+        raise errors.future_revision(int(revision_text), core.store.head)
+    return core.store.require(resource_of(kind), target.namespace or "", target.name or "")
 
 
 def list_objects(
@@ -42,8 +66,17 @@ def list_objects(
     resource = resource_of(kind)
     revision, after = core.store.head, None
     if options.continue_token:
-        revision, after = _decode_token(options.continue_token)
-        records = _page_snapshot(core, resource, namespace, revision)
+        if options.revision:
+            raise errors.bad_request(
+                "specifying resource version is not allowed when using continue"
+            )
+        page = _Page.decode(options.continue_token, namespace, namespaced=kind.namespaced)
+        after = page.after
+        if page.revision == _LATEST:
+            records = core.store.records(resource, namespace)
+        else:
+            revision = page.revision
+            records = _page_snapshot(core, resource, namespace, page)
     elif _wants_exact(options):
         revision = options.revision or 0
         records = core.store.records_at(resource, namespace, revision)
@@ -53,22 +86,36 @@ def list_objects(
         records = _current(core, kind, namespace, selector)
     if after is not None:
         records = [record for record in records if record.sort_key > after]
+    # From the watch cache, which answers for "0", Kubernetes gives no pages.
+    limit = 0 if options.revision == 0 and not options.continue_token else options.limit
+    return _cut(records, selector, limit, _Page(revision, ("", ""), namespace))
+
+
+def _cut(
+    records: list[Record], selector: Selector, limit: int, page: _Page
+) -> tuple[list[Record], ListMeta]:
+    """Return the first matching records, and the metadata that leads to the others."""
+    matching = records
     if not selector.everything:
-        records = [record for record in records if selector.matches(record)]
-    if not options.limit or len(records) <= options.limit:
-        return records, ListMeta(revision)
-    page = records[: options.limit]
-    remaining = len(records) - len(page) if selector.everything else None
-    return page, ListMeta(revision, _encode_token(revision, page[-1].sort_key), remaining)
+        matching = [record for record in records if selector.matches(record)]
+    kept = matching[:limit] if limit else matching
+    # With a selector, Kubernetes does not know whether what follows the page matches.
+    if not kept or len(kept) < limit or kept[-1] is records[-1] or not limit:
+        return kept, ListMeta(page.revision)
+    remaining = len(records) - len(kept) if selector.everything else None
+    token = replace(page, after=kept[-1].sort_key).encode()
+    return kept, ListMeta(page.revision, token, remaining)
 
 
 def _page_snapshot(
-    core: Core, resource: Resource, namespace: str | None, revision: int
+    core: Core, resource: Resource, namespace: str | None, page: _Page
 ) -> list[Record]:
     try:
-        return core.store.records_at(resource, namespace, revision)
+        return core.store.records_at(resource, namespace, page.revision)
     except errors.StatusError as error:
-        raise errors.expired_page() if error.code == 410 else error from None
+        if error.code != 410:
+            raise
+        raise errors.expired_page(replace(page, revision=_LATEST).encode()) from None
 
 
 def _current(core: Core, kind: Kind, namespace: str | None, selector: Selector) -> list[Record]:
@@ -86,20 +133,53 @@ def _wants_exact(options: ListOptions) -> bool:
     return options.match is VersionMatch.EXACT or (options.match is None and options.limit > 0)
 
 
-def _encode_token(revision: int, after: tuple[str, str]) -> str:
-    content = {"v": _TOKEN_VERSION, "rv": revision, "start": after}
-    return base64.urlsafe_b64encode(orjson.dumps(content)).decode().rstrip("=")
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """Where a page of a list begins: what a continue token says.
+
+    The form is that of k8s.io/apiserver ``pkg/storage/continue.go``.
+
+    Attributes:
+        revision: at which the list is true; -1 for the newest, which may have changed since.
+        after: namespace and name of the object before.
+        namespace: of the list; None for all.
+    """
+
+    revision: int
+    after: tuple[str, str]
+    namespace: str | None
+
+    def encode(self) -> str:
+        """Return the token."""
+        space, name = self.after
+        key = name if self.namespace is not None or not space else f"{space}/{name}"
+        content = {"v": _TOKEN_VERSION, "rv": self.revision, "start": f"/{key}\0"}
+        return base64.urlsafe_b64encode(orjson.dumps(content)).decode().rstrip("=")
+
+    @classmethod
+    def decode(cls, token: str, namespace: str | None, *, namespaced: bool) -> _Page:
+        """Read a token.
+
+        Raises:
+            errors.StatusError: 400.
+        """
+        try:
+            content = orjson.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+            version, revision, start = content["v"], int(content["rv"]), str(content["start"])
+        except (binascii.Error, ValueError, KeyError, TypeError) as error:
+            raise _bad_token(str(error)) from error
+        if version != _TOKEN_VERSION:
+            raise _bad_token(f"server does not recognize this encoded version {version}")
+        if revision == 0:
+            raise _bad_token(f"incorrect encoded start resourceVersion (version {version})")
+        if not start:
+            raise _bad_token(f"encoded start key empty (version {version})")
+        key = start.removesuffix("\0").removeprefix("/")
+        if ".." in key.split("/"):
+            raise _bad_token(start)
+        space, _, name = key.rpartition("/")
+        return cls(revision, (namespace or space if namespaced else "", name), namespace)
 
 
-def _decode_token(token: str) -> tuple[int, tuple[str, str]]:
-    try:
-        padded = token + "=" * (-len(token) % 4)
-        content = orjson.loads(base64.urlsafe_b64decode(padded))
-        namespace, name = content["start"]
-        if content["v"] != _TOKEN_VERSION:
-            raise ValueError(content["v"])
-        return int(content["rv"]), (str(namespace), str(name))
-    except (binascii.Error, ValueError, KeyError, TypeError) as error:
-        raise errors.bad_request(
-            f"invalid continue token: continue key is not valid: {error}"
-        ) from error
+def _bad_token(why: str) -> errors.StatusError:
+    return errors.bad_request(f"invalid continue token: continue key is not valid: {why}")

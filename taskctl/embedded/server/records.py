@@ -102,7 +102,10 @@ class Event:
 def make_record(
     resource: Resource, obj: Json, field_paths: Mapping[str, FieldPath], revision: int
 ) -> Record:
-    """Freeze ``obj`` as the version that ``revision`` made; stamps ``metadata.resourceVersion``."""
+    """Freeze ``obj`` as the version that ``revision`` made; stamps ``metadata.resourceVersion``.
+
+    The text begins with the type, so that it can be cut off without parsing (:func:`type_head`).
+    """
     meta: Json = obj["metadata"]
     meta["resourceVersion"] = str(revision)
     owners = meta.get("ownerReferences")
@@ -113,12 +116,17 @@ def make_record(
         uid=meta["uid"],
         revision=revision,
         api_version=obj["apiVersion"],
-        raw=orjson.dumps(obj),
+        raw=orjson.dumps({"kind": obj["kind"], "apiVersion": obj["apiVersion"], **obj}),
         labels=meta.get("labels") or {},
         fields=_extract(obj, field_paths.items()),
         owners=tuple(ref.get("uid", "") for ref in owners) if owners else (),
         server_fields={name: meta[name] for name in SERVER_FIELDS if name in meta},
     )
+
+
+def type_head(kind: str, api_version: str) -> bytes:
+    """Return how the text of a stored object of this type begins."""
+    return orjson.dumps({"kind": kind, "apiVersion": api_version})[:-1] + b","
 
 
 def load_record(resource: Resource, raw: bytes, field_paths: Mapping[str, FieldPath]) -> Record:

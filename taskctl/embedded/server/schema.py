@@ -6,6 +6,7 @@ validates objects as k8s.io/apiextensions-apiserver does for custom resources.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from taskctl.embedded.server import cel, schema_walks
@@ -41,15 +42,17 @@ class StructuralSchema:
         rule_errors: CEL rules that do not compile; their paths are relative to the schema.
     """
 
-    def __init__(self, raw: JSON) -> None:
+    def __init__(self, raw: JSON, *, builtin: bool = False) -> None:
         """Compile a schema.
 
         Args:
             raw: OpenAPI v3 JSON of the whole object, as in
                 ``spec.versions[].schema.openAPIV3Schema``. Must be structural; use
                 crds.check_crd for one that comes from a user.
+            builtin: of a kind that Kubernetes decodes into Go types.
         """
         self.raw = raw
+        self._builtin = builtin
         self.root: Node = build(raw)
         self._values = ValueValidator(raw)
         self._rules, self.rule_errors = cel.compile_tree(self.root)
@@ -65,12 +68,19 @@ class StructuralSchema:
             One text per dropped field, as the server says it under fieldValidation Strict
             and Warn: ``unknown field "spec.foo"``.
         """
-        dropped: list[str] = []
+        dropped = schema_walks.prune_metadata(obj)
         schema_walks.prune(obj, self.root, "", dropped, embedded=True)
-        dropped.extend(schema_walks.prune_metadata(obj))
-        return [f'unknown field "{path}"' for path in sorted(dropped)]
+        if not self._builtin:  # the decoder of Go types tells of them in the text's order
+            dropped.sort()
+        return [f'unknown field "{path}"' for path in dropped]
 
-    def validate(self, obj: JSON, old: JSON | None) -> list[FieldError]:
+    def drop_empty(self, obj: JSON) -> None:
+        """Take out, in place, what a built-in kind's decoding leaves out."""
+        schema_walks.drop_empty(obj, self.root)
+
+    def validate(
+        self, obj: JSON, old: JSON | None, *, found: Sequence[FieldError] = ()
+    ) -> list[FieldError]:
         """Check a defaulted object.
 
         Args:
@@ -78,6 +88,7 @@ class StructuralSchema:
             old: the stored object on update, None on create. Errors in parts that the
                 update leaves alone are forgiven (ratcheting, on by default since 1.30),
                 except those of transition rules.
+            found: errors found elsewhere in the object, in its metadata say.
 
         Returns:
             The errors, empty when the object is valid. CEL rules do not run when an error
@@ -93,7 +104,7 @@ class StructuralSchema:
             errors.extend(self._check_lists(obj, old))
         if self._rules is None:
             return errors
-        if any(error.reason in _BLOCKING for error in errors):
+        if any(error.reason in _BLOCKING for error in (*found, *errors)):
             return [*errors, _RULES_SKIPPED]
         return [*errors, *cel.check(self._rules, obj, old)]
 

@@ -46,6 +46,12 @@ _RFC3339: Final = re.compile(
     r"^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[-+]\d{2}:?\d{2})$"
 )
 
+_MICRO: Final = re.compile(r"\.\d{6}([Zz]|[-+]\d{2}:\d{2})$")
+_QUANTITY: Final = r"^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+|[numkMGTPE]|[KMGTPE]i)?$"
+# No names that a definition's author would choose: there, formats nobody knows are ignored.
+MICRO_TIME: Final = "x-micro-time"
+QUANTITY_CHECK: Final = "x-quantity"
+
 
 def _is_base64(text: str) -> bool:
     try:
@@ -71,6 +77,11 @@ def is_date_time(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_micro_time(text: str) -> bool:
+    """RFC 3339 with exactly six decimals, as Go's ``RFC3339Micro`` is parsed."""
+    return _MICRO.search(text) is not None and is_date_time(text)
 
 
 def is_duration(text: str) -> bool:
@@ -163,6 +174,8 @@ CHECKS: Final[dict[str, Callable[[str], bool]]] = {
     "isbn10": _is_isbn10,
     "isbn13": _is_isbn13,
     "password": lambda text: True,
+    MICRO_TIME: is_micro_time,
+    QUANTITY_CHECK: _matcher(_QUANTITY),
     "rgbcolor": _is_rgb,
     "uri": _is_uri,
 }

@@ -13,7 +13,7 @@ import jsonschema_rs
 
 from taskctl.embedded.server import fields
 from taskctl.embedded.server.fields import FieldError, Path
-from taskctl.embedded.server.schema_formats import CHECKS
+from taskctl.embedded.server.schema_formats import CHECKS, QUANTITY_CHECK
 from taskctl.embedded.server.schema_walks import QUANTITY
 
 JSON = dict[str, Any]
@@ -50,7 +50,9 @@ def translate(raw: JSON) -> JSON:
         out["additionalProperties"] = translate(raw["additionalProperties"])
     if isinstance(raw.get("items"), dict):
         out["items"] = translate(raw["items"])
-    if raw.get("format") in CHECKS and kinds in ([], ["string"]):
+    if raw.get("format") == QUANTITY:
+        out["format"] = QUANTITY_CHECK
+    elif raw.get("format") in CHECKS and kinds in ([], ["string"]):
         out["format"] = raw["format"]
     return _translate_combinators(raw, out, nullable)
 
@@ -173,6 +175,10 @@ def _explain_value(error: Any, where: str, kind: str, schema: JSON) -> FieldErro
             return fields.invalid(where, "", f"{in_body} shouldn't contain duplicates")
         case "minimum" | "maximum":
             size = _range_name(error, schema)
+            if size is not None and not -(2**63) <= value < 2**63:
+                # Go reads it as a float.
+                text = f'{in_body} must be of type integer: "number"'
+                return fields.type_invalid(where, "number", text)
             if size is not None:
                 said = f"with format {size}" if size else "(default format)"
                 text = f"Checked value must be of type integer {said} in {name}"

@@ -18,6 +18,11 @@ from taskctl.embedded.server.schema_nodes import ListType, Node
 QUANTITY: Final = "quantity"
 TYPE_FIELDS: Final = frozenset({"apiVersion", "kind", "metadata"})
 
+# Fields of JSONSchemaProps that hold any JSON.
+ANY_JSON: Final = frozenset({"default", "enum", "example"})
+OWNER_FIELDS: Final = frozenset(
+    {"apiVersion", "kind", "name", "uid", "controller", "blockOwnerDeletion"}
+)
 OBJECT_META_FIELDS: Final = frozenset(
     {
         "annotations", "creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp",
@@ -121,11 +126,11 @@ def _prune_fields(
         if below is None:
             if not node.preserve:
                 unknown.append(key)
+                dropped.append(prefix + key)
         elif isinstance(one, dict | list):
             prune(one, below, prefix + key, dropped, embedded=below.embedded)
     for key in unknown:
         del value[key]
-        dropped.append(prefix + key)
 
 
 def _drop_all(value: Any, path: str, dropped: list[str]) -> None:
@@ -142,10 +147,64 @@ def prune_metadata(obj: dict[str, Any]) -> list[str]:
     metadata = obj.get("metadata")
     if not isinstance(metadata, dict):
         return []
-    unknown = [key for key in metadata if key not in OBJECT_META_FIELDS]
-    for key in unknown:
-        del metadata[key]
-    return [f"metadata.{key}" for key in unknown]
+    dropped = [f"metadata.{key}" for key in metadata if key not in OBJECT_META_FIELDS]
+    for path in dropped:
+        del metadata[path.removeprefix("metadata.")]
+    owners = metadata.get("ownerReferences")
+    for index, owner in enumerate(owners if isinstance(owners, list) else ()):
+        unknown = [key for key in owner if key not in OWNER_FIELDS] if owner else []
+        for key in unknown:
+            del owner[key]
+            dropped.append(f"metadata.ownerReferences[{index}].{key}")
+    return dropped
+
+
+def drop_empty(value: dict[str, Any], node: Node) -> None:
+    """Take out, in place, what Kubernetes' typed decoding of built-in kinds leaves out.
+
+    That is null, and lists and maps that are empty; an empty object with declared fields
+    (``emptyDir: {}``) says something. What may be null on purpose is left alone.
+    """
+    gone = []
+    for key, one in value.items():
+        if one is None:
+            gone.append(key)
+        elif isinstance(one, dict | list):
+            below = node.child(key)
+            if below is None or below.preserve:
+                drop_nulls(one)
+                continue
+            is_map = isinstance(one, list) or (
+                not below.properties and below.additional is not None
+            )
+            if not one and is_map and key not in ANY_JSON:
+                gone.append(key)
+            elif key not in ANY_JSON:
+                _drop_empty_below(one, below)
+    for key in gone:
+        del value[key]
+
+
+def drop_nulls(value: Any) -> None:
+    """Take out nulls, in place, where there is no schema."""
+    if isinstance(value, dict):
+        for name in [name for name, item in value.items() if item is None]:
+            del value[name]
+        for name, item in value.items():
+            if name not in ANY_JSON:
+                drop_nulls(item)
+    elif isinstance(value, list):
+        for item in value:
+            drop_nulls(item)
+
+
+def _drop_empty_below(value: Any, node: Node) -> None:
+    if isinstance(value, dict):
+        drop_empty(value, node)
+    elif node.items is not None:
+        for one in value:
+            if isinstance(one, dict):
+                drop_empty(one, node.items)
 
 
 def check_lists(value: Any, node: Node, path: Path, errors: list[FieldError]) -> None:

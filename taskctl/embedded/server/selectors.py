@@ -12,7 +12,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Final
 
-from taskctl.embedded.server import errors
+from taskctl.embedded.server import errors, fields, meta
 from taskctl.embedded.server.records import Record
 
 
@@ -89,8 +89,8 @@ class Selector:
 
 EVERYTHING: Final = Selector()
 
-_LABEL_NAME: Final = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]\Z")
-_SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z")
+_OBJECT_META_FIELDS: Final = {"metadata.name", "metadata.namespace"}
+_SYMBOLS: Final = frozenset({"==", "!=", "=", "!", "(", ")", ",", "<", ">"})
 _TOKEN: Final = re.compile(r"\s*(?:(?P<symbol>==|!=|=|!|\(|\)|,|<|>)|(?P<word>[^\s=!(),<>]+)|\Z)")
 
 
@@ -132,7 +132,7 @@ class _LabelParser:
             if token != ",":
                 raise self._error(f"found '{token}', expected: ',' or 'end of string'")
             if self._peek() == "":
-                raise self._error("found '', expected: identifier after ','")
+                raise errors.bad_request("found '', expected: identifier after ','")
 
     def _requirement(self) -> Requirement:
         if self._peek() == "!":
@@ -145,47 +145,48 @@ class _LabelParser:
         self._take()
         match token:
             case "=" | "==":
-                return Requirement(key, Operator.EQUALS, frozenset({self._value()}))
+                return Requirement(key, Operator.EQUALS, frozenset({self._value(key)}))
             case "!=":
-                return Requirement(key, Operator.NOT_EQUALS, frozenset({self._value()}))
+                return Requirement(key, Operator.NOT_EQUALS, frozenset({self._value(key)}))
             case ">" | "<":
                 operator = Operator.GREATER if token == ">" else Operator.LESS
-                return Requirement(key, operator, frozenset({self._integer()}))
+                return Requirement(key, operator, frozenset({self._integer(key)}))
             case "in" | "notin":
-                return Requirement(key, Operator(token), self._values())
+                return Requirement(key, Operator(token), self._values(key))
         raise self._error(f"found '{token}', expected: in, notin, =, ==, !=, gt, lt")
 
     def _key(self) -> str:
         key = self._take()
-        prefix, slash, name = key.rpartition("/")
-        if (
-            not _LABEL_NAME.match(name)
-            or len(name) > 63
-            or (slash and (not _SUBDOMAIN.match(prefix) or len(prefix) > 253))
-        ):
-            raise self._error(f"found '{key}', expected: a label's name")
+        if key == "" or key in _SYMBOLS:
+            expected = "!, identifier, or 'end of string'"
+            raise errors.bad_request(f"found '{key}', expected: {expected}")
+        for problem in meta.qualified_problems(key):
+            raise self._invalid("<nil>", key, problem)
         return key
 
-    def _value(self) -> str:
+    def _value(self, key: str) -> str:
         if self._peek() in ("", ",", ")"):
             return ""
         value = self._take()
-        if len(value) > 63 or not _LABEL_NAME.match(value):
-            raise self._error(f"'{value}' is not a valid label value")
+        if value in _SYMBOLS:
+            raise self._error(f"found '{value}', expected: identifier")
+        for problem in meta.label_faults(f"values[0][{key}]", "x", value):
+            raise self._error(str(problem))
         return value
 
-    def _integer(self) -> str:
-        value = self._value()
+    def _integer(self, key: str) -> str:
+        value = self._value(key)
         if not re.fullmatch(r"-?\d+", value):
-            raise self._error(f"for 'Gt', 'Lt' operators, the value must be an integer: {value}")
+            message = "for 'Gt', 'Lt' operators, the value must be an integer"
+            raise self._invalid("values[0]", value, message)
         return value
 
-    def _values(self) -> frozenset[str]:
-        if self._take() != "(":
-            raise self._error("expected: '('")
-        values = {self._value()}
+    def _values(self, key: str) -> frozenset[str]:
+        if (token := self._take()) != "(":
+            raise self._error(f"found '{token}' expected: '('")
+        values = {self._value(key)}
         while (token := self._take()) == ",":
-            values.add(self._value())
+            values.add(self._value(key))
         if token != ")":
             raise self._error(f"found '{token}', expected: ',' or ')'")
         return frozenset(values)
@@ -197,6 +198,9 @@ class _LabelParser:
         token = self._peek()
         self._next += 1
         return token
+
+    def _invalid(self, where: str, value: str, why: str) -> errors.StatusError:
+        return self._error(str(fields.invalid(where, value, why)))
 
     def _error(self, why: str) -> errors.StatusError:
         return errors.bad_request(f"unable to parse requirement: {why}")
@@ -212,6 +216,10 @@ def _split_fields(text: str) -> tuple[tuple[str, str, str], ...]:
         if match is None:
             raise errors.bad_request(f"invalid selector: '{text}'; can't understand '{term}'")
         value = re.sub(r"\\([\\,=])", r"\1", match["value"])
+        if re.search(r"(?<!\\)=", match["value"]):
+            raise errors.bad_request(
+                f"invalid field selector: unescaped character in value: {ord('=')}"
+            )
         terms.append((match["key"].strip(), match["operator"], value))
     return tuple(terms)
 
@@ -229,10 +237,16 @@ def parse_fields(text: str, supported: Collection[str]) -> tuple[Requirement, ..
     found = []
     for key, operator, value in _split_fields(text):
         if key not in supported:
-            raise errors.bad_request(f"field label not supported: {key}")
+            raise errors.bad_request(_unsupported(key, supported))
         kind = Operator.NOT_EQUALS if operator == "!=" else Operator.EQUALS
         found.append(Requirement(key, kind, frozenset({value})))
     return tuple(found)
+
+
+def _unsupported(key: str, supported: Collection[str]) -> str:
+    if set(supported) <= _OBJECT_META_FIELDS:
+        return f'"{key}" is not a known field selector: only "metadata.name", "metadata.namespace"'
+    return f"field label not supported: {key}"
 
 
 def parse(label_text: str, field_text: str, supported: Collection[str]) -> Selector:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Final
 
 import orjson
 from aiohttp import web
 
 from taskctl.clock import format_seconds
-from taskctl.embedded.server import bodies, errors, pods
-from taskctl.embedded.server.auth import Authenticator, User
+from taskctl.embedded.server import bodies, errors, fields, pods
+from taskctl.embedded.server.auth import ISSUER, Authenticator, User
 from taskctl.embedded.server.core import Core, strategy_of
 from taskctl.embedded.server.encode import Encoder
 from taskctl.embedded.server.errors import Json
@@ -54,8 +55,10 @@ class Special:
         self, request: web.BaseRequest, target: Target, user: User
     ) -> web.StreamResponse | None:
         """Answer the request if it is one of these; otherwise None."""
-        method = "GET" if request.method == "HEAD" else request.method
-        answer = self._answers.get((method, target.group, target.plural, target.subresource))
+        place = (target.group, target.plural, target.subresource)
+        answer = self._answers.get((request.method, *place))
+        if answer is None and any(found[1:] == place for found in self._answers):
+            raise errors.method_not_allowed()
         if answer is not None and target.version == "v1":
             return await answer(request, target, user)
         if target.plural == "pods" and target.subresource in _UNSUPPORTED:
@@ -87,8 +90,7 @@ class Special:
     ) -> web.StreamResponse:
         binding = await _read(request, "Binding")
         options = parse_write_options(request.query, request.query.getall("dryRun", []), "")
-        metadata = binding.get("metadata") or {}
-        name = target.name or metadata.get("name") or ""
+        name = _same_name(binding, target)
         record = self._core.store.require(pods.PODS, target.namespace or "", name)
         obj = pods.bind(record, binding, self._core.clock.now())
         self._core.store.update(pods.PODS, obj, dry_run=options.dry_run)
@@ -104,12 +106,15 @@ class Special:
         kind = self._core.registry.by_plural("", "v1", "pods")
         if kind is None:
             raise errors.unknown_path()
-        namespace, name = target.namespace or "", target.name or ""
+        namespace, name = target.namespace or "", _same_name(eviction, target)
         pod = self._core.store.require(pods.PODS, namespace, name).load()
-        if not options.dry_run:
-            _evicting(pod, format_seconds(self._core.clock.now()))
-            self._core.store.update(pods.PODS, pod)
-        self._writer.delete(kind, namespace, name, options)
+        dry = self._writer.delete(kind, namespace, name, replace(options, dry_run=True))
+        if not options.dry_run and dry.changed:
+            with self._core.store.batch():
+                _evicting(pod, format_seconds(self._core.clock.now()))
+                self._core.store.update(pods.PODS, pod)
+                # The version that the client asked for has been checked; it is the one before.
+                self._writer.delete(kind, namespace, name, replace(options, revision=None))
         return _success(201)
 
     # --- identity and access --------------------------------------------------------
@@ -125,8 +130,13 @@ class Special:
         self, request: web.BaseRequest, target: Target, user: User
     ) -> web.StreamResponse:
         review = await _read_review(request, target, "SelfSubjectAccessReview")
-        reason = "every valid token may do everything on this embedded server"
-        return _json(_reviewed(review, {"allowed": True, "reason": reason}), 201)
+        spec = review.get("spec") or {}
+        if bool(spec.get("resourceAttributes")) == bool(spec.get("nonResourceAttributes")):
+            message = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+            problem = fields.invalid("spec.resourceAttributes", None, message)
+            raise errors.invalid(target.group, review["kind"], "", [problem])
+        # Every valid token may do everything here.
+        return _json(_reviewed(review, {"allowed": True}), 201)
 
     async def _rules(
         self, request: web.BaseRequest, target: Target, user: User
@@ -149,12 +159,16 @@ class Special:
         self, request: web.BaseRequest, target: Target, user: User
     ) -> web.StreamResponse:
         review = await _read_review(request, target, "TokenReview")
-        token = (review.get("spec") or {}).get("token", "")
+        spec = review.get("spec") or {}
+        if not spec.get("token"):
+            raise errors.bad_request("token is required for TokenReview in authentication")
+        audiences = spec.get("audiences") or [ISSUER]
         try:
-            found = self._authenticator.authenticate(f"Bearer {token}")
+            found = self._authenticator.authenticate(f"Bearer {spec['token']}", audiences)
         except errors.StatusError:
-            return _json(_reviewed(review, {"authenticated": False, "user": {}}), 201)
-        return _json(_reviewed(review, {"authenticated": True, "user": _user_info(found)}), 201)
+            return _json(_reviewed(review, {"user": {}}), 201)
+        status = {"authenticated": True, "user": _user_info(found), "audiences": audiences}
+        return _json(_reviewed(review, status), 201)
 
     # --- namespaces -----------------------------------------------------------------
 
@@ -172,7 +186,23 @@ class Special:
 
 async def _read(request: web.BaseRequest, kind: str) -> Json:
     body = await bodies.read(request)
-    return bodies.parse_object(body, bodies.media_type(request), kind) if body.strip() else {}
+    found = bodies.parse_object(body, bodies.media_type(request), kind) if body.strip() else {}
+    given, version = found.get("kind") or kind, found.get("apiVersion") or "v1"
+    if given != kind and not given.endswith("AccessReview"):
+        raise errors.bad_request(
+            f'{given} in version "{version}" cannot be handled as a {kind}: no kind "{given}" is '
+            f'registered for version "{version}"'
+        )
+    return found
+
+
+def _same_name(body: Json, target: Target) -> str:
+    """Return the pod's name; that in the body must be the same as that in the URL."""
+    named = (body.get("metadata") or {}).get("name") or ""
+    if target.name and named and named != target.name:
+        kind = "Binding" if target.subresource == "binding" else "Eviction"
+        raise errors.bad_request(f"name in URL does not match name in {kind} object")
+    return target.name or named
 
 
 async def _read_review(request: web.BaseRequest, target: Target, kind: str) -> Json:
@@ -181,7 +211,7 @@ async def _read_review(request: web.BaseRequest, target: Target, kind: str) -> J
 
 
 def _reviewed(review: Json, status: Json) -> Json:
-    return {**review, "metadata": {"creationTimestamp": None}, "status": status}
+    return {**review, "metadata": {}, "status": status}
 
 
 def _evicting(pod: Json, now: str) -> None:

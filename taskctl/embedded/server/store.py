@@ -48,7 +48,7 @@ class Written:
     """What a write led to.
 
     Attributes:
-        record: the object after it; its last state if ``removed``.
+        record: the object after it; if ``removed``, as it would have been stored.
         changed: False if the write made no difference: no revision, no event.
         removed: the object is gone.
     """
@@ -358,15 +358,21 @@ class Store:
         obj = old.load()
         meta: Json = obj["metadata"]
         set_propagation(meta, deletion.propagation)
-        if deletion.grace_s <= 0 and not collection.held_back(obj):
+        at_once = deletion.grace_s <= 0 and not collection.held_back(obj)
+        if at_once and not deletion.graceful:
             return self._remove(collection, old, obj, dry_run=dry_run)
-        if not mark_deleted(meta, deletion.grace_s, self._clock.now()) and _same(obj, old):
-            return Written(old, changed=False)
+        marked = mark_deleted(meta, deletion.grace_s, self._clock.now())
+        if not marked and _same(obj, old):
+            return self._remove(collection, old, obj, dry_run=dry_run) if at_once else _as_is(old)
         if deletion.prepare is not None:
             deletion.prepare(obj)
         record = self._make(collection, obj)
-        if not dry_run:
+        if dry_run:
+            return Written(record, removed=at_once)
+        with self.batch():  # a crash must not leave the mark alone
             self._commit(collection, EventType.MODIFIED, record, old)
+            if at_once:
+                return self._remove(collection, record, obj, dry_run=False)
         return Written(record)
 
     def rewrite(self, resource: Resource, change: Callable[[Json], None]) -> None:
@@ -401,10 +407,14 @@ class Store:
         return record
 
     def _remove(self, collection: Collection, old: Record, obj: Json, *, dry_run: bool) -> Written:
-        record = make_record(collection.resource, obj, collection.field_paths, self._head + 1)
+        """Remove an object: watchers see its last stored state, the writer what it asked for."""
         if not dry_run:
-            self._commit(collection, EventType.DELETED, record, old)
-        return Written(record, removed=True)
+            gone = make_record(
+                collection.resource, old.load(), collection.field_paths, self._head + 1
+            )
+            self._commit(collection, EventType.DELETED, gone, old)
+        answer = make_record(collection.resource, obj, collection.field_paths, old.revision)
+        return Written(answer, removed=True)
 
     def _commit(
         self, collection: Collection, kind: EventType, record: Record, old: Record | None
@@ -457,6 +467,10 @@ class Store:
                 children.pop(record.uid, None)
                 if not children:
                     del self._dependents[owner]
+
+
+def _as_is(old: Record) -> Written:
+    return Written(old, changed=False)
 
 
 def _same(obj: Json, old: Record) -> bool:

@@ -6,25 +6,19 @@ server has. Methods get the parsed objects and may change the new one, never the
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from taskctl.embedded.server import errors, fields
-from taskctl.embedded.server.errors import Json
+from taskctl.embedded.server.errors import Json, Resource
 from taskctl.embedded.server.fields import FieldError
-from taskctl.embedded.server.meta import IMMUTABLE, NameRule
-from taskctl.embedded.server.records import Record
+from taskctl.embedded.server.meta import NameRule
+from taskctl.embedded.server.records import GRACE, Record
 from taskctl.embedded.server.store import Store
 
 CLAIM_FINALIZER: Final = "kubernetes.io/pvc-protection"
+_STORAGE_CLASSES: Final = Resource("storage.k8s.io", "storageclasses")
+_DEFAULT_CLASS: Final = "storageclass.kubernetes.io/is-default-class"
 PERMANENT_NAMESPACES: Final = ("default", "kube-system", "kube-public")
-_CONFIG_KEY: Final = re.compile(r"[-._a-zA-Z0-9]+")
-_CONFIG_KEY_MESSAGE: Final = (
-    "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. "
-    "'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"
-)
 _IDENTITY: Final = frozenset({"apiVersion", "kind", "metadata", "status"})
 
 
@@ -35,11 +29,15 @@ class Strategy:
         name_rule: what names must look like.
         returns_deleted: a finished delete answers with the object instead of a Status.
         needs_revision: a PUT without resourceVersion is refused.
+        graceful: objects have a grace period.
+        creates_on_update: a PUT to a free name creates the object.
     """
 
     name_rule: ClassVar[NameRule] = NameRule.SUBDOMAIN
     returns_deleted: ClassVar[bool] = False
     needs_revision: ClassVar[bool] = False
+    graceful: ClassVar[bool] = False
+    creates_on_update: ClassVar[bool] = False
 
     def prepare_create(self, obj: Json) -> None:
         """Set defaults and remove what a client may not set at creation."""
@@ -153,17 +151,33 @@ class NamespaceStrategy(Strategy):
         """Set what the namespace controller and admission would."""
         obj["spec"] = {"finalizers": ["kubernetes"]}
         obj["status"] = {"phase": "Active"}
+        self._label(obj)
+
+    def prepare_update(self, obj: Json, old: Json) -> None:
+        """Only the metadata may change, and not all of it."""
+        super().prepare_update(obj, old)
+        _take_over(obj, old, "spec")
+        self._label(obj)
+
+    def _label(self, obj: Json) -> None:
         labels = obj["metadata"].setdefault("labels", {})
         labels["kubernetes.io/metadata.name"] = obj["metadata"].get("name", "")
 
-    def prepare_update(self, obj: Json, old: Json) -> None:
-        """Only the metadata may change."""
-        super().prepare_update(obj, old)
-        _take_over(obj, old, "spec")
+    def check_status(self, obj: Json, old: Json) -> list[FieldError]:
+        """A namespace is Active until it is deleted, and Terminating from then on."""
+        phase = (obj.get("status") or {}).get("phase")
+        deleting = "deletionTimestamp" in old["metadata"]
+        if phase == ("Terminating" if deleting else "Active"):
+            return []
+        only = "Terminating" if deleting else "Active"
+        state = "not empty" if deleting else "empty"
+        message = f"may only be '{only}' if `deletionTimestamp` is {state}"
+        return [fields.invalid("status.Phase", phase, message)]
 
     def prepare_delete(self, obj: Json) -> None:
         """Show it."""
         obj["status"] = {**(obj.get("status") or {}), "phase": "Terminating"}
+        obj["metadata"].pop(GRACE, None)  # namespaces know no grace, not even none
 
     def admit_delete(self, record: Record) -> None:
         """Keep the namespaces that the rest relies on."""
@@ -193,6 +207,16 @@ class ClaimStrategy(Strategy):
         if CLAIM_FINALIZER not in finalizers:
             finalizers.append(CLAIM_FINALIZER)
         obj.setdefault("spec", {}).setdefault("volumeMode", "Filesystem")
+
+    def admit_create(self, obj: Json, store: Store, now: str) -> None:
+        """Take the default storage class where none is asked for."""
+        spec: Json = obj["spec"]
+        if spec.get("storageClassName") is None and not spec.get("volumeName"):
+            classes = [record.load() for record in store.records(_STORAGE_CLASSES)]
+            marked = [one for one in classes if _is_default_class(one)]
+            if marked:  # of several, the newest
+                newest = max(marked, key=lambda one: str(one["metadata"]["creationTimestamp"]))
+                spec["storageClassName"] = newest["metadata"]["name"]
 
     def check_create(self, obj: Json) -> list[FieldError]:
         """Check the fields that Kubernetes requires."""
@@ -227,6 +251,11 @@ class ClaimStrategy(Strategy):
         return [fields.forbidden("spec", message)]
 
 
+def _is_default_class(obj: Json) -> bool:
+    annotations = obj["metadata"].get("annotations") or {}
+    return annotations.get(_DEFAULT_CLASS) == "true"
+
+
 class VolumeStrategy(Strategy):
     """PersistentVolumes."""
 
@@ -255,88 +284,6 @@ class StorageClassStrategy(Strategy):
         return [] if obj.get("provisioner") else [fields.required("provisioner")]
 
 
-class SecretStrategy(Strategy):
-    """Secrets."""
-
-    def prepare_create(self, obj: Json) -> None:
-        """Encode ``stringData``; the type defaults to Opaque."""
-        obj.setdefault("type", "Opaque")
-        _fold_string_data(obj)
-
-    def prepare_update(self, obj: Json, old: Json) -> None:
-        """Encode ``stringData``."""
-        obj.setdefault("type", "Opaque")
-        _fold_string_data(obj)
-
-    def check_create(self, obj: Json) -> list[FieldError]:
-        """Check that the values are base64."""
-        found = _check_keys(obj, ("data",))
-        for name, value in (obj.get("data") or {}).items():
-            try:
-                base64.b64decode(value or "", validate=True)
-            except (binascii.Error, TypeError, ValueError):
-                # The value is a secret, so the message does not repeat it.
-                found.append(fields.invalid(f"data[{name}]", "***", "must be base64"))
-        return found
-
-    def check_update(self, obj: Json, old: Json) -> list[FieldError]:
-        """Check the values, the type, and that an immutable secret stays as it is."""
-        found = self.check_create(obj)
-        if obj.get("type") != old.get("type"):
-            found.append(fields.invalid("type", obj.get("type"), IMMUTABLE))
-        return found + _check_immutable(obj, old, ("data",))
-
-
-def _fold_string_data(obj: Json) -> None:
-    plain = obj.pop("stringData", None)
-    if isinstance(plain, dict):
-        data: dict[str, Any] = obj.get("data") or {}
-        for name, value in plain.items():
-            data[name] = base64.b64encode(str(value).encode()).decode()
-        obj["data"] = data
-
-
-class ConfigMapStrategy(Strategy):
-    """ConfigMaps."""
-
-    def check_create(self, obj: Json) -> list[FieldError]:
-        """Check that no key is in both maps."""
-        both = set(obj.get("data") or ()) & set(obj.get("binaryData") or ())
-        return _check_keys(obj, ("data", "binaryData")) + [
-            fields.invalid(f"data[{key}]", key, "duplicate of key present in binaryData")
-            for key in sorted(both)
-        ]
-
-    def check_update(self, obj: Json, old: Json) -> list[FieldError]:
-        """Also check that an immutable map stays as it is."""
-        return self.check_create(obj) + _check_immutable(obj, old, ("data", "binaryData"))
-
-
-def _check_keys(obj: Json, names: tuple[str, ...]) -> list[FieldError]:
-    """Check the keys of a ConfigMap or Secret, which may become file names."""
-    found = []
-    for name in names:
-        for key in obj.get(name) or ():
-            path = f"{name}[{key}]"
-            if not _CONFIG_KEY.fullmatch(key):
-                found.append(fields.invalid(path, key, _CONFIG_KEY_MESSAGE))
-            elif key in (".", "..") or key.startswith(".."):
-                found.append(fields.invalid(path, key, f"must not be '{key[:2]}' or start with it"))
-            elif len(key) > 253:
-                found.append(fields.invalid(path, key, "must be no more than 253 characters"))
-    return found
-
-
-def _check_immutable(obj: Json, old: Json, names: tuple[str, ...]) -> list[FieldError]:
-    if not old.get("immutable"):
-        return []
-    message = "field is immutable when `immutable` is set"
-    found = [] if obj.get("immutable") else [fields.forbidden("immutable", message)]
-    return found + [
-        fields.forbidden(name, message) for name in names if obj.get(name) != old.get(name)
-    ]
-
-
 class ServiceAccountStrategy(Strategy):
     """ServiceAccounts."""
 
@@ -347,6 +294,15 @@ class LeaseStrategy(Strategy):
     """Leases."""
 
     needs_revision = True
+    creates_on_update = True
+
+    def prepare_create(self, obj: Json) -> None:
+        """Give the spec its empty form."""
+        obj.setdefault("spec", {})
+
+    def prepare_update(self, obj: Json, old: Json) -> None:
+        """Give the spec its empty form."""
+        obj.setdefault("spec", {})
 
     def check_create(self, obj: Json) -> list[FieldError]:
         """Check the numbers."""
@@ -368,36 +324,50 @@ class LeaseStrategy(Strategy):
 class EventStrategy(Strategy):
     """Events."""
 
+    creates_on_update = True
+
+    def prepare_create(self, obj: Json) -> None:
+        """Show what was left out, as Kubernetes does here."""
+        for name, empty in _EVENT_FIELDS.items():
+            if obj.get(name) is None:
+                obj[name] = {} if empty == {} else empty
+
+    def prepare_update(self, obj: Json, old: Json) -> None:
+        """Show what was left out, as Kubernetes does here."""
+        self.prepare_create(obj)
+
     def check_create(self, obj: Json) -> list[FieldError]:
         """Check that the event lies beside the object it is about."""
-        about = (obj.get("involvedObject") or {}).get("namespace")
-        if about and about != obj["metadata"].get("namespace"):
+        # Of cluster-scoped objects the events are in the namespace "default".
+        about = (obj.get("involvedObject") or {}).get("namespace") or ""
+        if (about or "default") != obj["metadata"].get("namespace"):
             message = "does not match event.namespace"
             return [fields.invalid("involvedObject.namespace", about, message)]
         return []
 
-
-class RbacStrategy(Strategy):
-    """Roles and bindings: stored, never consulted; the only access rule here is the token."""
-
-    name_rule = NameRule.PATH_SEGMENT
+    def check_update(self, obj: Json, old: Json) -> list[FieldError]:
+        """Check the namespace again."""
+        return self.check_create(obj)
 
 
+# Fields that Go's core/v1 Event always writes.
+_EVENT_FIELDS: Final[Json] = {
+    "source": {},
+    "firstTimestamp": None,
+    "lastTimestamp": None,
+    "eventTime": None,
+    "reportingComponent": "",
+    "reportingInstance": "",
+}
 _BY_KIND: Final[dict[str, Strategy]] = {
     "Namespace": NamespaceStrategy(),
     "Node": NodeStrategy(),
     "PersistentVolumeClaim": ClaimStrategy(),
     "PersistentVolume": VolumeStrategy(),
     "StorageClass": StorageClassStrategy(),
-    "Secret": SecretStrategy(),
-    "ConfigMap": ConfigMapStrategy(),
     "ServiceAccount": ServiceAccountStrategy(),
     "Lease": LeaseStrategy(),
     "Event": EventStrategy(),
-    "Role": RbacStrategy(),
-    "RoleBinding": RbacStrategy(),
-    "ClusterRole": RbacStrategy(),
-    "ClusterRoleBinding": RbacStrategy(),
 }
 _PLAIN: Final = Strategy()
 _CUSTOM: Final = {flag: CustomStrategy(has_status=flag) for flag in (False, True)}

@@ -15,7 +15,7 @@ from taskctl.embedded.server import errors
 from taskctl.embedded.server.core import Core, resource_of
 from taskctl.embedded.server.encode import Encoder
 from taskctl.embedded.server.hub import Sight, Watcher, classify
-from taskctl.embedded.server.records import Event
+from taskctl.embedded.server.records import Event, Record
 from taskctl.embedded.server.selectors import Selector
 from taskctl.embedded.server.targets import ListOptions
 
@@ -44,6 +44,27 @@ class WatchRequest:
     bookmark_interval_s: float
 
 
+class _Lines:
+    """Makes the lines of one watch. The first says what a table's columns are, no other does."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._first = True
+
+    def event(self, sight: Sight, event: Event) -> bytes:
+        return self._encoder.event(sight, event, first=self._is_first())
+
+    def initial(self, record: Record) -> bytes:
+        return self._encoder.initial(record, first=self._is_first())
+
+    def bookmark(self, revision: int, *, initial_end: bool = False) -> bytes:
+        return self._encoder.bookmark(revision, initial_end=initial_end, first=self._is_first())
+
+    def _is_first(self) -> bool:
+        first, self._first = self._first, False
+        return first
+
+
 async def serve(request: web.BaseRequest, core: Core, watch: WatchRequest) -> web.StreamResponse:
     """Answer a watch.
 
@@ -60,8 +81,9 @@ async def serve(request: web.BaseRequest, core: Core, watch: WatchRequest) -> we
         watch.selector,
         on_slow=transport.abort if transport is not None else lambda: None,
     )
+    lines = _Lines(watch.encoder)
     try:
-        first = _begin(core, watch)
+        first = _begin(core, watch, lines)
     except errors.StatusError as error:
         if error.code != 410:
             raise
@@ -74,7 +96,7 @@ async def serve(request: web.BaseRequest, core: Core, watch: WatchRequest) -> we
         await response.prepare(request)
         for chunk in first:
             await response.write(chunk)
-        await _follow(response, core, watch, watcher)
+        await _follow(response, core, watch, watcher, lines)
         await response.write_eof()
     except ConnectionError:
         pass  # the client has gone, which is how most watches end
@@ -83,10 +105,10 @@ async def serve(request: web.BaseRequest, core: Core, watch: WatchRequest) -> we
     return response
 
 
-def _begin(core: Core, watch: WatchRequest) -> list[bytes]:
+def _begin(core: Core, watch: WatchRequest, lines: _Lines) -> list[bytes]:
     """Return what is sent before anything new happens."""
-    options, encoder = watch.options, watch.encoder
-    resource = resource_of(encoder.kind)
+    options = watch.options
+    resource = resource_of(watch.encoder.kind)
     revision = options.revision or 0
     if revision > core.store.head:
         raise errors.future_revision(revision, core.store.head)
@@ -95,17 +117,17 @@ def _begin(core: Core, watch: WatchRequest) -> list[bytes]:
         initial = revision == 0
     if not initial:
         since = core.store.events_since(resource, revision) if revision else []
-        return _chunks(_visible(since, watch), encoder)
-    lines = [
-        encoder.initial(record)
+        return _chunks(_visible(since, watch), lines)
+    made = [
+        lines.initial(record)
         for record in core.store.records(resource, watch.namespace)
         if watch.selector.matches(record)
     ]
     if options.initial_events and options.bookmarks:
-        lines.append(encoder.bookmark(core.store.head, initial_end=True))
+        made.append(lines.bookmark(core.store.head, initial_end=True))
     return [
-        b"".join(lines[start : start + _EVENTS_PER_WRITE])
-        for start in range(0, len(lines), _EVENTS_PER_WRITE)
+        b"".join(made[start : start + _EVENTS_PER_WRITE])
+        for start in range(0, len(made), _EVENTS_PER_WRITE)
     ]
 
 
@@ -114,15 +136,19 @@ def _visible(events: Sequence[Event], watch: WatchRequest) -> list[tuple[Sight, 
     return [(sight, event) for sight, event in seen if sight is not None]
 
 
-def _chunks(seen: Sequence[tuple[Sight, Event]], encoder: Encoder) -> list[bytes]:
+def _chunks(seen: Sequence[tuple[Sight, Event]], lines: _Lines) -> list[bytes]:
     return [
-        b"".join(encoder.event(*one) for one in seen[start : start + _EVENTS_PER_WRITE])
+        b"".join(lines.event(*one) for one in seen[start : start + _EVENTS_PER_WRITE])
         for start in range(0, len(seen), _EVENTS_PER_WRITE)
     ]
 
 
 async def _follow(
-    response: web.StreamResponse, core: Core, watch: WatchRequest, watcher: Watcher
+    response: web.StreamResponse,
+    core: Core,
+    watch: WatchRequest,
+    watcher: Watcher,
+    lines: _Lines,
 ) -> None:
     loop = asyncio.get_running_loop()
     timeout_s = watch.options.timeout_s or random.randint(_MIN_TIMEOUT_S, 2 * _MIN_TIMEOUT_S)
@@ -131,7 +157,7 @@ async def _follow(
     while True:
         watcher.wake.clear()
         seen = watcher.take()
-        for chunk in _chunks(seen, watch.encoder):
+        for chunk in _chunks(seen, lines):
             await response.write(chunk)
         if seen:
             continue
@@ -139,7 +165,7 @@ async def _follow(
             return
         if loop.time() >= bookmark_at:
             # Everything up to the head has been offered and sent: nothing is pending.
-            await response.write(watch.encoder.bookmark(core.store.head))
+            await response.write(lines.bookmark(core.store.head))
             bookmark_at = _next_bookmark(loop.time(), ends_at, watch)
             continue
         try:

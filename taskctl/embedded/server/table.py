@@ -26,7 +26,9 @@ _NAME: Final = Column(
     format="name",
     description="Name must be unique within a namespace. Is required when creating resources, "
     "although some resources may allow a client to request the generation of an appropriate "
-    "name automatically.",
+    "name automatically. Name is primarily intended for creation idempotence and configuration "
+    "definition. Cannot be updated. More info: "
+    "https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names",
 )
 
 
@@ -44,6 +46,7 @@ def to_table(
     now: datetime,
     include_object: str = "Metadata",
     list_metadata: JSON | None = None,
+    version: str = "v1",
 ) -> JSON:
     """Return a Table of objects.
 
@@ -53,13 +56,14 @@ def to_table(
         now: for ages.
         include_object: ``Metadata``, ``Object`` or ``None``: what each row carries.
         list_metadata: resourceVersion, continue, remainingItemCount.
+        version: of the table, ``v1`` or ``v1beta1``.
     """
     return {
         "kind": "Table",
-        "apiVersion": "meta.k8s.io/v1",
+        "apiVersion": f"meta.k8s.io/{version}",
         "metadata": list_metadata or {},
         "columnDefinitions": _definitions(kind),
-        "rows": [_row(kind, obj, now, include_object) for obj in objects],
+        "rows": [_row(kind, obj, now, include_object, version) for obj in objects],
     }
 
 
@@ -70,6 +74,7 @@ def table_event(
     now: datetime,
     include_object: str = "Metadata",
     with_columns: bool = True,
+    version: str = "v1",
 ) -> JSON:
     """Return the Table that a watch event carries: one row.
 
@@ -79,14 +84,15 @@ def table_event(
         now: for ages.
         include_object: as for :func:`to_table`.
         with_columns: give the column definitions; clients need them once per watch.
+        version: of the table, ``v1`` or ``v1beta1``.
     """
-    version = (obj.get("metadata") or {}).get("resourceVersion", "")
+    revision = (obj.get("metadata") or {}).get("resourceVersion", "")
     return {
         "kind": "Table",
-        "apiVersion": "meta.k8s.io/v1",
-        "metadata": {"resourceVersion": version},
-        "columnDefinitions": _definitions(kind) if with_columns else [],
-        "rows": [_row(kind, obj, now, include_object)],
+        "apiVersion": f"meta.k8s.io/{version}",
+        "metadata": {"resourceVersion": revision},
+        "columnDefinitions": _definitions(kind) if with_columns else None,
+        "rows": [_row(kind, obj, now, include_object, version)],
     }
 
 
@@ -109,7 +115,7 @@ def _path_description(column: Column) -> str:
     return f"Custom resource definition column (in JSONPath format): {column.json_path}"
 
 
-def _row(kind: Kind, obj: JSON, now: datetime, include_object: str) -> JSON:
+def _row(kind: Kind, obj: JSON, now: datetime, include_object: str, version: str) -> JSON:
     row: JSON = {"cells": _cells(kind, obj, now)}
     if kind.builtin and kind.kind == "Pod":
         conditions = POD_CONDITIONS.get((obj.get("status") or {}).get("phase", ""))
@@ -120,7 +126,7 @@ def _row(kind: Kind, obj: JSON, now: datetime, include_object: str) -> JSON:
     elif include_object != "None":
         row["object"] = {
             "kind": "PartialObjectMetadata",
-            "apiVersion": "meta.k8s.io/v1",
+            "apiVersion": f"meta.k8s.io/{version}",
             "metadata": obj.get("metadata") or {},
         }
     return row

@@ -251,15 +251,15 @@ def _event(obj: JSON, now: datetime) -> list[Cell]:
 
 def _config_map(obj: JSON, now: datetime) -> list[Cell]:
     count = len(obj.get("data") or ()) + len(obj.get("binaryData") or ())
-    return [_name(obj), str(count), _age(obj, now)]
+    return [_name(obj), count, _age(obj, now)]
 
 
 def _secret(obj: JSON, now: datetime) -> list[Cell]:
-    return [_name(obj), obj.get("type") or "", str(len(obj.get("data") or ())), _age(obj, now)]
+    return [_name(obj), obj.get("type") or "", len(obj.get("data") or ()), _age(obj, now)]
 
 
 def _service_account(obj: JSON, now: datetime) -> list[Cell]:
-    return [_name(obj), str(len(obj.get("secrets") or ())), _age(obj, now)]
+    return [_name(obj), len(obj.get("secrets") or ()), _age(obj, now)]
 
 
 def _modes(names: Any) -> str:

@@ -82,19 +82,9 @@ class WriteOptions:
 
 
 def parse_bool(query: Mapping[str, str], name: str) -> bool:
-    """Read a flag as Go's strconv.ParseBool does; absent is False, present but empty True.
-
-    Raises:
-        errors.StatusError: 400.
-    """
+    """Read a flag as k8s.io/apimachinery does: what is there and does not say no means yes."""
     text = query.get(name)
-    if text is None:
-        return False
-    if text in ("", "1", "t", "T", "true", "TRUE", "True"):
-        return True
-    if text in ("0", "f", "F", "false", "FALSE", "False"):
-        return False
-    raise errors.bad_request(f'invalid value "{text}" for the query parameter {name}: not a bool')
+    return text is not None and text != "0" and text.lower() != "false"
 
 
 def parse_int(query: Mapping[str, str], name: str) -> int | None:
@@ -109,9 +99,7 @@ def parse_int(query: Mapping[str, str], name: str) -> int | None:
     try:
         return int(text)
     except ValueError:
-        raise errors.bad_request(
-            f'invalid value "{text}" for the query parameter {name}: not an integer'
-        ) from None
+        raise errors.bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
 
 
 def _dry_run(values: list[str], options: str) -> bool:
@@ -149,6 +137,10 @@ def parse_write_options(
     manager = query.get("fieldManager") or user_agent.split("/", 1)[0] or "unknown"
     if len(manager) > 128:
         raise options_invalid(kind, fields.too_long("fieldManager", 128))
+    for place, one in enumerate(manager):
+        if not one.isprintable():
+            message = f"invalid character U+{ord(one):04X} (at position {place})"
+            raise options_invalid(kind, fields.invalid("fieldManager", manager, message))
     return WriteOptions(_dry_run(dry_runs, kind), manager, validation, parse_bool(query, "force"))
 
 
@@ -170,29 +162,33 @@ class DeleteOptions:
     propagation: Propagation | None = None
     dry_run: bool = False
 
-    def deletion(self, grace_s: int, prepare: Callable[[dict[str, Any]], None]) -> Deletion:
+    def deletion(
+        self, grace_s: int, prepare: Callable[[dict[str, Any]], None], *, graceful: bool
+    ) -> Deletion:
         """Return the store's request for these options with the kind's own part.
 
         Args:
             grace_s: the kind's grace period, seconds.
             prepare: what the kind does to an object that begins to be deleted.
+            graceful: the kind has grace periods.
         """
-        return Deletion(grace_s, self.uid, self.revision, self.propagation, prepare)
+        return Deletion(grace_s, self.uid, self.revision, self.propagation, graceful, prepare)
 
 
 def parse_delete_options(
-    query: Mapping[str, str], dry_runs: list[str], body: object
+    query: Mapping[str, str], dry_runs: list[str], body: dict[str, Any] | None
 ) -> DeleteOptions:
     """Read the options of a delete; the body, where there is one, replaces the query.
 
     Raises:
-        errors.StatusError: 400.
+        errors.StatusError: 400; 422; 500, the body is malformed.
     """
-    if body is not None and not isinstance(body, dict):
-        raise errors.bad_request("the body of a delete must be a DeleteOptions object")
     options = body or {}
     if options.get("kind") not in (None, "", "DeleteOptions"):
-        raise errors.bad_request(f"expected a DeleteOptions object, got {options['kind']}")
+        version = options.get("apiVersion") or "meta.k8s.io/v1"
+        raise errors.unclassified(
+            f'no kind "{options["kind"]}" is registered for version "{version}"'
+        )
     grace_s = options.get("gracePeriodSeconds", parse_int(query, "gracePeriodSeconds"))
     policy = options.get("propagationPolicy") or query.get("propagationPolicy")
     if policy and options.get("orphanDependents") is not None:
@@ -208,7 +204,7 @@ def parse_delete_options(
         problem = fields.not_supported("propagationPolicy", policy, supported)
         raise options_invalid("DeleteOptions", problem) from None
     if not isinstance(grace_s, int | None) or not isinstance(preconditions, dict):
-        raise errors.bad_request("gracePeriodSeconds must be a number, preconditions an object")
+        raise errors.unclassified("gracePeriodSeconds must be a number, preconditions an object")
     if grace_s is not None and grace_s < 0:
         grace_s = 1  # k8s.io/apiserver registry/rest/delete.go
     return DeleteOptions(
@@ -266,10 +262,16 @@ def parse_list_options(query: Mapping[str, str]) -> ListOptions:
         errors.StatusError: 400; 422 for a combination that is not allowed.
     """
     text = query.get("resourceVersion", "")
+    watch = parse_bool(query, "watch")
     if text and not (text.isascii() and text.isdigit()):
+        if watch:
+            raise errors.unclassified(
+                f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": '
+                "invalid syntax"
+            )
         raise errors.bad_request(
-            f'invalid resource version: resourceVersion: Invalid value: "{text}": it must be a '
-            "whole number"
+            f'invalid resource version: resourceVersion: Invalid value: "{text}": '
+            f'strconv.ParseUint: parsing "{text}": invalid syntax'
         )
     options = ListOptions(
         labels=query.get("labelSelector", ""),
@@ -278,7 +280,7 @@ def parse_list_options(query: Mapping[str, str]) -> ListOptions:
         match=_match(query.get("resourceVersionMatch", "")),
         limit=max(0, parse_int(query, "limit") or 0),
         continue_token=query.get("continue", ""),
-        watch=parse_bool(query, "watch"),
+        watch=watch,
         bookmarks=parse_bool(query, "allowWatchBookmarks"),
         timeout_s=parse_int(query, "timeoutSeconds"),
         initial_events=(
@@ -302,33 +304,39 @@ def _match(text: str) -> VersionMatch | None:
 
 
 def _check_combinations(options: ListOptions) -> None:
-    problem = _check_watch(options) if options.watch else _check_list(options)
-    if problem is not None:
-        raise options_invalid("ListOptions", problem)
+    problems = _check_watch(options) if options.watch else _check_list(options)
+    if problems:
+        raise options_invalid("ListOptions", *problems)
 
 
-def _check_watch(options: ListOptions) -> FieldError | None:
+def _check_watch(options: ListOptions) -> list[FieldError]:
+    found = []
     if options.initial_events is not None and options.match is not VersionMatch.NOT_OLDER:
         message = f"sendInitialEvents requires setting {_MATCH} to NotOlderThan"
-        return fields.forbidden(_MATCH, message)
+        found.append(fields.forbidden(_MATCH, message))
     if options.match and options.initial_events is None:
         message = f"{_MATCH} is forbidden for watch unless sendInitialEvents is provided"
-        return fields.forbidden(_MATCH, message)
-    return None
+        found.append(fields.forbidden(_MATCH, message))
+    if options.match is VersionMatch.EXACT:
+        found.append(fields.not_supported(_MATCH, options.match, [VersionMatch.NOT_OLDER]))
+    if options.continue_token:
+        message = f"{_MATCH} is forbidden when continue is provided"
+        found.append(fields.forbidden(_MATCH, message))
+    return found
 
 
-def _check_list(options: ListOptions) -> FieldError | None:
+def _check_list(options: ListOptions) -> list[FieldError]:
     if options.initial_events is not None:
         message = "sendInitialEvents is forbidden for list"
-        return fields.forbidden("sendInitialEvents", message)
+        return [fields.forbidden("sendInitialEvents", message)]
     if options.match is None:
-        return None
+        return []
     if options.revision is None:
         message = f"{_MATCH} is forbidden unless resourceVersion is provided"
-        return fields.forbidden(_MATCH, message)
+        return [fields.forbidden(_MATCH, message)]
     if options.continue_token:
-        return fields.forbidden(_MATCH, f"{_MATCH} is forbidden when continue is provided")
+        return [fields.forbidden(_MATCH, f"{_MATCH} is forbidden when continue is provided")]
     if options.match is VersionMatch.EXACT and options.revision == 0:
         message = f'{_MATCH} "exact" is forbidden for resourceVersion "0"'
-        return fields.forbidden(_MATCH, message)
-    return None
+        return [fields.forbidden(_MATCH, message)]
+    return []

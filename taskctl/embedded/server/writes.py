@@ -12,7 +12,7 @@ from typing import Final
 
 from taskctl.clock import format_seconds
 from taskctl.embedded.server import admission, apply, errors, fields, meta, patching
-from taskctl.embedded.server.admission import Via
+from taskctl.embedded.server.admission import BODY, Origin, Via
 from taskctl.embedded.server.core import Core, resource_of, strategy_of
 from taskctl.embedded.server.deletion import Propagation
 from taskctl.embedded.server.errors import Json, Resource
@@ -54,14 +54,29 @@ class _Update:
         old: the stored object.
         subresource: that is written to.
         options: of the request.
-        via: how the new object came to be.
+        origin: where the new object comes from.
     """
 
     kind: Kind
     old: Record
     subresource: str
     options: WriteOptions
-    via: Via
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """A patch, all but apply.
+
+    Attributes:
+        change: makes the new object from the present one.
+        shown: returns the patch as refusals of it show it; None: they show the new object.
+        faults: of the patch's text, for which it is refused.
+    """
+
+    change: Callable[[Json], Json]
+    shown: Callable[[], str] | None = None
+    faults: tuple[str, ...] = ()
 
 
 class Writer:
@@ -126,13 +141,12 @@ class Writer:
         strategy.prepare_create(obj)
         if not kind.builtin and schema is not None:
             schema.apply_defaults(obj)
-        found = meta.check(metadata, namespaced=kind.namespaced, rule=strategy.name_rule)
-        admission.refuse(kind, obj, found)
         self._admit_namespace(kind, metadata)
         strategy.admit_create(obj, self._store, format_seconds(self._core.clock.now()))
-        found = strategy.check_create(obj)
+        found = meta.check(metadata, namespaced=kind.namespaced, rule=strategy.name_rule)
+        found += strategy.check_create(obj)
         if not kind.builtin and schema is not None:
-            found += schema.validate(obj, None)
+            found += schema.validate(obj, None, found=found)
         admission.refuse(kind, obj, found)
 
     def _admit_namespace(self, kind: Kind, metadata: Json) -> None:
@@ -173,39 +187,40 @@ class Writer:
         admission.check_identity(kind, obj)
         metadata: Json = obj["metadata"]
         admission.check_names(metadata, target)
-        old = self._current(kind, target)
-        if not metadata.get("resourceVersion") and strategy_of(kind).needs_revision:
-            problem = fields.invalid(
-                "metadata.resourceVersion", 0, "must be specified for an update"
-            )
-            # Named by its resource here, unlike in other refusals.
-            raise errors.invalid(kind.group, kind.plural, old.name, [problem])
-        if metadata.get("uid") and metadata["uid"] != old.uid:
-            why = (
-                f"Precondition failed: UID in precondition: {metadata['uid']}, UID in object "
-                f"meta: {old.uid}"
-            )
-            raise errors.conflict(old.resource, old.name, why)
-        return self._update(_Update(kind, old, target.subresource, options, Via.BODY), obj)
+        resource = resource_of(kind)
+        old = self._store.get(resource, target.namespace or "", target.name or "")
+        wanted = metadata.get("uid")
+        if old is None and strategy_of(kind).creates_on_update and not target.subresource:
+            if wanted:
+                raise _uid_conflict(resource, target.name or "", wanted, "")
+            metadata.pop("resourceVersion", None)
+            return self.create(kind, target.namespace, obj, options)
+        if old is None:
+            raise errors.not_found(resource, target.name or "")
+        if wanted and wanted != old.uid:
+            raise _uid_conflict(resource, old.name, wanted, old.uid)
+        return self._update(_Update(kind, old, target.subresource, options, BODY), obj)
 
-    def patch(
-        self, kind: Kind, target: Target, change: Callable[[Json], Json], options: WriteOptions
-    ) -> Outcome:
+    def patch(self, kind: Kind, target: Target, patch: Patch, options: WriteOptions) -> Outcome:
         """Change an object by a function of its present state (PATCH, all but apply).
 
         Raises:
             errors.StatusError: refused.
         """
         old = self._current(kind, target)
+        origin = Origin(Via.PATCH, patch.shown)
         try:
-            obj = change(_as_version(kind, old))
+            obj = patch.change(_as_version(kind, old))
         except patching.PatchError as error:
             raise _patch_refused(error) from error
         if not isinstance(obj, dict):
             raise errors.StatusError(422, "Invalid", "the patch leaves no object behind")
-        admission.check_identity(kind, obj)
+        admission.check_identity(kind, obj, origin)
+        if patch.faults:
+            why = f"strict decoding error: {', '.join(patch.faults)}"
+            raise origin.cannot_handle(kind, obj, why)
         admission.check_names(obj["metadata"], target)
-        return self._update(_Update(kind, old, target.subresource, options, Via.PATCH), obj)
+        return self._update(_Update(kind, old, target.subresource, options, origin), obj)
 
     def server_side_apply(
         self, kind: Kind, target: Target, applied: Json, options: WriteOptions
@@ -220,16 +235,23 @@ class Writer:
             raise errors.bad_request(f"invalid object type: /{found}")
         admission.check_identity(kind, applied)
         metadata: Json = applied["metadata"]
-        admission.check_names(metadata, target)
-        if metadata.get("managedFields"):
+        if metadata.get("managedFields") is not None:
             raise errors.bad_request("metadata.managedFields must be nil")
-        warnings = admission.prune(kind, applied, options.validation)
+        try:
+            apply.check_typed(applied, kind)
+        except patching.PatchError as error:
+            raise _patch_refused(error) from error
         resource = resource_of(kind)
         old = self._store.get(resource, target.namespace or "", target.name or "")
         if old is None and target.subresource:
             raise errors.not_found(resource, target.name or "")
-        if old is None and (metadata.get("resourceVersion") or metadata.get("uid")):
-            raise errors.conflict(resource, target.name or "")
+        admission.check_names(metadata, target, required=old is None)
+        if old is None and metadata.get("uid"):
+            why = (
+                f"uid mismatch: the provided object specified uid {metadata['uid']}, and no "
+                "existing object was found"
+            )
+            raise errors.conflict(resource, target.name or "", why)
         try:
             obj = apply.server_side_apply(
                 _as_version(kind, old) if old else None,
@@ -245,12 +267,12 @@ class Writer:
         except patching.PatchError as error:
             raise _patch_refused(error) from error
         if old is not None:
-            update = _Update(kind, old, target.subresource, options, Via.APPLY)
-            outcome = self._update(update, obj)
-            return Outcome(outcome.record, removed=outcome.removed, warnings=warnings)
+            origin = Origin(Via.APPLY)
+            return self._update(_Update(kind, old, target.subresource, options, origin), obj)
+        obj["metadata"].pop("resourceVersion", None)
         self._prepare_create(kind, obj)
         record = self._store.create(resource, obj, dry_run=options.dry_run)
-        return Outcome(record, created=True, warnings=warnings)
+        return Outcome(record, created=True)
 
     def _current(self, kind: Kind, target: Target) -> Record:
         return self._store.require(resource_of(kind), target.namespace or "", target.name or "")
@@ -258,23 +280,21 @@ class Writer:
     def _update(self, update: _Update, obj: Json) -> Outcome:
         """Check a changed object against the stored one and commit it."""
         kind, old, options = update.kind, update.old, update.options
-        wanted = obj["metadata"].get("resourceVersion")
-        if wanted and wanted != str(old.revision):
-            raise errors.conflict(old.resource, old.name)
+        _check_revision(kind, old, obj["metadata"].get("resourceVersion") or "")
         before = _as_version(kind, old)
         part = admission.changed_part(kind, obj, before, update.subresource)
-        warnings = admission.prune(kind, part, options.validation, update.via)
+        warnings = admission.prune(kind, part, options.validation, update.origin)
         metadata: Json = obj["metadata"]
         if not metadata.get("uid"):
             metadata["uid"] = old.uid
         found = meta.check_update(metadata, before["metadata"])
         if "generation" in before["metadata"]:
             metadata["generation"] = before["metadata"]["generation"]
-        admission.check_types(kind, part)
+        admission.check_types(kind, part, update.origin)
         found += self._prepare_update(update, obj, before)
         admission.refuse(kind, obj, found)
         warnings += admission.finalizer_warnings(obj, before)
-        if update.via is not Via.APPLY:
+        if update.origin.via is not Via.APPLY:
             apply.track_update(
                 before,
                 obj,
@@ -303,11 +323,10 @@ class Writer:
         else:
             strategy.prepare_update(obj, before)
             found = strategy.check_update(obj, before)
+        found += meta.check(obj["metadata"], namespaced=kind.namespaced, rule=strategy.name_rule)
         if not kind.builtin and schema is not None:
-            found += schema.validate(obj, before)
-        return found + meta.check(
-            obj["metadata"], namespaced=kind.namespaced, rule=strategy.name_rule
-        )
+            found += schema.validate(obj, before, found=found)
+        return found
 
     # --- delete ---------------------------------------------------------------------
 
@@ -322,7 +341,7 @@ class Writer:
         strategy = strategy_of(kind)
         strategy.admit_delete(record)
         grace_s = strategy.grace_s(record.load(), options.grace_s)
-        deletion = options.deletion(grace_s, strategy.prepare_delete)
+        deletion = options.deletion(grace_s, strategy.prepare_delete, graceful=strategy.graceful)
         return self._store.delete(resource, namespace, name, deletion, dry_run=options.dry_run)
 
 
@@ -337,6 +356,32 @@ def _as_version(kind: Kind, record: Record) -> Json:
     return obj
 
 
+def _check_revision(kind: Kind, old: Record, wanted: str) -> None:
+    """Compare the resourceVersion of a body with the stored one; none and 0 mean any.
+
+    Raises:
+        errors.StatusError: 409; 422, the kind wants one; 500, it is no number.
+    """
+    if not wanted or wanted == "0":
+        if strategy_of(kind).needs_revision:
+            message = "must be specified for an update"
+            problem = fields.invalid("metadata.resourceVersion", 0, message)
+            # Named by its resource here, unlike in other refusals.
+            raise errors.invalid(kind.group, kind.plural, old.name, [problem])
+    elif not (wanted.isascii() and wanted.isdigit()):
+        raise errors.unclassified(f'strconv.ParseUint: parsing "{wanted}": invalid syntax')
+    elif wanted != str(old.revision):
+        raise errors.conflict(old.resource, old.name)
+
+
+def _uid_conflict(resource: Resource, name: str, wanted: str, found: str) -> errors.StatusError:
+    why = f"Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}"
+    return errors.conflict(resource, name, why)
+
+
 def _patch_refused(error: patching.PatchError) -> errors.StatusError:
+    if error.status == 500:
+        return errors.unclassified(str(error))
     reason = {400: "BadRequest", 413: "RequestEntityTooLarge"}.get(error.status, "Invalid")
-    return errors.StatusError(error.status, reason, str(error))
+    details: Json | None = {} if reason == "Invalid" else None
+    return errors.StatusError(error.status, reason, str(error), details=details)

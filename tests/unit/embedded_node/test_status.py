@@ -54,6 +54,19 @@ def test_ephemeral_containers_do_not_count() -> None:
     assert found["ephemeralContainerStatuses"][0]["state"]["terminated"]["exitCode"] == 1
 
 
+def test_a_pod_is_over_when_its_last_container_is() -> None:
+    parts = {"ephemeralContainers": [container("e")], "status": {"phase": "Running"}}
+    subject = pod(restartPolicy="Never", **parts)
+    assert status(subject, main=ended(0), e=RUNNING)["phase"] == "Running"
+    assert status(subject, main=ended(0), e=ended(1))["phase"] == "Succeeded"
+    deleted = pod(meta={"deletionTimestamp": "2026-01-01T00:00:00Z"}, **parts)
+    assert status(deleted, main=ended(7), e=RUNNING)["phase"] == "Running"
+    over = status(deleted, main=ended(0), e=ended(137))
+    assert over["phase"] == "Succeeded"
+    reasons = {c["type"]: c.get("reason") for c in over["conditions"]}
+    assert reasons["Initialized"] == "PodCompleted"
+
+
 def test_deadline_fails_the_pod() -> None:
     found = status(pod(), StopReason.DEADLINE, main=RUNNING)
     assert (found["phase"], found["reason"]) == ("Failed", "DeadlineExceeded")

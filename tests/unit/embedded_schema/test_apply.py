@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from taskctl.embedded.server.apply import (
     LAST_APPLIED,
     ApplyConflict,
+    check_typed,
     server_side_apply,
     track_update,
 )
@@ -241,14 +242,73 @@ def test_a_key_default_completes_the_key() -> None:
     }  # fmt: skip
 
 
+def custom_kind() -> Kind:
+    part = {
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "count": {"type": "integer"}},
+    }
+    spec = {
+        "type": "object",
+        "properties": {
+            "flag": {"type": "boolean"},
+            "any": {"x-kubernetes-preserve-unknown-fields": True, "type": "object"},
+            "port": {"x-kubernetes-int-or-string": True},
+            "parts": {
+                "type": "array",
+                "items": part,
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["name"],
+            },
+        },
+    }
+    schema = StructuralSchema({"type": "object", "properties": {"spec": spec}})
+    return Kind("test.dev", "v1", "Thing", "ThingList", "things", "thing", custom_schema=schema)
+
+
 @pytest.mark.parametrize(
-    ("containers", "says"),
-    [([{"name": "a"}, {"name": "a"}], "duplicate entries"), ([{"image": "x"}], 'key field "name"')],
+    ("spec", "says"),
+    [
+        ({"foo": 1}, ".spec.foo: field not declared in schema"),
+        ({"parts": [{"name": "a", "bar": 1}]}, '.spec.parts[name="a"].bar: field not declared'),
+        ({"parts": [{"name": "a"}, {"name": "a"}]}, 'duplicate entries for key [name="a"]'),
+        ({"parts": [{"count": 1}]}, ".spec.parts: element 0: associative list with keys has an"),
+        ({"parts": {}}, ".spec.parts: expected list, got &value.valueUnstructured{Value:map[]}"),
+        ({"flag": "x"}, ".spec.flag: expected boolean, got &value.valueUnstructured{Value:x}"),
+        ({"parts": [{"name": "a", "count": "x"}]}, ".count: expected numeric (int or float), got "),
+    ],
 )
-def test_refuses_lists_that_cannot_be_merged(containers: list[Any], says: str) -> None:
-    live = pod({"name": "a"})
-    with pytest.raises(PatchError, match=says):
-        apply(live, pod(*containers), "one", kind=PODS)
+def test_refuses_what_the_schema_does_not_declare(spec: dict[str, Any], says: str) -> None:
+    wanted = {**config(None), "apiVersion": "test.dev/v1", "kind": "Thing", "spec": spec}
+    with pytest.raises(PatchError) as caught:
+        check_typed(wanted, custom_kind())
+    assert caught.value.status == 500
+    text = str(caught.value)
+    assert text.startswith(
+        "failed to create typed patch object (/c; test.dev/v1, Kind=Thing): .spec"
+    )
+    assert says in text
+
+
+def test_takes_what_has_no_type() -> None:
+    spec = {"any": {"x": [1]}, "port": "http", "flag": None}
+    wanted = {**config(None), "apiVersion": "test.dev/v1", "kind": "Thing", "spec": spec}
+    check_typed(wanted, custom_kind())
+    assert apply(None, wanted, "one", kind=custom_kind())["spec"]["port"] == "http"
+
+
+def test_an_item_without_its_name_is_left_to_validation_in_built_in_kinds() -> None:
+    made = apply(pod({"name": "a"}), pod({"image": "x"}), "one", kind=PODS)
+    assert made["spec"]["containers"] == [{"name": "a"}, {"image": "x"}]
+
+
+def test_conflicts_are_told_by_level() -> None:
+    made = apply(None, config({"k": "v"}, labels={"l": "1"}), "one")
+    made["immutable"] = True
+    made["metadata"]["managedFields"][0]["fieldsV1"]["f:immutable"] = {}
+    with pytest.raises(ApplyConflict) as caught:
+        apply(made, {**config({"k": "w"}, labels={"l": "2"}), "immutable": False}, "two")
+    paths = [one.path for one in caught.value.causes]
+    assert paths == [".immutable", ".data.k", ".metadata.labels.l"]
 
 
 def test_status_is_owned_through_its_subresource_only() -> None:

@@ -155,7 +155,12 @@ def test_accepts_a_good_one() -> None:
         (
             "spec/versions/0/additionalPrinterColumns/0/jsonPath",
             ".a[",
-            "additionalPrinterColumns[0].jsonPath: Invalid value",
+            "additionalPrinterColumns[0].JSONPath: Invalid value",
+        ),
+        (
+            "spec/versions/0/additionalPrinterColumns/0/jsonPath",
+            "a",
+            "additionalPrinterColumns[0].JSONPath: Invalid value",
         ),
         (
             "spec/versions/0/selectableFields/0/jsonPath",

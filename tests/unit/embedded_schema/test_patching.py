@@ -77,7 +77,12 @@ def test_json_patch_applies_and_leaves_the_original_alone() -> None:
         ([{"op": "nope", "path": "/a"}], 422),
         ([{"path": "/a"}], 422),
         ([{"op": "remove", "path": "/missing"}], 422),
-        ([{"op": "replace", "path": "/missing", "value": 1}], 422),
+        ([{"op": "replace", "path": "/list/9", "value": 1}], 422),
+        ([{"op": "test", "path": "/missing", "value": 1}], 422),
+        ([{"op": "move", "from": "/missing", "path": "/b"}], 422),
+        ([{"op": "remove", "path": ""}], 422),
+        ([5], 400),
+        ([{"op": "add", "path": 5}], 400),
         ([{"op": "test", "path": "/a", "value": 2}], 422),
         ([{"op": "add", "path": "/a/b/c", "value": 2}], 422),
         ([{"op": "replace", "path": "", "value": [1]}], 422),
@@ -86,8 +91,27 @@ def test_json_patch_applies_and_leaves_the_original_alone() -> None:
 )
 def test_json_patch_says_what_is_wrong(ops: Any, status: int) -> None:
     with pytest.raises(PatchError) as caught:
-        json_patch({"a": 1}, ops)
+        json_patch({"a": 1, "list": [1]}, ops)
     assert caught.value.status == status
+
+
+@pytest.mark.parametrize(
+    ("op", "result"),
+    [
+        ({"op": "replace", "path": "/new", "value": 1}, {"list": [1, 2, 3], "new": 1}),
+        ({"op": "add", "path": "/new"}, {"list": [1, 2, 3], "new": None}),
+        ({"op": "test", "path": "/missing", "value": None}, {"list": [1, 2, 3]}),
+        ({"op": "test", "path": "/missing"}, {"list": [1, 2, 3]}),
+        ({"op": "copy", "from": "/missing", "path": "/new"}, {"list": [1, 2, 3], "new": None}),
+        ({"op": "replace", "path": "/list/-1", "value": 9}, {"list": [1, 2, 9]}),
+        ({"op": "remove", "path": "/list/-3"}, {"list": [2, 3]}),
+        ({"op": "add", "path": "/list/-1", "value": 9}, {"list": [1, 2, 3, 9]}),
+        ({"op": "add", "path": "/list/+1", "value": 9}, {"list": [1, 9, 2, 3]}),
+        ({"op": "replace", "path": "/list/01", "value": 9}, {"list": [1, 9, 3]}),
+    ],
+)
+def test_json_patch_is_as_lenient_as_upstream(op: Any, result: Any) -> None:
+    assert json_patch({"list": [1, 2, 3]}, [op]) == result
 
 
 # --- strategic merge --------------------------------------------------------------------
@@ -190,8 +214,8 @@ def test_element_order_is_set_by_the_patch() -> None:
     ("patch", "status"),
     [
         ([], 400),
-        ({"spec": {"containers": [{"image": "x"}]}}, 422),
-        ({"spec": {"$patch": "nonsense"}}, 400),
+        ({"spec": {"containers": [{"image": "x"}]}}, 500),
+        ({"spec": {"$patch": "nonsense"}}, 500),
         ({"spec": {"containers": [{"name": "a", "$patch": "merge"}]}}, 400),
         ({"spec": {"containers": ["a"]}}, 422),
         ({"spec": {"$setElementOrder/containers": {}}}, 400),

@@ -141,7 +141,7 @@ def test_an_event_is_one_row() -> None:
     obj = {"metadata": {"name": "w", "resourceVersion": "9"}}
     event = table_event(WIDGETS, obj, now=NOW, with_columns=False)
     assert event["metadata"] == {"resourceVersion": "9"}
-    assert event["columnDefinitions"] == []
+    assert event["columnDefinitions"] is None
     assert len(event["rows"]) == 1
 
 
@@ -266,9 +266,9 @@ META = {"name": "x", "creationTimestamp": HOUR_AGO}
     ("plural", "group", "obj", "shown"),
     [
         ("namespaces", "", {"status": {"phase": "Active"}}, ["x", "Active", "60m"]),
-        ("configmaps", "", {"data": {"a": "b"}, "binaryData": {"c": "d"}}, ["x", "2", "60m"]),
-        ("secrets", "", {"type": "Opaque", "data": {"a": "b"}}, ["x", "Opaque", "1", "60m"]),
-        ("serviceaccounts", "", {}, ["x", "0", "60m"]),
+        ("configmaps", "", {"data": {"a": "b"}, "binaryData": {"c": "d"}}, ["x", 2, "60m"]),
+        ("secrets", "", {"type": "Opaque", "data": {"a": "b"}}, ["x", "Opaque", 1, "60m"]),
+        ("serviceaccounts", "", {}, ["x", 0, "60m"]),
         (
             "persistentvolumeclaims",
             "",

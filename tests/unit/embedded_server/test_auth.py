@@ -75,6 +75,14 @@ def test_a_service_account(authenticator: Authenticator, core: Core) -> None:
     assert "system:serviceaccounts:ns" in user.groups
 
 
+def test_a_token_for_somebody_else(authenticator: Authenticator) -> None:
+    token = issue(authenticator, audiences=["vault"])
+    with pytest.raises(StatusError):
+        authenticator.authenticate(f"Bearer {token}")
+    user = authenticator.authenticate(f"Bearer {token}", ["store", "vault"])
+    assert user.name == "system:serviceaccount:ns:robot"
+
+
 def test_tokens_expire(authenticator: Authenticator, clock: FakeClock) -> None:
     token = issue(authenticator, expirationSeconds=600)
     clock.advance(599)

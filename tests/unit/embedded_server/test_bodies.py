@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import json
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from taskctl.embedded.server import bodies, protobuf
 from taskctl.embedded.server.errors import StatusError
@@ -15,6 +19,11 @@ def test_json_and_yaml() -> None:
 def test_yaml_dates_stay_text() -> None:
     found = bodies.parse_yaml(b"when: 2024-01-01\nat: 2024-01-01T00:00:00Z\n")
     assert found == {"when": "2024-01-01", "at": "2024-01-01T00:00:00Z"}
+
+
+def test_short_yaml_booleans() -> None:
+    found = bodies.parse_yaml(b"a: y\nb: N\nc: 'y'\nd: yes\ne: why\n")
+    assert found == {"a": True, "b": False, "c": "y", "d": True, "e": "why"}
 
 
 @pytest.mark.parametrize(
@@ -46,6 +55,21 @@ def test_fields_given_twice() -> None:
         'duplicate field "l[1].x"',
     ]
     assert bodies.duplicate_fields(b'{"a": 1}') == []
+    assert bodies.duplicate_fields(b'{"a": "\\": ", "b": ": \\"x\\" :"}') == []
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text(alphabet='a": \\,{}'),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(alphabet='ab": \\'), inner),
+    ),
+    st.sampled_from([(",", ":"), (" , ", " : ")]),
+)
+def test_no_name_is_taken_for_given_twice(value: object, separators: tuple[str, str]) -> None:
+    text = json.dumps({"x": value}, separators=separators)
+    assert bodies.duplicate_fields(text.encode()) == []
+    twice = text[:-1] + ', "x": 1}'
+    assert bodies.duplicate_fields(twice.encode()) == ['duplicate field "x"']
 
 
 def varint(number: int) -> bytes:

@@ -44,13 +44,16 @@ def test_names(rule: NameRule, name: str, good: bool) -> None:
         ({"finalizers": ["a b"]}, "metadata.finalizers"),
         ({"finalizers": ["orphan", "foregroundDeletion"]}, "metadata.finalizers"),
         ({"ownerReferences": [{"kind": "K", "name": "n", "uid": "u"}]},
-         "metadata.ownerReferences[0].apiVersion"),
+         "metadata.ownerReferences.apiVersion"),
         ({"ownerReferences": [{"apiVersion": "v1", "kind": "Event", "name": "n", "uid": "u"}]},
-         "metadata.ownerReferences[0]"),
+         "metadata.ownerReferences"),
         ({"ownerReferences": [
             {"apiVersion": "v1", "kind": "K", "name": n, "uid": n, "controller": True}
             for n in ("a", "b")
         ]}, "metadata.ownerReferences"),
+        ({"ownerReferences": [{"apiVersion": "a/b/c", "kind": "K", "name": "n", "uid": "u"}]},
+         "metadata.ownerReferences.apiVersion"),
+        ({"generateName": "A_"}, "metadata.generateName"),
         ({"namespace": ""}, "metadata.namespace"),
         ({"name": ""}, "metadata.name"),
     ],

@@ -52,7 +52,32 @@ def test_malformed_labels(text: str) -> None:
     with pytest.raises(StatusError) as caught:
         selectors.parse_labels(text)
     assert caught.value.code == 400
-    assert caught.value.message.startswith("unable to parse requirement: ")
+    assert caught.value.message.startswith(("unable to parse requirement: ", "found '"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (",", "found ',', expected: !, identifier, or 'end of string'"),
+        ("a=b,", "found '', expected: identifier after ','"),
+        ("a===", "unable to parse requirement: found '=', expected: identifier"),
+        ("a in b", "unable to parse requirement: found 'b' expected: '('"),
+        (
+            "a>x",
+            'unable to parse requirement: values[0]: Invalid value: "x": for \'Gt\', \'Lt\' '
+            "operators, the value must be an integer",
+        ),
+        (
+            "a=" + "x" * 64,
+            f'unable to parse requirement: values[0][a]: Invalid value: "{"x" * 64}": must be no '
+            "more than 63 characters",
+        ),
+    ],
+)
+def test_what_is_said_of_malformed_labels(text: str, message: str) -> None:
+    with pytest.raises(StatusError) as caught:
+        selectors.parse_labels(text)
+    assert caught.value.message == message
 
 
 def test_fields() -> None:
@@ -79,6 +104,7 @@ def test_absent_fields_are_empty() -> None:
     [
         ("spec.size=1", "field label not supported: spec.size"),
         ("metadata.name", "invalid selector: 'metadata.name'; can't understand 'metadata.name'"),
+        ("spec.color=a=b", "invalid field selector: unescaped character in value: 61"),
     ],
 )
 def test_malformed_fields(text: str, message: str) -> None:

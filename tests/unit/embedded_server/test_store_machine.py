@@ -74,15 +74,20 @@ class StoreMachine(RuleBasedStateMachine):
         limits = LogLimits(max_age_s=float("inf"))
         return make_store(clock=self.clock, journal=self.journal, limits=limits)
 
-    def note(self, record: Record, model: Model | None) -> None:
+    def note(self, record: Record, model: Model) -> None:
         """Record a change that must have made the next revision."""
-        key = (record.namespace, record.name)
-        assert record.revision == max(self.history.states) + 1 == self.store.head
-        if model is None:
-            del self.objects[key]
-        else:
-            self.objects[key] = model
-        self.history.states[record.revision] = {
+        assert record.revision == self.store.head
+        self.objects[(record.namespace, record.name)] = model
+        self.note_state(record.revision)
+
+    def note_gone(self, key: Key) -> None:
+        """Record a removal, which must have made the newest revision."""
+        del self.objects[key]
+        self.note_state(self.store.head)
+
+    def note_state(self, revision: int) -> None:
+        assert revision == max(self.history.states) + 1
+        self.history.states[revision] = {
             where: (one.revision, one.color) for where, one in self.objects.items()
         }
 
@@ -141,10 +146,19 @@ class StoreMachine(RuleBasedStateMachine):
         changed = replace(
             model, revision=written.record.revision, color=color, finalizers=finalizers
         )
-        self.note(written.record, None if goes else changed)
+        if goes:
+            assert written.record.revision == model.revision
+            self.note_gone(key)
+        else:
+            self.note(written.record, changed)
 
-    @rule(namespace=NAMESPACES, name=NAMES, grace_s=st.sampled_from([0, 5, 30]))
-    def delete(self, namespace: str, name: str, grace_s: int) -> None:
+    @rule(
+        namespace=NAMESPACES,
+        name=NAMES,
+        grace_s=st.sampled_from([0, 5, 30]),
+        graceful=st.booleans(),
+    )
+    def delete(self, namespace: str, name: str, grace_s: int, graceful: bool) -> None:
         key = (namespace, name)
         model = self.objects.get(key)
         if model is None:
@@ -152,13 +166,18 @@ class StoreMachine(RuleBasedStateMachine):
                 self.store.delete(THINGS, namespace, name, Deletion(grace_s=grace_s))
             assert caught.value.code == 404
             return
-        written = self.store.delete(THINGS, namespace, name, Deletion(grace_s=grace_s))
+        deletion = Deletion(grace_s=grace_s, graceful=graceful)
+        written = self.store.delete(THINGS, namespace, name, deletion)
         goes = grace_s == 0 and not model.finalizers
         assert written.removed is goes
-        if goes:
-            self.note(written.record, None)
-            return
         shortens = model.grace_s is None or grace_s < model.grace_s
+        if goes:
+            if graceful and shortens:  # a version that is marked comes first
+                revision = self.store.head - 1
+                self.objects[key] = replace(model, revision=revision, grace_s=0)
+                self.note_state(revision)
+            self.note_gone(key)
+            return
         assert written.changed is shortens
         if shortens:
             self.note(

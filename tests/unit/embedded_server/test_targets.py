@@ -85,20 +85,20 @@ def test_delete_options_from_body_and_query() -> None:
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("body", "code"),
     [
-        [],
-        {"kind": "Pod"},
-        {"propagationPolicy": "Sideways"},
-        {"gracePeriodSeconds": "soon"},
-        {"dryRun": ["Some"]},
-        {"preconditions": "none"},
+        ({"kind": "Pod"}, 500),
+        ({"propagationPolicy": "Sideways"}, 422),
+        ({"gracePeriodSeconds": "soon"}, 500),
+        ({"dryRun": ["Some"]}, 422),
+        ({"preconditions": "none"}, 500),
     ],
 )
-def test_bad_delete_options(body: object) -> None:
+def test_bad_delete_options(body: dict[str, object], code: int) -> None:
     with pytest.raises(StatusError) as caught:
         targets.parse_delete_options({}, [], body)
-    assert caught.value.code in (400, 422)
+    assert caught.value.code == code
+    assert ("reason" in caught.value.body()) is (code != 500)
 
 
 def test_a_negative_grace_period_means_one_second() -> None:
@@ -125,10 +125,19 @@ def test_list_options() -> None:
 
 
 @pytest.mark.parametrize(
-    "query", [{"limit": "many"}, {"resourceVersion": "new"}, {"watch": "perhaps"},
-              {"resourceVersion": "-1"}, {"timeoutSeconds": "1.5"}]
+    "query", [{"limit": "many"}, {"resourceVersion": "new"}, {"resourceVersion": "-1"},
+              {"timeoutSeconds": "1.5"}]
 )  # fmt: skip
 def test_malformed_list_options(query: dict[str, str]) -> None:
     with pytest.raises(StatusError) as caught:
         targets.parse_list_options(query)
     assert caught.value.code == 400
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("", True), ("true", True), ("yes", True), ("x", True), ("0", False), ("False", False)],
+)
+def test_flags_mean_yes_unless_they_say_no(text: str, expected: bool) -> None:
+    assert targets.parse_bool({"watch": text}, "watch") is expected
+    assert targets.parse_bool({}, "watch") is False

@@ -1,0 +1,37 @@
+"""JSON values as Go prints them: some of Kubernetes' sentences quote them so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def go_value(value: Any) -> str:
+    """Write a value as ``%v`` does: ``map[a:1 b:[x y]]``."""
+    match value:
+        case None:
+            return "<nil>"
+        case bool():
+            return "true" if value else "false"
+        case dict():
+            return f"map[{' '.join(f'{key}:{go_value(value[key])}' for key in sorted(value))}]"
+        case list():
+            return f"[{' '.join(map(go_value, value))}]"
+    return str(value)
+
+
+def go_type(value: Any) -> str:
+    """Name the type that Go decodes a JSON value to."""
+    match value:
+        case None:
+            return "<nil>"
+        case bool():
+            return "bool"
+        case int():
+            return "int64"
+        case float():
+            return "float64"
+        case str():
+            return "string"
+        case list():
+            return "[]interface {}"
+    return "map[string]interface {}"
