@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from taskctl.client.timing import SYSTEM_TIMING, Timing
-from taskctl.errors import ApiError, Throttled, Unauthorized, Unavailable
+from taskctl.errors import ApiError, Forbidden, Throttled, Unauthorized, Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +20,9 @@ T = TypeVar("T")
 
 # Unauthorized: the bound token is rotated under us; the client reads the new one soon.
 TRANSIENT: Final = (Unavailable, Throttled, Unauthorized)
+# An API server that has just started refuses everybody, until it has read the RBAC rules; a
+# RoleBinding made a moment ago counts a moment later. A task must not fail of that.
+FORBIDDEN_FOR_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,8 @@ class Retrier:
     ) -> T:
         """Return what ``function`` returns, repeating it while the server is away.
 
+        What is forbidden is asked for again for ``FORBIDDEN_FOR_S``.
+
         Args:
             what: for the log, for example ``read pod w-1``.
             function: called anew each time; must be safe to repeat after an unknown outcome.
@@ -93,10 +98,12 @@ class Retrier:
         while True:
             try:
                 return await function()
-            except TRANSIENT as error:
+            except (*TRANSIENT, Forbidden) as error:
                 failures += 1
                 waited_s = self.timing.clock.monotonic_s() - started_s
                 if give_up_after_s is not None and waited_s >= give_up_after_s:
+                    raise
+                if isinstance(error, Forbidden) and waited_s >= FORBIDDEN_FOR_S:
                     raise
                 if is_worth_a_line(failures):
                     logger.warning("%s: try %d failed, will repeat: %s", what, failures, error)
