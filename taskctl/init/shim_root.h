@@ -115,8 +115,11 @@ static void remount_readonly(const char *path)
         if (strncmp(point, top, n) || (point[n] && point[n] != '/'))
             continue;
         unsigned long flags = MS_REMOUNT | MS_BIND | MS_RDONLY | kept_flags(options);
-        /* A mount hidden below another cannot be reached, nor can anyone write through it. */
-        if (mount(NULL, point, NULL, flags, NULL) < 0 && errno != EINVAL && errno != ENOENT)
+        /* A mount hidden below another cannot be reached, nor can anyone write through it. The same
+         * goes for one below a directory of a user who is not ours (EACCES): our own root may enter
+         * every directory of the users that are. */
+        if (mount(NULL, point, NULL, flags, NULL) < 0 && errno != EINVAL && errno != ENOENT &&
+            errno != EACCES)
             give_up(START_FAILED, "remount read-only", point);
     }
     free(line);

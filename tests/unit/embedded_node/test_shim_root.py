@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -194,3 +195,23 @@ def test_ordinary_user_without_namespaces_is_told(user_box: ShimBox) -> None:
     result = user_box.run("mpf", "true")
     assert result.exit.start_error
     assert "create the process" in result.exit.message
+
+
+@pytest.mark.parametrize("mode", ["umpf", "umpfo"])
+def test_mount_below_a_directory_of_another_user(
+    user_box: ShimBox, open_tmp: Path, mode: str
+) -> None:
+    """Another user's mounts, such as a container runtime's, are none of our business."""
+    if os.geteuid() != 0:
+        pytest.skip("making a mount needs root")
+    closed = open_tmp / "closed"
+    mounted = closed / "mounted"
+    mounted.mkdir(parents=True)
+    closed.chmod(0o700)
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(mounted)], check=True)
+    try:
+        result = run(user_box, mode, f"touch {mounted}/x 2>/dev/null || echo refused")
+        assert result.stdout == ["refused"]
+        assert not (mounted / "x").exists()
+    finally:
+        subprocess.run(["umount", str(mounted)], check=True)
