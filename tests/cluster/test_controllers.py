@@ -21,6 +21,8 @@ from tests.cluster.world import ClusterWorld
 from tests.embedded.world import Object, eventually
 from tests.realnode.node import NativeNode
 
+pytestmark = pytest.mark.timeout(180)
+
 LEAVES = 12
 FAN_OUT = f"""
 i=0

@@ -15,6 +15,8 @@ from tests.cluster.world import BUSYBOX, ClusterWorld
 from tests.embedded.world import Object, eventually
 from tests.realnode.node import NativeNode
 
+pytestmark = pytest.mark.timeout(120)
+
 SCRATCH = "localhost/taskctl-test-scratch:1"
 # Nobody listens there: a pull fails at once, and nothing leaves the machine.
 CLOSED_REGISTRY = "127.0.0.1:9"
@@ -84,7 +86,6 @@ async def test_image_that_cannot_be_pulled(
 
     status = (await world.finished("stuck"))["status"]
     assert (status["state"], status["reason"]) == ("Failed", "StartDeadlineExceeded")
-    print(status["message"])
     for word in (absent, f"startDeadlineSeconds={START_DEADLINE_S}", "connection refused"):
         assert word in status["message"], status["message"]
 

@@ -15,13 +15,16 @@ from tests.cluster.world import ClusterWorld
 from tests.embedded.world import Object, eventually
 from tests.realnode.node import NODE, NativeNode
 
-# How long a part of the node is away.
+pytestmark = pytest.mark.timeout(180)
+
 KUBELET_AWAY_S = 15.0
-# Short: Kubernetes' own parts come back the later the longer it was. One that is told to end
-# takes 15 s over it anyway, in which it takes no new connections.
-API_AWAY_S = 3.0
+# Longer than a controller may go without renewing its Lease: all of them start anew.
+API_AWAY_S = 11.0
 CHAIN = 8
 BACK_S = 90.0
+# After an outage the kubelet and the scheduler come back when they please: client-go's watches
+# pause up to a minute, longest where there was another outage in the two minutes before.
+OUTAGE_S = 150.0
 COUNT = f"""
 {NOTE}
 n=$(taskctl-init input n)
@@ -108,10 +111,8 @@ async def test_container_runtime_restarted(
     await assert_nothing_was_repeated(oracle)
 
 
-@pytest.mark.parametrize("hard", [False, True], ids=["stopped", "killed"])
-async def test_api_server_away(
-    world: ClusterWorld, oracle: Oracle, node: NativeNode, hard: bool
-) -> None:
+@pytest.mark.timeout(2 * OUTAGE_S)
+async def test_api_server_away(world: ClusterWorld, oracle: Oracle, node: NativeNode) -> None:
     """A chain grows while the API server goes; tasks end, and are reported when it is back."""
     await world.cluster(replicas=2)
     workspace = world.workspace()
@@ -120,24 +121,24 @@ async def test_api_server_away(
     await world.make(TASKOBJECTS, "start", data={"n": "0"})
     await world.task("c-0", "sh", "-ec", COUNT, inputObject="start")
     await world.finished("c-2")
-    async with stopped(node, Component.API_SERVER, hard=hard):
+    async with stopped(node, Component.API_SERVER, hard=True):
         (workspace / "go").touch()
-        await asyncio.sleep(API_AWAY_S if hard else 0)
+        await asyncio.sleep(API_AWAY_S)
     links = [f"c-{number}" for number in range(CHAIN + 1)]
     await eventually(
         lambda: world.all(TASKS),
         lambda tasks: len(tasks) == len(links) + 1,
-        timeout_s=BACK_S,
+        timeout_s=OUTAGE_S,
         what="the whole chain",
     )
-    statuses = await oracle.judge("ends-meanwhile", *links, timeout_s=BACK_S)
+    statuses = await oracle.judge("ends-meanwhile", *links, timeout_s=OUTAGE_S)
     assert_one_attempt(statuses)
     assert statuses["ends-meanwhile"]["exitCode"] == 4
     assert {statuses[name]["state"] for name in links} == {"Succeeded"}
     assert (await world.get(TASKOBJECTS, f"c-{CHAIN}-output"))["data"] == {"n": str(CHAIN)}
     # Nobody has to be woken: new workers come, too, once all of Kubernetes is back in step.
     await world.patch(TASKCLUSTERS, "c", {"spec": {"replicas": 3}})
-    await world.cluster_ready(timeout_s=BACK_S)
+    await world.cluster_ready(timeout_s=OUTAGE_S)
 
 
 @asynccontextmanager

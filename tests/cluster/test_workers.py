@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from taskctl.client.resources import PODS, TASKS
 from taskctl.errors import AlreadyExists
 from tests.cluster.disruptions import (
@@ -18,6 +20,8 @@ from tests.cluster.oracle import Oracle, assert_one_attempt, noting
 from tests.cluster.world import BUSYBOX, ClusterWorld
 from tests.embedded.world import Object, eventually
 from tests.realnode.node import NativeNode
+
+pytestmark = pytest.mark.timeout(150)
 
 # Runs until it is stopped, but only the first time.
 UNTIL_LOST = '[ "$TASKCTL_ATTEMPT" -gt 1 ] || sleep 600'

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 
-from tests.conformance.target import GROUP, Api, widget
+import pytest
+
+from tests.conformance.samples import messages
+from tests.conformance.target import GROUP, Api, Json, widget
 
 
 async def test_created_object_carries_what_the_server_owns(api: Api) -> None:
@@ -72,6 +75,25 @@ async def test_replace_under_another_name(api: Api) -> None:
     made = (await api.create(api.widgets(), widget("a"))).ok()
     body = (await api.put(api.widgets("b"), made)).refused(400, "BadRequest")
     assert body["message"] == ("the name of the object (a) does not match the name on the URL (b)")
+    del made["metadata"]["name"]
+    body = (await api.put(api.widgets("a"), made)).refused(400, "BadRequest")
+    assert body["message"] == (
+        "the name of the object (a based on URL) was undeterminable: name must be provided"
+    )
+
+
+async def test_replace_with_a_version_that_is_none(api: Api) -> None:
+    made = (await api.create(api.widgets(), widget("a"))).ok()
+    for version, code in (("", 422), ("0", 422), ("x", 500), ("1", 409)):
+        made["metadata"]["resourceVersion"] = version
+        assert (await api.put(api.widgets("a"), made)).status == code, version
+
+
+async def test_replace_of_what_is_not_there(api: Api) -> None:
+    (await api.put(api.widgets("a"), widget("a"))).refused(404, "NotFound")
+    body = widget("a")
+    body["metadata"]["resourceVersion"] = "5"
+    (await api.put(api.widgets("a"), body)).refused(404, "NotFound")
 
 
 async def test_versions_rise_over_all_kinds(api: Api) -> None:
@@ -111,11 +133,68 @@ async def test_generated_names(api: Api) -> None:
     assert all(name.startswith("gen-") and len(name) == 9 for name in names)
 
 
+async def test_what_names_are_generated_from(api: Api) -> None:
+    body = widget("")
+    body["metadata"] = {"generateName": "A_"}
+    refusal = (await api.create(api.widgets(), body)).refused(422, "Invalid")
+    fields = [field for field, _ in messages(refusal)]
+    assert fields == ["metadata.generateName", "metadata.name"]
+    body["metadata"] = {"generateName": "x" * 80}
+    name = (await api.create(api.widgets(), body)).ok()["metadata"]["name"]
+    assert (len(name), name[:58]) == (63, "x" * 58)
+    body["metadata"] = {"generateName": "unused-", "name": "given"}
+    assert (await api.create(api.widgets(), body)).ok()["metadata"]["name"] == "given"
+
+
 async def test_name_is_required(api: Api) -> None:
     body = widget("")
     body["metadata"] = {}
     refusal = (await api.create(api.widgets(), body)).refused(422, "Invalid")
-    assert "metadata.name: Required value: name or generateName is required" in refusal["message"]
+    assert messages(refusal) == [
+        ("metadata.name", "Required value: name or generateName is required"),
+        (
+            "<nil>",
+            "Invalid value: null: some validation rules were not checked because the object was "
+            "invalid; correct the existing errors to complete validation",
+        ),
+    ]
+
+
+async def test_empty_metadata_is_left_out(api: Api) -> None:
+    body = widget("a")
+    body["metadata"] |= {"labels": {}, "annotations": {}, "finalizers": [], "ownerReferences": []}
+    made = (await api.create(api.widgets(), body)).ok()
+    empty = {"labels", "annotations", "finalizers", "ownerReferences"}
+    assert not empty & set(made["metadata"])
+    (await api.patch(api.widgets("a"), {"metadata": {"labels": {"a": "b"}}})).ok()
+    made = (await api.patch(api.widgets("a"), {"metadata": {"labels": {"a": None}}})).ok()
+    assert "labels" not in made["metadata"]
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (
+            {"apiVersion": ""},
+            ("metadata.ownerReferences.apiVersion", 'Invalid value: "": version must not be empty'),
+        ),
+        (
+            {"apiVersion": "a/b/c"},
+            (
+                "metadata.ownerReferences.apiVersion",
+                'Invalid value: "a/b/c": version must not be empty',
+            ),
+        ),
+        ({"uid": ""}, ("metadata.ownerReferences.uid", 'Invalid value: "": must not be empty')),
+        ({"name": ""}, ("metadata.ownerReferences.name", 'Invalid value: "": must not be empty')),
+    ],
+)
+async def test_malformed_owners(api: Api, change: Json, found: tuple[str, str]) -> None:
+    body = widget("a")
+    owner = {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u", **change}
+    body["metadata"]["ownerReferences"] = [owner]
+    refusal = (await api.create(api.widgets(), body)).refused(422, "Invalid")
+    assert messages(refusal)[0] == found
 
 
 async def test_bad_name(api: Api) -> None:
@@ -198,8 +277,27 @@ async def test_delete_preconditions(api: Api) -> None:
     old = {"preconditions": {"resourceVersion": "1"}}
     body = (await api.delete(api.widgets("a"), old)).refused(409, "Conflict")
     assert "the ResourceVersion in the precondition (1) does not match" in body["message"]
-    right = {"preconditions": {"uid": made["metadata"]["uid"]}}
+    meta = made["metadata"]
+    right = {"preconditions": {"uid": meta["uid"], "resourceVersion": meta["resourceVersion"]}}
     (await api.delete(api.widgets("a"), right)).ok()
+
+
+async def test_malformed_delete_options(api: Api) -> None:
+    (await api.create(api.widgets(), widget("a"))).ok()
+    both = {"propagationPolicy": "Orphan", "orphanDependents": True}
+    for body, code in (
+        ({"propagationPolicy": "Sideways"}, 422),
+        (both, 422),
+        ({"dryRun": ["Some"]}, 422),
+        # What cannot be decoded is the server's fault, it says.
+        ({"kind": "Foo"}, 500),
+        ({"gracePeriodSeconds": "5"}, 500),
+        ("{", 500),
+        ("[]", 500),
+    ):
+        assert (await api.send("DELETE", api.widgets("a"), body)).status == code, body
+    (await api.delete(api.widgets("a"), gracePeriodSeconds="x")).refused(400, "BadRequest")
+    (await api.get(api.widgets("a"))).ok()
 
 
 async def test_delete_collection(api: Api) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.conformance.samples import config_map
 from tests.conformance.target import GROUP, Api, widget
 
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
@@ -58,6 +59,60 @@ async def test_watched_tables(api: Api) -> None:
     assert first["object"]["columnDefinitions"][1]["name"] == "Size"
     assert first["object"]["rows"][0]["cells"][:2] == ["a", 3]
     assert (second["type"], second["object"]["rows"][0]["cells"][1]) == ("MODIFIED", 4)
+    assert second["object"]["columnDefinitions"] is None  # said once
+
+
+async def test_watched_tables_from_the_beginning(api: Api) -> None:
+    for name in ("a", "b"):
+        (await api.create(api.widgets(), widget(name))).ok()
+    initial = {
+        "sendInitialEvents": "true",
+        "resourceVersionMatch": "NotOlderThan",
+        "allowWatchBookmarks": "true",
+    }
+    async with api.watch(api.widgets(), accept=TABLE, **initial) as stream:
+        first, second, mark = [await stream.next() for _ in range(3)]
+    assert first["object"]["columnDefinitions"][0]["name"] == "Name"
+    assert second["object"]["columnDefinitions"] is None
+    assert (mark["type"], mark["object"]["kind"]) == ("BOOKMARK", "Table")
+    (row,) = mark["object"]["rows"]
+    assert row["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+
+
+async def test_tables_of_the_older_version(api: Api) -> None:
+    (await api.create(api.widgets(), widget("a"))).ok()
+    older = TABLE.replace("v=v1;", "v=v1beta1;")
+    body = (await api.send("GET", api.widgets(), accept=older)).ok()
+    assert body["apiVersion"] == "meta.k8s.io/v1beta1"
+    assert body["rows"][0]["object"]["apiVersion"] == "meta.k8s.io/v1beta1"
+    async with api.watch(api.widgets(), accept=older) as stream:
+        assert (await stream.next())["object"]["apiVersion"] == "meta.k8s.io/v1beta1"
+
+
+async def test_pages_of_a_table(api: Api) -> None:
+    for index in range(3):
+        (await api.create(api.widgets(), widget(f"w{index}"))).ok()
+    body = (await api.send("GET", api.widgets(), accept=TABLE, limit="2")).ok()
+    assert [row["cells"][0] for row in body["rows"]] == ["w0", "w1"]
+    assert body["metadata"]["remainingItemCount"] == 1
+    query = {"continue": body["metadata"]["continue"]}
+    rest = (await api.send("GET", api.widgets(), accept=TABLE, **query)).ok()
+    assert [row["cells"][0] for row in rest["rows"]] == ["w2"]
+
+
+async def test_tables_of_built_in_kinds(api: Api) -> None:
+    (await api.create(api.core("configmaps"), config_map("m", a="1", b="2"))).ok()
+    (await api.create(api.core("secrets"), {"metadata": {"name": "m"}})).ok()
+    one = {"fieldSelector": "metadata.name=m"}
+    body = (await api.send("GET", api.core("configmaps"), accept=TABLE, **one)).ok()
+    assert body["rows"][0]["cells"][:2] == ["m", 2]
+    body = (await api.send("GET", api.core("secrets"), accept=TABLE, **one)).ok()
+    assert body["rows"][0]["cells"][:3] == ["m", "Opaque", 0]
+
+
+async def test_what_a_table_may_include(api: Api) -> None:
+    reply = await api.send("GET", api.widgets(), accept=TABLE, includeObject="Foo")
+    reply.refused(400, "BadRequest")
 
 
 async def test_metadata_only(api: Api) -> None:
@@ -111,9 +166,12 @@ async def test_plain_discovery(api: Api) -> None:
     assert resources["groupVersion"] == f"{GROUP}/v1"
     assert {one["name"] for one in resources["resources"]} == {"widgets", "widgets/status"}
     core = (await api.get("/api/v1")).ok()
-    assert {"pods", "pods/log", "pods/ephemeralcontainers", "configmaps"} <= {
-        one["name"] for one in core["resources"]
-    }
+    found = {one["name"]: one for one in core["resources"]}
+    assert {"pods", "pods/log", "pods/ephemeralcontainers", "configmaps", "bindings"} <= set(found)
+    assert "deletecollection" in found["pods"]["verbs"]
+    assert "deletecollection" not in found["namespaces"]["verbs"]
+    assert found["pods/eviction"]["group"] == "policy"
+    assert "group" not in found["pods/binding"]
 
 
 async def test_openapi(api: Api) -> None:

@@ -1,4 +1,4 @@
-"""The four kinds of patch."""
+"""JSON Patch, merge patch and strategic merge patch; for apply see ``test_apply.py``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.target import APPLY, GROUP, JSON_PATCH, STRATEGIC, Api, Json, widget
+from tests.conformance.samples import config_map
+from tests.conformance.target import GROUP, JSON_PATCH, MERGE, STRATEGIC, Api, Json, widget
 
 
 async def test_merge_patch_sets_and_removes(api: Api) -> None:
@@ -79,11 +80,107 @@ async def test_json_patch_whose_test_fails(api: Api) -> None:
     assert (await api.get(api.widgets("a"))).ok()["spec"]["size"] == 1
 
 
-@pytest.mark.parametrize("body", ["not json", '{"op": "add"}', '[{"op": "fly"}]'])
+@pytest.mark.parametrize("body", ["not json", '{"op": "add"}', "[5]", '[{"path": 5}]', ""])
 async def test_malformed_json_patch(api: Api, body: str) -> None:
     (await api.create(api.widgets(), widget("a"))).ok()
-    reply = await api.patch(api.widgets("a"), body, JSON_PATCH)
-    assert reply.status in (400, 422)
+    (await api.patch(api.widgets("a"), body, JSON_PATCH)).refused(400, "BadRequest")
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        {"op": "fly", "path": "/spec"},
+        {"path": "/spec/size", "value": 3},
+        {"op": "add", "path": "spec", "value": 1},
+        {"op": "add", "path": "/spec/nope/deep", "value": 1},
+        {"op": "add", "path": "/spec/parts/9", "value": {"name": "x"}},
+        {"op": "replace", "path": "/spec/parts/9", "value": {"name": "x"}},
+        {"op": "remove", "path": "/spec/nope"},
+        {"op": "remove", "path": "/spec/parts/x"},
+        {"op": "remove", "path": ""},
+        {"op": "move", "from": "/spec/nope", "path": "/spec/target"},
+        {"op": "test", "path": "/spec/size", "value": 9},
+    ],
+)
+async def test_operations_that_do_not_fit(api: Api, operation: Json) -> None:
+    (await api.create(api.widgets(), widget("a", parts=[{"name": "p"}]))).ok()
+    reply = await api.patch(api.widgets("a"), [operation], JSON_PATCH)
+    # Which operation it was, the server does not say.
+    assert reply.refused(422, "Invalid")["message"] == (
+        "the server rejected our request due to an error in our request"
+    )
+
+
+@pytest.mark.parametrize(
+    ("operation", "field", "value"),
+    [
+        ({"op": "replace", "path": "/spec/target", "value": "t"}, "target", "t"),
+        ({"op": "add", "path": "/spec/target"}, "target", None),
+        ({"op": "test", "path": "/spec/target", "value": None}, "target", None),
+        ({"op": "remove", "path": "/spec/parts/-1"}, "parts", [{"name": "p"}]),
+        (
+            {"op": "replace", "path": "/spec/parts/-2", "value": {"name": "r"}},
+            "parts",
+            [{"name": "r"}, {"name": "q"}],
+        ),
+        (
+            {"op": "add", "path": "/spec/parts/-1", "value": {"name": "r"}},
+            "parts",
+            [{"name": "p"}, {"name": "q"}, {"name": "r"}],
+        ),
+    ],
+)
+async def test_leniencies_of_json_patch(api: Api, operation: Json, field: str, value: Any) -> None:
+    (await api.create(api.widgets(), widget("a", parts=[{"name": "p"}, {"name": "q"}]))).ok()
+    spec = (await api.patch(api.widgets("a"), [operation], JSON_PATCH)).ok()["spec"]
+    assert spec.get(field) == value
+
+
+@pytest.mark.parametrize("body", ["{", "[]", '"x"', "null", ""])
+async def test_malformed_merge_patch(api: Api, body: str) -> None:
+    (await api.create(api.widgets(), widget("a"))).ok()
+    (await api.patch(api.widgets("a"), body)).refused(400, "BadRequest")
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "shown"),
+    [
+        (MERGE, {"data": {"a": 1}}, '"{\\"'),
+        (JSON_PATCH, [{"op": "add", "path": "/data/a", "value": 1}], '"{\\"'),
+        (STRATEGIC, {"data": {"a": 1}}, '"map[data:map[a:1]]": '),
+    ],
+)
+async def test_a_result_of_the_wrong_type(api: Api, kind: str, body: Any, shown: str) -> None:
+    (await api.create(api.core("configmaps"), config_map("m", a="x"))).ok()
+    refusal = (await api.patch(api.core("configmaps", "m"), body, kind)).refused(422, "Invalid")
+    assert refusal["message"].startswith(f' "" is invalid: patch: Invalid value: {shown}')
+    assert refusal["details"]["causes"][0]["field"] == "patch"
+    assert "kind" not in refusal["details"]
+
+
+async def test_what_a_patch_may_not_make_of_an_object(api: Api) -> None:
+    (await api.create(api.widgets(), widget("a"))).ok()
+    path = api.widgets("a")
+    for change, code, why in (
+        ({"metadata": None}, 400, "name must be provided"),
+        ({"metadata": {"name": "b"}}, 400, "the name of the object (b) does not match"),
+        ({"metadata": {"namespace": "b"}}, 400, "the namespace of the provided object does not"),
+        ({"kind": "Gadget"}, 422, 'kind: Invalid value: "Gadget": must be Widget'),
+        (
+            {"apiVersion": "x.y/v1"},
+            422,
+            f'Widget.x.y "a" is invalid: apiVersion: Invalid value: "x.y/v1": must be {GROUP}/v1',
+        ),
+        ({"metadata": {"resourceVersion": None}}, 422, "must be specified for an update"),
+        ({"metadata": {"resourceVersion": "0"}}, 422, "must be specified for an update"),
+        ({"metadata": {"resourceVersion": "x"}}, 500, "invalid syntax"),
+    ):
+        reply = await api.patch(path, change)
+        assert reply.status == code, (change, reply.text)
+        assert why in reply.json["message"]
+    gone = [{"op": "remove", "path": "/kind"}]
+    refusal = (await api.patch(path, gone, JSON_PATCH)).refused(422, "Invalid")
+    assert "Object 'Kind' is missing in '" in refusal["message"]
 
 
 def pod(name: str) -> Json:
@@ -112,90 +209,23 @@ async def test_strategic_merge_patch_of_a_map(api: Api) -> None:
     change = {"data": {"a": None, "c": "3"}}
     made = (await api.patch(api.core("configmaps", "m"), change, STRATEGIC)).ok()
     assert made["data"] == {"b": "2", "c": "3"}
-
-
-async def apply(api: Api, manager: str, spec: Json, **query: str) -> Any:
-    body = {**widget("a"), "spec": spec}
-    return await api.patch(api.widgets("a"), body, APPLY, fieldManager=manager, **query)
-
-
-async def test_apply_creates_and_records_who_owns_what(api: Api) -> None:
-    reply = await apply(api, "one", {"size": 1, "target": "t"})
-    assert reply.status == 201
-    (entry,) = reply.json["metadata"]["managedFields"]
-    assert (entry["manager"], entry["operation"]) == ("one", "Apply")
-    assert set(entry["fieldsV1"]["f:spec"]) == {"f:size", "f:target"}
-
-
-async def test_apply_removes_what_the_manager_no_longer_names(api: Api) -> None:
-    (await apply(api, "one", {"size": 1, "target": "t", "options": {"x": "1"}})).ok()
-    spec = (await apply(api, "one", {"size": 1, "options": {"y": "2"}})).ok()["spec"]
-    assert "target" not in spec
-    assert spec["options"] == {"y": "2"}
-
-
-async def test_apply_keeps_what_others_own(api: Api) -> None:
-    (await apply(api, "one", {"size": 1, "options": {"x": "1"}})).ok()
-    (await apply(api, "two", {"size": 1, "options": {"y": "2"}})).ok()
-    spec = (await apply(api, "one", {"size": 1})).ok()["spec"]
-    assert spec["options"] == {"y": "2"}
-
-
-async def test_apply_conflict_and_force(api: Api) -> None:
-    (await apply(api, "one", {"size": 1})).ok()
-    body = (await apply(api, "two", {"size": 2})).refused(409, "Conflict")
-    assert body["message"] == 'Apply failed with 1 conflict: conflict with "one": .spec.size'
-    assert body["details"]["causes"] == [
-        {
-            "reason": "FieldManagerConflict",
-            "message": 'conflict with "one"',
-            "field": ".spec.size",
-        }
-    ]
-    forced = (await apply(api, "two", {"size": 2}, force="true")).ok()
-    assert forced["spec"]["size"] == 2
-    (await apply(api, "one", {"size": 3})).refused(409, "Conflict")
-
-
-async def test_update_takes_fields_from_an_applier(api: Api) -> None:
-    (await apply(api, "one", {"size": 1})).ok()
-    (await api.patch(api.widgets("a"), {"spec": {"size": 7}}, fieldManager="editor")).ok()
-    body = (await apply(api, "one", {"size": 1})).refused(409, "Conflict")
-    assert 'conflict with "editor" using' in body["message"]
-
-
-async def test_apply_merges_lists_by_key(api: Api) -> None:
-    (await apply(api, "one", {"size": 1, "parts": [{"name": "p", "count": 1}]})).ok()
-    (await apply(api, "two", {"size": 1, "parts": [{"name": "q", "count": 2}]})).ok()
-    spec = (await api.get(api.widgets("a"))).ok()["spec"]
-    assert {part["name"]: part["count"] for part in spec["parts"]} == {"p": 1, "q": 2}
-
-
-async def test_the_same_apply_again_changes_nothing(api: Api) -> None:
-    (await apply(api, "one", {"size": 1, "target": "t"})).ok()
-    # The first write after the creation may store defaults that reading showed before.
-    first = (await api.patch(api.widgets("a", "status"), {"status": {"host": "h"}})).ok()
-    again = (await apply(api, "one", {"size": 1, "target": "t"})).ok()
-    assert again["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
-
-
-async def test_apply_needs_a_manager(api: Api) -> None:
-    body = (await api.patch(api.widgets("a"), widget("a"), APPLY)).refused(422, "Invalid")
-    assert body["message"] == (
-        'PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: is required for '
-        "apply patch"
+    path = api.core("configmaps", "m")
+    made = (await api.patch(path, {"data": {"$patch": "replace", "z": "1"}}, STRATEGIC)).ok()
+    assert made["data"] == {"z": "1"}
+    reply = await api.patch(path, {"data": {"$retainKeys": ["z"], "y": "1"}}, STRATEGIC)
+    assert reply.refused(400, "BadRequest")["message"] == "invalid patch format of retainKeys"
+    reply = await api.patch(path, {"$patch": "weird"}, STRATEGIC)
+    assert (reply.status, reply.json["message"]) == (
+        500,
+        "unknown patch type: weird in map: map[$patch:weird]",
     )
 
 
 async def test_force_is_for_apply(api: Api) -> None:
     (await api.create(api.widgets(), widget("a"))).ok()
-    reply = await api.patch(api.widgets("a"), {"spec": {"size": 2}}, force="true")
-    reply.refused(422, "Invalid")
-
-
-async def test_patch_cannot_rename(api: Api) -> None:
-    (await api.create(api.widgets(), widget("a"))).ok()
-    reply = await api.patch(api.widgets("a"), {"metadata": {"name": "b"}})
-    assert reply.refused(400, "BadRequest")["message"] == (
-        "the name of the object (b) does not match the name on the URL (a)"
-    )
+    for force in ("true", "false"):
+        reply = await api.patch(api.widgets("a"), {"spec": {"size": 2}}, force=force)
+        assert (
+            "force: Forbidden: may not be specified for non-apply patch"
+            in (reply.refused(422, "Invalid")["message"])
+        )

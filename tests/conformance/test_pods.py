@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
+
 import pytest
 
 from tests.conformance.samples import FINALIZER, add, bind, ephemeral, messages, pod
@@ -44,25 +46,211 @@ async def test_pull_policy_follows_the_tag(api: Api, image: str, policy: str) ->
     ],
 )
 async def test_qos_class(api: Api, resources: Json, expected: str) -> None:
-    body = pod()
+    body = pod(initContainers=[])
     body["spec"]["containers"][0]["resources"] = resources
     assert (await api.create(api.core("pods"), body)).ok()["status"]["qosClass"] == expected
 
 
-async def test_malformed_pods(api: Api) -> None:
-    refusal = (await api.create(api.core("pods"), {"metadata": {"name": "p"}, "spec": {}})).refused(
-        422, "Invalid"
+def work(**source: Any) -> Json:
+    """Return a pod spec's volumes: one, named ``work``."""
+    return {"volumes": [{"name": "work", **source}]}
+
+
+def main_with(**fields: Any) -> Json:
+    """Return a pod spec's containers: one, with these fields."""
+    return {"containers": [{"name": "main", "image": "i:1", **fields}]}
+
+
+NO_WORK = ("spec.containers[0].volumeMounts[0].name", 'Not found: "work"')
+TOKEN = {"serviceAccountToken": {"path": "token", "expirationSeconds": 5}}
+
+
+@pytest.mark.parametrize(
+    ("spec", "found"),
+    [
+        (
+            {"restartPolicy": "Sometimes"},
+            [
+                (
+                    "spec.restartPolicy",
+                    'Unsupported value: "Sometimes": supported values: "Always", "OnFailure", '
+                    '"Never"',
+                )
+            ],
+        ),
+        (
+            {"activeDeadlineSeconds": 0},
+            [
+                (
+                    "spec.activeDeadlineSeconds",
+                    "Invalid value: 0: must be between 1 and 2147483647, inclusive",
+                )
+            ],
+        ),
+        (
+            {"tolerations": [{"key": "a", "operator": "Weird"}]},
+            [
+                (
+                    "spec.tolerations[0].operator",
+                    'Unsupported value: "Weird": supported values: "Equal", "Exists"',
+                )
+            ],
+        ),
+        (
+            {"securityContext": {"seccompProfile": {"type": "Weird"}}},
+            [
+                (
+                    "spec.securityContext.seccompProfile.type",
+                    'Unsupported value: "Weird": supported values: "Localhost", '
+                    '"RuntimeDefault", "Unconfined"',
+                )
+            ],
+        ),
+        (
+            main_with(ports=[{"containerPort": 0}]),
+            [("spec.containers[0].ports[0].containerPort", "Required value")],
+        ),
+        (
+            main_with(ports=[{"name": "x", "containerPort": n} for n in (1, 2)]),
+            [("spec.containers[0].ports[1].name", 'Duplicate value: "x"')],
+        ),
+        (
+            main_with(livenessProbe={}),
+            [("spec.containers[0].livenessProbe", "Required value: must specify a handler type")],
+        ),
+        (
+            main_with(resources={"limits": {"cpu": "1"}, "requests": {"cpu": "2"}}),
+            [
+                (
+                    "spec.containers[0].resources.requests",
+                    'Invalid value: "2": must be less than or equal to cpu limit of 1',
+                )
+            ],
+        ),
+        (
+            {"containers": [{"name": "a", "image": "i"}] * 2},
+            [("spec.containers[1].name", 'Duplicate value: "a"')],
+        ),
+        (
+            {"initContainers": [{"name": "main", "image": "i"}]},
+            [("spec.initContainers[0].name", 'Duplicate value: "main"')],
+        ),
+        (work(hostPath={"path": "/x/../y"}),
+         [("spec.volumes[0].hostPath.path", 'Invalid value: "/x/../y": must not contain \'..\''),
+          NO_WORK]),
+        (work(emptyDir={}, hostPath={"path": "/"}),
+         [("spec.volumes[0].hostPath", "Forbidden: may not specify more than 1 volume type"),
+          NO_WORK]),
+        (work(persistentVolumeClaim={}),
+         [("spec.volumes[0].persistentVolumeClaim.claimName", "Required value"), NO_WORK]),
+        (work(configMap={}), [("spec.volumes[0].configMap.name", "Required value"), NO_WORK]),
+        (work(secret={}), [("spec.volumes[0].secret.secretName", "Required value"), NO_WORK]),
+        (work(projected={"sources": [TOKEN]}),
+         [("spec.volumes[0].projected.sources[0].serviceAccountToken.expirationSeconds",
+           "Invalid value: 5: may not specify a duration less than 10 minutes"), NO_WORK]),
+        ({"volumes": []}, [NO_WORK]),
+    ],
+)  # fmt: skip
+async def test_malformed_pods(api: Api, spec: Json, found: list[tuple[str, str]]) -> None:
+    refusal = (await api.create(api.core("pods"), pod(**spec))).refused(422, "Invalid")
+    assert messages(refusal) == found
+
+
+async def test_a_pod_needs_containers(api: Api) -> None:
+    for body in ({"metadata": {"name": "p"}, "spec": {}}, {"metadata": {"name": "p"}}):
+        refusal = (await api.create(api.core("pods"), body)).refused(422, "Invalid")
+        assert "spec.containers: Required value" in refusal["message"]
+
+
+async def test_a_quantity_must_be_one(api: Api) -> None:
+    body = pod(**main_with(resources={"limits": {"cpu": "x"}}))
+    (await api.create(api.core("pods"), body)).refused(400, "BadRequest")
+
+
+async def test_what_is_empty_is_left_out(api: Api) -> None:
+    main = main_with(command=[], env=[{"name": "A", "value": ""}], stdin=False, ports=None)
+    body = pod(**main, initContainers=[], nodeSelector={}, hostNetwork=False)
+    body["metadata"] |= {"labels": {}, "annotations": None, "finalizers": []}
+    made = (await api.create(api.core("pods"), body)).ok()
+    assert not {"labels", "annotations", "finalizers"} & set(made["metadata"])
+    assert not {"initContainers", "nodeSelector", "hostNetwork"} & set(made["spec"])
+    (container,) = made["spec"]["containers"]
+    assert container["env"] == [{"name": "A"}]
+    assert not {"command", "stdin", "ports"} & set(container)
+
+
+async def test_a_negative_grace_period_is_one_second(api: Api) -> None:
+    made = (await api.create(api.core("pods"), pod(terminationGracePeriodSeconds=-5))).ok()
+    assert made["spec"]["terminationGracePeriodSeconds"] == 1
+
+
+# --- admission --------------------------------------------------------------------------
+
+TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
+
+
+def mounts(made: Json, container: str = "containers") -> list[str]:
+    return [one["mountPath"] for one in made["spec"][container][0].get("volumeMounts", ())]
+
+
+async def test_a_pod_gets_a_token(api: Api) -> None:
+    made = (await api.create(api.core("pods"), pod())).ok()
+    assert mounts(made) == ["/work", TOKEN_PATH]
+    assert mounts(made, "initContainers") == [TOKEN_PATH]
+    (volume,) = (one for one in made["spec"]["volumes"] if one["name"] != "work")
+    assert volume["name"].startswith("kube-api-access-")
+    token, root, namespace = volume["projected"]["sources"]
+    assert token["serviceAccountToken"] == {"expirationSeconds": 3607, "path": "token"}
+    assert root["configMap"]["name"] == "kube-root-ca.crt"
+    assert namespace["downwardAPI"]["items"][0]["path"] == "namespace"
+    # What is added later gets none of its own.
+    added = (await add(api, ephemeral("one"))).ok()
+    assert "volumeMounts" not in added["spec"]["ephemeralContainers"][0]
+
+
+async def test_a_pod_that_wants_no_token(api: Api) -> None:
+    made = (await api.create(api.core("pods"), pod(automountServiceAccountToken=False))).ok()
+    assert mounts(made) == ["/work"]
+    robot = {"metadata": {"name": "robot"}, "automountServiceAccountToken": False}
+    (await api.create(api.core("serviceaccounts"), robot)).ok()
+    made = (await api.create(api.core("pods"), pod("q", serviceAccountName="robot"))).ok()
+    assert mounts(made) == ["/work"]
+    insists = pod("r", serviceAccountName="robot", automountServiceAccountToken=True)
+    assert mounts((await api.create(api.core("pods"), insists)).ok()) == ["/work", TOKEN_PATH]
+    own = pod("s")
+    own["spec"]["containers"][0]["volumeMounts"][0]["mountPath"] = TOKEN_PATH
+    assert mounts((await api.create(api.core("pods"), own)).ok()) == [TOKEN_PATH]
+
+
+async def test_a_pod_gets_the_pull_secrets_of_its_account(api: Api) -> None:
+    robot = {"metadata": {"name": "robot"}, "imagePullSecrets": [{"name": "key"}]}
+    (await api.create(api.core("serviceaccounts"), robot)).ok()
+    made = (await api.create(api.core("pods"), pod(serviceAccountName="robot"))).ok()
+    assert made["spec"]["imagePullSecrets"] == [{"name": "key"}]
+
+
+async def test_a_pod_tolerates_a_node_that_is_not_ready(api: Api) -> None:
+    made = (await api.create(api.core("pods"), pod())).ok()
+    assert {one["key"]: one["tolerationSeconds"] for one in made["spec"]["tolerations"]} == {
+        "node.kubernetes.io/not-ready": 300,
+        "node.kubernetes.io/unreachable": 300,
+    }
+    own = {"operator": "Exists", "effect": "NoExecute"}
+    made = (await api.create(api.core("pods"), pod("q", tolerations=[own]))).ok()
+    assert made["spec"]["tolerations"] == [own]
+
+
+async def test_priorities(api: Api) -> None:
+    spec = (await api.create(api.core("pods"), pod())).ok()["spec"]
+    assert (spec["priority"], spec["preemptionPolicy"]) == (0, "PreemptLowerPriority")
+    body = pod("q", priorityClassName="system-node-critical")
+    assert (await api.create(api.core("pods"), body)).ok()["spec"]["priority"] == 2_000_001_000
+    refusal = (await api.create(api.core("pods"), pod("r", priorityClassName="nobody"))).refused(
+        403, "Forbidden"
     )
-    assert "spec.containers: Required value" in refusal["message"]
-    body = pod()
-    body["spec"]["containers"][0]["volumeMounts"][0]["name"] = "nothing"
-    refusal = (await api.create(api.core("pods"), body)).refused(422, "Invalid")
     assert refusal["message"] == (
-        'Pod "p" is invalid: spec.containers[0].volumeMounts[0].name: Not found: "nothing"'
+        'pods "r" is forbidden: no PriorityClass with name nobody was found'
     )
-    body = pod(restartPolicy="Sometimes")
-    refusal = (await api.create(api.core("pods"), body)).refused(422, "Invalid")
-    assert 'spec.restartPolicy: Unsupported value: "Sometimes"' in refusal["message"]
 
 
 async def test_the_service_account_must_exist(api: Api) -> None:
@@ -92,6 +280,30 @@ async def test_most_of_a_pod_cannot_change(api: Api) -> None:
     (await api.patch(path, {"metadata": {"labels": {"a": "b"}}}, STRATEGIC)).ok()
 
 
+async def test_tolerations_can_only_be_added(api: Api) -> None:
+    first = {"key": "a", "operator": "Exists"}
+    (await api.create(api.core("pods"), pod(tolerations=[first]))).ok()
+    path = api.core("pods", "p")
+    more = {"spec": {"tolerations": [first, {"key": "b", "operator": "Exists"}]}}
+    made = (await api.patch(path, more, MERGE)).ok()
+    assert [one["key"] for one in made["spec"]["tolerations"]][:2] == ["a", "b"]
+    less = {"spec": {"tolerations": [{"key": "b", "operator": "Exists"}]}}
+    refusal = (await api.patch(path, less, MERGE)).refused(422, "Invalid")
+    assert (
+        "spec.tolerations: Forbidden: existing toleration can not be modified except its "
+        "tolerationSeconds"
+    ) in refusal["message"]
+
+
+async def test_a_deadline_can_only_come_nearer(api: Api) -> None:
+    (await api.create(api.core("pods"), pod(activeDeadlineSeconds=100))).ok()
+    path = api.core("pods", "p")
+    for seconds in (200, None):
+        body = {"spec": {"activeDeadlineSeconds": seconds}}
+        (await api.patch(path, body, STRATEGIC)).refused(422, "Invalid")
+    (await api.patch(path, {"spec": {"activeDeadlineSeconds": 50}}, STRATEGIC)).ok()
+
+
 # --- status, binding, deletion ----------------------------------------------------------
 
 
@@ -116,6 +328,8 @@ async def test_binding(api: Api) -> None:
     assert conditions["PodScheduled"] == "True"
     found = (await api.get(api.core("pods"), fieldSelector="spec.nodeName=n")).ok()
     assert len(found["items"]) == 1
+    refusal = (await bind(api, metadata={"name": "q"})).refused(400, "BadRequest")
+    assert refusal["message"] == "name in URL does not match name in Binding object"
     refusal = (await bind(api, "m")).refused(409, "Conflict")
     assert refusal["message"] == (
         'Operation cannot be fulfilled on pods/binding "p": pod p is already assigned to node "n"'
@@ -124,9 +338,18 @@ async def test_binding(api: Api) -> None:
 
 async def test_a_pod_that_no_node_has_goes_at_once(api: Api) -> None:
     (await api.create(api.core("pods"), pod())).ok()
+    revision = (await api.get(api.core("pods"))).ok()["metadata"]["resourceVersion"]
     gone = (await api.delete(api.core("pods", "p"))).ok()
     assert gone["kind"] == "Pod"
+    assert gone["metadata"]["deletionGracePeriodSeconds"] == 0
+    assert gone["metadata"]["generation"] == 2
     (await api.get(api.core("pods", "p"))).refused(404, "NotFound")
+    # All the same, watchers see it being deleted first.
+    async with api.watch(api.core("pods"), resourceVersion=revision) as stream:
+        marked, last = await stream.next(), await stream.next()
+    assert [marked["type"], last["type"]] == ["MODIFIED", "DELETED"]
+    for event in (marked, last):
+        assert event["object"]["metadata"]["deletionGracePeriodSeconds"] == 0
 
 
 async def test_deletion_with_grace(api: Api) -> None:
@@ -178,9 +401,17 @@ async def test_eviction(api: Api) -> None:
         "kind": "Eviction",
         "metadata": {"name": "p", "namespace": api.namespace},
     }
-    reply = await api.create(api.core("pods", "p", "eviction"), body)
-    assert reply.ok()["status"] == "Success"
+    path = api.core("pods", "p", "eviction")
+    wrong = {"deleteOptions": {"preconditions": {"uid": "11111111-2222-3333-4444-555555555555"}}}
+    (await api.create(path, {**body, **wrong})).refused(409, "Conflict")
+    (await api.create(path, {**body, "metadata": {"name": "q"}})).refused(400, "BadRequest")
+    (await api.create(path, body, dryRun="All")).ok()
+    left = (await api.get(api.core("pods", "p"))).ok()
+    assert "deletionTimestamp" not in left["metadata"]
+    assert "conditions" not in left["status"]
+    assert (await api.create(path, body)).ok()["status"] == "Success"
     await api.gone(api.core("pods", "p"))
+    (await api.create(path, body)).refused(404, "NotFound")
 
 
 async def test_logs_of_a_pod_without_a_node(api: Api) -> None:
@@ -190,6 +421,15 @@ async def test_logs_of_a_pod_without_a_node(api: Api) -> None:
         400, "BadRequest"
     )
     assert refusal["message"] == "container x is not valid for pod p"
+    log = api.core("pods", "p", "log")
+    (await api.get(log, tailLines="x")).refused(400, "BadRequest")
+    for query, why in (
+        ({"tailLines": "-1"}, "tailLines: Invalid value: -1: must be greater than or equal to 0"),
+        ({"sinceSeconds": "0"}, "sinceSeconds: Invalid value: 0: must be greater than 0"),
+        ({"limitBytes": "0"}, "limitBytes: Invalid value: 0: must be greater than 0"),
+    ):
+        refusal = (await api.get(log, **query)).refused(422, "Invalid")
+        assert refusal["message"] == f'PodLogOptions "p" is invalid: {why}'
 
 
 # --- claims -----------------------------------------------------------------------------

@@ -112,32 +112,29 @@ async def test_method_that_a_resource_has_not(api: Api) -> None:
     reply = await api.create(api.core("configmaps", "a"), {"metadata": {"name": "a"}})
     body = reply.refused(405, "MethodNotAllowed")
     assert body["message"] == "the server does not allow this method on the requested resource"
-    reply = await api.put(api.core("configmaps"), {"metadata": {"name": "a"}})
-    reply.refused(405, "MethodNotAllowed")
+    for method, path in (
+        ("PUT", api.core("configmaps")),
+        ("PATCH", api.core("configmaps")),
+        ("OPTIONS", api.core("configmaps")),
+        ("POST", "/version"),
+        ("DELETE", "/api"),
+        ("DELETE", "/api/v1/namespaces"),
+    ):
+        (await api.send(method, path)).refused(405, "MethodNotAllowed")
+    assert (await api.send("HEAD", api.core("configmaps"))).status == 405
 
 
-async def test_access_reviews(api: Api) -> None:
-    review = {
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SelfSubjectAccessReview",
-        "spec": {"resourceAttributes": {"verb": "create", "resource": "pods"}},
-    }
-    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-    assert (await api.create(path, review)).ok()["status"]["allowed"] is True
-
-
-async def test_service_account_tokens(api: Api) -> None:
-    path = api.core("serviceaccounts", "default", "token")
-    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
-    status = (await api.create(path, body)).ok()["status"]
-    assert status["token"].count(".") == 2
-    assert status["expirationTimestamp"].endswith("Z")
-    review = {
-        "apiVersion": "authentication.k8s.io/v1",
-        "kind": "TokenReview",
-        "spec": {"token": status["token"]},
-    }
-    reply = await api.create("/apis/authentication.k8s.io/v1/tokenreviews", review)
-    found = reply.ok()["status"]
-    assert found["authenticated"] is True
-    assert found["user"]["username"] == f"system:serviceaccount:{api.namespace}:default"
+async def test_paths_that_lead_nowhere(api: Api) -> None:
+    for path in (
+        "/nothing",
+        "/api/v2",
+        "/apis/no.such.group",
+        "/apis/no.such.group/v1",
+        "/api/v1/pods/x",
+        f"/api/v1/namespaces/{api.namespace}/nodes/x",
+        api.core("pods", "x", "y"),
+        api.core("pods", "x", "y/z"),
+    ):
+        assert (await api.get(path)).status == 404, path
+    # Custom resources are made in a namespace; without one there is no such path, even.
+    assert (await api.create(f"/apis/{GROUP}/v1/widgets", widget("a"))).status == 404

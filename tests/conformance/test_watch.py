@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.conformance.target import GROUP, Api, Json, widget
+import pytest
+
+from tests.conformance.samples import FINALIZER
+from tests.conformance.target import GROUP, Api, Json, embedded_only, widget
 
 
 async def revision_of(api: Api) -> str:
@@ -155,6 +158,49 @@ async def test_watch_from_before_the_kept_history(api: Api) -> None:
         assert await stream.next_or_end() is None
 
 
+async def test_a_watch_that_breaks_off_can_be_begun_anew(api: Api) -> None:
+    """What a client does after 410: list again and watch from there."""
+    (await api.create(api.widgets(), widget("a"))).ok()
+    async with api.watch(api.widgets(), resourceVersion="1") as stream:
+        assert expired(await stream.next())
+    async with api.watch(api.widgets(), resourceVersion=await revision_of(api)) as stream:
+        (await api.create(api.widgets(), widget("b"))).ok()
+        assert await stream.names(1) == [("ADDED", "b")]
+
+
+async def test_lists_of_before_the_kept_history(api: Api) -> None:
+    (await api.create(api.widgets(), widget("a"))).ok()
+    for query in (
+        {"resourceVersion": "1", "resourceVersionMatch": "Exact"},
+        {"resourceVersion": "1", "limit": "1"},
+    ):
+        (await api.get(api.widgets(), **query)).refused(410, "Expired")
+    # No older than 1 is everything.
+    (await api.get(api.widgets(), resourceVersion="1")).ok()
+
+
+async def test_the_last_state_of_a_deleted_object(api: Api) -> None:
+    """What watchers see last is what was stored last, the finalizer that was removed included."""
+    body = widget("a")
+    body["metadata"]["finalizers"] = [FINALIZER]
+    revision = await revision_of(api)
+    async with api.watch(api.widgets(), resourceVersion=revision) as live:
+        (await api.create(api.widgets(), body)).ok()
+        held = (await api.delete(api.widgets("a"))).ok()
+        freed = (await api.patch(api.widgets("a"), {"metadata": {"finalizers": None}})).ok()
+        assert "finalizers" not in freed["metadata"]
+        assert freed["metadata"]["resourceVersion"] == held["metadata"]["resourceVersion"]
+        seen = [await live.next() for _ in range(3)]
+    async with api.watch(api.widgets(), resourceVersion=revision) as replay:
+        again = [await replay.next() for _ in range(3)]
+    assert seen == again
+    assert [event["type"] for event in seen] == ["ADDED", "MODIFIED", "DELETED"]
+    gone = seen[2]["object"]["metadata"]
+    assert gone["finalizers"] == [FINALIZER]
+    assert gone["deletionTimestamp"] == held["metadata"]["deletionTimestamp"]
+    assert int(gone["resourceVersion"]) > int(held["metadata"]["resourceVersion"])
+
+
 async def test_watch_ends_at_its_deadline(api: Api) -> None:
     async with api.watch(
         api.widgets(), resourceVersion=await revision_of(api), timeoutSeconds="1"
@@ -179,15 +225,17 @@ async def test_bookmarks(api: Api) -> None:
         assert await stream.names(1) == [("ADDED", "b")]
 
 
+INITIAL = {
+    "sendInitialEvents": "true",
+    "resourceVersionMatch": "NotOlderThan",
+    "allowWatchBookmarks": "true",
+}
+
+
 async def test_initial_events(api: Api) -> None:
     for name in ("a", "b"):
         (await api.create(api.widgets(), widget(name))).ok()
-    async with api.watch(
-        api.widgets(),
-        sendInitialEvents="true",
-        resourceVersionMatch="NotOlderThan",
-        allowWatchBookmarks="true",
-    ) as stream:
+    async with api.watch(api.widgets(), **INITIAL) as stream:
         assert sorted(await stream.names(2)) == [("ADDED", "a"), ("ADDED", "b")]
         event = await stream.next()
         assert event["type"] == "BOOKMARK"
@@ -197,10 +245,81 @@ async def test_initial_events(api: Api) -> None:
         assert await stream.names(1) == [("ADDED", "c")]
 
 
-async def test_initial_events_need_a_match(api: Api) -> None:
-    reply = await api.get(api.widgets(), watch="true", sendInitialEvents="true")
-    body = reply.refused(422, "Invalid")
-    assert "sendInitialEvents requires setting resourceVersionMatch" in body["message"]
+async def test_initial_events_of_a_selection(api: Api) -> None:
+    for name in ("a", "b"):
+        (await api.create(api.widgets(), widget(name))).ok()
+    revision = await revision_of(api)
+    for query in (
+        {"fieldSelector": "metadata.name=b"},
+        {"fieldSelector": "metadata.name=b", "resourceVersion": revision},
+        {"fieldSelector": "metadata.name=b", "resourceVersion": "0"},
+    ):
+        async with api.watch(api.widgets(), **INITIAL, **query) as stream:
+            assert await stream.names(1) == [("ADDED", "b")]
+            mark = await stream.next()
+        assert (mark["type"], mark["object"]["kind"]) == ("BOOKMARK", "Widget")
+        assert int(mark["object"]["metadata"]["resourceVersion"]) >= int(revision)
+        assert set(mark["object"]) == {"kind", "apiVersion", "metadata"}
+        assert set(mark["object"]["metadata"]) == {"resourceVersion", "annotations"}
+
+
+async def test_initial_events_without_bookmarks(api: Api) -> None:
+    (await api.create(api.widgets(), widget("a"))).ok()
+    query = {**INITIAL, "allowWatchBookmarks": "false", "timeoutSeconds": "1"}
+    async with api.watch(api.widgets(), **query) as stream:
+        assert await stream.names(1) == [("ADDED", "a")]
+        assert await stream.next_or_end() is None
+
+
+async def test_a_watch_that_wants_no_initial_events(api: Api) -> None:
+    (await api.create(api.widgets(), widget("a"))).ok()
+    query = {**INITIAL, "sendInitialEvents": "false", "allowWatchBookmarks": "false"}
+    async with api.watch(api.widgets(), **query) as stream:
+        (await api.create(api.widgets(), widget("b"))).ok()
+        assert await stream.names(1) == [("ADDED", "b")]
+
+
+@pytest.mark.parametrize(
+    ("query", "why"),
+    [
+        ({"sendInitialEvents": "true"}, "sendInitialEvents requires setting resourceVersionMatch"),
+        (
+            {"sendInitialEvents": "true", "resourceVersionMatch": "Exact"},
+            'resourceVersionMatch: Unsupported value: "Exact": supported values: "NotOlderThan"',
+        ),
+        (
+            {"resourceVersionMatch": "NotOlderThan", "resourceVersion": "1"},
+            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+        ),
+        ({"continue": "abc"}, "resourceVersionMatch is forbidden when continue is provided"),
+    ],
+)
+async def test_options_of_a_watch_that_do_not_go_together(api: Api, query: Json, why: str) -> None:
+    body = (await api.get(api.widgets(), watch="true", **query)).refused(422, "Invalid")
+    assert why in body["message"]
+
+
+async def test_malformed_options_of_a_watch(api: Api) -> None:
+    for query, code in (
+        ({"resourceVersion": "abc"}, 500),
+        ({"timeoutSeconds": "x"}, 400),
+        ({"labelSelector": "a in"}, 400),
+        ({"fieldSelector": "spec.size=1"}, 400),
+    ):
+        assert (await api.get(api.widgets(), watch="true", **query)).status == code, query
+
+
+async def test_flags_that_say_neither_yes_nor_no_mean_yes(api: Api) -> None:
+    (await api.create(api.widgets(), widget("a"))).ok()
+    async with api.watch(api.widgets(), watch="perhaps") as stream:
+        assert await stream.names(1) == [("ADDED", "a")]
+    assert "items" in (await api.get(api.widgets(), watch="FALSE")).ok()
+
+
+@embedded_only("a real server waits silently for the revision to be reached")
+async def test_watch_from_the_future(api: Api) -> None:
+    reply = await api.get(api.widgets(), watch="true", resourceVersion="999999999")
+    reply.refused(504, "Timeout")
 
 
 async def test_many_watchers_see_the_same(api: Api) -> None:

@@ -39,11 +39,13 @@ class User:
         name: for example ``admin`` or ``system:serviceaccount:default:worker``.
         uid: of the service account; empty otherwise.
         groups: as Kubernetes would say.
+        audiences: those of the ones asked for that the token is meant for.
     """
 
     name: str
     uid: str = ""
     groups: tuple[str, ...] = ("system:authenticated",)
+    audiences: tuple[str, ...] = (ISSUER,)
 
 
 ADMIN: Final = User("admin", groups=("system:masters", "system:authenticated"))
@@ -110,7 +112,8 @@ class Authenticator:
             raise errors.unauthorized() from error
         if self._core.clock.now().timestamp() >= expires_s or not self._still_there(bound):
             raise errors.unauthorized()
-        if meant_for.isdisjoint(audiences):
+        shared = tuple(one for one in audiences if one in meant_for)
+        if not shared:
             raise errors.unauthorized()
         namespace = bound["namespace"]
         return User(
@@ -121,6 +124,7 @@ class Authenticator:
                 f"system:serviceaccounts:{namespace}",
                 "system:authenticated",
             ),
+            shared,
         )
 
     def _still_there(self, bound: Json) -> bool:

@@ -167,7 +167,11 @@ class Special:
             found = self._authenticator.authenticate(f"Bearer {spec['token']}", audiences)
         except errors.StatusError:
             return _json(_reviewed(review, {"user": {}}), 201)
-        status = {"authenticated": True, "user": _user_info(found), "audiences": audiences}
+        status = {
+            "authenticated": True,
+            "user": _user_info(found),
+            "audiences": list(found.audiences),
+        }
         return _json(_reviewed(review, status), 201)
 
     # --- namespaces -----------------------------------------------------------------

@@ -359,11 +359,35 @@ async def test_server_away_is_told_after_a_while_and_may_be_repeated(world: Worl
 
 async def test_what_the_server_refuses_is_passed_on(world: World) -> None:
     task, _ = await parent(world)
-    world.api.faults.append(Fault("create", Forbidden("exceeded quota", status=403), "tasks"))
-    code, message = await task.refused("spawn", tasks=[{"key": "k"}])
-    assert code == "rejected"
-    assert "exceeded quota" in message
-    assert message.startswith("tasks[0]")
+    quota = Forbidden("exceeded quota", status=403)
+    world.api.faults.append(Fault("create", quota, "tasks", times=99))
+    task.send("spawn", tasks=[{"key": "k"}])
+    await until_answered(world)
+    answer = await task.receive()
+    assert answer is not None
+    assert answer["error"] == "rejected"
+    assert "exceeded quota" in answer["message"]
+    assert answer["message"].startswith("tasks[0]")
+
+
+async def test_what_is_forbidden_for_a_moment_is_asked_for_again(world: World) -> None:
+    """As by an API server that has not read its RBAC rules yet."""
+    task, _ = await parent(world)
+    early = Forbidden("tasks is forbidden", status=403)
+    world.api.faults.append(Fault("create", early, "tasks", times=2))
+    task.send("spawn", tasks=[{"key": "k"}])
+    await until_answered(world)
+    answer = await task.receive()
+    assert answer is not None
+    assert answer["tasks"][0]["created"]
+
+
+async def until_answered(world: World) -> None:
+    """Let seconds pass, until nobody waits for any before it tries again."""
+    await eventually(lambda: world.api.count("create") >= 1)
+    for _ in range(12):
+        await asyncio.sleep(0.005)
+        world.time.advance(1)
 
 
 async def test_no_children_after_the_end(world: World) -> None:

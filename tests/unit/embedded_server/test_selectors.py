@@ -64,7 +64,7 @@ def test_malformed_labels(text: str) -> None:
         ("a in b", "unable to parse requirement: found 'b' expected: '('"),
         (
             "a>x",
-            'unable to parse requirement: values[0]: Invalid value: "x": for \'Gt\', \'Lt\' '
+            "unable to parse requirement: values[0]: Invalid value: \"x\": for 'Gt', 'Lt' "
             "operators, the value must be an integer",
         ),
         (
