@@ -252,7 +252,7 @@ async def test_an_invalid_result_is_refused(api: Api) -> None:
 
 async def test_the_record_can_be_reset(api: Api) -> None:
     (await apply(api, "one", {"size": 1})).ok()
-    reset = {"metadata": {"managedFields": [{}]}}
+    reset: Json = {"metadata": {"managedFields": [{}]}}
     made = (await api.patch(api.widgets("a"), reset)).ok()
     assert "managedFields" not in made["metadata"]
 

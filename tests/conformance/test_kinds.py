@@ -285,7 +285,7 @@ def event(api: Api, name: str = "e", **fields: Any) -> Json:
 
 async def test_events_show_their_empty_fields(api: Api) -> None:
     made = (await api.create(api.core("events"), event(api))).ok()
-    empty = {
+    empty: Json = {
         "eventTime": None,
         "firstTimestamp": None,
         "lastTimestamp": None,

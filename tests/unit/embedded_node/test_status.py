@@ -55,7 +55,10 @@ def test_ephemeral_containers_do_not_count() -> None:
 
 
 def test_a_pod_is_over_when_its_last_container_is() -> None:
-    parts = {"ephemeralContainers": [container("e")], "status": {"phase": "Running"}}
+    parts: Json = {
+        "ephemeralContainers": [container("e")],
+        "status": {"phase": "Running"},
+    }
     subject = pod(restartPolicy="Never", **parts)
     assert status(subject, main=ended(0), e=RUNNING)["phase"] == "Running"
     assert status(subject, main=ended(0), e=ended(1))["phase"] == "Succeeded"
