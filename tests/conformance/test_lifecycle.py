@@ -1,15 +1,14 @@
-"""How objects go: finalizers, owners, namespaces, definitions."""
+"""How objects go: finalizers, owners, namespaces."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
-from tests.conformance.target import GROUP, Api, Json, widget, widget_crd
+import pytest
 
-FINALIZER = "test.taskctl.test/hold"
+from tests.conformance.samples import FINALIZER, config_map
+from tests.conformance.target import GROUP, Api, Json, widget
 
 
 async def test_finalizers_hold_an_object_back(api: Api) -> None:
@@ -138,10 +137,83 @@ async def test_foreground_deletion_waits_for_those_that_block(api: Api) -> None:
     await api.gone(api.widgets("child"))
 
 
-async def test_propagation_policy_must_be_known(api: Api) -> None:
-    (await api.create(api.widgets(), widget("a"))).ok()
-    reply = await api.delete(api.widgets("a"), {"propagationPolicy": "Sideways"})
-    assert reply.status in (400, 422)
+@pytest.mark.parametrize(
+    ("policy", "finalizers"),
+    [
+        ("Foreground", [FINALIZER, "foregroundDeletion"]),
+        ("Orphan", [FINALIZER, "orphan"]),
+        ("Background", [FINALIZER]),
+    ],
+)
+async def test_policies_become_finalizers(api: Api, policy: str, finalizers: list[str]) -> None:
+    body = widget("a")
+    body["metadata"]["finalizers"] = [FINALIZER]
+    (await api.create(api.widgets(), body)).ok()
+    held = (await api.delete(api.widgets("a"), {"propagationPolicy": policy})).ok()
+    assert sorted(held["metadata"]["finalizers"]) == sorted(finalizers)
+    # The collector has nothing to wait for.
+    done = await api.until(
+        api.widgets("a"), lambda body: body["metadata"]["finalizers"] == [FINALIZER]
+    )
+    assert done["metadata"]["deletionTimestamp"]
+    (await api.patch(api.widgets("a"), {"metadata": {"finalizers": None}})).ok()
+    await api.gone(api.widgets("a"))
+
+
+async def test_the_last_policy_counts(api: Api) -> None:
+    owner = widget("owner")
+    owner["metadata"]["finalizers"] = [FINALIZER]
+    made = (await api.create(api.widgets(), owner)).ok()
+    child = owned_by(made, "child", blocking=True)
+    child["metadata"]["finalizers"] = [FINALIZER]
+    (await api.create(api.widgets(), child)).ok()
+    await asyncio.sleep(0.5)
+    (await api.delete(api.widgets("owner"), {"propagationPolicy": "Foreground"})).ok()
+    await api.until(api.widgets("child"), lambda body: "deletionTimestamp" in body["metadata"])
+    after = (await api.delete(api.widgets("owner"), {"propagationPolicy": "Background"})).ok()
+    assert after["metadata"]["finalizers"] == [FINALIZER]
+    for name in ("owner", "child"):
+        (await api.patch(api.widgets(name), {"metadata": {"finalizers": None}})).ok()
+        await api.gone(api.widgets(name))
+
+
+async def test_dependents_of_another_kind(api: Api) -> None:
+    owner = (await api.create(api.widgets(), widget("owner"))).ok()
+    body = config_map("child")
+    body["metadata"]["ownerReferences"] = owned_by(owner, "x")["metadata"]["ownerReferences"]
+    (await api.create(api.core("configmaps"), body)).ok()
+    (await api.delete(api.widgets("owner"))).ok()
+    await api.gone(api.core("configmaps", "child"))
+
+
+async def test_dry_run_of_the_last_finalizer(api: Api) -> None:
+    body = widget("a")
+    body["metadata"]["finalizers"] = [FINALIZER]
+    (await api.create(api.widgets(), body)).ok()
+    (await api.delete(api.widgets("a"))).ok()
+    free = {"metadata": {"finalizers": None}}
+    (await api.patch(api.widgets("a"), free, dryRun="All")).ok()
+    (await api.get(api.widgets("a"))).ok()
+    (await api.patch(api.widgets("a"), free)).ok()
+    (await api.get(api.widgets("a"))).refused(404, "NotFound")
+
+
+async def test_malformed_finalizers(api: Api) -> None:
+    body = widget("a")
+    body["metadata"]["finalizers"] = ["bad name/x"]
+    refusal = (await api.create(api.widgets(), body)).refused(422, "Invalid")
+    assert 'metadata.finalizers: Invalid value: "bad name/x"' in refusal["message"]
+    body["metadata"]["finalizers"] = ["plain"]
+    reply = await api.create(api.widgets(), body)
+    assert (
+        reply.warnings
+        == [
+            '299 - "metadata.finalizers: \\"plain\\": prefer a domain-qualified finalizer name '
+            'including a path (/) to avoid accidental conflicts with other finalizer writers"'
+        ]
+        or "prefer a domain-qualified finalizer name" in reply.warnings[0]
+    )
+    (await api.patch(api.widgets("a"), {"metadata": {"finalizers": None}})).ok()
 
 
 async def test_a_new_namespace_is_furnished(api: Api) -> None:
@@ -178,133 +250,69 @@ async def test_deleting_a_namespace_empties_it(api: Api) -> None:
     await api.gone(path)
 
 
+async def test_a_namespace_says_what_it_waits_for(api: Api) -> None:
+    path = f"/api/v1/namespaces/doomed-{secrets.token_hex(3)}"
+    made = (
+        await api.create("/api/v1/namespaces", {"metadata": {"name": path.split("/")[-1]}})
+    ).ok()
+    body = config_map("held")
+    body["metadata"]["finalizers"] = [FINALIZER]
+    (await api.create(f"{path}/configmaps", body)).ok()
+    marked = (await api.delete(path)).ok()
+    assert marked["metadata"]["deletionTimestamp"]
+    assert "deletionGracePeriodSeconds" not in marked["metadata"]
+    assert "generation" not in made["metadata"]
+    found = await api.until(
+        path,
+        lambda body: any(
+            one["type"] == "NamespaceFinalizersRemaining" and one["status"] == "True"
+            for one in body["status"].get("conditions", ())
+        ),
+    )
+    said = {one["type"]: (one["status"], one["message"]) for one in found["status"]["conditions"]}
+    assert said["NamespaceContentRemaining"] == (
+        "True",
+        "Some resources are remaining: configmaps. has 1 resource instances",
+    )
+    assert said["NamespaceFinalizersRemaining"][1] == (
+        f"Some content in the namespace has finalizers remaining: {FINALIZER} in 1 resource "
+        "instances"
+    )
+    assert said["NamespaceDeletionContentFailure"][0] == "False"
+    # What is there can still be changed.
+    (await api.patch(f"{path}/configmaps/held", {"data": {"a": "b"}})).ok()
+    (await api.patch(f"{path}/configmaps/held", {"metadata": {"finalizers": None}})).ok()
+    await api.gone(path)
+
+
+async def test_what_of_a_namespace_cannot_change(api: Api) -> None:
+    path = f"/api/v1/namespaces/{api.namespace}"
+    name = {"kubernetes.io/metadata.name": api.namespace}
+    for labels in ({"kubernetes.io/metadata.name": "x"}, None):
+        made = (await api.patch(path, {"metadata": {"labels": labels}})).ok()
+        assert made["metadata"]["labels"] == name
+    made = (await api.patch(path, {"spec": {"finalizers": ["a.b/c"]}})).ok()
+    assert made["spec"]["finalizers"] == ["kubernetes"]
+    reply = await api.patch(f"{path}/status", {"status": {"phase": "Terminating"}})
+    assert reply.refused(422, "Invalid")["message"] == (
+        f'Namespace "{api.namespace}" is invalid: status.Phase: Invalid value: "Terminating": may '
+        "only be 'Active' if `deletionTimestamp` is empty"
+    )
+
+
+async def test_nothing_is_made_where_there_is_no_namespace(api: Api) -> None:
+    nowhere = f"/api/v1/namespaces/nowhere-{secrets.token_hex(3)}"
+    assert (await api.get(f"{nowhere}/configmaps")).ok()["items"] == []
+    for plural, body in (("configmaps", config_map("m")), ("pods", {"metadata": {"name": "p"}})):
+        refusal = (await api.create(f"{nowhere}/{plural}", body)).refused(404, "NotFound")
+        assert refusal["message"].startswith('namespaces "nowhere-')
+
+
 async def test_some_namespaces_stay(api: Api) -> None:
     refusal = (await api.delete("/api/v1/namespaces/default")).refused(403, "Forbidden")
     assert refusal["message"] == (
         'namespaces "default" is forbidden: this namespace may not be deleted'
     )
-
-
-CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-
-
-@asynccontextmanager
-async def own_kind(api: Api) -> AsyncIterator[str]:
-    """Define a kind of the case's own; yields its plural name and group, joined."""
-    group = f"g{secrets.token_hex(3)}.taskctl.test"
-    name = f"gadgets.{group}"
-    made = (await api.create(CRDS, widget_crd(group, "gadgets"))).ok()
-    assert made["metadata"]["name"] == name
-    try:
-        await api.until(f"/apis/{group}/v1/gadgets", lambda body: True)
-        yield group
-    finally:
-        await api.delete(f"{CRDS}/{name}")
-        await api.gone(f"{CRDS}/{name}")
-
-
-def gadget(group: str, name: str) -> Json:
-    return {**widget(name), "apiVersion": f"{group}/v1", "kind": "Gadget"}
-
-
-async def test_a_definition_is_established(api: Api) -> None:
-    async with own_kind(api) as group:
-        found = await api.until(
-            f"{CRDS}/gadgets.{group}",
-            lambda body: (
-                {c["type"]: c["status"] for c in body["status"].get("conditions", ())}.get(
-                    "Established"
-                )
-                == "True"
-            ),
-        )
-    conditions = {one["type"]: one["status"] for one in found["status"]["conditions"]}
-    assert conditions["NamesAccepted"] == "True"
-    assert found["status"]["acceptedNames"]["kind"] == "Gadget"
-    assert found["status"]["acceptedNames"]["listKind"] == "GadgetList"
-    assert found["status"]["storedVersions"] == ["v1"]
-    assert found["spec"]["conversion"] == {"strategy": "None"}
-
-
-async def test_deleting_a_definition_deletes_its_objects(api: Api) -> None:
-    async with own_kind(api) as group:
-        path = api.path(f"/apis/{group}/v1", "gadgets")
-        (await api.create(path, gadget(group, "a"))).ok()
-        (await api.delete(f"{CRDS}/gadgets.{group}")).ok()
-        await api.gone(f"{CRDS}/gadgets.{group}")
-        await api.gone(path)
-        # The same definition again does not bring the objects back.
-        (await api.create(CRDS, widget_crd(group, "gadgets"))).ok()
-        body = await api.until(path, lambda body: True)
-        assert body["items"] == []
-
-
-async def test_a_changed_schema_holds_at_once(api: Api) -> None:
-    async with own_kind(api) as group:
-        path = api.path(f"/apis/{group}/v1", "gadgets")
-        (await api.create(path, gadget(group, "a"))).ok()
-        crd = (await api.get(f"{CRDS}/gadgets.{group}")).ok()
-        schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-        schema["properties"]["spec"]["properties"]["shape"] = {
-            "type": "string",
-            "default": "round",
-        }
-        (await api.put(f"{CRDS}/gadgets.{group}", crd)).ok()
-        found = await api.until(f"{path}/a", lambda body: "shape" in body["spec"])
-        assert found["spec"]["shape"] == "round"
-        reply = await api.patch(f"{path}/a", {"spec": {"shape": "square"}})
-        assert reply.ok()["spec"]["shape"] == "square"
-
-
-async def test_a_definition_must_be_sound(api: Api) -> None:
-    group = f"g{secrets.token_hex(3)}.taskctl.test"
-    body = widget_crd(group, "gadgets")
-    body["metadata"]["name"] = "wrong"
-    refusal = (await api.create(CRDS, body)).refused(422, "Invalid")
-    assert (
-        'metadata.name: Invalid value: "wrong": must be spec.names.plural+"."+spec.group'
-        in (refusal["message"])
-    )
-    body = widget_crd(group, "gadgets")
-    body["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"] = {
-        "properties": {"x": {"type": "string"}}
-    }
-    refusal = (await api.create(CRDS, body)).refused(422, "Invalid")
-    assert "type: Required value: must not be empty" in refusal["message"]
-
-
-async def test_the_scope_of_a_definition_stays(api: Api) -> None:
-    async with own_kind(api) as group:
-        await api.until(
-            f"{CRDS}/gadgets.{group}",
-            lambda body: any(
-                one["type"] == "Established" and one["status"] == "True"
-                for one in body["status"].get("conditions", ())
-            ),
-        )
-        reply = await api.patch(f"{CRDS}/gadgets.{group}", {"spec": {"scope": "Cluster"}})
-        refusal = reply.refused(422, "Invalid")
-        assert 'spec.scope: Invalid value: "Cluster": field is immutable' in refusal["message"]
-
-
-async def test_two_versions_of_one_kind(api: Api) -> None:
-    group = f"g{secrets.token_hex(3)}.taskctl.test"
-    body = widget_crd(group, "gadgets")
-    second = {**body["spec"]["versions"][0], "name": "v2", "storage": False}
-    body["spec"]["versions"].append(second)
-    (await api.create(CRDS, body)).ok()
-    try:
-        new, old = (api.path(f"/apis/{group}/{v}", "gadgets") for v in ("v2", "v1"))
-        await api.until(new, lambda body: True)
-        made = {**gadget(group, "a"), "apiVersion": f"{group}/v2"}
-        assert (await api.create(new, made)).ok()["apiVersion"] == f"{group}/v2"
-        assert (await api.get(f"{old}/a")).ok()["apiVersion"] == f"{group}/v1"
-        items = (await api.get(new)).ok()["items"]
-        assert [item["apiVersion"] for item in items] == [f"{group}/v2"]
-        changed = (await api.patch(f"{new}/a", {"spec": {"size": 5}})).ok()
-        assert (changed["apiVersion"], changed["spec"]["size"]) == (f"{group}/v2", 5)
-    finally:
-        await api.delete(f"{CRDS}/gadgets.{group}")
 
 
 async def test_many_objects_go_with_their_namespace(api: Api) -> None:
