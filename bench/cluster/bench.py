@@ -16,7 +16,7 @@ from bench.cluster import cases
 from bench.cluster.cases import Burst, Start
 from bench.cluster.choice import Choose, always_the_same, quiet_first, rested_first, round_robin
 from bench.cluster.fleet import Fleet, raw_fleet
-from bench.cluster.kube import CLAIMS, CLUSTERS, Kube, Object, RequestFailed, until
+from bench.cluster.kube import CLAIMS, CLUSTERS, MERGE, PODS, Kube, Object, RequestFailed, until
 from bench.cluster.meters import Meters, Reading
 from bench.cluster.plan import Part, Plan
 from bench.cluster.podside import PodSide
@@ -131,8 +131,19 @@ async def namespace(kube: Kube) -> AsyncIterator[str]:
         yield name
     finally:
         await kube.delete(f"{NAMESPACES}/{name}")
+        await release_pods(kube, name)
         with contextlib.suppress(TimeoutError):
             await until(lambda: _is_gone(kube, f"{NAMESPACES}/{name}"), f"{name} gone", GONE_S)
+
+
+async def release_pods(kube: Kube, name: str) -> None:
+    """Let go of what a controller that is no longer there had pinned."""
+    pods = PODS.format(ns=name)
+    for pod in await kube.items(pods):
+        if pod["metadata"].get("finalizers"):
+            path = f"{pods}/{pod['metadata']['name']}"
+            with contextlib.suppress(RequestFailed):
+                await kube.call("PATCH", path, {"metadata": {"finalizers": None}}, MERGE)
 
 
 async def _is_gone(kube: Kube, path: str) -> bool:

@@ -43,8 +43,8 @@ class Plan:
 FULL = Plan(
     singles=30,
     pods=8,
-    hops={1: 12, 3: 24, 8: 40},
-    pauses=20,
+    hops={1: 10, 3: 20, 8: 32},
+    pauses=16,
     burst=200,
     pod_burst=60,
     variants=True,

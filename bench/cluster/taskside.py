@@ -151,8 +151,14 @@ def own_controller(kubeconfig: Path, log: Path) -> Iterator[int]:
     env = dict(os.environ, KUBECONFIG=str(kubeconfig))
     command = [sys.executable, "-m", "taskctl", "controller"]
     with log.open("ab") as output:
+        # In a session of its own: Ctrl-C must not end it before it has cleaned up for us.
         process = subprocess.Popen(
-            command, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            command,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     try:
         yield process.pid

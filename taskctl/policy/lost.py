@@ -52,9 +52,9 @@ TERMINATING_GRACE_S: Final = 30.0
 # An unclaimed attempt is looked at after so long, and shown as Scheduled if the kubelet says
 # that something is in the way.
 SHOW_SCHEDULED_AFTER_S: Final = 2.0
-# Without a word from it, that takes longer: a busy node needs seconds for the containers of a
-# large batch, and a write for each of their tasks would make it slower still.
-SHOW_WAITING_AFTER_S: Final = 10.0
+# Without a word from it, that takes longer: a busy node starts ten containers a second, so the
+# last of eight full batches waits for 25 s, and writes for them would make it slower still.
+SHOW_WAITING_AFTER_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)

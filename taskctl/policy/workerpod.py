@@ -251,10 +251,11 @@ def _token_volume() -> dict[str, Any]:
     # generated name, to all containers but ephemeral ones: here chosen ones mount it.
     token = {"path": "token", "expirationSeconds": _TOKEN_SECONDS}
     namespace = {"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}
+    # Not optional: in a namespace made a moment ago it may yet have to come. The kubelet waits
+    # for it; an agent without it fails, and is started again after ever longer pauses.
     authority = {
         "name": "kube-root-ca.crt",
         "items": [{"key": "ca.crt", "path": "ca.crt"}],
-        "optional": True,
     }
     sources = [
         {"serviceAccountToken": token},

@@ -6,8 +6,8 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -24,6 +24,7 @@ class Component(StrEnum):
 
     KUBELET = "kubelet"
     API_SERVER = "kube-apiserver"
+    CONTROLLER_MANAGER = "kube-controller-manager"  # to be paused only
     CONTAINERD = "containerd"
 
 
@@ -60,6 +61,18 @@ async def stopped(node: NativeNode, component: Component, *, hard: bool) -> Asyn
         await asyncio.to_thread(_start, node, component)
 
 
+@contextmanager
+def paused(node: NativeNode, component: Component) -> Iterator[None]:
+    """Let a component do nothing for the length of the block, as on a busy machine."""
+    process = node.processes[component]
+    assert process.pid() is not None, f"{component} does not run"
+    process.signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.signal(signal.SIGCONT)
+
+
 def _stop(node: NativeNode, component: Component, hard: bool) -> None:
     process = node.processes[component]
     before = process.pid()
@@ -79,6 +92,8 @@ def _start(node: NativeNode, component: Component) -> None:
             node.wait("API server ready", node.api_ready)
         case Component.CONTAINERD:
             node.start_containerd()
+        case Component.CONTROLLER_MANAGER:
+            raise NotImplementedError("it is paused, never stopped")
     assert node.processes[component].pid() is not None
 
 

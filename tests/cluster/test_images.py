@@ -86,24 +86,28 @@ async def test_image_that_cannot_be_pulled(
 ) -> None:
     """The start deadline ends the task with the pull's error; its late container runs nothing."""
     await world.cluster()
-    deadline = {"startDeadlineSeconds": START_DEADLINE_S}
-    await world.task("stuck", *noting(), image=absent, **deadline)
+    for name, image in (("stuck", absent), ("odd", "No Such:Image")):
+        await world.task(name, *noting(), image=image, startDeadlineSeconds=START_DEADLINE_S)
     began = time.monotonic()
-    others = await shown_waiting(world, "stuck")
+    others = await shown_waiting(world, "stuck", "odd")
     took_s = time.monotonic() - began
     assert took_s < NOT_HELD_UP_S * len(others), "others on the worker are not held up"
 
+    odd = (await world.finished("odd"))["status"]
     status = (await world.finished("stuck"))["status"]
-    assert (status["state"], status["reason"]) == ("Failed", "StartDeadlineExceeded")
-    for word in (absent, f"startDeadlineSeconds={START_DEADLINE_S}", "connection refused"):
-        assert word in status["message"], status["message"]
+    for ended_so, words in (
+        (odd, ("InvalidImageName", "No Such:Image")),
+        (status, (absent, "connection refused", f"startDeadlineSeconds={START_DEADLINE_S}")),
+    ):
+        assert (ended_so["state"], ended_so["reason"]) == ("Failed", "StartDeadlineExceeded")
+        assert all(word in ended_so["message"] for word in words), ended_so["message"]
 
     # Kubernetes goes on trying for as long as the pod lives.
     await asyncio.to_thread(appear, node, absent)
     await nudge(world, "after")
     ended = await container_ended(world, status)
     assert ended["exitCode"] == 0
-    everything = await oracle.judge("stuck", "after", *others)
+    everything = await oracle.judge("stuck", "odd", "after", *others)
     assert everything["stuck"] == status, "the outcome stays"
     assert len(oracle.runs()) == len(others) + 1, "user code of the late one did not run"
 
@@ -139,16 +143,6 @@ async def test_cancelled_or_deleted_while_its_image_is_missing(
         assert (await container_ended(world, placed[name]))["exitCode"] == 0
     await oracle.judge("cancelled", "after", *others, removed={"deleted"})
     assert len(oracle.runs()) == len(others) + 1, "only those of the others"
-
-
-async def test_name_that_is_no_image(world: ClusterWorld, oracle: Oracle) -> None:
-    await world.cluster()
-    await world.task("odd", *noting(), image="No Such:Name", startDeadlineSeconds=START_DEADLINE_S)
-    others = await shown_waiting(world, "odd")
-    status = (await world.finished("odd"))["status"]
-    assert (status["state"], status["reason"]) == ("Failed", "StartDeadlineExceeded")
-    assert "InvalidImageName" in status["message"], status["message"]
-    await oracle.judge("odd", *others)
 
 
 async def test_image_without_anything_but_the_program(world: ClusterWorld, oracle: Oracle) -> None:

@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from taskctl.client.kube import KubeClient
 from taskctl.client.resources import TASKCLUSTERS, TASKOBJECTS, TASKS
-from tests.cluster.disruptions import Component, running_tasks, stopped
+from tests.cluster.disruptions import Component, paused, running_tasks, status_of, stopped
 from tests.cluster.oracle import NOTE, Oracle, assert_one_attempt, noting
 from tests.cluster.world import ClusterWorld
 from tests.embedded.world import Object, eventually
@@ -20,6 +21,8 @@ pytestmark = pytest.mark.timeout(180)
 KUBELET_AWAY_S = 15.0
 # Longer than a controller may go without renewing its Lease: all of them start anew.
 API_AWAY_S = 11.0
+# A worker that cannot work has said so by then.
+FAILS_WITHIN_S = 4.0
 CHAIN = 8
 BACK_S = 90.0
 # After an outage the kubelet and the scheduler come back when they please: client-go's watches
@@ -181,3 +184,18 @@ def says_unschedulable(cluster: Object) -> bool:
     """Whether the TaskCluster says why its workers are not there."""
     conditions = cluster.get("status", {}).get("conditions", [])
     return any("unschedulable" in condition.get("message", "") for condition in conditions)
+
+
+async def test_namespace_made_a_moment_ago(client: KubeClient, node: NativeNode) -> None:
+    """Workers come when Kubernetes has put there what pods need, and have not failed before."""
+    with paused(node, Component.CONTROLLER_MANAGER):
+        world = await ClusterWorld.on_node(client, "early", node)
+        await world.make(TASKCLUSTERS, "c", spec={"replicas": 1})
+        await eventually(world.workers, bool, what="a worker")
+        await asyncio.sleep(FAILS_WITHIN_S)
+    await world.cluster_ready(timeout_s=BACK_S)
+    (pod,) = await world.workers()
+    assert status_of(pod, "agent")["restartCount"] == 0
+    await world.task("first", "true")
+    assert (await world.finished("first"))["status"]["state"] == "Succeeded"
+    await world.delete()

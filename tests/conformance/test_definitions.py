@@ -195,7 +195,7 @@ PARTS = {"type": "array", "items": {"type": "object", "properties": {"a": {"type
         (
             FIELD,
             {**PARTS, "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["b"]},
-            "properties[x].x-kubernetes-list-map-keys[0]",
+            "properties[x].x-kubernetes-list-map-keys",
         ),
         ("versions/0/selectableFields", [{"jsonPath": ".spec.nothing"}], "selectableFields[0]"),
         ("versions/0/selectableFields", [{"jsonPath": "spec.color"}], "selectableFields[0]"),

@@ -21,6 +21,11 @@ from taskctl.embedded.server.schema_walks import apply_defaults, copy_json
 JSON = dict[str, Any]
 
 _LABEL: Final = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+_LABEL_MESSAGE: Final = (
+    "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an "
+    "alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or "
+    "'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')"
+)
 _SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _COLUMN_TYPES: Final = ("boolean", "date", "integer", "number", "string")
 _COLUMN_FORMATS: Final = (
@@ -159,16 +164,12 @@ def _check_names(crd: JSON, spec: JSON, errors: list[FieldError]) -> None:
 
 
 def _check_label(value: Any, path: str, errors: list[FieldError]) -> None:
-    if not value:
-        return
-    if not isinstance(value, str) or not _LABEL.fullmatch(value.lower()) or len(value) > 63:
-        detail = (
-            "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start "
-            "with an alphabetic character, and end with an alphanumeric character (e.g. "
-            "'my-name',  or 'abc-123', regex used for validation is "
-            "'[a-z]([-a-z0-9]*[a-z0-9])?')"
-        )
-        errors.append(fields.invalid(path, value, detail))
+    """Check a DNS-1035 label; kinds may have capitals."""
+    mixed = path.endswith(("kind", "listKind"))
+    text = value.lower() if mixed and isinstance(value, str) else value
+    if value and (not isinstance(text, str) or not _LABEL.fullmatch(text) or len(text) > 63):
+        prefix = "may have mixed case, but should otherwise match: " if mixed else ""
+        errors.append(fields.invalid(path, value, prefix + _LABEL_MESSAGE))
 
 
 def _check_versions(spec: JSON, errors: list[FieldError]) -> None:
@@ -181,8 +182,7 @@ def _check_versions(spec: JSON, errors: list[FieldError]) -> None:
         where = f"spec.versions[{index}]"
         name = version.get("name") or ""
         if not _LABEL.fullmatch(name):
-            detail = "must be a DNS-1035 label, for example v1alpha1"
-            errors.append(fields.invalid(f"{where}.name", name, detail))
+            errors.append(fields.invalid(f"{where}.name", name, _LABEL_MESSAGE))
         if name in seen:
             detail = "must contain unique version names"
             errors.append(fields.invalid("spec.versions", name, detail))

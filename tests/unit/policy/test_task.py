@@ -155,8 +155,8 @@ def test_placed_a_moment_ago() -> None:
 
 def test_waiting_for_a_busy_kubelet_is_not_worth_a_write() -> None:
     """Of a burst of healthy tasks each costs two writes, also those that are started last."""
-    assert step(raw_task(), placed=placed(9.0)) == TaskPlan(requeue_after_s=1.0)
-    assert result(raw_task(), step(raw_task(), placed=placed(10.0)))["state"] == "Scheduled"
+    assert step(raw_task(), placed=placed(29.0)) == TaskPlan(requeue_after_s=1.0)
+    assert result(raw_task(), step(raw_task(), placed=placed(30.0)))["state"] == "Scheduled"
 
 
 def test_shown_as_scheduled_after_a_while() -> None:
