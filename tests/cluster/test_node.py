@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
@@ -18,7 +18,7 @@ from tests.realnode.node import NODE, NativeNode
 
 pytestmark = pytest.mark.timeout(180)
 
-KUBELET_AWAY_S = 15.0
+KUBELET_AWAY_S = 8.0
 # Longer than a controller may go without renewing its Lease: all of them start anew.
 API_AWAY_S = 11.0
 # A worker that cannot work has said so by then.
@@ -188,14 +188,15 @@ def says_unschedulable(cluster: Object) -> bool:
 
 async def test_namespace_made_a_moment_ago(client: KubeClient, node: NativeNode) -> None:
     """Workers come when Kubernetes has put there what pods need, and have not failed before."""
-    with paused(node, Component.CONTROLLER_MANAGER):
-        world = await ClusterWorld.on_node(client, "early", node)
-        await world.make(TASKCLUSTERS, "c", spec={"replicas": 1})
-        await eventually(world.workers, bool, what="a worker")
-        await asyncio.sleep(FAILS_WITHIN_S)
-    await world.cluster_ready(timeout_s=BACK_S)
-    (pod,) = await world.workers()
-    assert status_of(pod, "agent")["restartCount"] == 0
-    await world.task("first", "true")
-    assert (await world.finished("first"))["status"]["state"] == "Succeeded"
-    await world.delete()
+    async with AsyncExitStack() as stack:
+        with paused(node, Component.CONTROLLER_MANAGER):
+            world = await ClusterWorld.on_node(client, "early", node)
+            stack.push_async_callback(world.delete)
+            await world.make(TASKCLUSTERS, "c", spec={"replicas": 1})
+            await eventually(world.workers, bool, what="a worker")
+            await asyncio.sleep(FAILS_WITHIN_S)
+        await world.cluster_ready(timeout_s=BACK_S)
+        (pod,) = await world.workers()
+        assert status_of(pod, "agent")["restartCount"] == 0
+        await world.task("first", "true")
+        assert (await world.finished("first"))["status"]["state"] == "Succeeded"

@@ -31,6 +31,17 @@ async def install(api: Api, crd: Json, path: str) -> None:
     await api.until(path, lambda body: True)
 
 
+async def leave(api: Api) -> None:
+    """Delete the case's namespace, and let go of what a case that failed holds back."""
+    await api.delete(f"/api/v1/namespaces/{api.namespace}")
+    for path in (api.core("pods"), api.core("configmaps"), api.widgets()):
+        reply = await api.get(path)
+        for item in reply.json["items"] if reply.status == 200 else ():
+            if item["metadata"].get("finalizers"):
+                name = item["metadata"]["name"]
+                await api.patch(f"{path}/{name}", {"metadata": {"finalizers": None}})
+
+
 @pytest.fixture
 async def api(tmp_path: Path) -> AsyncIterator[Api]:
     """A server with the Widget kind, and a namespace of the case's own."""
@@ -42,7 +53,7 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
         await install(found, widget_crd(), f"/apis/{GROUP}/v1/widgets")
         await found.until(found.core("serviceaccounts", "default"), lambda body: True)
         yield found
-        await found.delete(f"/api/v1/namespaces/{found.namespace}")
+        await leave(found)
 
 
 def _parameters() -> list[Any]:

@@ -15,6 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.conformance.conftest import leave
 from tests.conformance.programs import Kubectl
 from tests.conformance.samples import FINALIZER, ephemeral
 from tests.conformance.target import (
@@ -67,7 +68,7 @@ async def api() -> AsyncIterator[Api]:
         (await found.create("/api/v1/namespaces", {"metadata": {"name": found.namespace}})).ok()
         await found.until(found.core("serviceaccounts", "default"), lambda body: True)
         yield found
-        await found.delete(f"/api/v1/namespaces/{found.namespace}")
+        await leave(found)
 
 
 def on_node(command: str, *, held: bool = True, grace_s: int = 4, **spec: Any) -> Json:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from taskctl.embedded.server.builtin_schema import schema_for
+from taskctl.embedded.server.gotext import go_value
 from taskctl.embedded.server.schema import StructuralSchema
 
 RAW: dict[str, Any] = {
@@ -177,3 +180,85 @@ def test_refuses_duplicates_in_sets_and_maps() -> None:
 def test_keeps_an_object_that_was_stored_with_duplicates() -> None:
     old = {"spec": {"tags": ["a", "a"]}}
     assert SCHEMA.validate({"spec": {"tags": ["a", "a"], "note": "n"}}, old) == []
+
+
+def test_empty_parts_of_built_in_kinds_are_left_out() -> None:
+    schema = schema_for("", "v1", "Pod")
+    assert schema is not None
+    pod: dict[str, Any] = {
+        "metadata": {"name": "p", "labels": {}, "annotations": None},
+        "spec": {
+            "volumes": [{"name": "v", "emptyDir": {}}],
+            "nodeSelector": {},
+            "tolerations": [],
+            "securityContext": {},
+            "containers": [{"name": "c", "command": [], "resources": {"limits": {}}, "env": None}],
+        },
+    }
+    schema.drop_empty(pod)
+    assert pod == {
+        "metadata": {"name": "p"},
+        "spec": {
+            "volumes": [{"name": "v", "emptyDir": {}}],
+            "securityContext": {},
+            "containers": [{"name": "c", "resources": {}}],
+        },
+    }
+
+
+def test_a_definitions_own_json_is_left_alone() -> None:
+    schema = schema_for("apiextensions.k8s.io", "v1", "CustomResourceDefinition")
+    assert schema is not None
+    field = {"type": "array", "nullable": True, "default": [], "enum": [[], None]}
+    inner = {"type": "object", "properties": {"x": field}}
+    version = {
+        "name": "v1",
+        "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": inner}}},
+        "subresources": {"status": {}},
+        "additionalPrinterColumns": [],
+    }
+    crd = {"spec": {"versions": [copy.deepcopy(version)]}}
+    schema.drop_empty(crd)
+    del version["additionalPrinterColumns"]
+    assert crd == {"spec": {"versions": [version]}}
+
+
+def test_unknown_fields_are_told_in_the_texts_order() -> None:
+    schema = schema_for("", "v1", "ConfigMap")
+    assert schema is not None
+    obj = {"metadata": {"z": 1, "ownerReferences": [{"uid": "u", "bar": 1}]}, "y": 1, "x": 1}
+    assert schema.prune(obj) == [
+        f'unknown field "{path}"' for path in ("metadata.z", "metadata.ownerReferences[0].bar",
+                                                "y", "x")
+    ]  # fmt: skip
+    assert obj == {"metadata": {"ownerReferences": [{"uid": "u"}]}}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-01-01T00:00:00.123456Z", True),
+        ("2026-01-01T00:00:00.123456+02:00", True),
+        ("2026-01-01T00:00:00.123Z", False),
+        ("2026-01-01T00:00:00.1234567Z", False),
+        ("2026-01-01T00:00:00Z", False),
+        ("2026-13-01T00:00:00.123456Z", False),
+    ],
+)
+def test_micro_times(text: str, expected: bool) -> None:
+    schema = schema_for("coordination.k8s.io", "v1", "Lease")
+    assert schema is not None
+    assert (schema.validate({"spec": {"renewTime": text}}, None) == []) is expected
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"b": [1, "x", True, None], "a": {}}, "map[a:map[] b:[1 x true <nil>]]"),
+        ([], "[]"),
+        ("x", "x"),
+        (1.5, "1.5"),
+    ],
+)
+def test_values_as_go_prints_them(value: Any, text: str) -> None:
+    assert go_value(value) == text
