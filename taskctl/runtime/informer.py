@@ -225,7 +225,9 @@ class Informer:
             self._stream_events = 0
             error = await self._watch_once()
             if self._stream_events > 0:
+                # The server was well again: what follows is another outage, not the same one.
                 failures, at_once = 0, True
+                self._backoff.reset()
             if isinstance(error, Throttled):
                 await self._pause(error)
                 continue

@@ -234,6 +234,17 @@ async def test_an_outage_soon_after_another_begins_with_short_pauses() -> None:
     assert case.time.slept[6:] == [0.8, 1.6, 3.2, 6.4, 10.0]
 
 
+async def test_an_event_ends_the_memory_of_the_outage_before() -> None:
+    case = Case()
+    down = Unavailable("refused")
+    case.server.lists = [*[down] * 4, page(10), page(20)]
+    case.server.watches = [[added("a", 11), down], [down], [down], [down], [Hang]]
+    async with case.running():
+        assert case.informer.synced.is_set()
+    assert case.time.slept[:4] == [0.8, 1.6, 3.2, 6.4]
+    assert case.time.slept[4:] == [0.8, 1.6, 3.2]
+
+
 async def test_one_failure_in_a_long_while_never_adds_up() -> None:
     case = Case()
     case.server.lists = [page(10)]
