@@ -21,6 +21,7 @@ import yaml
 Json = dict[str, Any]
 
 KUBECONFIG_VARIABLE = "TASKCTL_CONFORMANCE_KUBECONFIG"
+ETCD_VARIABLE = "TASKCTL_CONFORMANCE_ETCD"
 GROUP = "conformance.taskctl.test"
 MERGE = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
@@ -238,6 +239,17 @@ def configured_kubeconfig() -> Path | None:
     """Return the kubeconfig of the real server that the cases shall run on, if any."""
     name = os.environ.get(KUBECONFIG_VARIABLE)
     return Path(name) if name else None
+
+
+async def compact(etcd: str) -> None:
+    """Make etcd forget all states but the present one, through its JSON gateway."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(10)) as session:
+        async with session.post(f"{etcd}/v3/kv/range", json={"key": "YQ=="}) as reply:
+            revision = (await reply.json())["header"]["revision"]
+        url = f"{etcd}/v3/kv/compaction"
+        async with session.post(url, json={"revision": revision, "physical": True}) as reply:
+            text = await reply.text()
+            assert reply.status == 200 or "has been compacted" in text, text
 
 
 def embedded_only(reason: str) -> pytest.MarkDecorator:

@@ -175,6 +175,7 @@ def token_of(revision: int, start: str, version: str = "meta.k8s.io/v1") -> str:
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
+@pytest.mark.usefixtures("forgotten")
 async def test_continue_token_of_before_the_kept_history(api: Api) -> None:
     await make(api, 4)
     query = {"continue": token_of(1, "w1\0")}

@@ -168,6 +168,7 @@ async def test_a_watch_that_breaks_off_can_be_begun_anew(api: Api) -> None:
         assert await stream.names(1) == [("ADDED", "b")]
 
 
+@pytest.mark.usefixtures("forgotten")
 async def test_lists_of_before_the_kept_history(api: Api) -> None:
     (await api.create(api.widgets(), widget("a"))).ok()
     for query in (

@@ -43,6 +43,7 @@ NODE = "realnode"
 API_PORT = 16443
 SERVER = f"https://{certificates.BRIDGE_ADDRESS}:{API_PORT}"
 ETCD_PORT = 12379
+ETCD = f"http://127.0.0.1:{ETCD_PORT}"
 PAUSE_IMAGE = "localhost/pause:1"
 READY_S = 90.0
 KUBECTL_S = 60.0
@@ -91,12 +92,11 @@ class NativeNode:
 
     def _start_control_plane(self) -> None:
         pki, run, binary = self.pki, self.processes, str(ensure_binary())
-        etcd = f"http://127.0.0.1:{ETCD_PORT}"
         peer = f"http://127.0.0.1:{ETCD_PORT + 1}"
         run["etcd"].start(
             [
                 binary, "etcd", f"--data-dir={self.directory / 'etcd'}", "--unsafe-no-fsync",
-                f"--listen-client-urls={etcd}", f"--advertise-client-urls={etcd}",
+                f"--listen-client-urls={ETCD}", f"--advertise-client-urls={ETCD}",
                 f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}",
                 f"--initial-cluster=default={peer}",
             ]
@@ -123,7 +123,7 @@ class NativeNode:
         pki = self.pki
         self.processes["kube-apiserver"].start(
             [
-                str(ensure_binary()), "kube-apiserver", f"--etcd-servers=http://127.0.0.1:{ETCD_PORT}",
+                str(ensure_binary()), "kube-apiserver", f"--etcd-servers={ETCD}",
                 f"--secure-port={API_PORT}", f"--bind-address={certificates.BRIDGE_ADDRESS}",
                 f"--advertise-address={certificates.BRIDGE_ADDRESS}",
                 f"--tls-cert-file={pki / 'server.crt'}",
