@@ -300,6 +300,28 @@ async def test_malformed_delete_options(api: Api) -> None:
     (await api.get(api.widgets("a"))).ok()
 
 
+async def test_a_body_of_a_delete_replaces_the_query(api: Api) -> None:
+    for name in ("a", "b", "c"):
+        (await api.create(api.widgets(), widget(name))).ok()
+    (await api.delete(api.widgets("a"), dryRun="All")).ok()
+    (await api.get(api.widgets("a"))).ok()
+    (await api.delete(api.widgets("a"), {}, dryRun="All", propagationPolicy="Sideways")).ok()
+    (await api.get(api.widgets("a"))).refused(404, "NotFound")
+    (await api.send("DELETE", api.widgets("b"), "null", gracePeriodSeconds="x")).ok()
+    (await api.get(api.widgets("b"))).refused(404, "NotFound")
+    (await api.delete(api.widgets(), {"dryRun": ["All"]}, gracePeriodSeconds="x")).ok()
+    (await api.delete(api.widgets(), {}, dryRun="All")).ok()
+    await api.gone(api.widgets("c"))
+
+
+async def test_orphans_by_the_query_of_a_delete(api: Api) -> None:
+    (await api.create(api.widgets(), widget("a"))).ok()
+    reply = await api.delete(api.widgets("a"), propagationPolicy="Orphan", orphanDependents="true")
+    reply.refused(422, "Invalid")
+    left = (await api.delete(api.widgets("a"), orphanDependents="true", dryRun="All")).ok()
+    assert left["metadata"]["finalizers"] == ["orphan"]
+
+
 async def test_delete_collection(api: Api) -> None:
     for name in ("a", "b", "c"):
         body = widget(name)

@@ -163,6 +163,8 @@ PARTS = {"type": "array", "items": {"type": "object", "properties": {"a": {"type
         ("versions", [], "spec.versions"),
         ("versions/0/storage", False, "spec.versions"),
         ("versions/0/name", "V_1", "spec.versions[0].name"),
+        ("versions/0/name", "v" * 64, "spec.versions[0].name"),
+        ("names/singular", "w" * 64, "spec.names.singular"),
         ("versions/0/schema", ..., "openAPIV3Schema"),
         ("conversion", {"strategy": "Webhook"}, "spec.conversion"),
         ("preserveUnknownFields", True, "spec.preserveUnknownFields"),
@@ -218,6 +220,14 @@ async def test_malformed_definitions(api: Api, path: str, value: Any, field: str
     fields = [cause["field"] for cause in refusal["details"]["causes"]]
     # Kubernetes leaves out the version where there is but one.
     assert any(field in one for one in fields), refusal["message"]
+
+
+@pytest.mark.parametrize("path", ["versions/0/name", "names/kind"])
+async def test_names_are_no_longer_than_labels(api: Api, path: str) -> None:
+    body = changed(f"g{secrets.token_hex(3)}.taskctl.test", path, "v" * 64)
+    refusal = (await api.create(CRDS, body, dryRun="All")).refused(422, "Invalid")
+    assert "must be no more than 63 characters" in refusal["message"]
+    assert "a DNS-1035 label must consist of" not in refusal["message"]
 
 
 @pytest.mark.parametrize(

@@ -174,6 +174,34 @@ async def test_plain_discovery(api: Api) -> None:
     assert "group" not in found["pods/binding"]
 
 
+async def test_reviews_are_discovered(api: Api) -> None:
+    wanted = {
+        "authentication.k8s.io": {
+            "selfsubjectreviews": "SelfSubjectReview",
+            "tokenreviews": "TokenReview",
+        },
+        "authorization.k8s.io": {
+            "selfsubjectaccessreviews": "SelfSubjectAccessReview",
+            "selfsubjectrulesreviews": "SelfSubjectRulesReview",
+            "subjectaccessreviews": "SubjectAccessReview",
+        },
+    }
+    items = (await api.send("GET", "/apis", accept=AGGREGATED)).ok()["items"]
+    listed = {group["name"] for group in (await api.get("/apis")).ok()["groups"]}
+    for group, kinds in wanted.items():
+        assert group in listed
+        assert (await api.get(f"/apis/{group}")).ok()["preferredVersion"]["version"] == "v1"
+        (item,) = [one for one in items if one["metadata"]["name"] == group]
+        aggregated = {one["resource"]: one for one in item["versions"][0]["resources"]}
+        plain = {one["name"]: one for one in (await api.get(f"/apis/{group}/v1")).ok()["resources"]}
+        for plural, kind in kinds.items():
+            assert aggregated[plural]["responseKind"]["kind"] == plain[plural]["kind"] == kind
+            assert aggregated[plural]["singularResource"] == kind.lower()
+            assert plain[plural]["singularName"] == kind.lower()
+            assert (aggregated[plural]["scope"], plain[plural]["namespaced"]) == ("Cluster", False)
+            assert aggregated[plural]["verbs"] == plain[plural]["verbs"] == ["create"]
+
+
 async def test_openapi(api: Api) -> None:
     paths = (await api.get("/openapi/v3")).ok()["paths"]
     url = paths[f"apis/{GROUP}/v1"]["serverRelativeURL"]

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import aiohttp
+import pytest
 
 from tests.conformance.samples import pod
 from tests.conformance.target import Api, Json, Reply
@@ -125,3 +126,90 @@ async def test_access_reviews(api: Api) -> None:
     assert "exactly one of nonResourceAttributes or resourceAttributes" in refusal["message"]
     rules = {**body, "kind": "SelfSubjectRulesReview", "spec": {"namespace": "default"}}
     (await api.create(f"{AUTHORIZATION}/selfsubjectrulesreviews", rules)).ok()
+    rules["spec"] = {}
+    refusal = (await api.create(f"{AUTHORIZATION}/selfsubjectrulesreviews", rules)).refused(
+        400, "BadRequest"
+    )
+    assert refusal["message"] == "no namespace on request"
+
+
+async def test_access_reviews_of_others(api: Api) -> None:
+    attributes = {"resourceAttributes": {"verb": "get", "resource": "pods"}}
+    body: Json = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {**attributes, "user": "someone", "groups": ["system:masters"]},
+    }
+    path = f"{AUTHORIZATION}/subjectaccessreviews"
+    assert (await api.create(path, body)).ok()["status"]["allowed"] is True
+    refusal = (await api.create(path, {**body, "spec": attributes})).refused(422, "Invalid")
+    assert refusal["message"] == (
+        '.authorization.k8s.io "" is invalid: spec.user: Invalid value: "": at least one of user '
+        "or group must be specified"
+    )
+    refusal = (await api.create(path, {**body, "spec": {}})).refused(422, "Invalid")
+    assert [one["field"] for one in refusal["details"]["causes"]] == [
+        "spec.resourceAttributes",
+        "spec.user",
+    ]
+
+
+REVIEWS = [
+    (AUTHORIZATION, "selfsubjectaccessreviews", "SelfSubjectAccessReview"),
+    (AUTHORIZATION, "subjectaccessreviews", "SubjectAccessReview"),
+    (AUTHORIZATION, "selfsubjectrulesreviews", "SelfSubjectRulesReview"),
+    (AUTHENTICATION, "selfsubjectreviews", "SelfSubjectReview"),
+    (AUTHENTICATION, "tokenreviews", "TokenReview"),
+]
+
+
+@pytest.mark.parametrize(("prefix", "plural", "kind"), REVIEWS)
+async def test_a_review_is_of_its_own_kind(api: Api, prefix: str, plural: str, kind: str) -> None:
+    version = prefix.removeprefix("/apis/")
+    for body, words in (
+        (
+            {"apiVersion": version, "kind": "FooAccessReview"},
+            f'no kind "FooAccessReview" is registered for version "{version}"',
+        ),
+        (
+            {"apiVersion": "v1", "kind": kind},
+            f'no kind "{kind}" is registered for version "v1"',
+        ),
+    ):
+        refusal = (await api.create(f"{prefix}/{plural}", body)).refused(400, "BadRequest")
+        assert f"cannot be handled as a {kind}: {words}" in refusal["message"]
+    (await api.send("POST", f"{prefix}/{plural}", "")).refused(400, "BadRequest")
+    (await api.get(f"{prefix}/{plural}")).refused(405, "MethodNotAllowed")
+
+
+async def test_a_review_for_another(api: Api) -> None:
+    body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview"}
+    reply = await api.create(f"{AUTHORIZATION}/selfsubjectaccessreviews", body)
+    assert reply.refused(400, "BadRequest")["message"] == (
+        'SubjectAccessReview in version "v1" cannot be handled as a SelfSubjectAccessReview: '
+        "converting (v1.SubjectAccessReview) to (authorization.SelfSubjectAccessReview): unknown "
+        "conversion"
+    )
+
+
+async def test_bodies_of_subresources_are_of_their_kind(api: Api) -> None:
+    (await api.create(api.core("pods"), pod())).ok()
+    for path, version, kind in (
+        (api.core("pods", "p", "binding"), "v1", "Binding"),
+        (api.core("pods", "p", "eviction"), "policy/v1", "Eviction"),
+        (
+            api.core("serviceaccounts", "default", "token"),
+            "authentication.k8s.io/v1",
+            "TokenRequest",
+        ),
+    ):
+        body = {"apiVersion": version, "kind": "FooAccessReview", "metadata": {"name": "p"}}
+        refusal = (await api.create(path, body)).refused(400, "BadRequest")
+        assert (
+            f'FooAccessReview in version "{version.rpartition("/")[2]}" cannot be handled'
+            in (refusal["message"])
+        )
+        other = {**body, "kind": kind, "apiVersion": "other/v1"}
+        (await api.create(path, other)).refused(400, "BadRequest")
+    older = {"apiVersion": "policy/v1beta1", "kind": "Eviction", "metadata": {"name": "p"}}
+    (await api.create(api.core("pods", "p", "eviction"), older, dryRun="All")).ok()

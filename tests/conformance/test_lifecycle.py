@@ -300,6 +300,69 @@ async def test_what_of_a_namespace_cannot_change(api: Api) -> None:
     )
 
 
+def finalizers_of(api: Api, *names: str, **metadata: str) -> Json:
+    """Return the body of a PUT to the namespace's ``/finalize``."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": api.namespace, **metadata},
+        "spec": {"finalizers": list(names)},
+    }
+
+
+async def test_finalizers_of_a_namespace(api: Api) -> None:
+    path = f"/api/v1/namespaces/{api.namespace}"
+    body = finalizers_of(api, "kubernetes", "a.b/c")
+    made = (await api.put(f"{path}/finalize", body, dryRun="All")).ok()
+    assert made["spec"]["finalizers"] == ["kubernetes", "a.b/c"]
+    (await api.put(f"{path}/finalize", body, dryRun="x")).refused(422, "Invalid")
+    before = (await api.get(path)).ok()
+    assert before["spec"]["finalizers"] == ["kubernetes"]
+    known = {name: before["metadata"][name] for name in ("uid", "resourceVersion")}
+    made = (await api.put(f"{path}/finalize", finalizers_of(api, "kubernetes", **known))).ok()
+    assert made["metadata"]["resourceVersion"] == known["resourceVersion"]
+    assert made["status"]["phase"] == "Active"
+    for method in ("GET", "PATCH", "DELETE"):
+        (await api.send(method, f"{path}/finalize")).refused(405, "MethodNotAllowed")
+
+
+async def test_malformed_finalizers_of_a_namespace(api: Api) -> None:
+    path = f"/api/v1/namespaces/{api.namespace}/finalize"
+    for body, code, reason, words in (
+        (finalizers_of(api, resourceVersion="1"), 409, "Conflict", "has been modified"),
+        (finalizers_of(api, uid="other"), 409, "Conflict", "UID in precondition: other"),
+        (finalizers_of(api, name="x"), 400, "BadRequest", "does not match the name on the URL"),
+        ({**finalizers_of(api), "kind": "Foo"}, 400, "BadRequest", "cannot be handled as a"),
+        (
+            finalizers_of(api, "kubernetes", "foo"),
+            422,
+            "Invalid",
+            'spec.finalizers[1]: Invalid value: "foo": name is neither a standard finalizer name '
+            "nor is it fully qualified",
+        ),
+    ):
+        assert words in (await api.put(path, body)).refused(code, reason)["message"]
+    namespace = (await api.get(f"/api/v1/namespaces/{api.namespace}")).ok()
+    assert namespace["spec"]["finalizers"] == ["kubernetes"]
+    body = {"metadata": {"name": f"{api.namespace}-x"}, "spec": {"finalizers": ["foo"]}}
+    (await api.create("/api/v1/namespaces", body, dryRun="All")).refused(422, "Invalid")
+
+
+async def test_a_namespace_waits_for_the_finalizers_of_others(api: Api) -> None:
+    name = f"{api.namespace}-held"
+    path = f"/api/v1/namespaces/{name}"
+    body = {"metadata": {"name": name}, "spec": {"finalizers": ["a.b/c"]}}
+    made = (await api.create("/api/v1/namespaces", body)).ok()
+    assert made["spec"]["finalizers"] == ["a.b/c", "kubernetes"]
+    try:
+        (await api.delete(path)).ok()
+        await api.until(path, lambda found: found["spec"].get("finalizers") == ["a.b/c"])
+        assert (await api.get(path)).ok()["status"]["phase"] == "Terminating"
+    finally:
+        (await api.put(f"{path}/finalize", {"metadata": {"name": name}})).ok()
+    await api.gone(path)
+
+
 async def test_nothing_is_made_where_there_is_no_namespace(api: Api) -> None:
     nowhere = f"/api/v1/namespaces/nowhere-{secrets.token_hex(3)}"
     assert (await api.get(f"{nowhere}/configmaps")).ok()["items"] == []

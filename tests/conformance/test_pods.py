@@ -405,7 +405,10 @@ async def test_eviction(api: Api) -> None:
     wrong = {"deleteOptions": {"preconditions": {"uid": "11111111-2222-3333-4444-555555555555"}}}
     (await api.create(path, {**body, **wrong})).refused(409, "Conflict")
     (await api.create(path, {**body, "metadata": {"name": "q"}})).refused(400, "BadRequest")
-    (await api.create(path, body, dryRun="All")).ok()
+    # The query has the options of the eviction, and none of the deletion's.
+    (await api.create(path, body, dryRun="All", gracePeriodSeconds="x")).ok()
+    (await api.create(path, {**body, "deleteOptions": {}}, dryRun="All")).ok()
+    (await api.create(path, {**body, "deleteOptions": {"dryRun": ["All"]}})).ok()
     left = (await api.get(api.core("pods", "p"))).ok()
     assert "deletionTimestamp" not in left["metadata"]
     assert "conditions" not in left["status"]

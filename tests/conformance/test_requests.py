@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 
 import aiohttp
+import pytest
 
 from tests.conformance.target import GROUP, Api, widget
 
@@ -28,7 +30,31 @@ async def test_health_and_version(api: Api) -> None:
         assert (reply.status, reply.text) == (200, "ok")
     version = (await api.get("/version")).ok()
     assert version["major"] == "1"
-    assert int(version["minor"].rstrip("+")) >= 32
+    assert int(version["minor"].rstrip("+")) >= 34
+    assert version["gitVersion"].startswith(f"v1.{version['minor'].rstrip('+')}.")
+    # The names of Go, as nodes have them too, and not those of the kernel.
+    assert re.fullmatch(r"linux/(amd64|arm64|arm|386|ppc64le|riscv64|s390x)", version["platform"])
+
+
+@pytest.mark.parametrize("text", ["1_0", " 5 ", "\u0665", "5.0", "0x5", ""])
+async def test_what_is_no_number_in_a_query(api: Api, text: str) -> None:
+    for path, name in (
+        (api.widgets(), "limit"),
+        (api.core("configmaps"), "timeoutSeconds"),
+    ):
+        refusal = (await api.get(path, **{name: text})).refused(400, "BadRequest")
+        assert f'strconv.ParseInt: parsing "{text}": invalid syntax' in refusal["message"]
+    refusal = (await api.delete(api.widgets("a"), gracePeriodSeconds=text)).refused(
+        400, "BadRequest"
+    )
+    assert refusal["message"] == f'strconv.ParseInt: parsing "{text}": invalid syntax'
+
+
+async def test_numbers_of_a_query_have_64_bits(api: Api) -> None:
+    refusal = (await api.get(api.widgets(), limit=str(2**63))).refused(400, "BadRequest")
+    assert refusal["message"] == f'strconv.ParseInt: parsing "{2**63}": value out of range'
+    (await api.get(api.widgets(), limit="+5")).ok()
+    (await api.get(api.widgets(), limit=str(2**63 - 1))).ok()
 
 
 async def test_unknown_resource_of_a_known_group(api: Api) -> None:

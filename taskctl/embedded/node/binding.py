@@ -11,6 +11,20 @@ from taskctl.embedded.node.quantity import parse_quantity
 PROVISIONER: Final = "taskctl.local/directory"
 PROVISIONED_BY: Final = "pv.kubernetes.io/provisioned-by"
 BIND_COMPLETED: Final = "pv.kubernetes.io/bind-completed"
+_FILESYSTEM: Final = "Filesystem"
+
+
+def explanation(claim: Json) -> str:
+    """Say why a claim that no volume suits stays pending."""
+    if wants_block(claim):
+        return (
+            "no PersistentVolume with volumeMode Block matches, and what the local node makes are "
+            "directories; use volumeMode Filesystem"
+        )
+    return (
+        "no PersistentVolume matches, and a claim with a selector, a volumeName or the storage "
+        'class "" does not get a directory made for it'
+    )
 
 
 def is_bound(claim: Json) -> bool:
@@ -25,12 +39,19 @@ def match(claim: Json, volumes: Iterable[Json]) -> Json | None:
     return min(fits, key=lambda v: parse_quantity(v["spec"]["capacity"]["storage"]), default=None)
 
 
+def wants_block(claim: Json) -> bool:
+    """Whether the claim is for a device and not for a directory."""
+    return _mode(claim) != _FILESYSTEM
+
+
 def may_provision(claim: Json) -> bool:
     """Whether a directory may be made for the claim.
 
     Not with a selector or an empty class: both ask for a volume that exists.
     """
     spec = claim["spec"]
+    if wants_block(claim):
+        return False
     if spec.get("selector") or spec.get("volumeName"):
         return False
     return bool(spec.get("storageClassName") != "")
@@ -63,7 +84,7 @@ def new_volume(claim: Json, path: str) -> Json:
         "spec": {
             "capacity": {"storage": requested(claim)},
             "accessModes": spec.get("accessModes") or ["ReadWriteOnce"],
-            "volumeMode": "Filesystem",
+            "volumeMode": _FILESYSTEM,
             "persistentVolumeReclaimPolicy": "Delete",
             "hostPath": {"path": path, "type": "DirectoryOrCreate"},
             "claimRef": claim_ref(claim),
@@ -88,6 +109,8 @@ def claim_ref(claim: Json) -> Json:
 
 def _fits(claim: Json, volume: Json) -> bool:
     wanted, offered = claim["spec"], volume["spec"]
+    if _mode(claim) != _mode(volume):
+        return False
     if offered.get("claimRef"):
         return belongs_to(volume, claim)
     if wanted.get("volumeName"):
@@ -103,6 +126,10 @@ def _fits(claim: Json, volume: Json) -> bool:
         return False
     size = (offered.get("capacity") or {}).get("storage") or "0"
     return parse_quantity(size) >= parse_quantity(requested(claim))
+
+
+def _mode(item: Json) -> str:
+    return str(item["spec"].get("volumeMode") or _FILESYSTEM)
 
 
 def _selects(selector: Json, labels: dict[str, str]) -> bool:

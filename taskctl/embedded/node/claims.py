@@ -175,8 +175,7 @@ class ClaimBinder:
             self._context.events.warn(
                 _subject("PersistentVolumeClaim", claim),
                 EventReason.PROVISIONING_FAILED,
-                "no PersistentVolume matches, and a claim with a selector, a volumeName or the "
-                'storage class "" does not get a directory made for it',
+                binding.explanation(claim),
             )
 
     # --- reclaiming

@@ -27,6 +27,8 @@ class NodeContext:
         isolation: what the kernel allows.
         sources: the node's addresses and resources, for the downward API.
         images_told: images that an ImageNotUnpacked Event was written for.
+        fields_told: common fields, with their values, that a FieldsNotApplied Event was written
+            for.
     """
 
     options: NodeOptions
@@ -38,3 +40,4 @@ class NodeContext:
     isolation: Isolation
     sources: Sources
     images_told: set[str] = field(default_factory=set)
+    fields_told: set[str] = field(default_factory=set)

@@ -9,14 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from taskctl.embedded.node.model import Json
+from taskctl.embedded.platforms import architecture
 
 POD_LIMIT: Final = 110
-_ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
-
-
-def architecture() -> str:
-    """Return the machine's architecture as Kubernetes names it."""
-    return _ARCHITECTURES.get(platform.machine(), platform.machine())
 
 
 def labels(node_name: str) -> dict[str, str]:

@@ -22,32 +22,6 @@ from taskctl.embedded.node.model import Json
 DEFAULT_MODE: Final = 0o644
 _DATA_LINK: Final = "..data"
 
-# The volume that Kubernetes' service account admission adds to pods.
-SERVICE_ACCOUNT_PATH: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
-SERVICE_ACCOUNT_VOLUME: Final[Json] = {
-    "name": "kube-api-access",
-    "projected": {
-        "defaultMode": DEFAULT_MODE,
-        "sources": [
-            {"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}},
-            {
-                "configMap": {
-                    "name": "kube-root-ca.crt",
-                    "items": [{"key": "ca.crt", "path": "ca.crt"}],
-                    "optional": True,
-                }
-            },
-            {
-                "downwardAPI": {
-                    "items": [
-                        {"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}
-                    ]
-                }
-            },
-        ],
-    },
-}
-
 
 class PayloadError(Exception):
     """A volume's content cannot be put together; the pod waits and the node tries again."""

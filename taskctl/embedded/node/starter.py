@@ -14,7 +14,7 @@ from typing import Final
 from taskctl.embedded.node import env, images, mounts, payloads, records
 from taskctl.embedded.node.api import core_path
 from taskctl.embedded.node.context import NodeContext
-from taskctl.embedded.node.model import Json, Kind, PodRef, containers_of
+from taskctl.embedded.node.model import Json, PodRef
 from taskctl.embedded.node.mounts import Bind, VolumeSource
 from taskctl.embedded.node.programs import own_directories, program_binds
 from taskctl.embedded.node.shimspec import ShimSpec
@@ -35,41 +35,6 @@ class StartError(Exception):
         super().__init__(message)
         self.reason = reason
         self.final = final
-
-
-def with_service_account(pod: Json, account: Json | None) -> Json:
-    """Return the pod with the token volume that Kubernetes' admission would have added.
-
-    As ``plugin/pkg/admission/serviceaccount``: for init and regular containers that mount
-    nothing at that path, unless the pod or the account says no. Ephemeral containers get none.
-    """
-    spec = pod["spec"]
-    wanted = spec.get("automountServiceAccountToken")
-    if wanted is None:
-        wanted = (account or {}).get("automountServiceAccountToken")
-    if wanted is False:
-        return pod
-    mount = {
-        "name": payloads.SERVICE_ACCOUNT_VOLUME["name"],
-        "mountPath": payloads.SERVICE_ACCOUNT_PATH,
-        "readOnly": True,
-    }
-    changed: Json = dict(spec)
-    for kind in (Kind.INIT, Kind.REGULAR):
-        if spec.get(kind.value):
-            changed[kind.value] = [
-                container
-                if any(
-                    m.get("mountPath") == payloads.SERVICE_ACCOUNT_PATH
-                    for m in container.get("volumeMounts") or ()
-                )
-                else {**container, "volumeMounts": [*(container.get("volumeMounts") or ()), mount]}
-                for _, container in containers_of(pod, kind)
-            ]
-    if all(changed.get(k.value) == spec.get(k.value) for k in (Kind.INIT, Kind.REGULAR)):
-        return pod
-    changed["volumes"] = [*(spec.get("volumes") or ()), payloads.SERVICE_ACCOUNT_VOLUME]
-    return {**pod, "spec": changed}
 
 
 def default_path() -> str:
@@ -219,15 +184,6 @@ class Starter:
             return await self._context.api.get(core_path(plural, ref.namespace, name))
         except NotFound:
             return None
-
-    async def account(self, pod: Json) -> Json | None:
-        """Return the pod's ServiceAccount, None when there is none.
-
-        Raises:
-            ApiError: the API server could not be asked.
-        """
-        name = pod["spec"].get("serviceAccountName") or "default"
-        return await self._get(PodRef.of(pod), "serviceaccounts", name)
 
 
 def _make_subpaths(

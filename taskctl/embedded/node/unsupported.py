@@ -1,11 +1,28 @@
-"""Which fields of a pod have no effect on the local node (pure): told in an Event, not silently."""
+"""Which fields of a pod have no effect on the local node (pure): told in an Event, not silently.
+
+Not told: what holds anyway. Containers get no new privileges, and but for privileged ones no
+capabilities; the network is the host's.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from taskctl.embedded.node.model import Json, Kind, containers_of
 
+_POD_FIELDS: Final = (
+    "dnsConfig",
+    "hostAliases",
+    "hostIPC",
+    "hostPID",
+    "overhead",
+    "resourceClaims",
+    "runtimeClassName",
+    "setHostnameAsFQDN",
+    "shareProcessNamespace",
+    "topologySpreadConstraints",
+)
 _CONTAINER_FIELDS: Final = (
     "livenessProbe",
     "readinessProbe",
@@ -17,47 +34,97 @@ _CONTAINER_FIELDS: Final = (
 )
 _EPHEMERAL_FIELDS: Final = ("stdin", "tty", "targetContainerName", "volumeDevices")
 _SECURITY_FIELDS: Final = (
-    "runAsUser",
-    "runAsGroup",
-    "fsGroup",
-    "supplementalGroups",
-    "seLinuxOptions",
-    "seccompProfile",
+    "allowPrivilegeEscalation",
     "appArmorProfile",
+    "seLinuxOptions",
+    "supplementalGroups",
     "sysctls",
 )
-_POD_FIELDS: Final = (
-    "dnsConfig",
-    "hostAliases",
-    "overhead",
-    "runtimeClassName",
-    "shareProcessNamespace",
-    "topologySpreadConstraints",
-)
+# The restricted profile, as taskctl's own pods have it too: an Event for each would tell nothing.
+_COMMON_FIELDS: Final = ("fsGroup", "runAsGroup", "runAsNonRoot", "runAsUser")
 
 
-def ignored_fields(pod: Json) -> tuple[str, ...]:
-    """Return the paths of set fields that the local node does not apply, sorted."""
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """Fields without effect, as their paths, sorted.
+
+    Attributes:
+        own: told of each pod.
+        common: with their values; told once while the node runs.
+    """
+
+    own: tuple[str, ...] = ()
+    common: tuple[str, ...] = ()
+
+
+def ignored_fields(pod: Json) -> Ignored:
+    """Return the set fields that the local node does not apply."""
     spec = pod["spec"]
-    found = {f"spec.{name}" for name in _POD_FIELDS if spec.get(name)}
-    found |= _security("spec.securityContext", spec.get("securityContext"))
+    own = {f"spec.{name}" for name in _POD_FIELDS if spec.get(name)}
+    if spec.get("hostUsers") is False:
+        own.add("spec.hostUsers")
     affinity = spec.get("affinity") or {}
-    found |= {f"spec.affinity.{k}" for k in ("podAffinity", "podAntiAffinity") if affinity.get(k)}
+    own |= {f"spec.affinity.{k}" for k in ("podAffinity", "podAntiAffinity") if affinity.get(k)}
     for volume in spec.get("volumes") or ():
         empty = volume.get("emptyDir") or {}
-        found |= {f"spec.volumes[].emptyDir.{k}" for k in ("medium", "sizeLimit") if empty.get(k)}
-    for kind, container in containers_of(pod, Kind.INIT, Kind.REGULAR):
+        own |= {f"spec.volumes[].emptyDir.{k}" for k in ("medium", "sizeLimit") if empty.get(k)}
+    contexts = [("spec.securityContext", spec.get("securityContext") or {})]
+    for kind, container in containers_of(pod, Kind.INIT, Kind.REGULAR, Kind.EPHEMERAL):
         prefix = f"spec.{kind.value}[]"
-        found |= {f"{prefix}.{name}" for name in _CONTAINER_FIELDS if container.get(name)}
-        found |= _security(f"{prefix}.securityContext", container.get("securityContext"))
-        if (container.get("resources") or {}).get("limits"):
-            found.add(f"{prefix}.resources.limits")
-    for kind, container in containers_of(pod, Kind.EPHEMERAL):
-        prefix = f"spec.{kind.value}[]"
-        found |= {f"{prefix}.{name}" for name in _EPHEMERAL_FIELDS if container.get(name)}
-        found |= _security(f"{prefix}.securityContext", container.get("securityContext"))
-    return tuple(sorted(found))
+        own |= {f"{prefix}.{name}" for name in _of_container(kind, container)}
+        contexts.append((f"{prefix}.securityContext", container.get("securityContext") or {}))
+    common: set[str] = set()
+    for prefix, context in contexts:
+        own |= {f"{prefix}.{name}" for name in _of_security(context)}
+        common |= {f"{prefix}.{name}" for name in _common(context)}
+    return Ignored(tuple(sorted(own)), tuple(sorted(common)))
 
 
-def _security(prefix: str, context: Json | None) -> set[str]:
-    return {f"{prefix}.{name}" for name in _SECURITY_FIELDS if (context or {}).get(name)}
+def not_yet_told(ignored: Ignored, by_pod: set[str], by_node: set[str]) -> tuple[str, ...]:
+    """Return what is news, and note it as told.
+
+    Args:
+        ignored: of a pod.
+        by_pod: what was told of this pod.
+        by_node: common fields that were told of any pod.
+    """
+    news = tuple(
+        sorted({one for one in ignored.own if one not in by_pod}.union(ignored.common) - by_node)
+    )
+    by_pod.update(ignored.own)
+    by_node.update(ignored.common)
+    return news
+
+
+def _of_container(kind: Kind, container: Json) -> set[str]:
+    names = _EPHEMERAL_FIELDS if kind is Kind.EPHEMERAL else _CONTAINER_FIELDS
+    found = {name for name in names if container.get(name)}
+    found |= {
+        f"resources.{name}"
+        for name in ("limits", "claims")
+        if (container.get("resources") or {}).get(name)
+    }
+    for mount in container.get("volumeMounts") or ():
+        if mount.get("mountPropagation") not in (None, "None"):
+            found.add("volumeMounts[].mountPropagation")
+        if mount.get("recursiveReadOnly") == "Enabled":
+            found.add("volumeMounts[].recursiveReadOnly")
+    return found
+
+
+def _of_security(context: Json) -> set[str]:
+    found = {name for name in _SECURITY_FIELDS if context.get(name)}
+    if (context.get("capabilities") or {}).get("add") and not context.get("privileged"):
+        found.add("capabilities.add")
+    if context.get("procMount") not in (None, "Default"):
+        found.add("procMount")
+    if (context.get("seccompProfile") or {}).get("type") == "Localhost":
+        found.add("seccompProfile")
+    return found
+
+
+def _common(context: Json) -> set[str]:
+    found = {f"{name}={context[name]}" for name in _COMMON_FIELDS if context.get(name)}
+    if (context.get("seccompProfile") or {}).get("type") == "RuntimeDefault":
+        found.add("seccompProfile=RuntimeDefault")
+    return found

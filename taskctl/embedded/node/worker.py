@@ -25,10 +25,10 @@ from taskctl.embedded.node.model import (
 )
 from taskctl.embedded.node.reporter import Delivery, StatusReporter
 from taskctl.embedded.node.slot import ContainerSlot, wants_log_message
-from taskctl.embedded.node.starter import Starter, StartError, with_service_account
+from taskctl.embedded.node.starter import Starter, StartError
 from taskctl.embedded.node.status import StatusInputs, differs, pod_status
 from taskctl.embedded.node.stopping import Stopping
-from taskctl.embedded.node.unsupported import ignored_fields
+from taskctl.embedded.node.unsupported import ignored_fields, not_yet_told
 from taskctl.embedded.node.volumes import REFRESH_S, PodVolumes, VolumeError
 from taskctl.errors import ApiError, Conflict, NotFound
 
@@ -62,8 +62,7 @@ class PodWorker:
         self._trouble = ""
         self._told: set[str] = set()  # runs that a Started event was written for
         self._fields_told: set[str] = set()
-        self._account: Json | None = None
-        self._account_known = False
+        self._recorded = False  # the pod's directory is there
         self._subject = Subject.pod(ref)
         self._starter = Starter(context)
         self._reporter = StatusReporter(context.api, ref)
@@ -267,15 +266,14 @@ class PodWorker:
         self._tell_about_image(container["image"])
 
     async def _prepared_pod(self) -> Json:
-        """The pod with its token volume; its directory exists afterwards."""
+        """The pod; its directory exists afterwards."""
         if self._pod is None:
             raise StartError("ContainerCreating", "the pod is not known yet")
-        if not self._account_known:
-            self._account = await self._starter.account(self._pod)
+        if not self._recorded:
             await asyncio.to_thread(self._write_record)
-            self._account_known = True
+            self._recorded = True
         self._tell_about_fields(self._pod)
-        return with_service_account(self._pod, self._account)
+        return self._pod
 
     def _write_record(self) -> None:
         path = self._context.paths.pod_record(self.ref.uid)
@@ -284,9 +282,9 @@ class PodWorker:
         records.write_private(path, orjson.dumps(record))
 
     def _tell_about_fields(self, pod: Json) -> None:
-        fields = ignored_fields(pod)
-        if fields and not self._fields_told.issuperset(fields):
-            self._fields_told.update(fields)
+        ignored = ignored_fields(pod)
+        fields = not_yet_told(ignored, self._fields_told, self._context.fields_told)
+        if fields:
             message = f"the local node does not apply: {', '.join(fields)}"
             self._context.events.emit(self._subject, EventReason.FIELDS_NOT_APPLIED, message)
 
@@ -357,10 +355,11 @@ class PodWorker:
     async def _keep_fresh(self) -> None:
         while True:
             await asyncio.sleep(REFRESH_S)
-            if self._pod is not None and self._account_known and self._stopping is None:
-                pod = with_service_account(self._pod, self._account)
-                if self._volumes.needs_refresh(pod):
-                    await self._volumes.refresh(pod)
+            pod = self._pod
+            if pod is None or not self._recorded or self._stopping is not None:
+                continue
+            if self._volumes.needs_refresh(pod):
+                await self._volumes.refresh(pod)
 
     # --- stopping ------------------------------------------------------------------------
 

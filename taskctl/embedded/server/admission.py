@@ -11,13 +11,12 @@ import orjson
 
 from taskctl.embedded.server import errors, fields, meta
 from taskctl.embedded.server.containers import fresh
-from taskctl.embedded.server.deletion import FINALIZER_FOREGROUND, FINALIZER_ORPHAN
+from taskctl.embedded.server.deletion import KNOWN_FINALIZERS
 from taskctl.embedded.server.errors import Json
 from taskctl.embedded.server.fields import FieldError, FieldReason
 from taskctl.embedded.server.kinds import Kind
 from taskctl.embedded.server.targets import FieldValidation, Target
 
-_KNOWN_FINALIZERS: Final = frozenset({FINALIZER_ORPHAN, FINALIZER_FOREGROUND, "kubernetes"})
 # Kinds whose strategies check more than JSON types themselves.
 _CHECKED_ELSEWHERE: Final = frozenset(
     {
@@ -269,5 +268,5 @@ def finalizer_warnings(obj: Json, before: Json | None) -> list[str]:
         if "/" not in name
         and "." not in name
         and name not in known
-        and name not in _KNOWN_FINALIZERS
+        and name not in KNOWN_FINALIZERS
     ]

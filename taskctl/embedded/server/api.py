@@ -46,7 +46,8 @@ _PATCH_TYPES: Final = (
     "application/strategic-merge-patch+json",
     "application/apply-patch+yaml",
 )
-_OBJECT_SUBRESOURCES: Final = ("status", "ephemeralcontainers")
+_FINALIZE: Final = "finalize"
+_OBJECT_SUBRESOURCES: Final = ("status", "ephemeralcontainers", _FINALIZE)
 
 
 class Api:
@@ -97,7 +98,7 @@ class Api:
                 return answer
         kind = self._kind(target)
         verb = self._verbs.get(request.method)
-        if verb is None:
+        if verb is None or (target.subresource == _FINALIZE and request.method != "PUT"):
             raise errors.method_not_allowed()
         response = await verb(request, kind, target, user)
         if kind.deprecation_warning and not response.prepared:
@@ -204,7 +205,7 @@ class Api:
         encoder = self._encoder(request, kind)
         body = await bodies.read(request)
         content = None
-        if body.strip():
+        if body:
             content = bodies.parse_delete_options(body, bodies.media_type(request))
         dry_runs = request.query.getall("dryRun", [])
         options = parse_delete_options(request.query, dry_runs, content)

@@ -79,6 +79,8 @@ def parse_delete_options(body: bytes, media: str) -> errors.Json:
     Raises:
         errors.StatusError: 415; 500, not to be parsed.
     """
+    if body.strip() == b"null":
+        return {}
     try:
         return parse_object(body, media, "DeleteOptions")
     except errors.StatusError as error:

@@ -1,6 +1,6 @@
 """The built-in kinds that this server stores, with the columns of Kubernetes' own printers.
 
-Columns from kubernetes/kubernetes ``pkg/printers/internalversion/printers.go`` (1.32);
+Columns from kubernetes/kubernetes ``pkg/printers/internalversion/printers.go`` (1.34);
 field selectors from the ``GetAttrs`` functions of the registries there.
 """
 

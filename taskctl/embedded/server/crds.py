@@ -21,6 +21,7 @@ from taskctl.embedded.server.schema_walks import apply_defaults, copy_json
 JSON = dict[str, Any]
 
 _LABEL: Final = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+_LABEL_LIMIT: Final = 63
 _LABEL_MESSAGE: Final = (
     "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an "
     "alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or "
@@ -165,11 +166,23 @@ def _check_names(crd: JSON, spec: JSON, errors: list[FieldError]) -> None:
 
 def _check_label(value: Any, path: str, errors: list[FieldError]) -> None:
     """Check a DNS-1035 label; kinds may have capitals."""
+    if not value:
+        return
     mixed = path.endswith(("kind", "listKind"))
-    text = value.lower() if mixed and isinstance(value, str) else value
-    if value and (not isinstance(text, str) or not _LABEL.fullmatch(text) or len(text) > 63):
+    problems = _label_problems(str(value).lower() if mixed else str(value))
+    if problems:
         prefix = "may have mixed case, but should otherwise match: " if mixed else ""
-        errors.append(fields.invalid(path, value, prefix + _LABEL_MESSAGE))
+        errors.append(fields.invalid(path, value, prefix + ",".join(problems)))
+
+
+def _label_problems(text: str) -> list[str]:
+    """Say what keeps ``text`` from being a DNS-1035 label."""
+    problems = []
+    if len(text) > _LABEL_LIMIT:
+        problems.append(f"must be no more than {_LABEL_LIMIT} characters")
+    if not _LABEL.fullmatch(text):
+        problems.append(_LABEL_MESSAGE)
+    return problems
 
 
 def _check_versions(spec: JSON, errors: list[FieldError]) -> None:
@@ -181,8 +194,9 @@ def _check_versions(spec: JSON, errors: list[FieldError]) -> None:
     for index, version in enumerate(versions):
         where = f"spec.versions[{index}]"
         name = version.get("name") or ""
-        if not _LABEL.fullmatch(name):
-            errors.append(fields.invalid(f"{where}.name", name, _LABEL_MESSAGE))
+        problems = _label_problems(str(name))
+        if problems:
+            errors.append(fields.invalid(f"{where}.name", name, ",".join(problems)))
         if name in seen:
             detail = "must contain unique version names"
             errors.append(fields.invalid("spec.versions", name, detail))

@@ -15,6 +15,8 @@ from taskctl.embedded.server.records import GRACE, Record
 
 FINALIZER_ORPHAN: Final = "orphan"
 FINALIZER_FOREGROUND: Final = "foregroundDeletion"
+# Those without a domain that Kubernetes knows.
+KNOWN_FINALIZERS: Final = frozenset({FINALIZER_ORPHAN, FINALIZER_FOREGROUND, "kubernetes"})
 
 
 class Propagation(StrEnum):

@@ -12,6 +12,13 @@ from typing import Any, Final
 
 from taskctl.embedded.server.kind_model import Kind
 from taskctl.embedded.server.kinds import Registry
+from taskctl.embedded.server.virtual_kinds import (
+    BINDING,
+    EVICTION,
+    TOKEN_REQUEST,
+    VIRTUAL_KINDS,
+    VirtualKind,
+)
 
 JSON = dict[str, Any]
 
@@ -21,32 +28,15 @@ _VERBS: Final = (
 _READ_WRITE: Final = ("get", "patch", "update")
 
 
-class _Virtual:
-    """Kinds that can be created but are not stored: the answer is the result."""
-
-    GROUP = "authorization.k8s.io"
-    VERSION = "v1"
-    REVIEWS = (("selfsubjectaccessreviews", "SelfSubjectAccessReview"),)
-
-
 # subresource → (verbs, group, version, kind); an empty kind stands for the parent's.
 _SUBRESOURCES: Final[dict[str, tuple[tuple[str, ...], str, str, str]]] = {
     "status": (_READ_WRITE, "", "", ""),
     "ephemeralcontainers": (_READ_WRITE, "", "", ""),
     "finalize": (("update",), "", "", ""),
     "log": (("get",), "", "", ""),
-    "binding": (("create",), "", "v1", "Binding"),
-    "eviction": (("create",), "policy", "v1", "Eviction"),
-    "token": (("create",), "authentication.k8s.io", "v1", "TokenRequest"),
-}
-
-
-_BINDINGS: Final[JSON] = {
-    "name": "bindings",
-    "singularName": "binding",
-    "namespaced": True,
-    "kind": "Binding",
-    "verbs": ["create"],
+} | {
+    name: (("create",), kind.group, kind.version, kind.kind)
+    for name, kind in (("binding", BINDING), ("eviction", EVICTION), ("token", TOKEN_REQUEST))
 }
 
 
@@ -65,7 +55,9 @@ def _versions_by_group(registry: Registry) -> dict[str, list[str]]:
     for kind in registry.all():
         if kind.group:
             found.setdefault(kind.group, {}).setdefault(kind.version, True)
-    found.setdefault(_Virtual.GROUP, {})[_Virtual.VERSION] = True
+    for virtual in VIRTUAL_KINDS:
+        if virtual.group:
+            found.setdefault(virtual.group, {})[virtual.version] = True
     return {group: sorted(found[group], key=_priority) for group in sorted(found)}
 
 
@@ -108,10 +100,7 @@ def api_resource_list(registry: Registry, group: str, version: str) -> JSON:
     for kind in _kinds_in(registry, group, version):
         resources.append(_resource(kind))
         resources.extend(_subresource(kind, name) for name in sorted(kind.subresources))
-    if (group, version) == (_Virtual.GROUP, _Virtual.VERSION):
-        resources.extend(_virtual_resources())
-    if not group and resources:
-        resources.append(_BINDINGS)
+    resources.extend(_virtual_resource(one) for one in _virtual_in(group, version))
     if not resources:
         raise KeyError(f"{group}/{version}")
     return {
@@ -158,12 +147,18 @@ def _subresource(kind: Kind, name: str) -> JSON:
     return out
 
 
-def _virtual_resources() -> list[JSON]:
-    return [
-        {"name": plural, "singularName": kind.lower(), "namespaced": False, "kind": kind,
-         "verbs": ["create"]}
-        for plural, kind in _Virtual.REVIEWS
-    ]  # fmt: skip
+def _virtual_in(group: str, version: str) -> list[VirtualKind]:
+    return [one for one in VIRTUAL_KINDS if (one.group, one.version) == (group, version)]
+
+
+def _virtual_resource(kind: VirtualKind) -> JSON:
+    return {
+        "name": kind.plural,
+        "singularName": kind.singular,
+        "namespaced": kind.namespaced,
+        "kind": kind.kind,
+        "verbs": ["create"],
+    }
 
 
 def aggregated(registry: Registry, *, legacy: bool) -> JSON:
@@ -204,7 +199,7 @@ def _discovered(registry: Registry, group: str, versions: list[str]) -> JSON:
 
 def _discovered_resources(registry: Registry, group: str, version: str) -> list[JSON]:
     found: list[JSON] = []
-    for kind in sorted(_kinds_in(registry, group, version), key=lambda one: one.plural):
+    for kind in _kinds_in(registry, group, version):
         plain = _resource(kind)
         out: JSON = {
             "resource": kind.plural,
@@ -221,29 +216,17 @@ def _discovered_resources(registry: Registry, group: str, version: str) -> list[
                 _discovered_subresource(kind, name) for name in sorted(kind.subresources)
             ]
         found.append(out)
-    if not group:
-        found.insert(
-            0,
-            {
-                "resource": "bindings",
-                "responseKind": {"group": "", "version": "v1", "kind": "Binding"},
-                "scope": "Namespaced",
-                "singularResource": "binding",
-                "verbs": ["create"],
-            },
-        )
-    if (group, version) == (_Virtual.GROUP, _Virtual.VERSION):
-        found.extend(
-            {
-                "resource": plural,
-                "responseKind": {"group": group, "version": version, "kind": kind_name},
-                "scope": "Cluster",
-                "singularResource": kind_name.lower(),
-                "verbs": ["create"],
-            }
-            for plural, kind_name in _Virtual.REVIEWS
-        )
-    return found
+    found.extend(
+        {
+            "resource": one.plural,
+            "responseKind": {"group": group, "version": version, "kind": one.kind},
+            "scope": "Namespaced" if one.namespaced else "Cluster",
+            "singularResource": one.singular,
+            "verbs": ["create"],
+        }
+        for one in _virtual_in(group, version)
+    )
+    return sorted(found, key=lambda one: str(one["resource"]))
 
 
 def _discovered_subresource(kind: Kind, name: str) -> JSON:

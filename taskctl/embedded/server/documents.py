@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import platform
 import re
 from collections.abc import Callable
 from typing import Final
@@ -11,6 +10,7 @@ from typing import Final
 import orjson
 from aiohttp import web
 
+from taskctl.embedded.platforms import architecture
 from taskctl.embedded.server import discovery, errors
 from taskctl.embedded.server.errors import Json
 from taskctl.embedded.server.kinds import Registry
@@ -20,14 +20,14 @@ from taskctl.embedded.server.openapi import OpenApi
 # The Kubernetes whose behaviour this server follows; clients compare their own version with it.
 VERSION: Final[Json] = {
     "major": "1",
-    "minor": "33",
-    "gitVersion": "v1.33.0+embedded",
+    "minor": "34",
+    "gitVersion": "v1.34.4+embedded",
     "gitCommit": "",
     "gitTreeState": "clean",
     "buildDate": "1970-01-01T00:00:00Z",
     "goVersion": "none",
     "compiler": "none",
-    "platform": f"linux/{platform.machine()}",
+    "platform": f"linux/{architecture()}",
 }
 _AGGREGATED: Final = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 _OPENAPI_V2_PROTOBUF: Final = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"

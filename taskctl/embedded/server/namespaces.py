@@ -10,7 +10,7 @@ from taskctl.embedded.server.background import DELETIONS_PER_TURN, Background
 from taskctl.embedded.server.core import Core, kind_of
 from taskctl.embedded.server.errors import Json, Resource
 from taskctl.embedded.server.records import Event, EventType, Record
-from taskctl.embedded.server.strategies import NamespaceStrategy
+from taskctl.embedded.server.strategies import OWN_FINALIZER, NamespaceStrategy
 from taskctl.embedded.server.writes import NAMESPACES, Writer, background_delete
 
 _FIRST: Final = ("default", "kube-system", "kube-public", "kube-node-lease")
@@ -118,7 +118,9 @@ class NamespaceController:
             return
         obj = current.load()
         if not left:
-            obj["spec"] = {}
+            # The namespace stays while anybody else has a finalizer in its spec.
+            others = [one for one in obj["spec"].get("finalizers") or () if one != OWN_FINALIZER]
+            obj["spec"] = {"finalizers": others} if others else {}
             self._store.update(NAMESPACES, obj)
             return
         conditions = _conditions(left, self._finalizers(left, record.name))

@@ -19,7 +19,7 @@ from taskctl.embedded.server.openapi_schemas import definition_name, definitions
 
 JSON = dict[str, Any]
 
-_INFO: Final = {"title": "Kubernetes", "version": "v1.34.0"}
+_INFO: Final = {"title": "Kubernetes", "version": "v1.34.4"}
 _JSON_TYPE: Final = "application/json"
 _PATCH_TYPES: Final = (
     "application/json-patch+json",

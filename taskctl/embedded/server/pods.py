@@ -20,6 +20,7 @@ from taskctl.embedded.server import (
     fields,
     meta,
     pod_admission,
+    pod_gates,
     volumes,
 )
 from taskctl.embedded.server.containers import NAMED_LISTS, PodVolumes, semantic
@@ -99,10 +100,12 @@ class PodStrategy(Strategy):
             errors.StatusError: 403.
         """
         pod_admission.admit(obj, store)
+        if obj["spec"].get("schedulingGates"):
+            obj["status"]["conditions"] = [pod_gates.condition(now)]
 
     def check_create(self, obj: Json) -> list[FieldError]:
         """Check the spec; ephemeral containers come later."""
-        found = check_spec(obj["spec"])
+        found = check_spec(obj["spec"]) + pod_gates.check_create(obj["spec"])
         if obj["spec"].get("ephemeralContainers"):
             found.append(fields.forbidden("spec.ephemeralContainers", "cannot be set on create"))
         return found
@@ -124,6 +127,7 @@ class PodStrategy(Strategy):
                 ]
         found += _check_deadline(spec, before)
         found += _check_tolerations(spec, before)
+        found += pod_gates.check_update(spec, before)
         for name in ("activeDeadlineSeconds", "tolerations"):
             spec.pop(name, None)
             before.pop(name, None)
@@ -277,7 +281,7 @@ def check_spec(spec: Any) -> list[FieldError]:
         if operator not in ("Equal", "Exists"):
             where = f"spec.tolerations[{index}].operator"
             found.append(fields.not_supported(where, operator, ("Equal", "Exists")))
-    return found
+    return found + pod_gates.check(spec)
 
 
 def _check_deadline(spec: Json, before: Json) -> list[FieldError]:
@@ -352,6 +356,7 @@ def bind(record: Record, binding: Json, now: Any) -> Json:
     current = obj["spec"].get("nodeName")
     if current:
         raise errors.conflict(where, name, f'pod {name} is already assigned to node "{current}"')
+    pod_gates.refuse_binding(name, obj["spec"])
     obj["spec"]["nodeName"] = node
     annotations = (binding.get("metadata") or {}).get("annotations")
     if annotations:

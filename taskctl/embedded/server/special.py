@@ -10,11 +10,12 @@ import orjson
 from aiohttp import web
 
 from taskctl.clock import format_seconds
-from taskctl.embedded.server import bodies, errors, fields, pods
+from taskctl.embedded.server import bodies, errors, fields, pods, virtual_kinds
 from taskctl.embedded.server.auth import ISSUER, Authenticator, User
 from taskctl.embedded.server.core import Core, strategy_of
 from taskctl.embedded.server.encode import Encoder
 from taskctl.embedded.server.errors import Json
+from taskctl.embedded.server.fields import FieldError
 from taskctl.embedded.server.kinds import Kind
 from taskctl.embedded.server.logs import LogProxy
 from taskctl.embedded.server.store import Written
@@ -23,7 +24,8 @@ from taskctl.embedded.server.targets import (
     parse_delete_options,
     parse_write_options,
 )
-from taskctl.embedded.server.writes import NAMESPACES, Writer
+from taskctl.embedded.server.virtual_kinds import VirtualKind
+from taskctl.embedded.server.writes import Writer
 
 _Answer = Callable[[web.BaseRequest, Target, User], Awaitable[web.StreamResponse]]
 _UNSUPPORTED: Final = ("exec", "attach", "portforward", "proxy")
@@ -40,16 +42,18 @@ class Special:
         self._answers: dict[tuple[str, str, str, str], _Answer] = {
             ("GET", "", "pods", "log"): self._log,
             ("POST", "", "pods", "binding"): self._bind,
-            ("POST", "", "bindings", ""): self._bind,
             ("POST", "", "pods", "eviction"): self._evict,
             ("POST", "", "serviceaccounts", "token"): self._token,
-            ("PUT", "", "namespaces", "finalize"): self._finalize,
-            ("POST", "authorization.k8s.io", "selfsubjectaccessreviews", ""): self._allowed,
-            ("POST", "authorization.k8s.io", "subjectaccessreviews", ""): self._allowed,
-            ("POST", "authorization.k8s.io", "selfsubjectrulesreviews", ""): self._rules,
-            ("POST", "authentication.k8s.io", "selfsubjectreviews", ""): self._who,
-            ("POST", "authentication.k8s.io", "tokenreviews", ""): self._review_token,
         }
+        for kind, answer in (
+            (virtual_kinds.BINDING, self._bind),
+            (virtual_kinds.SELF_ACCESS_REVIEW, self._allowed_self),
+            (virtual_kinds.ACCESS_REVIEW, self._allowed),
+            (virtual_kinds.SELF_RULES_REVIEW, self._rules),
+            (virtual_kinds.SELF_SUBJECT_REVIEW, self._who),
+            (virtual_kinds.TOKEN_REVIEW, self._review_token),
+        ):
+            self._answers["POST", kind.group, kind.plural, ""] = answer
 
     async def answer(
         self, request: web.BaseRequest, target: Target, user: User
@@ -88,7 +92,7 @@ class Special:
     async def _bind(
         self, request: web.BaseRequest, target: Target, user: User
     ) -> web.StreamResponse:
-        binding = await _read(request, "Binding")
+        binding = await _read(request, virtual_kinds.BINDING)
         options = parse_write_options(request.query, request.query.getall("dryRun", []), "")
         name = _same_name(binding, target)
         record = self._core.store.require(pods.PODS, target.namespace or "", name)
@@ -99,17 +103,17 @@ class Special:
     async def _evict(
         self, request: web.BaseRequest, target: Target, user: User
     ) -> web.StreamResponse:
-        eviction = await _read(request, "Eviction")
-        options = parse_delete_options(
-            request.query, request.query.getall("dryRun", []), eviction.get("deleteOptions")
-        )
+        eviction = await _read(request, virtual_kinds.EVICTION)
+        # The query has the options of the eviction, not those of the deletion.
+        asked = parse_write_options(request.query, request.query.getall("dryRun", []), "")
+        options = parse_delete_options({}, [], eviction.get("deleteOptions") or {})
         kind = self._core.registry.by_plural("", "v1", "pods")
         if kind is None:
             raise errors.unknown_path()
         namespace, name = target.namespace or "", _same_name(eviction, target)
         pod = self._core.store.require(pods.PODS, namespace, name).load()
         dry = self._writer.delete(kind, namespace, name, replace(options, dry_run=True))
-        if not options.dry_run and dry.changed:
+        if not (options.dry_run or asked.dry_run) and dry.changed:
             with self._core.store.batch():
                 _evicting(pod, format_seconds(self._core.clock.now()))
                 self._core.store.update(pods.PODS, pod)
@@ -122,26 +126,32 @@ class Special:
     async def _token(
         self, request: web.BaseRequest, target: Target, user: User
     ) -> web.StreamResponse:
-        body = await _read(request, "TokenRequest")
+        body = await _read(request, virtual_kinds.TOKEN_REQUEST)
         made = self._authenticator.issue(target.namespace or "", target.name or "", body)
         return _json(made, 201)
+
+    async def _allowed_self(
+        self, request: web.BaseRequest, target: Target, user: User
+    ) -> web.StreamResponse:
+        review = await _read(request, virtual_kinds.SELF_ACCESS_REVIEW)
+        return _allow(review, _check_question(review))
 
     async def _allowed(
         self, request: web.BaseRequest, target: Target, user: User
     ) -> web.StreamResponse:
-        review = await _read_review(request, target, "SelfSubjectAccessReview")
-        spec = review.get("spec") or {}
-        if bool(spec.get("resourceAttributes")) == bool(spec.get("nonResourceAttributes")):
-            message = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
-            problem = fields.invalid("spec.resourceAttributes", None, message)
-            raise errors.invalid(target.group, review["kind"], "", [problem])
-        # Every valid token may do everything here.
-        return _json(_reviewed(review, {"allowed": True}), 201)
+        review = await _read(request, virtual_kinds.ACCESS_REVIEW)
+        found, spec = _check_question(review), review.get("spec") or {}
+        if not spec.get("user") and not spec.get("groups"):
+            message = "at least one of user or group must be specified"
+            found.append(fields.invalid("spec.user", "", message))
+        return _allow(review, found)
 
     async def _rules(
         self, request: web.BaseRequest, target: Target, user: User
     ) -> web.StreamResponse:
-        review = await _read_review(request, target, "SelfSubjectRulesReview")
+        review = await _read(request, virtual_kinds.SELF_RULES_REVIEW)
+        if not (review.get("spec") or {}).get("namespace"):
+            raise errors.bad_request("no namespace on request")
         rules = {
             "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}],
             "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
@@ -152,13 +162,13 @@ class Special:
     async def _who(
         self, request: web.BaseRequest, target: Target, user: User
     ) -> web.StreamResponse:
-        review = await _read_review(request, target, "SelfSubjectReview")
+        review = await _read(request, virtual_kinds.SELF_SUBJECT_REVIEW)
         return _json(_reviewed(review, {"userInfo": _user_info(user)}), 201)
 
     async def _review_token(
         self, request: web.BaseRequest, target: Target, user: User
     ) -> web.StreamResponse:
-        review = await _read_review(request, target, "TokenReview")
+        review = await _read(request, virtual_kinds.TOKEN_REVIEW)
         spec = review.get("spec") or {}
         if not spec.get("token"):
             raise errors.bad_request("token is required for TokenReview in authentication")
@@ -174,30 +184,22 @@ class Special:
         }
         return _json(_reviewed(review, status), 201)
 
-    # --- namespaces -----------------------------------------------------------------
 
-    async def _finalize(
-        self, request: web.BaseRequest, target: Target, user: User
-    ) -> web.StreamResponse:
-        body = await _read(request, "Namespace")
-        record = self._core.store.require(NAMESPACES, "", target.name or "")
-        obj = record.load()
-        finalizers = (body.get("spec") or {}).get("finalizers") or []
-        obj["spec"] = {"finalizers": finalizers} if finalizers else {}
-        written = self._core.store.update(NAMESPACES, obj)
-        return web.Response(body=written.record.raw, headers={"Content-Type": "application/json"})
+async def _read(request: web.BaseRequest, kind: VirtualKind) -> Json:
+    """Read a body, which must be of the kind; it may leave out to say so.
 
-
-async def _read(request: web.BaseRequest, kind: str) -> Json:
-    body = await bodies.read(request)
-    found = bodies.parse_object(body, bodies.media_type(request), kind) if body.strip() else {}
-    given, version = found.get("kind") or kind, found.get("apiVersion") or "v1"
-    if given != kind and not given.endswith("AccessReview"):
+    Raises:
+        errors.StatusError: 400; 413; 415.
+    """
+    found = bodies.parse_object(await bodies.read(request), bodies.media_type(request), kind.kind)
+    given, api_version = str(found.get("kind") or ""), str(found.get("apiVersion") or "")
+    if not kind.is_meant_by(api_version, given):
+        why = kind.not_meant(api_version, given)
+        version = (api_version or kind.api_version).rpartition("/")[2]
         raise errors.bad_request(
-            f'{given} in version "{version}" cannot be handled as a {kind}: no kind "{given}" is '
-            f'registered for version "{version}"'
+            f'{given or kind.kind} in version "{version}" cannot be handled as a {kind.kind}: {why}'
         )
-    return found
+    return {**found, "kind": kind.kind, "apiVersion": api_version or kind.api_version}
 
 
 def _same_name(body: Json, target: Target) -> str:
@@ -209,9 +211,20 @@ def _same_name(body: Json, target: Target) -> str:
     return target.name or named
 
 
-async def _read_review(request: web.BaseRequest, target: Target, kind: str) -> Json:
-    found = await _read(request, kind)
-    return {"apiVersion": f"{target.group}/{target.version}", "kind": kind, **found}
+def _check_question(review: Json) -> list[FieldError]:
+    spec = review.get("spec") or {}
+    if bool(spec.get("resourceAttributes")) != bool(spec.get("nonResourceAttributes")):
+        return []
+    message = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+    return [fields.invalid("spec.resourceAttributes", None, message)]
+
+
+def _allow(review: Json, found: list[FieldError]) -> web.Response:
+    """Answer an access review: every valid token may do everything here."""
+    if found:
+        # Kubernetes leaves the kind out of this refusal.
+        raise errors.invalid(virtual_kinds.AUTHORIZATION, "", "", found)
+    return _json(_reviewed(review, {"allowed": True}), 201)
 
 
 def _reviewed(review: Json, status: Json) -> Json:

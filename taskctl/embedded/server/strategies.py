@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Final
 
-from taskctl.embedded.server import errors, fields
+from taskctl.embedded.server import errors, fields, meta
+from taskctl.embedded.server.deletion import KNOWN_FINALIZERS
 from taskctl.embedded.server.errors import Json, Resource
 from taskctl.embedded.server.fields import FieldError
 from taskctl.embedded.server.meta import NameRule
@@ -18,7 +19,10 @@ from taskctl.embedded.server.store import Store
 CLAIM_FINALIZER: Final = "kubernetes.io/pvc-protection"
 _STORAGE_CLASSES: Final = Resource("storage.k8s.io", "storageclasses")
 _DEFAULT_CLASS: Final = "storageclass.kubernetes.io/is-default-class"
+# In the spec of each namespace, until it is empty.
+OWN_FINALIZER: Final = "kubernetes"
 PERMANENT_NAMESPACES: Final = ("default", "kube-system", "kube-public")
+_UNQUALIFIED: Final = "name is neither a standard finalizer name nor is it fully qualified"
 _IDENTITY: Final = frozenset({"apiVersion", "kind", "metadata", "status"})
 
 
@@ -142,6 +146,13 @@ def _content(obj: Json) -> Json:
     return {name: value for name, value in obj.items() if name not in _IDENTITY}
 
 
+def _finalizer_faults(where: str, name: str) -> list[FieldError]:
+    problems = meta.qualified_problems(name)
+    if "/" not in name and name not in KNOWN_FINALIZERS:
+        problems.append(_UNQUALIFIED)
+    return [fields.invalid(where, name, one) for one in problems]
+
+
 class NamespaceStrategy(Strategy):
     """Namespaces: Active until deleted, then emptied before they go."""
 
@@ -149,7 +160,9 @@ class NamespaceStrategy(Strategy):
 
     def prepare_create(self, obj: Json) -> None:
         """Set what the namespace controller and admission would."""
-        obj["spec"] = {"finalizers": ["kubernetes"]}
+        spec = obj.get("spec")
+        given = spec.get("finalizers") if isinstance(spec, dict) else None
+        obj["spec"] = {"finalizers": list(dict.fromkeys([*(given or ()), OWN_FINALIZER]))}
         obj["status"] = {"phase": "Active"}
         self._label(obj)
 
@@ -158,6 +171,24 @@ class NamespaceStrategy(Strategy):
         super().prepare_update(obj, old)
         _take_over(obj, old, "spec")
         self._label(obj)
+
+    def prepare_finalize(self, obj: Json, old: Json) -> None:
+        """Keep the status; the rest may change."""
+        _take_over(obj, old, "status")
+        obj["spec"] = obj.get("spec") or {}
+        self._label(obj)
+
+    def check_create(self, obj: Json) -> list[FieldError]:
+        """Check the finalizers' names."""
+        names = obj["spec"]["finalizers"]
+        return [one for name in names for one in _finalizer_faults("spec.finalizers", name)]
+
+    def check_finalize(self, obj: Json) -> list[FieldError]:
+        """Check the finalizers' names (ValidateNamespaceFinalizeUpdate)."""
+        names = enumerate(obj["spec"].get("finalizers") or ())
+        return [
+            one for i, name in names for one in _finalizer_faults(f"spec.finalizers[{i}]", name)
+        ]
 
     def _label(self, obj: Json) -> None:
         labels = obj["metadata"].setdefault("labels", {})

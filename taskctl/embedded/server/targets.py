@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -87,19 +88,32 @@ def parse_bool(query: Mapping[str, str], name: str) -> bool:
     return text is not None and text != "0" and text.lower() != "false"
 
 
+# Go's strconv; Python's int() also takes blanks, underscores and digits of other scripts.
+_NUMBER: Final = re.compile(r"([+-]?)(?=[0-9])0*([0-9]*)", re.ASCII)
+_INT64_DIGITS: Final = 19
+_INT64_LIMIT: Final = 2**63
+
+
 def parse_int(query: Mapping[str, str], name: str) -> int | None:
-    """Read a non-negative number; absent or empty is None.
+    """Read a whole number of 64 bits; absent is None.
 
     Raises:
         errors.StatusError: 400.
     """
     text = query.get(name)
-    if not text:
+    if text is None:
         return None
-    try:
-        return int(text)
-    except ValueError:
-        raise errors.bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
+    why = "invalid syntax"
+    found = _NUMBER.fullmatch(text)
+    if found:
+        sign, digits = found.groups()
+        # Python refuses to read thousands of digits.
+        if len(digits) <= _INT64_DIGITS:
+            number = int(sign + (digits or "0"))
+            if -_INT64_LIMIT <= number < _INT64_LIMIT:
+                return number
+        why = "value out of range"
+    raise errors.bad_request(f'strconv.ParseInt: parsing "{text}": {why}')
 
 
 def _dry_run(values: list[str], options: str) -> bool:
@@ -180,17 +194,22 @@ def parse_delete_options(
 ) -> DeleteOptions:
     """Read the options of a delete; the body, where there is one, replaces the query.
 
+    Args:
+        query: the URL's parameters.
+        dry_runs: every ``dryRun`` parameter.
+        body: parsed; None where the request has none.
+
     Raises:
         errors.StatusError: 400; 422; 500, the body is malformed.
     """
-    options = body or {}
+    options = _delete_query(query, dry_runs) if body is None else body
     if options.get("kind") not in (None, "", "DeleteOptions"):
         version = options.get("apiVersion") or "meta.k8s.io/v1"
         raise errors.unclassified(
             f'no kind "{options["kind"]}" is registered for version "{version}"'
         )
-    grace_s = options.get("gracePeriodSeconds", parse_int(query, "gracePeriodSeconds"))
-    policy = options.get("propagationPolicy") or query.get("propagationPolicy")
+    grace_s = options.get("gracePeriodSeconds")
+    policy = options.get("propagationPolicy")
     if policy and options.get("orphanDependents") is not None:
         message = "orphanDependents and deletionPropagation cannot be both set"
         raise options_invalid("DeleteOptions", fields.invalid("propagationPolicy", policy, message))
@@ -212,8 +231,19 @@ def parse_delete_options(
         preconditions.get("uid"),
         preconditions.get("resourceVersion"),
         propagation,
-        _dry_run(list(options.get("dryRun") or dry_runs), "DeleteOptions"),
+        _dry_run(list(options.get("dryRun") or ()), "DeleteOptions"),
     )
+
+
+def _delete_query(query: Mapping[str, str], dry_runs: list[str]) -> dict[str, Any]:
+    """Return the options in a URL in the form that a body has."""
+    orphan = parse_bool(query, "orphanDependents") if "orphanDependents" in query else None
+    return {
+        "gracePeriodSeconds": parse_int(query, "gracePeriodSeconds"),
+        "propagationPolicy": query.get("propagationPolicy"),
+        "orphanDependents": orphan,
+        "dryRun": dry_runs,
+    }
 
 
 class VersionMatch(StrEnum):

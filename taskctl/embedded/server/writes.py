@@ -21,6 +21,7 @@ from taskctl.embedded.server.kinds import Kind
 from taskctl.embedded.server.pods import PodStrategy
 from taskctl.embedded.server.records import Record
 from taskctl.embedded.server.store import Written
+from taskctl.embedded.server.strategies import NamespaceStrategy
 from taskctl.embedded.server.targets import DeleteOptions, Target, WriteOptions
 
 NAMESPACES: Final = Resource("", "namespaces")
@@ -320,6 +321,9 @@ class Writer:
         elif update.subresource == "ephemeralcontainers" and isinstance(strategy, PodStrategy):
             strategy.prepare_ephemeral(obj, before)
             found = strategy.check_ephemeral(obj, before)
+        elif update.subresource == "finalize" and isinstance(strategy, NamespaceStrategy):
+            strategy.prepare_finalize(obj, before)
+            found = strategy.check_finalize(obj)
         else:
             strategy.prepare_update(obj, before)
             found = strategy.check_update(obj, before)

@@ -42,6 +42,13 @@ def test_the_smallest_that_fits() -> None:
         (claim(), volume("v", claimRef={"name": "c", "namespace": "ns", "uid": "old"})),
         (claim(volumeName="w"), volume("v")),
         (claim(), {**volume("v"), "status": {"phase": "Released"}}),
+        (claim(volumeMode="Block"), volume("v")),
+        (claim(volumeMode="Filesystem"), volume("v", volumeMode="Block")),
+        (claim(volumeMode="Block", volumeName="v"), volume("v", volumeMode="Filesystem")),
+        (
+            claim(volumeMode="Block"),
+            volume("v", claimRef={"name": "c", "namespace": "ns", "uid": "u"}),
+        ),
     ],
 )
 def test_what_does_not_fit(wanted: dict[str, Any], offered: Any) -> None:
@@ -53,6 +60,8 @@ def test_what_fits() -> None:
     assert chosen(claim(selector={"matchExpressions": expressions}), volume("v", labels={"a": "1"}))
     assert chosen(claim(volumeName="v"), volume("v", "1Gi"))
     assert chosen(claim(), volume("v", claimRef={"name": "c", "namespace": "ns"}))
+    assert chosen(claim(volumeMode="Block"), volume("v", volumeMode="Block"))
+    assert chosen(claim(volumeMode="Filesystem"), volume("v"))
 
 
 def test_when_a_directory_is_made() -> None:
@@ -61,6 +70,12 @@ def test_when_a_directory_is_made() -> None:
     assert not binding.may_provision(claim(storageClassName=""))
     assert not binding.may_provision(claim(selector={"matchLabels": {"a": "1"}}))
     assert not binding.may_provision(claim(volumeName="v"))
+    assert not binding.may_provision(claim(volumeMode="Block"))
+
+
+def test_a_pending_claim_is_told_what_to_change() -> None:
+    assert "use volumeMode Filesystem" in binding.explanation(claim(volumeMode="Block"))
+    assert "a selector, a volumeName" in binding.explanation(claim(volumeName="v"))
 
 
 def test_the_made_volume_belongs_to_its_claim() -> None:

@@ -8,8 +8,7 @@ import pytest
 from taskctl.embedded.node import payloads
 from taskctl.embedded.node.env import Sources
 from taskctl.embedded.node.payloads import PayloadError, PayloadFile
-from taskctl.embedded.node.starter import with_service_account
-from tests.unit.embedded_node.builders import container, pod
+from tests.unit.embedded_node.builders import pod
 
 DATA = {"a": b"1", "b": b"2"}
 
@@ -71,24 +70,3 @@ def test_files_are_replaced_as_one(tmp_path: Path) -> None:
     assert names == ["a", "n"]
     assert (directory / "a").read_bytes() == b"3"
     assert not (directory / version).exists()
-
-
-def test_token_volume_goes_where_nothing_is_mounted() -> None:
-    own = container("own", volumeMounts=[{"name": "v", "mountPath": payloads.SERVICE_ACCOUNT_PATH}])
-    subject = pod(container("a"), own, ephemeralContainers=[container("e")])
-    found = with_service_account(subject, None)["spec"]
-    assert found["containers"][0]["volumeMounts"][0]["name"] == "kube-api-access"
-    assert found["containers"][1] == own
-    assert found["ephemeralContainers"] == [container("e")]
-    assert [v["name"] for v in found["volumes"]] == ["kube-api-access"]
-    assert "volumes" not in subject["spec"]
-
-
-def test_token_volume_can_be_declined() -> None:
-    declined = pod(automountServiceAccountToken=False)
-    assert with_service_account(declined, None) is declined
-    plain = pod()
-    assert with_service_account(plain, {"automountServiceAccountToken": False}) is plain
-    insists = pod(automountServiceAccountToken=True)
-    account = {"automountServiceAccountToken": False}
-    assert with_service_account(insists, account)["spec"]["volumes"]

@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 
 from taskctl.embedded.node.scheduling import is_candidate, refusal
-from taskctl.embedded.node.unsupported import ignored_fields
-from tests.unit.embedded_node.builders import container, pod
+from tests.unit.embedded_node.builders import pod
 
 
 def node(**spec: Any) -> dict[str, Any]:
@@ -71,21 +70,3 @@ def test_cordon_and_taints() -> None:
         assert refusal(pod(tolerations=[other]), tainted) != ""
     soft = node(taints=[{"key": "k", "effect": "PreferNoSchedule"}])
     assert refusal(pod(), soft) == ""
-
-
-def test_fields_without_effect_are_listed() -> None:
-    subject = pod(
-        container("c", tty=True, resources={"limits": {"cpu": "1"}}, readinessProbe={"exec": {}}),
-        securityContext={"fsGroup": 1},
-        volumes=[{"name": "v", "emptyDir": {"medium": "Memory"}}],
-        hostAliases=[{"ip": "1.1.1.1"}],
-    )
-    assert ignored_fields(subject) == (
-        "spec.containers[].readinessProbe",
-        "spec.containers[].resources.limits",
-        "spec.containers[].tty",
-        "spec.hostAliases",
-        "spec.securityContext.fsGroup",
-        "spec.volumes[].emptyDir.medium",
-    )
-    assert ignored_fields(pod()) == ()

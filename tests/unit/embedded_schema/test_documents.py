@@ -56,8 +56,17 @@ def test_older_documents_say_the_same(registry: Registry) -> None:
     resources = discovery.api_resource_list(registry, "example.dev", "v1")["resources"]
     assert [one["name"] for one in resources] == ["widgets", "widgets/status"]
     reviews = discovery.api_resource_list(registry, "authorization.k8s.io", "v1")["resources"]
-    assert [one["name"] for one in reviews] == ["selfsubjectaccessreviews"]
-    for missing in (("nope", "v1"), ("example.dev", "v2")):
+    assert [one["name"] for one in reviews] == [
+        "selfsubjectaccessreviews",
+        "selfsubjectrulesreviews",
+        "subjectaccessreviews",
+    ]
+    for missing in (
+        ("nope", "v1"),
+        ("example.dev", "v2"),
+        ("", "v2"),
+        ("authorization.k8s.io", "v2"),
+    ):
         with pytest.raises(KeyError):
             discovery.api_resource_list(registry, *missing)
 

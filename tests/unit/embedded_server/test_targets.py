@@ -82,6 +82,13 @@ def test_delete_options_from_body_and_query() -> None:
         found = targets.parse_delete_options({}, [], {"orphanDependents": orphan})
         assert found.propagation is policy
     assert targets.parse_delete_options({}, [], {}).propagation is None
+    found = targets.parse_delete_options({"orphanDependents": "true"}, [], None)
+    assert found.propagation is Propagation.ORPHAN
+
+
+def test_a_body_of_a_delete_replaces_the_query() -> None:
+    query = {"gracePeriodSeconds": "x", "propagationPolicy": "Sideways", "orphanDependents": "1"}
+    assert targets.parse_delete_options(query, ["Some"], {}) == targets.DeleteOptions()
 
 
 @pytest.mark.parametrize(
@@ -126,12 +133,29 @@ def test_list_options() -> None:
 
 @pytest.mark.parametrize(
     "query", [{"limit": "many"}, {"resourceVersion": "new"}, {"resourceVersion": "-1"},
-              {"timeoutSeconds": "1.5"}]
+              {"timeoutSeconds": "1.5"}, {"limit": ""}]
 )  # fmt: skip
 def test_malformed_list_options(query: dict[str, str]) -> None:
     with pytest.raises(StatusError) as caught:
         targets.parse_list_options(query)
     assert caught.value.code == 400
+
+
+@pytest.mark.parametrize("text", ["1_0", " 5 ", "\u0665", "5.0", "0x5", "", "+", "--5"])
+def test_what_go_does_not_read_as_a_number(text: str) -> None:
+    with pytest.raises(StatusError) as caught:
+        targets.parse_int({"limit": text}, "limit")
+    assert caught.value.message == f'strconv.ParseInt: parsing "{text}": invalid syntax'
+
+
+def test_numbers_of_64_bits() -> None:
+    for number in (-(2**63), -5, 0, 2**63 - 1):
+        assert targets.parse_int({"limit": str(number)}, "limit") == number
+    assert targets.parse_int({"limit": "+" + "0" * 5000 + "7"}, "limit") == 7
+    assert targets.parse_int({}, "limit") is None
+    for text in (str(2**63), str(-(2**63) - 1), "9" * 5000):
+        with pytest.raises(StatusError, match="value out of range"):
+            targets.parse_int({"limit": text}, "limit")
 
 
 @pytest.mark.parametrize(
