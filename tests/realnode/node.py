@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from tests.realnode import certificates
+from tests.realnode import certificates, network
 from tests.realnode.binary import cache_dir, ensure_binary
 from tests.realnode.processes import Process
 
@@ -38,7 +38,6 @@ PACKAGES = {
     "kubectl": "kubernetes-client",
 }
 CNI_BIN = Path("/usr/lib/cni")
-BRIDGE = "cni0"
 NODE = "realnode"
 API_PORT = 16443
 SERVER = f"https://{certificates.BRIDGE_ADDRESS}:{API_PORT}"
@@ -78,7 +77,7 @@ class NativeNode:
         ensure_binary()
         for folder in (self.directory, self.pki, self.logs):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        make_bridge()
+        network.make_bridge()
         self._write_config()
         self._start_control_plane()
         self._start_runtime()
@@ -183,7 +182,7 @@ class NativeNode:
             )
         cni = self.directory / "cni"
         cni.mkdir(exist_ok=True)
-        (cni / "10-bridge.conflist").write_text(json.dumps(CNI_CONFIG, indent=2))
+        (cni / "10-bridge.conflist").write_text(json.dumps(network.CNI_CONFIG, indent=2))
         (self.directory / "containerd.toml").write_text(
             CONTAINERD_CONFIG.format(directory=self.directory, cni_bin=CNI_BIN, pause=PAUSE_IMAGE)
         )
@@ -269,7 +268,11 @@ class NativeNode:
             self.processes[name].stop()
         for name in ("kube-apiserver", "etcd", "containerd"):
             self.processes[name].stop()
+        # Its rules outlive it; the program removes them itself.
+        cleanup = [str(ensure_binary()), "kube-proxy", "--cleanup"]
+        subprocess.run(cleanup, check=False, capture_output=True, timeout=30)
         self._unmount()
+        network.remove()
         for name in ("etcd", "kubelet", "containerd", "containerd-state", "volumes"):
             shutil.rmtree(self.directory / name, ignore_errors=True)
         with contextlib.suppress(FileNotFoundError):
@@ -313,36 +316,6 @@ def install_packages(tools: Collection[str] = PACKAGES) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def make_bridge() -> None:
-    """Make the pods' bridge, with the address that the API server is reached at."""
-    exists = Path(f"/sys/class/net/{BRIDGE}").exists()
-    if not exists:
-        subprocess.run(["ip", "link", "add", BRIDGE, "type", "bridge"], check=True)
-        address = f"{certificates.BRIDGE_ADDRESS}/16"
-        subprocess.run(["ip", "addr", "add", address, "dev", BRIDGE], check=True)
-    subprocess.run(["ip", "link", "set", BRIDGE, "up"], check=True)
-    Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
-
-
-CNI_CONFIG = {
-    "cniVersion": "0.4.0",
-    "name": "bridge",
-    "plugins": [
-        {
-            "type": "bridge",
-            "bridge": BRIDGE,
-            "isGateway": True,
-            "ipMasq": False,
-            "hairpinMode": True,
-            "ipam": {
-                "type": "host-local",
-                "ranges": [[{"subnet": "10.88.0.0/16", "rangeStart": "10.88.1.1"}]],
-                "routes": [{"dst": "0.0.0.0/0"}],
-            },
-        },
-        {"type": "loopback"},
-    ],
-}
 # restrict_oom_score_adj: lowering the score needs CAP_SYS_RESOURCE, which may be absent.
 CONTAINERD_CONFIG = """version = 2
 root = "{directory}/containerd"
