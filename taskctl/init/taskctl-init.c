@@ -648,9 +648,20 @@ static void link_send_work(void) {
     link_send(start);
 }
 
+/* Leaves the reason where the kubelet reads it: whoever looks at the pod or the Task sees it. */
+static void leave_message(const char *op, const char *code, const char *text) {
+    int fd = open("/dev/termination-log", O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    struct stat file;
+    if (fd < 0) return;
+    if (fstat(fd, &file) == 0 && S_ISREG(file.st_mode))
+        dprintf(fd, "the agent refused %s (%s): %s", op, code, text);
+    close(fd);
+}
+
 /* The agent said no for good. */
 static void link_refused(const char *op, const char *code, const char *text) {
     note("the agent refused %s (%s): %s", op, code, text);
+    if (S.phase == ASKING) leave_message(op, code, text);
     if (S.phase == ASKING || S.phase == REPORTING) {
         S.exit_code = S.phase == ASKING ? 0 : run_exit_code();
         S.done = true;

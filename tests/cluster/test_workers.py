@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -153,6 +154,31 @@ async def test_agent_killed(world: ClusterWorld, oracle: Oracle, node: NativeNod
     assert_one_attempt(statuses)
     assert statuses["ends-meanwhile"]["exitCode"] == 3
     assert {s["podName"] for s in statuses.values()} == {worker}
+
+
+async def test_agent_without_rights(world: ClusterWorld) -> None:
+    """A cluster whose rights somebody has cut says so where people look: on the Task."""
+    role = json.loads(await world.kubectl("get", "clusterrole", "taskctl-worker", "-o", "json"))
+    cut = [{"op": "replace", "path": "/rules", "value": []}]
+    await world.kubectl("patch", "clusterrole", role["metadata"]["name"], "--type=json",
+                        "-p", json.dumps(cut))  # fmt: skip
+    try:
+        await world.cluster()
+        await world.task("t", "true")
+        task = await eventually(
+            lambda: world.get(TASKS, "t"),
+            lambda task: "forbidden" in task.get("status", {}).get("message", ""),
+            timeout_s=LOST_S,
+            what="the API server's words on the Task",
+        )
+        assert "the agent refused hello (rejected)" in task["status"]["message"]
+        assert task["status"]["state"] != "Failed"
+    finally:
+        back = [{"op": "replace", "path": "/rules", "value": role["rules"]}]
+        await world.kubectl("patch", "clusterrole", role["metadata"]["name"], "--type=json",
+                            "-p", json.dumps(back))  # fmt: skip
+    done = await world.finished("t", timeout_s=LOST_S)
+    assert done["status"]["state"] == "Succeeded"
 
 
 async def test_sandbox_killed(world: ClusterWorld, oracle: Oracle, node: NativeNode) -> None:
