@@ -32,6 +32,7 @@ from taskctl.policy.append import (
 )
 from taskctl.policy.entry import append_body
 from taskctl.policy.lost import SHOW_SCHEDULED_AFTER_S
+from taskctl.policy.rest import gather_s
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +47,9 @@ _CONFLICTS: Final = 4
 _PASSING: Final = frozenset({Verdict.UNKNOWN, Verdict.THROTTLED, Verdict.CONFLICT})
 # Of a batch that was refused, so many in a row are refused alone before the rest has to wait.
 _SINGLES: Final = 3
-# From one batch for a worker to the next. It starts no sooner for coming sooner: the kubelet
-# takes it up at its next relist. But each patch carries and sends around the whole pod.
+# From one batch for a worker to the next while more tasks wait than there are slots: the hop
+# of a chain must not wait, but a crowd is served faster by fewer patches, as each carries and
+# sends around the whole pod.
 _GATHER_S: Final = 0.05
 _COOL_S: Final = 1.0
 _MAX_COOL_S: Final = 30.0
@@ -96,16 +98,19 @@ class Binder:
 
     async def bind(self, batch: Batch) -> None:
         """Write a batch and settle each of its assumptions; raises nothing but cancellation."""
-        next_s = self._world.now_s() + _GATHER_S
+        worker, now_s = batch.worker, self._world.now_s()
+        worker.gather_until_s = now_s + gather_s(len(worker.unreported))
         try:
-            await self._append(batch.worker, batch.items)
+            await self._append(worker, batch.items)
         except Exception as error:  # the task of a batch has no one else to report to
-            log.exception("worker %s: placing failed unexpectedly", batch.worker.pod.name)
-            self._give_back(batch.worker, batch.items, str(error), HoldKind.FAILED)
+            log.exception("worker %s: placing failed unexpectedly", worker.pod.name)
+            self._give_back(worker, batch.items, str(error), HoldKind.FAILED)
         finally:
-            batch.worker.in_flight = False
+            worker.in_flight = False
             self._world.wakeups.wake(batch.cluster)
-            self._rest_until(batch.worker, next_s)
+            if self._world.pending.length(batch.cluster):
+                self._rest_until(worker, now_s + _GATHER_S)
+            self._wake_at(worker, worker.gather_until_s)
 
     async def _append(self, worker: Worker, items: Sequence[Item]) -> None:
         pod = worker.pod
@@ -255,8 +260,11 @@ class Binder:
     def _rest_until(self, worker: Worker, until_s: float) -> None:
         """Give the worker no batch before then; have the scheduler look again at that time."""
         worker.cool_until_s = max(worker.cool_until_s, until_s)
+        self._wake_at(worker, until_s)
+
+    def _wake_at(self, worker: Worker, at_s: float) -> None:
         timing, cluster = self._world.timing, self._world.cluster_key(worker.pod.cluster_uid)
         if cluster is not None:
-            # A little later than the end, as timers may ring early.
-            delay_s = max(until_s - self._world.now_s(), 0.0) + 0.01
+            # A little later, as timers may ring early.
+            delay_s = max(at_s - self._world.now_s(), 0.0) + 0.01
             timing.call_later(delay_s, lambda: self._world.wakeups.wake(cluster))

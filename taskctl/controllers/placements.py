@@ -96,7 +96,6 @@ class Ledger:
     def _state(self, worker: Worker, serial: int, rotation: Rotation) -> WorkerState:
         now_s = self._clock.monotonic_s()
         wear = worker.wear(now_s)
-        busy = worker.in_flight or now_s < worker.cool_until_s
         return WorkerState(
             uid=worker.pod.uid,
             serial=serial,
@@ -104,7 +103,9 @@ class Ledger:
             entries_total=wear.entries,
             max_entries=rotation.entry_limit,
             rest=worker.rest,
-            accepting=worker.accepting and not busy and not rotation.is_spent(wear),
+            accepting=worker.accepting
+            and worker.takes_batch(now_s)
+            and not rotation.is_spent(wear),
             worn=rotation.is_worn(wear, serial),
             serves=worker.serves_in_s(now_s) <= 0,
             images=worker.images,
@@ -197,7 +198,10 @@ class Ledger:
         elif worker.up_at_s is None:
             worker.up_at_s = NEVER_S if first_list else self._clock.monotonic_s()
         self._read_spec(worker, raw)
+        gathering = bool(worker.unreported)
         self._read_status(worker, raw)
+        if gathering and not worker.unreported:
+            self._listener.slots_changed(pod.cluster_uid, freed=True)
         if not first_list:
             now_s, settled = self._clock.monotonic_s(), not worker.unreported
             worker.rest = after_report(worker.rest, now_s, settled=settled)

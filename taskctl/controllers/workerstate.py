@@ -75,6 +75,8 @@ class Worker:
         rest: when its kubelet will be at rest with it.
         in_flight: a batch is on its way to it.
         cool_until_s: no batch before then: one was written or refused just now (monotonic).
+        gather_until_s: no batch before then unless everything given to it is reported: its
+            kubelet would take it up no sooner (monotonic).
         failures: batches that failed in a row.
         retiring: why it gets no more tasks; None: it does.
         worn: it nears its end: its replacement is on its way.
@@ -95,6 +97,7 @@ class Worker:
     rest: Rest = ALWAYS
     in_flight: bool = False
     cool_until_s: float = NEVER_S
+    gather_until_s: float = NEVER_S
     failures: int = 0
     retiring: RetireReason | None = None
     worn: bool = False
@@ -112,6 +115,12 @@ class Worker:
     def accepting(self) -> bool:
         """Whether tasks may be placed here, apart from a batch in flight or a refusal."""
         return self.alive and self.pod.agent_running and self.retiring is None
+
+    def takes_batch(self, now_s: float) -> bool:
+        """Whether it may be given a batch now, as far as the batches before are concerned."""
+        if self.in_flight or now_s < self.cool_until_s:
+            return False
+        return not self.unreported or now_s >= self.gather_until_s
 
     def serves_in_s(self, now_s: float) -> float:
         """Return in how many seconds the agent can be taken to serve; 0: it can."""

@@ -323,6 +323,23 @@ def test_a_worker_rests_a_relist_after_all_it_was_given_has_started() -> None:
     assert worker.rest == Rest(6.5)
 
 
+def test_a_worker_takes_its_next_batch_when_the_one_before_has_started() -> None:
+    bench = Bench()
+    bench.task()
+    worker = bench.pod()
+    bench.assume(worker)
+    worker.cool_until_s, worker.gather_until_s = 0.05, 0.4
+    assert [worker.takes_batch(now_s) for now_s in (0.0, 0.1, 0.39, 0.4)] == [False] * 3 + [True]
+    freed = bench.listener.freed
+    bench.pod(placed=(("t", 1),), states={NAME: {"waiting": {"reason": "ContainerCreating"}}})
+    assert (worker.takes_batch(0.1), bench.listener.freed) == (False, freed)
+    bench.pod(placed=(("t", 1),), states={NAME: {"running": {}}})
+    assert worker.takes_batch(0.1), "its kubelet has nothing left to do there"
+    assert bench.listener.freed == freed + 1, "the scheduler has to look again"
+    worker.in_flight = True
+    assert not worker.takes_batch(9.0)
+
+
 def test_attempts_that_are_over_are_told() -> None:
     bench = Bench()
     bench.task()

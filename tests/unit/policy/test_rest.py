@@ -22,6 +22,7 @@ from taskctl.policy.rest import (
     Rest,
     after_batch,
     after_report,
+    gather_s,
     relists_to_wait,
 )
 from tests.unit.policy import kubelet_model
@@ -196,6 +197,14 @@ def test_a_batch_behind_another() -> None:
 
 def test_an_exit_is_looked_after_too() -> None:
     assert after_report(Rest(5.0), 100.0, settled=True) == Rest(101.0)
+
+
+@given(count=st.integers(1, 300))
+def test_a_batch_waits_no_longer_than_the_kubelet_takes(count: int) -> None:
+    busy_s = count * kubelet_model.START_S
+    assert 0 < gather_s(count) <= busy_s
+    assert gather_s(count) <= RELIST_S, "a guess that is wrong costs no more than that"
+    assert gather_s(count) >= min(0.8 * busy_s, RELIST_S)
 
 
 @given(
