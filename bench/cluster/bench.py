@@ -32,6 +32,7 @@ from taskctl.policy.workerpod import parse_frame
 
 CLAIM: Final = "bench"
 NAMESPACES: Final = "/api/v1/namespaces"
+WORKER_ROLE: Final = "/apis/rbac.authorization.k8s.io/v1/clusterroles/taskctl-worker"
 LABEL: Final = "taskctl-bench"
 BIND_S: Final = 30.0
 GONE_S: Final = 60.0
@@ -101,6 +102,8 @@ async def site(
     kube: Kube, image: str, meters: Meters, kubeconfig: Path, log: Path
 ) -> AsyncIterator[Site]:
     """Make a namespace with a workspace and see to a controller; all gone at the end."""
+    if await _is_gone(kube, WORKER_ROLE):
+        raise Unusable("taskctl is not installed: run `taskctl install | kubectl apply -f -`")
     async with namespace(kube) as name:
         workspace = await make_claim(kube, name)
         side = TaskSide(kube, name, image)

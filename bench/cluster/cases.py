@@ -40,12 +40,29 @@ class Burst:
     done_s: float
 
 
+async def user_code(
+    seen: Sequence[asyncio.Future[float]], what: str, limit_s: float
+) -> list[float]:
+    """Wait until the user code of all of them has run; returns when it did, in seconds.
+
+    Raises:
+        TimeoutError: it has not in time; says how many are missing.
+    """
+    try:
+        return await asyncio.wait_for(asyncio.gather(*seen), limit_s)
+    except TimeoutError as error:
+        missing = sum(not one.done() or one.cancelled() for one in seen)
+        count = f"{missing} of {len(seen)} {what}"
+        raise TimeoutError(f"user code of {count} not seen after {limit_s:.0f} s") from error
+
+
 async def single(stamps: Stamps, name: str, start: Start) -> float:
     """Start one task; returns the time from the request to its user code, in ms."""
     seen = stamps.expect(name)
     created = time.time()
     await start(name)
-    return (await asyncio.wait_for(seen, SEEN_S) - created) * 1000
+    (started,) = await user_code([seen], name, SEEN_S)
+    return (started - created) * 1000
 
 
 async def singles(
@@ -66,7 +83,7 @@ async def chain(stamps: Stamps, prefix: str, hops: int, start: Start) -> list[fl
     for number in range(hops + 1):
         seen = stamps.expect(f"{prefix}-{number}")
         await start(f"{prefix}-{number}")
-        starts.append(await asyncio.wait_for(seen, SEEN_S))
+        starts += await user_code([seen], f"{prefix}-{number}", SEEN_S)
     return _gaps_ms(starts)
 
 
@@ -91,7 +108,7 @@ async def own_chain(stamps: Stamps, side: TaskSide, cluster: str, hops: int) -> 
     )
     seen = [stamps.expect(f"{prefix}-{number}") for number in range(hops + 1)]
     await side.task(cluster, f"{prefix}-0", ["sh", "-ec", script])
-    return _gaps_ms([await asyncio.wait_for(one, SEEN_S) for one in seen])
+    return _gaps_ms(await user_code(seen, prefix, SEEN_S * hops))
 
 
 def _gaps_ms(starts: list[float]) -> list[float]:
@@ -117,7 +134,7 @@ async def raw_burst(stamps: Stamps, fleet: Fleet, count: int) -> Burst:
     shares = [names[first :: len(workers)] for first in range(len(workers))]
     began = time.time()
     await asyncio.gather(*(fleet.start(w, s) for w, s in zip(workers, shares, strict=True)))
-    last = max(await asyncio.wait_for(asyncio.gather(*seen), BURST_S))
+    last = max(await user_code(seen, "raw", BURST_S))
     return Burst(count, last - began, time.time() - began)
 
 
@@ -133,7 +150,7 @@ async def burst(stamps: Stamps, prefix: str, count: int, start: Start) -> Burst:
 
     began = time.time()
     await asyncio.gather(*(create(name) for name in names))
-    last = max(await asyncio.wait_for(asyncio.gather(*seen), BURST_S))
+    last = max(await user_code(seen, prefix, BURST_S))
     return Burst(count, last - began, time.time() - began)
 
 

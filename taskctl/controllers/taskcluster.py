@@ -57,8 +57,8 @@ log = logging.getLogger(__name__)
 # Pods created or deleted at a time, and in one pass.
 _PARALLEL: Final = 16
 _PER_PASS: Final = 64
-# A claim that we did not create is not watched.
-_FOREIGN_CLAIM_LOOK_S: Final = 10.0
+# A claim that we did not create is not watched; one that was refused is tried again.
+_CLAIM_LOOK_S: Final = 10.0
 # The TaskCluster itself is about to be deleted with its namespace.
 _NAMESPACE_LOOK_S: Final = 5.0
 
@@ -84,6 +84,7 @@ class _Memory:
         refusal: why the last creation was refused: a sentence; empty: it was not.
         serial_floor: numbers up to here have been used, some by pods of strangers.
         claim_conflict: the claim's name is taken by a stranger's: a sentence.
+        claim_refusal: why the claim was refused: a sentence; empty: it was not.
         status_at_s: when the status was last written (monotonic).
     """
 
@@ -93,6 +94,7 @@ class _Memory:
     refusal: str = ""
     serial_floor: int = 0
     claim_conflict: str = ""
+    claim_refusal: str = ""
     status_at_s: float = float("-inf")
 
 
@@ -169,17 +171,26 @@ class TaskClusterReconciler:
         self, cluster: KubeObject, workspace: Workspace, memory: _Memory
     ) -> None:
         claim = workspace.claim
-        memory.claim_conflict = ""
+        memory.claim_conflict = memory.claim_refusal = ""
         if claim is None:
             return
+        name = claim["metadata"]["name"]
         store = self._world.stores.claims
         if ObjectKey.of(claim) in store:
             existing = store.get(ObjectKey.of(claim))
         else:
-            existing = await create_owned(self._world.client, PVCS, claim, store)
+            try:
+                existing = await create_owned(self._world.client, PVCS, claim, store)
+            except (BadRequest, Forbidden, Invalid) as error:
+                if isinstance(error, Forbidden) and namespace_goes(error):
+                    raise
+                memory.claim_refusal = (
+                    f"PersistentVolumeClaim {name!r} could not be created: {error}"
+                )
+                return
         if existing is None or not _may_use(existing, claim):
             memory.claim_conflict = (
-                f"PersistentVolumeClaim {claim['metadata']['name']!r} exists and belongs to "
+                f"PersistentVolumeClaim {name!r} exists and belongs to "
                 "somebody else; delete it, or name it in spec.workspace.claimName."
             )
 
@@ -196,7 +207,7 @@ class TaskClusterReconciler:
             except NotFound:
                 claim = None
         phase = ((claim or {}).get("status") or {}).get("phase") or ""
-        return WorkspaceFacts(claim is not None, phase, memory.claim_conflict)
+        return WorkspaceFacts(claim is not None, phase, memory.claim_conflict, memory.claim_refusal)
 
     # --- workers ------------------------------------------------------------------------
 
@@ -330,8 +341,9 @@ class TaskClusterReconciler:
             await write_status(world, TASKCLUSTERS, cluster, patch)
         why = unserved_message(key.name, counts, conditions[0].message)
         unserved_s = self._unserved.look(key, ready=counts.ready, message=why)
-        foreign = workspace.claim is None and bool(workspace.claim_name)
-        claim_s = _FOREIGN_CLAIM_LOOK_S if foreign and claim.phase != "Bound" else None
+        unwatched = workspace.claim is None or bool(memory.claim_refusal)
+        waits = unwatched and bool(workspace.claim_name) and claim.phase != "Bound"
+        claim_s = _CLAIM_LOOK_S if waits else None
         return min((s for s in (unserved_s, claim_s) if s is not None), default=None)
 
     def _counts(self, key: ObjectKey, cluster: KubeObject, facts: ClusterFacts) -> ClusterCounts:

@@ -49,11 +49,13 @@ class WorkspaceFacts:
         exists: the claim exists.
         phase: its ``status.phase``.
         conflict: the claim's name is taken by a stranger's, or a worker's name is: why.
+        refusal: why the API server refused the claim; empty: it did not.
     """
 
     exists: bool = False
     phase: str = ""
     conflict: str = ""
+    refusal: str = ""
 
 
 def decide_cluster_status(
@@ -147,6 +149,8 @@ def workspace_condition(
     elif facts.exists and facts.phase == "Bound":
         status, reason = ConditionStatus.TRUE, Reason.WORKSPACE_READY
         message = f"PersistentVolumeClaim {name!r} is bound."
+    elif facts.refusal:
+        status, reason, message = ConditionStatus.FALSE, Reason.WORKSPACE_PENDING, facts.refusal
     else:
         status, reason = ConditionStatus.FALSE, Reason.WORKSPACE_PENDING
         state = f"is {facts.phase or 'Pending'}" if facts.exists else "does not exist"

@@ -11,6 +11,7 @@ import pytest
 from taskctl.client.resources import (
     EVENTS,
     PODS,
+    PVCS,
     ROLEBINDINGS,
     SERVICEACCOUNTS,
     TASKCLUSTERS,
@@ -192,6 +193,28 @@ def test_refused_workers_are_said() -> None:
             assert 'serviceaccount "robot" not found' in ready(sim)["message"]
             sim.api.faults = None
             await sim.until(lambda: ready(sim)["status"] == "True", timeout_s=90)
+
+    run(main())
+
+
+def test_a_refused_claim_is_said_and_made_later() -> None:
+    async def main() -> None:
+        async with Simulation.started(replicas=0) as sim:
+            quota = Forbidden("exceeded quota: storage, requested: 1Gi, limited: 0", 403)
+            sim.api.faults = refusing(quota, "persistentvolumeclaims")
+            await sim.cluster("d", replicas=1, workspace={})
+
+            def workspace() -> str:
+                conditions = sim.api.peek(TASKCLUSTERS, "d")["status"]["conditions"]
+                return str({c["type"]: c["message"] for c in conditions}["WorkspaceReady"])
+
+            await sim.until(lambda: "exceeded quota" in workspace(), timeout_s=10)
+            assert "'d-workspace' could not be created" in workspace()
+            await asyncio.sleep(300)
+            asked = [call for call in sim.api.log if call.plural == "persistentvolumeclaims"]
+            assert len(asked) < 40, "asked again, but not without end"
+            sim.api.faults = None
+            await sim.until(lambda: sim.api.has(PVCS, "d-workspace"), timeout_s=30)
 
     run(main())
 
