@@ -371,7 +371,8 @@ __attribute__((noreturn)) static void child_main(int out, int err, int error_fd)
     setsid();
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    signal(SIGPIPE, SIG_DFL); /* the only one we ignore */
+    /* SIGPIPE is ignored by us; others may have been by whoever started us (nohup). */
+    for (int sig = 1; sig < NSIG; sig++) signal(sig, SIG_DFL);
     if (null >= 0) dup2(null, 0);
     else close(0);
     if (null > 2) close(null);

@@ -238,7 +238,7 @@ async def ended(world: World, count: int, *, timeout_s: float) -> list[Object]:
 async def test_chain_runs_through_rotations_without_a_pause(world: World) -> None:
     await world.cluster(replicas=3, rotation={"maxTasks": 20})
     script = (
-        "n=$(taskctl-init input n); [ $n -ge 100 ] || "
+        "n=$(taskctl-init input n); sleep 0.05; [ $n -ge 100 ] || "
         'taskctl-init spawn --key next --data "n=$((n + 1))" >/dev/null'
     )
     await world.task("chain", "sh", "-ec", script, input={"n": 0})

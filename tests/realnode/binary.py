@@ -1,16 +1,25 @@
-"""The node's one binary: built once from Go modules, kept in the user's cache."""
+"""The node's one binary: built once from Go modules, kept in the user's cache.
+
+``TASKCTL_KUBERNETES_VERSION`` chooses another version than the one this project is tested with.
+Its module file is then made at build time and trusts the module proxy's checksum database,
+where that of the usual version is kept here, with all its checksums.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-VERSION = "1.34.4"
+USUAL_VERSION = "1.34.4"
+VERSION = os.environ.get("TASKCTL_KUBERNETES_VERSION") or USUAL_VERSION
+_STAGED = re.compile(r"^\s*(k8s\.io/\S+) => \./staging/", re.MULTILINE)
 SOURCES = ("go.mod", "go.sum", "main.go")
 
 
@@ -39,20 +48,57 @@ def ensure_binary() -> Path:
 
 
 def _build(binary: Path) -> None:
+    if re.fullmatch(r"\d+\.\d+\.\d+", VERSION) is None:
+        raise SystemExit(f"TASKCTL_KUBERNETES_VERSION={VERSION}: must be like {USUAL_VERSION}")
     if shutil.which("go") is None:
         raise SystemExit(
             f"Building Kubernetes {VERSION} takes Go; install it, or use a machine with Docker "
             "and kind"
         )
     print(f"Building Kubernetes {VERSION} (once, about five minutes on two cores) ...", flush=True)
+    source = HERE if VERSION == USUAL_VERSION else _make_module(binary.parent)
     major, minor, _ = VERSION.split(".")
     stamp = "k8s.io/component-base/version.git"
     flags = f"-s -w -X {stamp}Version=v{VERSION} -X {stamp}Major={major} -X {stamp}Minor={minor}"
     temporary = binary.with_suffix(f".{os.getpid()}")
-    subprocess.run(
-        ["go", "build", "-trimpath", "-ldflags", flags, "-o", str(temporary), "."],
-        cwd=HERE,
-        env=dict(os.environ, CGO_ENABLED="0"),
-        check=True,
-    )
+    _go(source, "build", "-trimpath", "-ldflags", flags, "-o", str(temporary), ".")
     temporary.rename(binary)
+
+
+def _make_module(cache: Path) -> Path:
+    """Make a module of the same program for another version; returns its directory."""
+    directory = cache / f"realnode-source-{VERSION}"
+    directory.mkdir(exist_ok=True)
+    shutil.copy(HERE / "main.go", directory)
+    (directory / "go.mod").write_text("module taskctl.dev/realnode\n\ngo 1.24.0\n")
+    found = json.loads(_go(directory, "mod", "download", "-json", f"k8s.io/kubernetes@v{VERSION}"))
+    text = module_text(Path(found["GoMod"]).read_text(), VERSION)
+    (directory / "go.mod").write_text(text)
+    _go(directory, "mod", "tidy")
+    return directory
+
+
+def module_text(kubernetes: str, version: str) -> str:
+    """Return a module file that takes Kubernetes' own parts at the same version.
+
+    Args:
+        kubernetes: the text of ``k8s.io/kubernetes``' module file, which names those parts.
+        version: of Kubernetes, as ``1.34.4``; that of its parts begins with 0.
+    """
+    part = "v0." + version.partition(".")[2]
+    replaced = "".join(f"\t{name} => {name} {part}\n" for name in _STAGED.findall(kubernetes))
+    go = next(line for line in kubernetes.splitlines() if line.startswith("go "))
+    return (
+        f"module taskctl.dev/realnode\n\n{go}\n\n"
+        f"require k8s.io/kubernetes v{version}\n\nreplace (\n{replaced})\n"
+    )
+
+
+def _go(directory: Path, *arguments: str) -> str:
+    env = dict(os.environ, CGO_ENABLED="0")
+    done = subprocess.run(
+        ["go", *arguments], cwd=directory, env=env, stdout=subprocess.PIPE, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise SystemExit(f"go {arguments[0]} {arguments[1]} failed in {directory}\n{done.stdout}")
+    return done.stdout
