@@ -8,10 +8,16 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from blockbuster import blockbuster_ctx
+from hypothesis import HealthCheck, settings
 
 # Not counted as blocking: operations on small local files, which take microseconds (the
 # server's commit is one of them), as long as nobody sleeps, waits for a lock or a network.
 _LOCAL_FILES = ("os.", "io.", "sqlite3.")
+
+# No test is about speed: a fresh checkout takes a second for its first example, as Hypothesis
+# then makes its table of characters, and a busy machine takes long for any.
+settings.register_profile("taskctl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("taskctl")
 
 
 @pytest.fixture(autouse=True)
