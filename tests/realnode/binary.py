@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -55,7 +56,9 @@ def _build(binary: Path) -> None:
             f"Building Kubernetes {VERSION} takes Go; install it, or use a machine with Docker "
             "and kind"
         )
-    print(f"Building Kubernetes {VERSION} (once, about five minutes on two cores) ...", flush=True)
+    # stdout is for the kubeconfig's path.
+    message = f"Building Kubernetes {VERSION} (once, about five minutes on two cores) ..."
+    print(message, file=sys.stderr, flush=True)
     source = HERE if VERSION == USUAL_VERSION else _make_module(binary.parent)
     major, minor, _ = VERSION.split(".")
     stamp = "k8s.io/component-base/version.git"
@@ -97,8 +100,9 @@ def module_text(kubernetes: str, version: str) -> str:
 def _go(directory: Path, *arguments: str) -> str:
     env = dict(os.environ, CGO_ENABLED="0")
     done = subprocess.run(
-        ["go", *arguments], cwd=directory, env=env, stdout=subprocess.PIPE, text=True, check=False
+        ["go", *arguments], cwd=directory, env=env, capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
-        raise SystemExit(f"go {arguments[0]} {arguments[1]} failed in {directory}\n{done.stdout}")
+        said = done.stdout + done.stderr
+        raise SystemExit(f"go {arguments[0]} {arguments[1]} failed in {directory}\n{said}")
     return done.stdout
