@@ -9,7 +9,7 @@ from taskctl.client.base import KubeObject, Writer
 from taskctl.client.resources import Resource
 from taskctl.constants import LABEL_CLUSTER_UID
 from taskctl.controllers.world import World
-from taskctl.errors import AlreadyExists, Forbidden, NotFound
+from taskctl.errors import AlreadyExists, ApiError, Forbidden, NotFound
 from taskctl.policy.status import StatusPatch, status_body
 from taskctl.runtime.store import Store
 
@@ -46,8 +46,10 @@ def _store_of(world: World, res: Resource) -> Store:
     return by_plural[res.plural]
 
 
-def namespace_goes(error: Forbidden) -> bool:
+def namespace_goes(error: ApiError) -> bool:
     """Whether nothing can be created because the namespace is being deleted."""
+    if not isinstance(error, Forbidden):
+        return False
     return any(cause.reason == "NamespaceTerminating" for cause in error.causes) or (
         "being terminated" in error.message
     )

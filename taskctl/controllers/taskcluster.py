@@ -182,7 +182,7 @@ class TaskClusterReconciler:
             try:
                 existing = await create_owned(self._world.client, PVCS, claim, store)
             except (BadRequest, Forbidden, Invalid) as error:
-                if isinstance(error, Forbidden) and namespace_goes(error):
+                if namespace_goes(error):
                     raise
                 memory.claim_refusal = (
                     f"PersistentVolumeClaim {name!r} could not be created: {error}"
@@ -291,7 +291,7 @@ class TaskClusterReconciler:
                 await _in_parallel([self._create(cluster, name, memory) for name in names])
                 return True
         except (BadRequest, Forbidden, Invalid) as error:
-            if isinstance(error, Forbidden) and namespace_goes(error):
+            if namespace_goes(error):
                 raise
             self._access.forget(cluster["metadata"]["uid"])
             memory.refusal = f"A worker could not be created: {error}"

@@ -36,6 +36,23 @@ def noting(script: str = "") -> list[str]:
     return ["sh", "-c", f"{NOTE}\n{script}"]
 
 
+def link(last: int, more: str = "") -> str:
+    """Return the script of one link of a chain ``c-0`` to ``c-<last>``, which count up.
+
+    Args:
+        last: the number of the last one.
+        more: lines before it says its number, each with its newline.
+    """
+    return f"""
+{NOTE}
+n=$(taskctl-init input n)
+if [ "$n" -lt {last} ]; then
+    taskctl-init spawn --key next --name "c-$((n + 1))" --data "n=$((n + 1))" >/dev/null
+fi
+{more}taskctl-init output --data "n=$n"
+"""
+
+
 @dataclass
 class Witness:
     """What was seen of the tasks of a namespace from the first moment on, by UID.

@@ -22,7 +22,7 @@ from tests.cluster.disruptions import (
     status_of,
     stopped,
 )
-from tests.cluster.oracle import NOTE, Oracle
+from tests.cluster.oracle import NOTE, Oracle, link
 from tests.cluster.world import ClusterWorld
 from tests.embedded.world import TERMINAL
 from tests.realnode.node import NativeNode
@@ -33,17 +33,13 @@ SIDE = CHAIN // 2
 TASKS_BETWEEN = 6
 ENDED_S = 400.0
 # Each second link has a child beside the chain, and reads nothing but its input.
-STEP = f"""
-{NOTE}
-n=$(taskctl-init input n)
-if [ "$n" -lt {CHAIN} ]; then
-    taskctl-init spawn --key next --name "c-$((n + 1))" --data "n=$((n + 1))" >/dev/null
-fi
-if [ $((n % 2)) = 0 ] && [ "$n" -lt {CHAIN} ]; then
+STEP = link(
+    CHAIN,
+    f"""if [ $((n % 2)) = 0 ] && [ "$n" -lt {CHAIN} ]; then
     taskctl-init spawn --key side --name "s-$n" -- sh -c '{NOTE}; sleep 2' >/dev/null
 fi
-taskctl-init output --data "n=$n"
-"""
+""",
+)
 
 
 @dataclass

@@ -11,7 +11,7 @@ import pytest
 from taskctl.client.kube import KubeClient
 from taskctl.client.resources import TASKCLUSTERS, TASKOBJECTS, TASKS
 from tests.cluster.disruptions import Component, paused, running_tasks, status_of, stopped
-from tests.cluster.oracle import NOTE, Oracle, assert_one_attempt, noting
+from tests.cluster.oracle import Oracle, assert_one_attempt, link, noting
 from tests.cluster.world import ClusterWorld
 from tests.embedded.world import Object, eventually
 from tests.realnode.node import NODE, NativeNode
@@ -28,14 +28,7 @@ BACK_S = 90.0
 # After an outage the kubelet and the scheduler come back when they please: client-go's watches
 # pause up to a minute, longest where there was another outage in the two minutes before.
 OUTAGE_S = 150.0
-COUNT = f"""
-{NOTE}
-n=$(taskctl-init input n)
-if [ "$n" -lt {CHAIN} ]; then
-    taskctl-init spawn --key next --name "c-$((n + 1))" --data "n=$((n + 1))" >/dev/null
-fi
-taskctl-init output --data "n=$n"
-"""
+COUNT = link(CHAIN)
 
 
 def until(file: str, then: str = "") -> list[str]:

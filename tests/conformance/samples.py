@@ -10,6 +10,12 @@ from tests.conformance.target import STRATEGIC, Api, Json, Reply
 # is a real one.
 NOBODY = "conformance.taskctl.test"
 FINALIZER = "test.taskctl.test/hold"
+# What follows the errors of an object whose CEL rules were not run because of them.
+RULES_NOT_CHECKED = (
+    "<nil>",
+    "Invalid value: null: some validation rules were not checked because the object was "
+    "invalid; correct the existing errors to complete validation",
+)
 
 
 def pod(name: str = "p", **spec: Any) -> Json:

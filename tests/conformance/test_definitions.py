@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.conformance.target import Api, Json, real_only, widget, widget_crd
+from tests.edits import put
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
@@ -136,14 +137,7 @@ async def test_two_versions_of_one_kind(api: Api) -> None:
 def changed(group: str, path: str, value: Any) -> Json:
     """Return a definition with one place changed; ``...`` takes it away."""
     body = widget_crd(group, "gadgets")
-    spot: Any = body["spec"]
-    *way, last = path.split("/")
-    for step in way:
-        spot = spot[int(step)] if isinstance(spot, list) else spot[step]
-    if value is ...:
-        del spot[last]
-    else:
-        spot[last] = value
+    put(body["spec"], path, value)
     return body
 
 

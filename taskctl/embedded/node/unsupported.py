@@ -88,12 +88,10 @@ def not_yet_told(ignored: Ignored, by_pod: set[str], by_node: set[str]) -> tuple
         by_pod: what was told of this pod.
         by_node: common fields that were told of any pod.
     """
-    news = tuple(
-        sorted({one for one in ignored.own if one not in by_pod}.union(ignored.common) - by_node)
-    )
+    news = (set(ignored.own) - by_pod) | (set(ignored.common) - by_node)
     by_pod.update(ignored.own)
     by_node.update(ignored.common)
-    return news
+    return tuple(sorted(news))
 
 
 def _of_container(kind: Kind, container: Json) -> set[str]:

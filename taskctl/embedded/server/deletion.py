@@ -15,8 +15,10 @@ from taskctl.embedded.server.records import GRACE, Record
 
 FINALIZER_ORPHAN: Final = "orphan"
 FINALIZER_FOREGROUND: Final = "foregroundDeletion"
+# In the spec of each namespace, until it is empty.
+FINALIZER_NAMESPACE: Final = "kubernetes"
 # Those without a domain that Kubernetes knows.
-KNOWN_FINALIZERS: Final = frozenset({FINALIZER_ORPHAN, FINALIZER_FOREGROUND, "kubernetes"})
+KNOWN_FINALIZERS: Final = frozenset({FINALIZER_ORPHAN, FINALIZER_FOREGROUND, FINALIZER_NAMESPACE})
 
 
 class Propagation(StrEnum):

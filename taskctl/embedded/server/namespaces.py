@@ -8,9 +8,10 @@ from typing import Final
 from taskctl.clock import format_seconds
 from taskctl.embedded.server.background import DELETIONS_PER_TURN, Background
 from taskctl.embedded.server.core import Core, kind_of
+from taskctl.embedded.server.deletion import FINALIZER_NAMESPACE
 from taskctl.embedded.server.errors import Json, Resource
 from taskctl.embedded.server.records import Event, EventType, Record
-from taskctl.embedded.server.strategies import OWN_FINALIZER, NamespaceStrategy
+from taskctl.embedded.server.strategies import NamespaceStrategy
 from taskctl.embedded.server.writes import NAMESPACES, Writer, background_delete
 
 _FIRST: Final = ("default", "kube-system", "kube-public", "kube-node-lease")
@@ -119,7 +120,9 @@ class NamespaceController:
         obj = current.load()
         if not left:
             # The namespace stays while anybody else has a finalizer in its spec.
-            others = [one for one in obj["spec"].get("finalizers") or () if one != OWN_FINALIZER]
+            others = [
+                one for one in obj["spec"].get("finalizers") or () if one != FINALIZER_NAMESPACE
+            ]
             obj["spec"] = {"finalizers": others} if others else {}
             self._store.update(NAMESPACES, obj)
             return

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import ClassVar, Final
 
 from taskctl.embedded.server import errors, fields, meta
-from taskctl.embedded.server.deletion import KNOWN_FINALIZERS
+from taskctl.embedded.server.deletion import FINALIZER_NAMESPACE, KNOWN_FINALIZERS
 from taskctl.embedded.server.errors import Json, Resource
 from taskctl.embedded.server.fields import FieldError
 from taskctl.embedded.server.meta import NameRule
@@ -19,8 +19,6 @@ from taskctl.embedded.server.store import Store
 CLAIM_FINALIZER: Final = "kubernetes.io/pvc-protection"
 _STORAGE_CLASSES: Final = Resource("storage.k8s.io", "storageclasses")
 _DEFAULT_CLASS: Final = "storageclass.kubernetes.io/is-default-class"
-# In the spec of each namespace, until it is empty.
-OWN_FINALIZER: Final = "kubernetes"
 PERMANENT_NAMESPACES: Final = ("default", "kube-system", "kube-public")
 _UNQUALIFIED: Final = "name is neither a standard finalizer name nor is it fully qualified"
 _IDENTITY: Final = frozenset({"apiVersion", "kind", "metadata", "status"})
@@ -162,7 +160,7 @@ class NamespaceStrategy(Strategy):
         """Set what the namespace controller and admission would."""
         spec = obj.get("spec")
         given = spec.get("finalizers") if isinstance(spec, dict) else None
-        obj["spec"] = {"finalizers": list(dict.fromkeys([*(given or ()), OWN_FINALIZER]))}
+        obj["spec"] = {"finalizers": list(dict.fromkeys([*(given or ()), FINALIZER_NAMESPACE]))}
         obj["status"] = {"phase": "Active"}
         self._label(obj)
 

@@ -361,10 +361,7 @@ async def test_what_the_server_refuses_is_passed_on(world: World) -> None:
     task, _ = await parent(world)
     quota = Forbidden("exceeded quota", status=403)
     world.api.faults.append(Fault("create", quota, "tasks", times=99))
-    task.send("spawn", tasks=[{"key": "k"}])
-    await until_answered(world)
-    answer = await task.receive()
-    assert answer is not None
+    answer = await answer_in_time(world, task)
     assert answer["error"] == "rejected"
     assert "exceeded quota" in answer["message"]
     assert answer["message"].startswith("tasks[0]")
@@ -375,19 +372,20 @@ async def test_what_is_forbidden_for_a_moment_is_asked_for_again(world: World) -
     task, _ = await parent(world)
     early = Forbidden("tasks is forbidden", status=403)
     world.api.faults.append(Fault("create", early, "tasks", times=2))
-    task.send("spawn", tasks=[{"key": "k"}])
-    await until_answered(world)
-    answer = await task.receive()
-    assert answer is not None
+    answer = await answer_in_time(world, task)
     assert answer["tasks"][0]["created"]
 
 
-async def until_answered(world: World) -> None:
-    """Let seconds pass, until nobody waits for any before it tries again."""
+async def answer_in_time(world: World, task: Peer) -> dict[str, Any]:
+    """Ask for a child; let seconds pass, until nobody waits for any before it tries again."""
+    task.send("spawn", tasks=[{"key": "k"}])
     await eventually(lambda: world.api.count("create") >= 1)
     for _ in range(12):
         await asyncio.sleep(0.005)
         world.time.advance(1)
+    answer = await task.receive()
+    assert answer is not None
+    return answer
 
 
 async def test_no_children_after_the_end(world: World) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from taskctl.embedded.server.kinds import BUILTINS, Registry, check_crd, kinds_from_crd
+from tests.edits import put
 
 CRD: dict[str, Any] = {
     "apiVersion": "apiextensions.k8s.io/v1",
@@ -53,14 +54,7 @@ CRD: dict[str, Any] = {
 def changed(path: str, value: Any) -> dict[str, Any]:
     """Return the CRD with one spot changed; ``...`` removes it."""
     crd = copy.deepcopy(CRD)
-    spot: Any = crd
-    *parents, last = path.split("/")
-    for name in parents:
-        spot = spot[int(name)] if name.isdigit() else spot[name]
-    if value is ...:
-        del spot[last]
-    else:
-        spot[last] = value
+    put(crd, path, value)
     return crd
 
 
