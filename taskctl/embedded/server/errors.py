@@ -335,3 +335,8 @@ def not_implemented(message: str) -> StatusError:
 def unavailable(message: str) -> StatusError:
     """503: try again later."""
     return StatusError(503, "ServiceUnavailable", message, retry_after_s=1)
+
+
+def too_many_requests(why: str, retry_after_s: int) -> StatusError:
+    """429: a limit of the server has been reached that others' work will free again."""
+    return StatusError(429, "TooManyRequests", why, retry_after_s=retry_after_s)

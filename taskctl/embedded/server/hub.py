@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 
+from taskctl.embedded.server import errors
 from taskctl.embedded.server.errors import Resource
-from taskctl.embedded.server.records import Event, EventType
+from taskctl.embedded.server.records import Event, EventType, Record
 from taskctl.embedded.server.selectors import Selector
 
 logger = logging.getLogger(__name__)
 
 QUEUE_LIMIT_EVENTS: Final = 10_000
-QUEUE_LIMIT_BYTES: Final = 64 * 1024 * 1024
+QUEUE_LIMIT_BYTES: Final = 32 * 1024 * 1024
+# Each watch may hold some 200 KiB that its client does not read.
+WATCH_LIMIT: Final = 2_000
+_RETRY_S: Final = 5
 
 
 class Sight(StrEnum):
@@ -33,7 +38,26 @@ class Sight(StrEnum):
     LEFT = "LEFT"  # no longer matches: shown as DELETED, with the state that did match
 
 
-def classify(event: Event, namespace: str | None, selector: Selector) -> Sight | None:
+class Change(Protocol):
+    """What is to be known of an event to tell who sees it: no texts."""
+
+    @property
+    def type(self) -> EventType:
+        """What happened."""
+        ...
+
+    @property
+    def record(self) -> Record:
+        """The object after it."""
+        ...
+
+    @property
+    def previous(self) -> Record | None:
+        """The object before it."""
+        ...
+
+
+def classify(event: Change, namespace: str | None, selector: Selector) -> Sight | None:
     """Say what a watcher sees of ``event``; None for nothing."""
     record, previous = event.record, event.previous
     if namespace is not None and record.namespace != namespace:
@@ -73,7 +97,7 @@ class Watcher:
     namespace: str | None
     selector: Selector
     on_slow: Callable[[], None] = lambda: None
-    pending: deque[tuple[Sight, Event]] = field(default_factory=deque)
+    pending: deque[tuple[Sight, Event, int]] = field(default_factory=deque)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     ended: WatchEnd | None = None
     backlog_bytes: int = 0
@@ -85,8 +109,9 @@ class Watcher:
         sight = classify(event, self.namespace, self.selector)
         if sight is None:
             return
-        self.pending.append((sight, event))
-        self.backlog_bytes += event.size_bytes
+        size_bytes = event.size_bytes
+        self.pending.append((sight, event, size_bytes))
+        self.backlog_bytes += size_bytes
         if len(self.pending) > QUEUE_LIMIT_EVENTS or self.backlog_bytes > QUEUE_LIMIT_BYTES:
             logger.warning(
                 "cutting off a watch of %s: %d events are waiting to be read",
@@ -98,11 +123,18 @@ class Watcher:
         else:
             self.wake.set()
 
-    def take(self) -> list[tuple[Sight, Event]]:
-        """Return and forget what is queued."""
-        taken = list(self.pending)
-        self.pending.clear()
-        self.backlog_bytes = 0
+    def take(self, limit_bytes: int = sys.maxsize) -> list[tuple[Sight, Event]]:
+        """Return and forget what is queued: at least one event, then as many as fit the limit.
+
+        The rest stays in the queue, where it counts as backlog.
+        """
+        taken: list[tuple[Sight, Event]] = []
+        taken_bytes = 0
+        while self.pending and taken_bytes < limit_bytes:
+            sight, event, size_bytes = self.pending.popleft()
+            self.backlog_bytes -= size_bytes
+            taken_bytes += len(event.record.raw)
+            taken.append((sight, event))
         return taken
 
     def end(self, why: WatchEnd) -> None:
@@ -110,6 +142,7 @@ class Watcher:
         self.ended = why
         if why is WatchEnd.SLOW:
             self.pending.clear()
+            self.backlog_bytes = 0
         self.wake.set()
 
 
@@ -164,6 +197,7 @@ class Hub:
 
     def __init__(self) -> None:
         self._audiences: dict[Resource, _Audience] = {}
+        self._watchers: set[Watcher] = set()
 
     def publish(self, event: Event) -> None:
         """Queue an event for whoever is to see it. A listener of the store."""
@@ -173,11 +207,21 @@ class Hub:
                 watcher.offer(event)
 
     def add(self, watcher: Watcher) -> None:
-        """Start queueing for a watcher."""
+        """Start queueing for a watcher.
+
+        Raises:
+            errors.StatusError: 429, too many watches are open.
+        """
+        if len(self._watchers) >= WATCH_LIMIT:
+            raise errors.too_many_requests(
+                f"too many watches are open; the limit is {WATCH_LIMIT}", _RETRY_S
+            )
+        self._watchers.add(watcher)
         self._audiences.setdefault(watcher.resource, _Audience()).add(watcher)
 
     def discard(self, watcher: Watcher) -> None:
         """Stop queueing for a watcher."""
+        self._watchers.discard(watcher)
         audience = self._audiences.get(watcher.resource)
         if audience is not None:
             audience.discard(watcher)
@@ -191,4 +235,4 @@ class Hub:
 
     def count(self) -> int:
         """Return the number of open watches."""
-        return sum(len(audience.everyone()) for audience in self._audiences.values())
+        return len(self._watchers)

@@ -43,6 +43,7 @@ from taskctl.errors import ConfigError
 logger = logging.getLogger(__name__)
 
 _CHECKPOINT_INTERVAL_S: Final = 10.0
+_HISTORY_INTERVAL_S: Final = 10.0
 _GC_ALLOCATIONS: Final = 20_000
 _SHUTDOWN_TIMEOUT_S: Final = 2.0
 _CONTEXT: Final = "local"
@@ -179,6 +180,7 @@ class EmbeddedServer:
         self._start_task("garbage-collector", collector.run)
         self._start_task("claim-protection", claims.run)
         self._start_task("event-expiry", expiry.run)
+        self._start_task("history", self._expire_history)
         if self._database is not None:
             self._start_task("checkpoints", self._checkpoint)
 
@@ -187,6 +189,11 @@ class EmbeddedServer:
             await run()
 
         self._tasks.append(asyncio.create_task(body(), name=f"server-{name}"))
+
+    async def _expire_history(self) -> None:
+        while True:
+            await asyncio.sleep(_HISTORY_INTERVAL_S)
+            self.core.store.expire_history()
 
     async def _checkpoint(self) -> None:
         while True:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
 
 from taskctl.embedded.server.errors import Json, Resource
+
+T = TypeVar("T")
 
 FieldPath = tuple[str, ...]
 GRACE: Final = "deletionGracePeriodSeconds"
@@ -95,21 +97,33 @@ class Event:
 
     @property
     def size_bytes(self) -> int:
-        """JSON held in memory because of this event, roughly."""
-        return len(self.record.raw)
+        """JSON held in memory because of this event: both versions, and the lines made of it."""
+        held = len(self.record.raw) + sum(map(len, self.encodings.values()))
+        return held if self.previous is None else held + len(self.previous.raw)
 
 
 def make_record(
-    resource: Resource, obj: Json, field_paths: Mapping[str, FieldPath], revision: int
+    resource: Resource,
+    obj: Json,
+    field_paths: Mapping[str, FieldPath],
+    revision: int,
+    like: Record | None = None,
 ) -> Record:
     """Freeze ``obj`` as the version that ``revision`` made; stamps ``metadata.resourceVersion``.
 
     The text begins with the type, so that it can be cut off without parsing (:func:`type_head`).
+
+    Args:
+        resource: the collection.
+        obj: the object.
+        field_paths: of the selectable fields.
+        revision: of the write.
+        like: the version before, with which the new one shares what has not changed.
     """
     meta: Json = obj["metadata"]
     meta["resourceVersion"] = str(revision)
     owners = meta.get("ownerReferences")
-    return Record(
+    made = Record(
         resource=resource,
         namespace=meta.get("namespace") or "",
         name=meta["name"],
@@ -122,6 +136,28 @@ def make_record(
         owners=tuple(ref.get("uid", "") for ref in owners) if owners else (),
         server_fields={name: meta[name] for name in SERVER_FIELDS if name in meta},
     )
+    return made if like is None else _sharing(made, like)
+
+
+def _sharing(made: Record, like: Record) -> Record:
+    """Use the objects of an earlier version wherever they say the same."""
+    return Record(
+        resource=like.resource,
+        namespace=_same(made.namespace, like.namespace),
+        name=_same(made.name, like.name),
+        uid=_same(made.uid, like.uid),
+        revision=made.revision,
+        api_version=_same(made.api_version, like.api_version),
+        raw=made.raw,
+        labels=_same(made.labels, like.labels),
+        fields=_same(made.fields, like.fields),
+        owners=_same(made.owners, like.owners),
+        server_fields=_same(made.server_fields, like.server_fields),
+    )
+
+
+def _same(new: T, old: T) -> T:
+    return old if new == old else new
 
 
 def type_head(kind: str, api_version: str) -> bytes:

@@ -26,7 +26,7 @@ from taskctl.embedded.server.deletion import (
     set_propagation,
 )
 from taskctl.embedded.server.errors import Json, Resource
-from taskctl.embedded.server.eventlog import EventLog, LogLimits
+from taskctl.embedded.server.eventlog import EventLog, HistoryTotal, LogLimits, Past
 from taskctl.embedded.server.journal import Journal, MemoryJournal
 from taskctl.embedded.server.records import (
     GRACE,
@@ -72,6 +72,7 @@ class Store:
         self._clock = clock
         self._journal: Journal = journal or MemoryJournal()
         self._limits = limits or LogLimits()
+        self._history = HistoryTotal(self._limits)
         self._new_uid = new_uid
         self._head = 0
         self._collections: dict[Resource, Collection] = {}
@@ -108,7 +109,7 @@ class Store:
         """
         collection = self._collections.get(resource)
         if collection is None:
-            log = EventLog(self._limits, self._head)
+            log = EventLog(self._limits, self._head, self._history)
             collection = Collection(resource, field_paths, log, spec_finalizers=spec_finalizers)
             self._collections[resource] = collection
         elif collection.field_paths != dict(field_paths):
@@ -127,6 +128,7 @@ class Store:
             return
         if collection.count:
             raise ValueError(f"{resource.qualified} still holds {collection.count} objects")
+        collection.log.close()
         del self._collections[resource]
 
     def restore(
@@ -213,23 +215,10 @@ class Store:
         collection = self._collections[resource]
         if revision < collection.log.floor:
             raise errors.expired_list()
-        later = collection.log.since(revision)
-        current = collection.ordered(namespace)
-        if not later:
-            return list(current)
-        state = {record.sort_key: record for record in current}
-        for event in reversed(later):
-            key = event.record.sort_key
-            if namespace is not None and key[0] != namespace:
-                continue
-            if event.previous is None:
-                state.pop(key, None)
-            else:
-                state[key] = event.previous
-        return [state[key] for key in sorted(state)]
+        return collection.log.rewound(collection.ordered(namespace), namespace, revision)
 
-    def events_since(self, resource: Resource, revision: int) -> list[Event]:
-        """Return the changes after ``revision``, oldest first.
+    def events_since(self, resource: Resource, revision: int) -> list[Past]:
+        """Return the changes after ``revision``, oldest first, without their texts.
 
         Raises:
             errors.StatusError: 410, the history does not reach that far back; 504, the revision
@@ -330,7 +319,7 @@ class Store:
             return Written(old, changed=False)
         if old.deleting and not collection.held_back(obj) and not meta.get(GRACE):
             return self._remove(collection, old, obj, dry_run=dry_run)
-        record = self._make(collection, obj)
+        record = self._make(collection, obj, old)
         if not dry_run:
             self._commit(collection, EventType.MODIFIED, record, old)
         return Written(record)
@@ -366,7 +355,7 @@ class Store:
             return self._remove(collection, old, obj, dry_run=dry_run) if at_once else _as_is(old)
         if deletion.prepare is not None:
             deletion.prepare(obj)
-        record = self._make(collection, obj)
+        record = self._make(collection, obj, old)
         if dry_run:
             return Written(record, removed=at_once)
         with self.batch():  # a crash must not leave the mark alone
@@ -390,6 +379,7 @@ class Store:
             self._unindex(old)
             collection.put(record)
             self._index(record)
+        collection.log.texts_changed()
         self._journal.commit()
 
     def compact(self, revision: int | None = None) -> None:
@@ -398,10 +388,20 @@ class Store:
         for collection in self._collections.values():
             collection.log.compact(until)
 
+    def expire_history(self) -> None:
+        """Forget what is too old, also where nothing happens any more."""
+        for collection in self._collections.values():
+            collection.log.expire(self._clock.monotonic_s())
+
+    @property
+    def history_bytes(self) -> int:
+        """Memory that the history takes."""
+        return self._history.size_bytes
+
     # --- inside ---------------------------------------------------------------------
 
-    def _make(self, collection: Collection, obj: Json) -> Record:
-        record = make_record(collection.resource, obj, collection.field_paths, self._head + 1)
+    def _make(self, collection: Collection, obj: Json, old: Record | None = None) -> Record:
+        record = make_record(collection.resource, obj, collection.field_paths, self._head + 1, old)
         if len(record.raw) > OBJECT_LIMIT_BYTES:
             raise errors.too_large(OBJECT_LIMIT_BYTES)
         return record
@@ -410,7 +410,7 @@ class Store:
         """Remove an object: watchers see its last stored state, the writer what it asked for."""
         if not dry_run:
             gone = make_record(
-                collection.resource, old.load(), collection.field_paths, self._head + 1
+                collection.resource, old.load(), collection.field_paths, self._head + 1, old
             )
             self._commit(collection, EventType.DELETED, gone, old)
         answer = make_record(collection.resource, obj, collection.field_paths, old.revision)

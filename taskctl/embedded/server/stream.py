@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import orjson
 from aiohttp import web
 
-from taskctl.embedded.server import errors
+from taskctl.embedded.server import errors, pacing
 from taskctl.embedded.server.core import Core, resource_of
 from taskctl.embedded.server.encode import Encoder
+from taskctl.embedded.server.eventlog import Past
 from taskctl.embedded.server.hub import Sight, Watcher, classify
 from taskctl.embedded.server.records import Event, Record
 from taskctl.embedded.server.selectors import Selector
 from taskctl.embedded.server.targets import ListOptions
+from taskctl.embedded.server.versions import Reader
 
 # k8s.io/apiserver pkg/storage/cacher: a bookmark comes a little before the deadline.
 _BOOKMARK_BEFORE_END_S: Final = 2.0
 _MIN_TIMEOUT_S: Final = 1800  # kube-apiserver --min-request-timeout; watches last 1-2 times that
-_EVENTS_PER_WRITE: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,19 +85,19 @@ async def serve(request: web.BaseRequest, core: Core, watch: WatchRequest) -> we
     lines = _Lines(watch.encoder)
     try:
         first = _begin(core, watch, lines)
+        # No await between the snapshot and this line: nothing can happen in between.
+        core.hub.add(watcher)
     except errors.StatusError as error:
         if error.code != 410:
             raise
         line = orjson.dumps({"type": "ERROR", "object": error.body()}) + b"\n"
         return web.Response(body=line, content_type="application/json")
-    # No await between the snapshot and this line: nothing can happen in between.
-    core.hub.add(watcher)
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     try:
         await response.prepare(request)
-        for chunk in first:
-            await response.write(chunk)
-        await _follow(response, core, watch, watcher, lines)
+        for piece in pacing.pieces(first):
+            await pacing.write(request, response, piece)
+        await _follow(request, response, core, watch, watcher, lines)
         await response.write_eof()
     except ConnectionError:
         pass  # the client has gone, which is how most watches end
@@ -105,8 +106,8 @@ async def serve(request: web.BaseRequest, core: Core, watch: WatchRequest) -> we
     return response
 
 
-def _begin(core: Core, watch: WatchRequest, lines: _Lines) -> list[bytes]:
-    """Return what is sent before anything new happens."""
+def _begin(core: Core, watch: WatchRequest, lines: _Lines) -> Iterator[bytes]:
+    """Return the lines that are sent before anything new happens, to be made while sending."""
     options = watch.options
     resource = resource_of(watch.encoder.kind)
     revision = options.revision or 0
@@ -117,33 +118,32 @@ def _begin(core: Core, watch: WatchRequest, lines: _Lines) -> list[bytes]:
         initial = revision == 0
     if not initial:
         since = core.store.events_since(resource, revision) if revision else []
-        return _chunks(_visible(since, watch), lines)
-    made = [
-        lines.initial(record)
-        for record in core.store.records(resource, watch.namespace)
-        if watch.selector.matches(record)
-    ]
-    if options.initial_events and options.bookmarks:
-        made.append(lines.bookmark(core.store.head, initial_end=True))
-    return [
-        b"".join(made[start : start + _EVENTS_PER_WRITE])
-        for start in range(0, len(made), _EVENTS_PER_WRITE)
-    ]
+        return _replayed(since, watch, lines)
+    records = core.store.records(resource, watch.namespace)
+    until = core.store.head if options.initial_events and options.bookmarks else None
+    return _initial(records, watch, lines, until)
 
 
-def _visible(events: Sequence[Event], watch: WatchRequest) -> list[tuple[Sight, Event]]:
-    seen = ((classify(event, watch.namespace, watch.selector), event) for event in events)
-    return [(sight, event) for sight, event in seen if sight is not None]
+def _replayed(since: Sequence[Past], watch: WatchRequest, lines: _Lines) -> Iterator[bytes]:
+    reader = Reader()
+    for past in since:
+        sight = classify(past, watch.namespace, watch.selector)
+        if sight is not None:
+            yield lines.event(sight, past.event(reader))
 
 
-def _chunks(seen: Sequence[tuple[Sight, Event]], lines: _Lines) -> list[bytes]:
-    return [
-        b"".join(lines.event(*one) for one in seen[start : start + _EVENTS_PER_WRITE])
-        for start in range(0, len(seen), _EVENTS_PER_WRITE)
-    ]
+def _initial(
+    records: Sequence[Record], watch: WatchRequest, lines: _Lines, until: int | None
+) -> Iterator[bytes]:
+    for record in records:
+        if watch.selector.matches(record):
+            yield lines.initial(record)
+    if until is not None:
+        yield lines.bookmark(until, initial_end=True)
 
 
 async def _follow(
+    request: web.BaseRequest,
     response: web.StreamResponse,
     core: Core,
     watch: WatchRequest,
@@ -156,16 +156,16 @@ async def _follow(
     bookmark_at = _next_bookmark(loop.time(), ends_at, watch)
     while True:
         watcher.wake.clear()
-        seen = watcher.take()
-        for chunk in _chunks(seen, lines):
-            await response.write(chunk)
+        seen = watcher.take(pacing.PIECE_BYTES)
         if seen:
+            piece = b"".join(lines.event(*one) for one in seen)
+            await pacing.write(request, response, piece)
             continue
         if watcher.ended is not None or loop.time() >= ends_at:
             return
         if loop.time() >= bookmark_at:
             # Everything up to the head has been offered and sent: nothing is pending.
-            await response.write(lines.bookmark(core.store.head))
+            await pacing.write(request, response, lines.bookmark(core.store.head))
             bookmark_at = _next_bookmark(loop.time(), ends_at, watch)
             continue
         try:

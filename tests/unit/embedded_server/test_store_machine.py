@@ -15,6 +15,7 @@ from taskctl.embedded.server.errors import StatusError
 from taskctl.embedded.server.eventlog import LogLimits
 from taskctl.embedded.server.records import EventType, Record
 from taskctl.embedded.server.store import Store
+from taskctl.embedded.server.versions import Reader
 from tests.unit.embedded_server.support import (
     THINGS,
     FakeClock,
@@ -266,7 +267,13 @@ class StoreMachine(RuleBasedStateMachine):
     def replay(self, revision: int, state: State) -> State:
         """Do what an informer does: a list, then the events after it."""
         seen = dict(state)
-        for event in self.store.events_since(THINGS, revision):
+        reader = Reader()
+        for past in self.store.events_since(THINGS, revision):
+            event = past.event(reader)
+            before = event.previous
+            if before is not None:
+                color = before.load()["spec"]["color"]
+                assert seen[before.sort_key] == (before.revision, color)
             assert event.revision > revision
             revision = event.revision
             key = event.record.sort_key
