@@ -70,6 +70,9 @@ def owned_by(owner: Json, name: str, *, blocking: bool = False) -> Json:
     return body
 
 
+_AS_MAP: Json = {"apiVersion": "v1", "kind": "ConfigMap"}
+
+
 async def test_dependents_go_with_their_owner(api: Api) -> None:
     owner = (await api.create(api.widgets(), widget("owner"))).ok()
     child = (await api.create(api.widgets(), owned_by(owner, "child"))).ok()
@@ -94,6 +97,85 @@ async def test_a_namesake_is_not_the_owner(api: Api) -> None:
     (await api.create(api.widgets(), widget("owner"))).ok()
     (await api.create(api.widgets(), owned_by(owner, "late"))).ok()
     await api.gone(api.widgets("late"))
+
+
+@pytest.mark.parametrize(
+    ("api_version", "kind"),
+    [
+        ("nowhere.taskctl.test/v1", "Thing"),  # no such group
+        (f"{GROUP}/v9", "Widget"),  # not in that version
+        (f"{GROUP}/v1", "Gadget"),  # no such kind
+    ],
+)
+async def test_owners_of_a_kind_that_is_not_served(api: Api, api_version: str, kind: str) -> None:
+    """Nothing can be said of such an owner, so its dependents stay, with their references."""
+    owner = {
+        "apiVersion": api_version,
+        "kind": kind,
+        "metadata": {"name": "owner", "uid": "8f1e1c9a-0000-4000-8000-000000000001"},
+    }
+    (await api.create(api.core("configmaps"), {**owned_by(owner, "child"), **_AS_MAP})).ok()
+    # One that can be told to be gone does not help while there is one that cannot.
+    gone = (await api.create(api.widgets(), widget("gone"))).ok()
+    both = owned_by(owner, "both")
+    both["metadata"]["ownerReferences"] += owned_by(gone, "x")["metadata"]["ownerReferences"]
+    (await api.create(api.core("configmaps"), {**both, **_AS_MAP})).ok()
+    (await api.create(api.core("configmaps"), {**owned_by(gone, "other"), **_AS_MAP})).ok()
+    (await api.delete(api.widgets("gone"))).ok()
+    await api.gone(api.core("configmaps", "other"))
+    await asyncio.sleep(0.5)
+    for name, count in (("child", 1), ("both", 2)):
+        left = (await api.get(api.core("configmaps", name))).ok()
+        assert len(left["metadata"]["ownerReferences"]) == count, name
+
+
+async def test_an_owner_without_a_namespace(api: Api) -> None:
+    path, name = "/apis/rbac.authorization.k8s.io/v1/clusterroles", f"owner-{api.namespace}"
+    owner = (await api.create(path, {"metadata": {"name": name}, "rules": []})).ok()
+    owner = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", **owner}
+    (await api.create(api.core("configmaps"), {**owned_by(owner, "child"), **_AS_MAP})).ok()
+    await asyncio.sleep(0.5)
+    (await api.get(api.core("configmaps", "child"))).ok()
+    (await api.delete(f"{path}/{name}")).ok()
+    await api.gone(api.core("configmaps", "child"))
+
+
+async def test_an_owner_in_another_namespace(api: Api) -> None:
+    other = f"{api.namespace}-x"
+    (await api.create("/api/v1/namespaces", {"metadata": {"name": other}})).ok()
+    try:
+        there = api.widgets().replace(api.namespace, other)
+        owner = (await api.create(there, widget("owner"))).ok()
+        (await api.create(api.widgets(), owned_by(owner, "child"))).ok()
+        await api.gone(api.widgets("child"))
+        (await api.get(f"{there}/owner")).ok()
+        listed = await api.until(
+            api.core("events"),
+            lambda body: any(one["reason"] == "OwnerRefInvalidNamespace" for one in body["items"]),
+        )
+        event = next(x for x in listed["items"] if x["reason"] == "OwnerRefInvalidNamespace")
+        uid = owner["metadata"]["uid"]
+        assert event["message"] == (
+            f"ownerRef [{GROUP}/v1/Widget, namespace: {api.namespace}, name: owner, uid: {uid}] "
+            f'does not exist in namespace "{api.namespace}"'
+        )
+        assert event["involvedObject"]["name"] == "child"
+        assert event["type"] == "Warning"
+    finally:
+        await api.delete(f"/api/v1/namespaces/{other}")
+
+
+async def test_a_dependent_without_a_namespace(api: Api) -> None:
+    """It cannot have an owner that has one; the collector leaves it alone."""
+    owner = (await api.create(api.widgets(), widget("owner"))).ok()
+    path, name = "/apis/rbac.authorization.k8s.io/v1/clusterroles", f"child-{api.namespace}"
+    body = owned_by(owner, name)
+    for field in ("apiVersion", "kind", "spec"):
+        body.pop(field, None)
+    (await api.create(path, {**body, "rules": []})).ok()
+    await asyncio.sleep(0.5)
+    (await api.get(f"{path}/{name}")).ok()
+    (await api.delete(f"{path}/{name}")).ok()
 
 
 async def test_one_of_two_owners_is_enough(api: Api) -> None:

@@ -8,7 +8,8 @@ import re
 import aiohttp
 import pytest
 
-from tests.conformance.target import GROUP, Api, widget
+from tests.conformance.samples import config_map
+from tests.conformance.target import GROUP, Api, configured_kubeconfig, widget
 
 
 async def test_no_token_and_a_wrong_one(api: Api) -> None:
@@ -164,3 +165,82 @@ async def test_paths_that_lead_nowhere(api: Api) -> None:
         assert (await api.get(path)).status == 404, path
     # Custom resources are made in a namespace; without one there is no such path, even.
     assert (await api.create(f"/apis/{GROUP}/v1/widgets", widget("a"))).status == 404
+
+
+async def test_all_namespaces_at_once(api: Api) -> None:
+    """Across namespaces one can read, and nothing else."""
+    (await api.create(api.core("configmaps"), config_map("kept"))).ok()
+    (await api.create(api.widgets(), widget("kept"))).ok()
+    body = config_map("x")
+    for path in ("/api/v1/configmaps", "/apis/coordination.k8s.io/v1/leases"):
+        assert (await api.get(path)).status == 200
+        for method in ("POST", "PUT", "DELETE", "OPTIONS"):
+            (await api.send(method, path, body)).refused(405, "MethodNotAllowed")
+        (await api.patch(path, body)).refused(405, "MethodNotAllowed")
+        assert (await api.send("HEAD", path)).status == 405
+    path = f"/apis/{GROUP}/v1/widgets"
+    for method in ("POST", "PUT", "DELETE", "OPTIONS"):
+        assert (await api.send(method, path, widget("x"))).status == 404, method
+    assert (await api.patch(path, widget("x"))).status == 404
+    for found in (path, api.widgets(), api.widgets("kept")):
+        reply = await api.send("HEAD", found)
+        assert (reply.status, reply.text) == (200, "")
+    assert (await api.send("HEAD", api.widgets("none"))).status == 404
+    (await api.get(api.core("configmaps", "kept"))).ok()
+    (await api.get(api.widgets("kept"))).ok()
+
+
+async def test_a_namespace_that_is_left_empty(api: Api) -> None:
+    """Clients that are given no namespace write ``namespaces//configmaps``."""
+    (await api.create(api.core("configmaps"), config_map("kept"))).ok()
+    (await api.create(api.widgets(), widget("kept"))).ok()
+    for path, kind in (
+        ("/api/v1/namespaces//configmaps", "ConfigMap"),
+        (f"/apis/{GROUP}/v1/namespaces//widgets", "Widget"),
+    ):
+        listed = (await api.get(path)).ok()["items"]
+        found = [(one["metadata"]["namespace"], one["metadata"]["name"]) for one in listed]
+        assert (api.namespace, "kept") in found, kind
+        async with api.watch(path) as events:
+            assert (await events.next())["object"]["kind"] == kind
+    path = "/api/v1/namespaces//configmaps"
+    body = config_map("x")
+    refused = (await api.create(path, body)).refused(422, "Invalid")
+    assert "metadata.namespace: Required value" in refused["message"]
+    for reply in (
+        await api.get(f"{path}/x"),
+        await api.put(f"{path}/x", body),
+        await api.patch(f"{path}/x", body),
+        await api.delete(f"{path}/x"),
+        await api.get("/api/v1/namespaces//pods/x/log"),
+    ):
+        assert reply.refused(400, "BadRequest")["message"] == "Namespace parameter required."
+    for method in ("PUT", "OPTIONS"):
+        (await api.send(method, path, body)).refused(405, "MethodNotAllowed")
+    (await api.create(f"{path}/x", body)).refused(405, "MethodNotAllowed")
+    widgets = f"/apis/{GROUP}/v1/namespaces//widgets"
+    for method in ("POST", "PUT", "DELETE"):
+        assert (await api.send(method, widgets, widget("x"))).status == 404, method
+    assert (await api.get(f"{widgets}/kept")).status == 404
+    if not configured_kubeconfig():  # a real server deletes in all namespaces
+        (await api.delete(path)).refused(405, "MethodNotAllowed")
+    (await api.get(api.core("configmaps", "kept"))).ok()
+
+
+async def test_slashes_too_many(api: Api) -> None:
+    (await api.create(api.core("configmaps"), config_map("a"))).ok()
+    for path in (f"{api.core('configmaps')}/", f"{api.core('configmaps')}//"):
+        assert (await api.get(path)).ok()["kind"] == "ConfigMapList"
+    for path in (
+        "//api/v1/configmaps",
+        "//api/v1",
+        "/api//v1/configmaps",
+        "/api/v1//configmaps",
+        f"/api/v1/namespaces/{api.namespace}//configmaps",
+        "/apis/rbac.authorization.k8s.io/v1/clusterroles//x",
+        f"/apis/authentication.k8s.io/v1/namespaces/{api.namespace}/tokenreviews",
+        "/apis/authentication.k8s.io/v1/tokenreviews/x",
+    ):
+        assert (await api.get(path)).status == 404, path
+        assert (await api.create(path, {})).status == 404, path
+    assert (await api.create("/api/v1/bindings", {})).status == 404

@@ -47,6 +47,7 @@ _PATCH_TYPES: Final = (
     "application/apply-patch+yaml",
 )
 _FINALIZE: Final = "finalize"
+_METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _OBJECT_SUBRESOURCES: Final = ("status", "ephemeralcontainers", _FINALIZE)
 
 
@@ -96,8 +97,10 @@ class Api:
             answer = await self._special.answer(request, target, user)
             if answer is not None:
                 return answer
-        kind = self._kind(target)
-        verb = self._verbs.get(request.method)
+        kind = self._kind(request, target)
+        # Kubernetes routes HEAD to custom resources only.
+        method = "GET" if request.method == "HEAD" and not kind.builtin else request.method
+        verb = self._verbs.get(method)
         if verb is None or (target.subresource == _FINALIZE and request.method != "PUT"):
             raise errors.method_not_allowed()
         response = await verb(request, kind, target, user)
@@ -105,7 +108,7 @@ class Api:
             response.headers.add("Warning", _warning(kind.deprecation_warning))
         return response
 
-    def _kind(self, target: Target) -> Kind:
+    def _kind(self, request: web.BaseRequest, target: Target) -> Kind:
         kind = self._core.registry.by_plural(target.group, target.version, target.plural)
         if kind is None or (target.namespace is not None and not kind.namespaced):
             raise errors.unknown_path()
@@ -116,6 +119,8 @@ class Api:
             or target.subresource not in _OBJECT_SUBRESOURCES
         ):
             raise errors.unknown_path()
+        if kind.namespaced and not target.namespace:
+            _check_everywhere(request.method, kind, target)
         return kind
 
     def _encoder(self, request: web.BaseRequest, kind: Kind) -> Encoder:
@@ -139,16 +144,16 @@ class Api:
             record = reads.get_object(self._core, kind, target, revision)
             return _answer(encoder, encoder.object(record))
         options = parse_list_options(request.query)
-        if options.watch:
+        if options.watch and request.method != "HEAD":
             watch = stream.WatchRequest(
-                target.namespace,
+                target.namespace or None,
                 reads.parse_selector(kind, options),
                 options,
                 encoder,
                 self._bookmark_interval_s,
             )
             return await stream.serve(request, self._core, watch)
-        records, meta = reads.list_objects(self._core, kind, target.namespace, options)
+        records, meta = reads.list_objects(self._core, kind, target.namespace or None, options)
         return _answer(encoder, encoder.list(records, meta))
 
     async def _post(
@@ -156,10 +161,7 @@ class Api:
     ) -> web.StreamResponse:
         # A custom resource may be created under its own path; the name there counts for nothing.
         named = target.name is not None and (kind.builtin or target.subresource)
-        everywhere = target.namespace is None and kind.namespaced
-        if everywhere and not kind.builtin:
-            raise errors.unknown_path()
-        if named or everywhere:
+        if named:
             raise errors.method_not_allowed()
         encoder, options = self._encoder(request, kind), _write_options(request, "CreateOptions")
         obj, twice = await _read_object(request, kind, options)
@@ -231,6 +233,30 @@ class Api:
                         if error.code != 404:  # somebody else was faster
                             raise
             await asyncio.sleep(0)
+
+
+def _check_everywhere(method: str, kind: Kind, target: Target) -> None:
+    """Refuse what cannot be done in all namespaces at once: anything but to list and watch.
+
+    Custom resources have no other paths there at all (apiextensions-apiserver
+    ``customresource_handler.go``, possiblyAcrossAllNamespacesVerbs). Built-in kinds have those
+    with an empty segment; there a real server deletes in all namespaces, and this one does not.
+
+    Raises:
+        errors.StatusError: 400; 404; 405; 422.
+    """
+    if target.name is None and (method == "GET" or (method == "HEAD" and not kind.builtin)):
+        return
+    if not kind.builtin:
+        raise errors.unknown_path()
+    if target.namespace is None or method not in _METHODS:
+        raise errors.method_not_allowed()
+    if target.name is None and method == "POST":
+        problem = fields.required("metadata.namespace")
+        raise errors.invalid(kind.group, kind.kind, "", [problem])
+    if target.name is None or method == "POST":
+        raise errors.method_not_allowed()
+    raise errors.bad_request("Namespace parameter required.")
 
 
 def _chunks(records: list[Record]) -> Iterator[list[Record]]:

@@ -29,6 +29,8 @@ VERSION: Final[Json] = {
     "compiler": "none",
     "platform": f"linux/{architecture()}",
 }
+# The first part of a path → how many parts it has at most.
+_LONGEST: Final = {"": 1, "api": 2, "apis": 3, "openapi": 5}
 _AGGREGATED: Final = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 _OPENAPI_V2_PROTOBUF: Final = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 _OPENAPI_V2_PROTOBUF_OLD: Final = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
@@ -63,8 +65,9 @@ class Documents:
             errors.StatusError: 404; 405.
         """
         path = request.path.rstrip("/") or "/"
-        parts = path.strip("/").split("/")
-        if parts[0] not in ("", "api", "apis", "openapi"):
+        parts = path.removeprefix("/").split("/")
+        longest = _LONGEST.get(parts[0], 0)
+        if len(parts) > longest or (path != "/" and not all(parts)):
             raise errors.unknown_path()
         if request.method not in ("GET", "HEAD"):
             raise errors.method_not_allowed()
@@ -99,9 +102,7 @@ class Documents:
                 return _json(
                     self._keep(("group", parts[1]), lambda: discovery.api_group(registry, parts[1]))
                 )
-            group, version, *more = ["", *parts[1:]] if parts[0] == "api" else parts[1:]
-            if more:
-                raise errors.unknown_path()
+            group, version = ("", parts[1]) if parts[0] == "api" else (parts[1], parts[2])
             return _json(
                 self._keep(
                     ("resources", group, version),

@@ -4,19 +4,35 @@ The rules of Kubernetes ``pkg/controller/garbagecollector``: a dependent whose o
 is deleted; with a foreground deletion the owner waits for the dependents that block it; with an
 orphaning one the dependents lose the reference first. Everything is found through the store's
 index by owner, so an object's deletion costs its dependents and nothing else.
+
+A reference whose kind is not served says nothing about its owner: the definition may come later,
+or the owner may live behind another API server. The collector leaves such a dependent alone, and
+looks at it again when a definition changes.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
+from taskctl.embedded.server import gc_events
 from taskctl.embedded.server.background import Background
-from taskctl.embedded.server.core import Core, kind_of
+from taskctl.embedded.server.core import Core, kind_of, resource_of
+from taskctl.embedded.server.crd_strategy import CRDS
 from taskctl.embedded.server.deletion import FINALIZER_FOREGROUND, FINALIZER_ORPHAN, Propagation
 from taskctl.embedded.server.errors import Json
 from taskctl.embedded.server.records import Event, EventType, Record
 from taskctl.embedded.server.targets import DeleteOptions
 from taskctl.embedded.server.writes import Writer
+
+# garbagecollector.go, NewUIDCache(500): how many owners are remembered as gone.
+_ABSENT_LIMIT: Final = 500
+
+
+class _UnknownOwnerError(Exception):
+    """What a reference names cannot be looked up."""
 
 
 @dataclass(slots=True)
@@ -36,6 +52,9 @@ class GarbageCollector:
         self._store = core.store
         self._writer = Writer(core)
         self._queue: Background[str] = Background("garbage collector", core.store, self._attend)
+        # Owners known to be gone, by UID; their definitions may be gone, too.
+        self._absent: OrderedDict[str, tuple[str, str, str, str]] = OrderedDict()
+        self._unknown: set[str] = set()  # dependents that have a reference of an unknown kind
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -51,8 +70,16 @@ class GarbageCollector:
     def notice(self, event: Event) -> None:
         """Queue what an event concerns. A listener of the store."""
         record = event.record
+        if record.resource == CRDS:
+            for uid in self._unknown:
+                self._queue.add(uid)
+            self._unknown.clear()
         if event.type is EventType.DELETED:
-            for dependent in self._store.dependents(record.uid):
+            self._unknown.discard(record.uid)
+            dependents = self._store.dependents(record.uid)
+            if dependents:
+                self._remember_absent(record)
+            for dependent in dependents:
                 self._queue.add(dependent.uid)
             for owner in record.owners:
                 self._queue.add(owner)
@@ -60,6 +87,12 @@ class GarbageCollector:
             record.owners and (event.previous is None or event.previous.owners != record.owners)
         ):
             self._queue.add(record.uid)
+
+    def _remember_absent(self, record: Record) -> None:
+        obj = record.load()
+        self._absent[record.uid] = (obj["apiVersion"], obj["kind"], record.namespace, record.name)
+        while len(self._absent) > _ABSENT_LIMIT:
+            self._absent.popitem(last=False)
 
     def _attend(self, uid: str) -> None:
         record = self._store.by_uid(uid)
@@ -98,7 +131,13 @@ class GarbageCollector:
     # --- dependents -----------------------------------------------------------------
 
     def _attend_dependent(self, record: Record) -> None:
-        owners = self._classify(record)
+        references = record.load()["metadata"].get("ownerReferences") or ()
+        gc_events.report_foreign_owners(self._core, record, references)
+        try:
+            owners = self._classify(record, references)
+        except _UnknownOwnerError:
+            self._unknown.add(record.uid)
+            return
         if owners.solid:
             lost = {ref.get("uid") for ref in owners.dangling + owners.waiting}
             if lost:
@@ -115,11 +154,16 @@ class GarbageCollector:
                 policy = Propagation.FOREGROUND
             self._delete(record, policy)
 
-    def _classify(self, record: Record) -> _Owners:
+    def _classify(self, record: Record, references: Iterable[Json]) -> _Owners:
+        """Look up the owners (garbagecollector.go, classifyReferences).
+
+        Raises:
+            _UnknownOwnerError: one of them cannot be looked up, so nothing may be concluded.
+        """
         found = _Owners()
-        for reference in record.load()["metadata"].get("ownerReferences") or ():
-            owner = self._store.by_uid(reference.get("uid", ""))
-            if owner is None or not self._names(reference, owner, record):
+        for reference in references:
+            owner = self._owner(reference, record)
+            if owner is None:
                 found.dangling.append(reference)
             elif owner.deleting and FINALIZER_FOREGROUND in (
                 owner.load()["metadata"].get("finalizers") or ()
@@ -129,16 +173,26 @@ class GarbageCollector:
                 found.solid.append(reference)
         return found
 
-    def _names(self, reference: Json, owner: Record, dependent: Record) -> bool:
-        """Tell whether a reference's other fields, too, name the owner with its UID."""
-        kind = kind_of(self._core, owner.resource)
-        group = str(reference.get("apiVersion", "")).rpartition("/")[0]
-        return (
-            reference.get("name") == owner.name
-            and group == owner.resource.group
-            and (kind is None or reference.get("kind") == kind.kind)
-            and owner.namespace in ("", dependent.namespace)
-        )
+    def _owner(self, reference: Json, dependent: Record) -> Record | None:
+        """Return what a reference names, or None if that is gone (isDangling).
+
+        Raises:
+            _UnknownOwnerError: its kind is not served in that version, or has namespaces while
+                the dependent has none.
+        """
+        api_version = str(reference.get("apiVersion", ""))
+        kind_name, name = str(reference.get("kind", "")), str(reference.get("name", ""))
+        uid = reference.get("uid", "")
+        for namespace in ("", dependent.namespace):
+            if self._absent.get(uid) == (api_version, kind_name, namespace, name):
+                return None
+        group, _, version = api_version.rpartition("/")
+        kind = self._core.registry.by_kind(group, version, kind_name)
+        if kind is None or (kind.namespaced and not dependent.namespace):
+            raise _UnknownOwnerError
+        namespace = dependent.namespace if kind.namespaced else ""
+        owner = self._store.get(resource_of(kind), namespace, name)
+        return owner if owner is not None and owner.uid == uid else None
 
     def _drop_references(self, record: Record, uids: set[str | None]) -> None:
         current = self._store.get(record.resource, record.namespace, record.name)

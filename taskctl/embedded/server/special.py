@@ -61,8 +61,10 @@ class Special:
         """Answer the request if it is one of these; otherwise None."""
         place = (target.group, target.plural, target.subresource)
         answer = self._answers.get((request.method, *place))
-        if answer is None and any(found[1:] == place for found in self._answers):
-            raise errors.method_not_allowed()
+        if any(found[1:] == place for found in self._answers):
+            _check_place(target)
+            if answer is None:
+                raise errors.method_not_allowed()
         if answer is not None and target.version == "v1":
             return await answer(request, target, user)
         if target.plural == "pods" and target.subresource in _UNSUPPORTED:
@@ -183,6 +185,21 @@ class Special:
             "audiences": list(found.audiences),
         }
         return _json(_reviewed(review, status), 201)
+
+
+def _check_place(target: Target) -> None:
+    """Refuse a path with too many or too few parts for what it leads to.
+
+    Raises:
+        errors.StatusError: 400; 404; 405.
+    """
+    namespaced = target.group == ""
+    if namespaced != (target.namespace is not None):
+        raise errors.unknown_path()
+    if (target.name is None) == bool(target.subresource):
+        raise errors.unknown_path()
+    if target.namespace == "":
+        raise errors.bad_request("Namespace parameter required.")
 
 
 async def _read(request: web.BaseRequest, kind: VirtualKind) -> Json:

@@ -21,7 +21,8 @@ class Target:
         group: "" for the core group.
         version: for example ``v1alpha1``.
         plural: the resource.
-        namespace: None on a cluster-wide path.
+        namespace: None on a cluster-wide path; "" where the path's segment is empty, which for
+            lists and watches means all namespaces.
         name: None on a collection.
         subresource: "" for the object itself.
     """
@@ -35,8 +36,12 @@ class Target:
 
 
 def parse_path(path: str) -> Target | None:
-    """Split a resource path; None if it is not one."""
-    parts = path.strip("/").split("/")
+    """Split a resource path; None if it is not one.
+
+    Slashes at the end count for nothing, those at the start do (k8s.io/apiserver
+    ``pkg/endpoints/request/requestinfo.go``, splitPath).
+    """
+    parts = path.rstrip("/").removeprefix("/").split("/")
     if parts[0] == "api" and len(parts) >= 3:
         group, version, rest = "", parts[1], parts[2:]
     elif parts[0] == "apis" and len(parts) >= 4:
@@ -51,7 +56,7 @@ def parse_path(path: str) -> Target | None:
         and not (group == "" and len(rest) == 3 and rest[2] in ("status", "finalize"))
     ):
         namespace, rest = rest[1], rest[2:]
-    if len(rest) > 3 or not all(rest):
+    if len(rest) > 3 or not all(rest) or not version:
         return None
     rest += [""] * (3 - len(rest))
     return Target(group, version, rest[0], namespace, rest[1] or None, rest[2])
