@@ -45,12 +45,20 @@ class ServerOptions(LogOptions):
     )
     host: Annotated[
         str,
-        typer.Option(metavar="ADDRESS", help="There is no TLS: stay on the loopback address."),
+        typer.Option(metavar="ADDRESS", help="Where it listens."),
     ] = "127.0.0.1"
     port: Annotated[
         int,
         typer.Option(metavar="PORT", min=0, max=65535, help="0: that of the last run, or any."),
     ] = 0
+    listen_fd: Annotated[
+        int | None,
+        typer.Option(
+            metavar="FD",
+            min=3,
+            help="A bound socket that the process has inherited, instead of --host and --port.",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,10 +144,14 @@ def register(app: typer.Typer) -> None:
 def server(options: ServerOptions) -> int:
     """Run the API server of the local stack."""
     prepare(options)
+    from taskctl.embedded.listening import inherited
     from taskctl.embedded.server import main
 
     settings = main.ServerOptions(
-        data_dir=Path(options.data_dir).resolve(), host=options.host, port=options.port
+        data_dir=Path(options.data_dir).resolve(),
+        host=options.host,
+        port=options.port,
+        listener=None if options.listen_fd is None else inherited(options.listen_fd),
     )
     return run(lambda: main.run_server(settings))
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 START_TIMEOUT_S = 60.0
 NODE_NAME = "local"
+_HOST = "127.0.0.1"
 _POLL_S = 0.05
 # The node goes first: it stops the containers, and their ends can still be recorded.
 STOP_ORDER = ("node", "controller", "server")
@@ -41,7 +43,7 @@ class Stack:
 
     Args:
         directory: locked by the caller.
-        port: of the API server; None leaves it to the server.
+        port: of the API server; None takes that of the last run, or any.
         images: image name to the directory that stands for its files.
         verbose: also print the components' logs.
     """
@@ -58,6 +60,7 @@ class Stack:
         self._port = port
         self._images = dict(images or {})
         self._verbose = verbose
+        self._listener: socket.socket | None = None
         self._asked_to_stop = asyncio.Event()
         self._supervisor = Supervisor(directory, self._say)
 
@@ -66,6 +69,7 @@ class Stack:
 
         Raises:
             CliError: a component does not start.
+            ConfigError: the port is taken.
         """
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
@@ -73,6 +77,9 @@ class Stack:
         self._directory.mark_not_ready()
         try:
             async with contextlib.AsyncExitStack() as cleanup:
+                # Ours for as long as the stack lives: were it the server's own, a task could take
+                # the port whenever the server restarts, and be asked in its place.
+                self._listener = cleanup.enter_context(self._bind())
                 if self._verbose:
                     await cleanup.enter_async_context(self._tails())
                 cleanup.push_async_callback(self._stop_all)
@@ -87,6 +94,12 @@ class Stack:
             for number in _SIGNALS:
                 loop.remove_signal_handler(number)
         return ExitCode.OK
+
+    def _bind(self) -> socket.socket:
+        from taskctl.embedded.listening import bind, stored_port
+
+        port = self._port or stored_port(self._directory.path)
+        return bind(_HOST, port, chosen=self._port is not None)
 
     # --- starting -----------------------------------------------------------------------
 
@@ -114,15 +127,17 @@ class Stack:
 
     def _spec(self, name: str) -> ComponentSpec:
         argv = [sys.executable, "-m", "taskctl", name, "--data-dir", str(self._directory.path)]
-        if name == "server" and self._port is not None:
-            argv += ["--port", str(self._port)]
+        descriptors: tuple[int, ...] = ()
+        if name == "server" and self._listener is not None:
+            descriptors = (self._listener.fileno(),)
+            argv += ["--listen-fd", str(self._listener.fileno())]
         if name == "node":
             for image, root in self._images.items():
                 argv += ["--image", f"{image}={root}"]
         if self._verbose:
             argv += ["--log-level", "debug"]
         death_signal = _DEATH_SIGNALS.get(name, signal.SIGTERM)
-        return ComponentSpec(name, tuple(argv), _GRACE_S[name], death_signal)
+        return ComponentSpec(name, tuple(argv), _GRACE_S[name], death_signal, descriptors)
 
     async def _server_ready(self) -> KubeClient:
         """Wait until the server answers; its kubeconfig may be of an earlier run until then."""
@@ -176,7 +191,9 @@ class Stack:
 
     def _say(self, line: str) -> None:
         moment = SystemClock().now().astimezone().strftime("%H:%M:%S")
-        note(f"{moment} {line}")
+        # The terminal may be gone, and a log that we write to may be on a full disk.
+        with contextlib.suppress(OSError):
+            note(f"{moment} {line}")
 
     @contextlib.asynccontextmanager
     async def _tails(self) -> AsyncIterator[None]:

@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import IO
 
 from taskctl.cli.datadir import DataDir
 from taskctl.cli.exits import CliError, ExitCode
@@ -32,12 +33,14 @@ class ComponentSpec:
         argv: command line.
         stop_grace_s: between SIGTERM and SIGKILL.
         death_signal: what it gets when the supervisor itself is killed.
+        descriptors: what it inherits under the same numbers.
     """
 
     name: str
     argv: tuple[str, ...]
     stop_grace_s: float
     death_signal: signal.Signals = signal.SIGTERM
+    descriptors: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)
@@ -74,7 +77,6 @@ class Supervisor:
         """Start a component and go on restarting it when it ends."""
         running = _Running(spec)
         self._components[spec.name] = running
-        self.data_dir.rotate_log(spec.name)
         await self._spawn(running)
         running.keeper = asyncio.create_task(self._keep(running), name=f"keep {spec.name}")
 
@@ -94,47 +96,62 @@ class Supervisor:
     async def _spawn(self, running: _Running) -> None:
         spec = running.spec
         env = {**os.environ, **lifeline_env(spec.death_signal), "PYTHONUNBUFFERED": "1"}
-        with self.data_dir.log(spec.name).open("ab") as log:
+        with self._open_log(spec.name) as log:
             running.process = await asyncio.create_subprocess_exec(
                 *spec.argv,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env=env,
+                pass_fds=spec.descriptors,
                 # Ctrl-C in the terminal is for the supervisor, which stops all in good order.
                 start_new_session=True,
             )
-        self.data_dir.write_state(
-            {
-                name: component.process.pid
-                for name, component in self._components.items()
-                if component.process is not None
-            }
-        )
+        pids = {
+            name: component.process.pid
+            for name, component in self._components.items()
+            if component.process is not None
+        }
+        try:
+            self.data_dir.write_state(pids)
+        except OSError as error:  # `taskctl local status` shows the process ids; no more than that
+            self.say(f"{self.data_dir.state} cannot be written: {error.strerror}")
+
+    def _open_log(self, name: str) -> IO[bytes]:
+        """A component without a log is better than none."""
+        try:
+            self.data_dir.rotate_log(name)
+            return self.data_dir.log(name).open("ab")
+        except OSError as error:
+            self.say(f"{self.data_dir.log(name)} cannot be written: {error.strerror}")
+            return open(os.devnull, "ab")
 
     async def _keep(self, running: _Running) -> None:
+        """Start a component again whenever it ends, for as long as the stack lives."""
         delay_s = _BACKOFF_FIRST_S
-        while True:
-            process = running.process
-            if process is None:
-                return
+        name = running.spec.name
+        while not _is_stopping(running):
             began_s = self.clock.monotonic_s()
-            code = await process.wait()
-            if running.stopping:
-                return
-            running.deaths += 1
-            if self._hopeless(running, code):
-                self._fail(running, code)
-                return
-            if self.clock.monotonic_s() - began_s > _STEADY_S:
-                delay_s = _BACKOFF_FIRST_S
-            name = running.spec.name
-            self.say(f"{name} ended ({_how(code)}); starting it again in {delay_s:.1f} s")
+            if running.process is not None:
+                code = await running.process.wait()
+                if _is_stopping(running):
+                    return
+                running.deaths += 1
+                if self._hopeless(running, code):
+                    self._fail(running, code)
+                    return
+                if self.clock.monotonic_s() - began_s > _STEADY_S:
+                    delay_s = _BACKOFF_FIRST_S
+                self.say(f"{name} ended ({_how(code)}); starting it again in {delay_s:.1f} s")
             await asyncio.sleep(delay_s)
             delay_s = min(_BACKOFF_LAST_S, delay_s * 2)
             if _is_stopping(running):
                 return
-            await self._spawn(running)
+            running.process = None
+            try:
+                await self._spawn(running)
+            except OSError as error:  # no memory, no process ids, no file descriptors
+                self.say(f"{name} cannot be started: {error}; trying again in {delay_s:.1f} s")
 
     def _hopeless(self, running: _Running, code: int) -> bool:
         """A wrong setting stays wrong; and what never came up will not come up."""

@@ -163,36 +163,27 @@ def in_cluster_connection(
 ) -> Connection:
     """Describe the connection of a pod's service account.
 
-    ``KUBERNETES_SERVICE_SCHEME=http`` is for the embedded server, which serves plain HTTP on
-    the loopback address.
-
     Raises:
         ConfigError: a variable or file is missing or wrong.
     """
     environ = around.environ
     host = environ.get("KUBERNETES_SERVICE_HOST", "")
     port = environ.get("KUBERNETES_SERVICE_PORT", "443")
-    scheme = environ.get("KUBERNETES_SERVICE_SCHEME", "https")
-    if scheme not in ("http", "https"):
-        raise ConfigError(f"KUBERNETES_SERVICE_SCHEME is {scheme!r}; it must be http or https")
     if not port.isdecimal():
         raise ConfigError(f"KUBERNETES_SERVICE_PORT is {port!r}; it must be a port number")
     bracketed = f"[{host}]" if ":" in host and not host.startswith("[") else host
-    tls = TlsSettings()
-    if scheme == "https":
-        ca_file = place.directory / "ca.crt"
-        if not ca_file.is_file():
-            raise ConfigError(
-                f"{ca_file} is missing; a pod gets it with automountServiceAccountToken: true"
-            )
-        tls = TlsSettings(ca_data=ca_file.read_bytes())
+    ca_file = place.directory / "ca.crt"
+    if not ca_file.is_file():
+        raise ConfigError(
+            f"{ca_file} is missing; a pod gets it with automountServiceAccountToken: true"
+        )
     namespace_file = place.directory / "namespace"
     namespace = namespace_file.read_text().strip() if namespace_file.is_file() else "default"
     return Connection(
-        server=f"{scheme}://{bracketed}:{port}",
+        server=f"https://{bracketed}:{port}",
         source=f"the pod's service account in {place.directory}",
         credentials=TokenFile(place.directory / "token", timing.clock),
-        tls=tls,
+        tls=TlsSettings(ca_data=ca_file.read_bytes()),
         namespace=namespace or "default",
     )
 

@@ -203,8 +203,7 @@ def build_connection(
 def _split_address(cluster: _Entry) -> tuple[str, Credentials | None]:
     """Return the server's address without user and password, and those as credentials.
 
-    The address is written to logs and errors, and must not carry a secret there. kubectl
-    sends no token over plain HTTP, so the local stack's kubeconfig puts it into the address.
+    The address is written to logs and errors, and must not carry a secret there.
     """
     parts = urlsplit(cluster.text("server").rstrip("/"))
     host = parts.netloc.rpartition("@")[2]

@@ -1,4 +1,4 @@
-"""What the cases talk to: an API server, over plain HTTP."""
+"""What the cases talk to: an API server, by HTTP requests."""
 
 from __future__ import annotations
 
@@ -229,9 +229,14 @@ async def embedded_target(directory: Path) -> AsyncIterator[Api]:
 
     async with main.EmbeddedServer(main.ServerOptions()) as server:
         kubeconfig = directory / "kubeconfig"
-        kubeconfig.write_text(main.kubeconfig(server.url, server.token))
+        authority = server.certificates.authority_pem
+        kubeconfig.write_text(main.kubeconfig(server.url, server.token, authority))
         headers = {"Authorization": f"Bearer {server.token}"}
-        async with aiohttp.ClientSession(headers=headers, read_bufsize=4 * 1024 * 1024) as session:
+        async with aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=server.certificates.client_context()),
+            headers=headers,
+            read_bufsize=4 * 1024 * 1024,
+        ) as session:
             yield Api(session, server.url, kubeconfig)
 
 

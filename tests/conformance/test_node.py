@@ -50,7 +50,8 @@ async def embedded_node() -> AsyncIterator[Api]:
             running = asyncio.create_task(node.run(), name="the local node")
             headers = {"Authorization": f"Bearer {server.token}"}
             try:
-                async with aiohttp.ClientSession(headers=headers) as session:
+                tls = aiohttp.TCPConnector(ssl=server.certificates.client_context())
+                async with aiohttp.ClientSession(connector=tls, headers=headers) as session:
                     yield Api(session, server.url, directory / "kubeconfig")
             finally:
                 node.stop()

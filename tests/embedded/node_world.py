@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import ssl
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -101,8 +102,9 @@ class NodeWorld:
         url = f"{self._url()}{core_path('pods', 'default', pod, 'log')}"
         headers = {"Authorization": f"Bearer {self.options.paths.token_file.read_text().strip()}"}
         params = {"container": container, **query}
+        tls = ssl.create_default_context(cafile=self.options.paths.authority_file)
         async with (
-            aiohttp.ClientSession() as session,
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls)) as session,
             session.get(url, params=params, headers=headers) as response,
         ):
             return await response.text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -61,7 +62,7 @@ async def test_environment_of_a_container(world: NodeWorld) -> None:
         "p",
         "sh",
         "-c",
-        "echo $NAME $LABEL $NODE $MAP $SECRET $BOTH $0 $KUBERNETES_SERVICE_SCHEME; which taskctl",
+        "echo $NAME $LABEL $NODE $MAP $SECRET $BOTH $0 $KUBERNETES_SERVICE_HOST; which taskctl",
         main={"env": env, "args": ["$(LABEL)"]},
         labels={"l": "v"},
         restartPolicy="Never",
@@ -70,15 +71,16 @@ async def test_environment_of_a_container(world: NodeWorld) -> None:
         lambda: world.get("pods", "p"), lambda p: p["status"]["phase"] == "Succeeded", "succeeded"
     )
     first = (await world.logs("p")).splitlines()[0]
-    assert first == "p v local from-map from-secret p-from-map-$(NOTHING)-$(NAME) v http"
+    assert first == "p v local from-map from-secret p-from-map-$(NOTHING)-$(NAME) v 127.0.0.1"
     assert container_status(pod["status"], "main")["state"]["terminated"]["reason"] == "Completed"
 
 
 async def test_service_account_token_is_mounted_and_good(world: NodeWorld) -> None:
     script = (
         "cd /var/run/secrets/kubernetes.io/serviceaccount; cat namespace; echo;"
-        ' curl -s -o /dev/null -w "%{http_code}" -H "Authorization: Bearer $(cat token)"'
-        " http://$KUBERNETES_SERVICE_HOST:$KUBERNETES_SERVICE_PORT/api/v1/namespaces/default/pods/p"
+        ' curl -s --cacert ca.crt -o /dev/null -w "%{http_code}"'
+        ' -H "Authorization: Bearer $(cat token)"'
+        " https://$KUBERNETES_SERVICE_HOST:$KUBERNETES_SERVICE_PORT/api/v1/namespaces/default/pods/p"
     )
     await world.pod("p", "sh", "-c", script, restartPolicy="Never")
     await world.phase("p", "Succeeded")
@@ -287,7 +289,7 @@ async def test_the_node_object_and_its_lease(world: NodeWorld) -> None:
     ready = next(c for c in node["status"]["conditions"] if c["type"] == "Ready")
     assert ready["status"] == "True"
     assert node["status"]["nodeInfo"]["kernelVersion"] == os.uname().release
-    assert node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"] > 0
+    assert stat.S_IMODE(world.options.paths.node_socket.stat().st_mode) == 0o600
     path = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/local"
     lease = await world.api.get(path)
     assert lease["spec"]["holderIdentity"] == "local"

@@ -185,7 +185,8 @@ async def controller_kubeconfig(
     account = SERVICEACCOUNTS.path(namespace, CONTROLLER, "token")
     request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
     answer = orjson.loads(await client.request("POST", account, body=orjson.dumps(request)))
-    path.write_text(kubeconfig(server.url, answer["status"]["token"]))
+    authority = server.certificates.authority_pem
+    path.write_text(kubeconfig(server.url, answer["status"]["token"], authority))
 
 
 @asynccontextmanager

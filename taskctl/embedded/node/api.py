@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import random
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -92,18 +93,20 @@ def _path(root: str, plural: str, namespace: str, name: str, sub: str) -> str:
 class _Endpoint:
     url: str
     token: str
+    tls: ssl.SSLContext
 
 
 class ApiClient:
     """One connection pool to the API server of the data directory.
 
-    The address and the token are read anew whenever the server cannot be reached or refuses
-    the token: it may have come back on another port.
+    The address, the token and the authority that vouches for the server are read anew whenever
+    the server cannot be reached or refuses the token: it may have come back as another one.
     """
 
     def __init__(self, paths: NodePaths) -> None:
         self._paths = paths
         self._endpoint: _Endpoint | None = None
+        self._trusted: tuple[str, ssl.SSLContext] | None = None
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -129,7 +132,7 @@ class ApiClient:
             Unavailable: the server has not said yet where it listens.
         """
         url = urlsplit(self._load().url)
-        return url.scheme, url.hostname or "127.0.0.1", url.port or 80
+        return url.scheme, url.hostname or "127.0.0.1", url.port or 443
 
     async def get(self, path: str, params: Mapping[str, str] | None = None) -> Json:
         """GET an object or a list."""
@@ -176,6 +179,7 @@ class ApiClient:
                 params=params,
                 headers={**headers, **_auth(endpoint)},
                 timeout=timeout,
+                ssl=endpoint.tls,
             ) as response:
                 content = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -204,7 +208,11 @@ class ApiClient:
         endpoint = self._load()
         try:
             async with self._require_session().get(
-                endpoint.url + path, params=params, headers=_auth(endpoint), timeout=timeout
+                endpoint.url + path,
+                params=params,
+                headers=_auth(endpoint),
+                timeout=timeout,
+                ssl=endpoint.tls,
             ) as response:
                 if response.status >= 400:
                     content = await response.read()
@@ -226,15 +234,29 @@ class ApiClient:
     def _load(self) -> _Endpoint:
         if self._endpoint is None:
             try:
-                url = json.loads(self._paths.server_file.read_text())["url"]
+                url = str(json.loads(self._paths.server_file.read_text())["url"])
                 token = self._paths.token_file.read_text().strip()
+                tls = self._tls(url)
             except (OSError, ValueError, KeyError) as error:
                 raise Unavailable(
-                    f"no API server yet: {self._paths.server_file} or "
-                    f"{self._paths.token_file} cannot be read"
+                    f"no API server yet: {self._paths.server_file}, {self._paths.token_file} or "
+                    f"{self._paths.authority_file} cannot be used: {error}"
                 ) from error
-            self._endpoint = _Endpoint(str(url).rstrip("/"), token)
+            self._endpoint = _Endpoint(url.rstrip("/"), token, tls)
         return self._endpoint
+
+    def _tls(self, url: str) -> ssl.SSLContext:
+        """Return what checks the server; the same as before while the authority is the same.
+
+        Raises:
+            ValueError: the server is none that proves who it is, and would be shown the token.
+        """
+        if not url.startswith("https:"):
+            raise ValueError(f"{url} is not an https address")
+        pem = self._paths.authority_file.read_text()
+        if self._trusted is None or self._trusted[0] != pem:
+            self._trusted = (pem, ssl.create_default_context(cadata=pem))
+        return self._trusted[1]
 
     def _failure(self, status: int, content: bytes, headers: Mapping[str, str]) -> ApiError:
         if status == 401:

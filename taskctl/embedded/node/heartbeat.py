@@ -33,12 +33,10 @@ class NodeFacts:
 
     Attributes:
         version: shown as the kubelet's.
-        log_port: where the node serves logs.
         isolation_message: what containers are not separated by, empty when nothing is missing.
     """
 
     version: str
-    log_port: int
     isolation_message: str
 
 
@@ -122,7 +120,6 @@ class Heartbeat:
                 {"type": "InternalIP", "address": ADDRESS},
                 {"type": "Hostname", "address": self._name},
             ],
-            "daemonEndpoints": {"kubeletEndpoint": {"Port": self._facts.log_port}},
             "nodeInfo": machine.node_info(self._facts.version),
             "conditions": conditions,
         }

@@ -7,6 +7,7 @@ import hmac
 import logging
 import os
 import secrets
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,7 @@ from typing import Final
 from aiohttp import web
 
 from taskctl.clock import Clock
+from taskctl.embedded.listening import bind_unix
 from taskctl.embedded.node.logs import LogOptionError, LogReader, parse_query
 from taskctl.embedded.node.model import containers_of
 from taskctl.embedded.node.slot import ContainerSlot
@@ -48,7 +50,10 @@ def node_token(path: Path) -> str:
 
 
 class LogServer:
-    """Serves ``/containerLogs/<namespace>/<pod>/<container>`` on the loopback address.
+    """Serves ``/containerLogs/<namespace>/<pod>/<container>`` on a socket of the data directory.
+
+    A port of the loopback address would be open to every task: to be flooded, to be overheard, and
+    to be taken over while the node restarts.
 
     Args:
         find: returns the worker of a pod.
@@ -61,9 +66,10 @@ class LogServer:
         self._token = token
         self._clock = clock
         self._runner: web.AppRunner | None = None
+        self._socket: socket.socket | None = None
 
-    async def start(self, host: str) -> int:
-        """Listen; returns the port."""
+    async def start(self, path: Path) -> None:
+        """Listen on a Unix socket, in place of one that an earlier node left."""
         app = web.Application()
         app.router.add_get("/containerLogs/{namespace}/{pod}/{container}", self._logs)
         app.router.add_get("/healthz", self._healthz)
@@ -71,14 +77,15 @@ class LogServer:
             app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0
         )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, 0)
-        await site.start()
-        return int(self._runner.addresses[0][1])
+        self._socket = await asyncio.to_thread(bind_unix, path)
+        await web.SockSite(self._runner, self._socket).start()
 
     async def stop(self) -> None:
         """Stop listening and end what is being followed."""
         if self._runner is not None:
             await self._runner.cleanup()
+        if self._socket is not None:
+            self._socket.close()
 
     async def _healthz(self, request: web.Request) -> web.Response:
         return web.Response(text="ok")
@@ -108,7 +115,8 @@ class LogServer:
         try:
             await self._stream(response, reader, slot, follow=query.follow and not query.previous)
         finally:
-            await asyncio.to_thread(reader.close)
+            # The client may go while this waits, and the file would stay open.
+            await asyncio.shield(asyncio.to_thread(reader.close))
         return response
 
     def _slot(self, names: web.UrlMappingMatchInfo) -> ContainerSlot:

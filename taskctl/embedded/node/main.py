@@ -104,7 +104,8 @@ class Node:
             manager.adopt()
             token = await asyncio.to_thread(node_token, context.paths.node_token_file)
             server = LogServer(manager.find, token, self._clock)
-            facts = NodeFacts(f"v{__version__}", await server.start(ADDRESS), isolation_message)
+            await server.start(context.paths.node_socket)
+            facts = NodeFacts(f"v{__version__}", isolation_message)
             heartbeat = Heartbeat(context, facts)
             binder = ClaimBinder(context, manager.pods)
             if isolation_message:
@@ -126,7 +127,7 @@ class Node:
                 pods.create_task(Reflector(api, core_path(plural), handler).run(), name=plural)
                 for plural, handler in watches.items()
             ]
-            log.info("node %s serves logs on port %d", self._options.node_name, facts.log_port)
+            log.info("node %s is up", self._options.node_name)
             try:
                 await self._stop.wait()
                 log.info("stopping: all containers are told to end")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+SOCKET_NAME = "node.sock"
 # As the kubelet: the pod's own default, and so the most that a stop of the node waits.
 DEFAULT_GRACE_S = 30.0
 
@@ -15,8 +16,8 @@ class NodeOptions:
     """What a node is told at start.
 
     Attributes:
-        data_dir: holds ``server.json`` and ``token`` of the API server; the node adds
-            ``node-token``, ``pods/`` and ``volumes/``. Containers cannot see it.
+        data_dir: holds ``server.json``, ``token`` and ``tls/`` of the API server; the node adds
+            ``node-token``, ``node.sock``, ``pods/`` and ``volumes/``. Containers cannot see it.
         node_name: name of the Node object.
         image_roots: image reference (with or without tag) → directory whose top-level entries
             cover those of the host's root in containers of that image.
@@ -58,9 +59,19 @@ class NodePaths:
         return self.data_dir / "token"
 
     @property
+    def authority_file(self) -> Path:
+        """The certificate that vouches for the API server."""
+        return self.data_dir / "tls" / "ca.crt"
+
+    @property
     def node_token_file(self) -> Path:
         """The bearer token that the API server shows to the node's log endpoint."""
         return self.data_dir / "node-token"
+
+    @property
+    def node_socket(self) -> Path:
+        """Where the node's log endpoint listens."""
+        return self.data_dir / SOCKET_NAME
 
     @property
     def pods(self) -> Path:

@@ -56,9 +56,10 @@ def base_env(context: NodeContext, pod: Json) -> dict[str, str]:
         "HOSTNAME": pod["spec"].get("hostname") or pod["metadata"]["name"],
     }
     scheme, host, port = context.api.address()
-    result["KUBERNETES_SERVICE_SCHEME"] = scheme
+    # Those of the service "kubernetes" that clients look at (pkg/kubelet/envvars).
     result["KUBERNETES_SERVICE_HOST"] = host
     result["KUBERNETES_SERVICE_PORT"] = str(port)
+    result[f"KUBERNETES_SERVICE_PORT_{scheme.upper()}"] = str(port)
     return result
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 
 from taskctl.embedded.server import bodies, errors, fields, patching, reads, stream
 from taskctl.embedded.server.admission import BODY
@@ -52,7 +53,11 @@ _OBJECT_SUBRESOURCES: Final = ("status", "ephemeralcontainers", _FINALIZE)
 
 
 class Api:
-    """Answers requests."""
+    """Answers requests.
+
+    Attributes:
+        admitted: is told of each connection on which a request was authenticated; may refuse.
+    """
 
     def __init__(
         self, core: Core, authenticator: Authenticator, special: Special, bookmark_interval_s: float
@@ -61,6 +66,7 @@ class Api:
         self._authenticator = authenticator
         self._special = special
         self._bookmark_interval_s = bookmark_interval_s
+        self.admitted: Callable[[RequestHandler], None] = lambda _: None
         self._writer = Writer(core)
         self._documents = Documents(core.registry)
         self._verbs: dict[str, Callable[..., Awaitable[web.StreamResponse]]] = {
@@ -90,6 +96,7 @@ class Api:
                 raise errors.method_not_allowed()
             return self._documents.public(path)
         user = self._authenticator.authenticate(request.headers.get("Authorization"))
+        self.admitted(request.protocol)
         target = parse_path(path)
         if target is None:
             return self._documents.answer(request)

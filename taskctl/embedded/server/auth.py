@@ -59,13 +59,6 @@ def _decode(text: str) -> bytes:
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
-def _password(credentials: str) -> str:
-    try:
-        return base64.b64decode(credentials, validate=True).decode().partition(":")[2]
-    except (binascii.Error, UnicodeDecodeError):
-        return ""
-
-
 class Authenticator:
     """Checks bearer tokens and makes those of service accounts."""
 
@@ -86,11 +79,7 @@ class Authenticator:
         """
         scheme, _, token = (header or "").partition(" ")
         token = token.strip()
-        if scheme.lower() == "basic":
-            # kubectl and everything else built on client-go sends no token over plain HTTP, but
-            # does send what stands before the @ in the server's URL.
-            token = _password(token)
-        elif scheme.lower() != "bearer":
+        if scheme.lower() != "bearer":
             token = ""
         if not token:
             raise errors.unauthorized()

@@ -11,6 +11,7 @@ from typing import Final
 import aiohttp
 from aiohttp import web
 
+from taskctl.embedded.listening import short_path
 from taskctl.embedded.server import errors, fields
 from taskctl.embedded.server.errors import Json, Resource
 from taskctl.embedded.server.records import Record
@@ -27,28 +28,25 @@ _PASSED_ON: Final = (
 )  # fmt: skip
 _CONNECT_TIMEOUT_S: Final = 5.0
 _READ_TIMEOUT_S: Final = 30.0
+_SOCKET: Final = "node.sock"
+_TOKEN: Final = "node-token"
 _PIECE_BYTES: Final = 64 * 1024
 
 
 class LogProxy:
     """Fetches logs from nodes."""
 
-    def __init__(self, store: Store, token_path: Path | None) -> None:
+    def __init__(self, store: Store, directory: Path | None) -> None:
         """Set up; makes no connection.
 
         Args:
             store: to find the pod's node.
-            token_path: file with the token that nodes expect; read for each request, since the
-                node may write it after this server has started.
+            directory: where the node has its socket, and the file with the token that it expects;
+                both are looked up for each request, since the node may make them after this
+                server has started. None: there is no node.
         """
         self._store = store
-        self._token_path = token_path
-        self._session: aiohttp.ClientSession | None = None
-
-    async def close(self) -> None:
-        """Close connections."""
-        if self._session is not None:
-            await self._session.close()
+        self._directory = directory
 
     async def serve(self, request: web.BaseRequest, pod: Record) -> web.StreamResponse:
         """Answer a request for a log.
@@ -63,8 +61,12 @@ class LogProxy:
         node = obj["spec"].get("nodeName")
         if not node:
             return web.Response(status=204)  # as Kubernetes: there is no log yet
-        base = self._address(node)
-        url = f"{base}/containerLogs/{pod.namespace}/{pod.name}/{container}"
+        if self._store.get(_NODES, "", node) is None:
+            raise errors.not_found(_NODES, node)
+        if self._directory is None:
+            raise errors.unavailable("this server has no data directory, and so no node")
+        # The host's name says nothing: the connection goes to a socket of the data directory.
+        url = f"http://node/containerLogs/{pod.namespace}/{pod.name}/{container}"
         query = {name: request.query[name] for name in _PASSED_ON if name in request.query}
         follow = query.get("follow", "") in ("true", "1", "True")
         timeout = aiohttp.ClientTimeout(
@@ -73,34 +75,25 @@ class LogProxy:
             # A followed log may be silent for hours; the client's going ends it.
             sock_read=None if follow else _READ_TIMEOUT_S,
         )
-        if self._session is None:
-            self._session = aiohttp.ClientSession()
         try:
-            async with self._session.get(
-                url, params=query, headers=self._headers(), timeout=timeout
-            ) as answer:
-                return await _pass_through(request, answer)
-        except (aiohttp.ClientConnectionError, TimeoutError) as error:
+            with short_path(self._directory / _SOCKET) as path:
+                async with (
+                    aiohttp.ClientSession(connector=aiohttp.UnixConnector(path)) as session,
+                    session.get(
+                        url, params=query, headers=self._headers(), timeout=timeout
+                    ) as answer,
+                ):
+                    return await _pass_through(request, answer)
+        except (aiohttp.ClientConnectionError, TimeoutError, OSError) as error:
             raise errors.StatusError(
-                502, "ServiceUnavailable", f"the node {node} cannot be reached at {base}: {error}"
+                502, "ServiceUnavailable", f"the node {node} cannot be reached: {error}"
             ) from error
 
-    def _address(self, node: str) -> str:
-        record = self._store.get(_NODES, "", node)
-        if record is None:
-            raise errors.not_found(_NODES, node)
-        status: Json = record.load().get("status") or {}
-        port = ((status.get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}).get("Port")
-        if not port:
-            raise errors.unavailable(f"the node {node} has not said where it listens")
-        addresses = {a.get("type"): a.get("address") for a in status.get("addresses") or ()}
-        return f"http://{addresses.get('InternalIP', '127.0.0.1')}:{port}"
-
     def _headers(self) -> dict[str, str]:
-        if self._token_path is None:
+        if self._directory is None:
             return {}
         try:
-            token = self._token_path.read_text().strip()
+            token = (self._directory / _TOKEN).read_text().strip()
         except FileNotFoundError:
             return {}
         return {"Authorization": f"Bearer {token}"}

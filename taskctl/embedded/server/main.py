@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import fcntl
 import gc
 import logging
@@ -10,20 +11,31 @@ import os
 import secrets
 import signal
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
+from urllib.parse import urlsplit
 
 import orjson
 import yaml
 from aiohttp import web
 
 from taskctl.clock import Clock, SystemClock
+from taskctl.embedded.files import update_private, write_private
+from taskctl.embedded.listening import bind, stored_port
 from taskctl.embedded.server.api import Api
 from taskctl.embedded.server.auth import Authenticator
+from taskctl.embedded.server.certificates import Certificates, ensure_certificates
 from taskctl.embedded.server.claims import ClaimProtection
+from taskctl.embedded.server.connections import (
+    ConnectionLimits,
+    Gate,
+    GatedServer,
+    raise_file_limit,
+)
 from taskctl.embedded.server.core import Core, open_collection
 from taskctl.embedded.server.crd_lifecycle import CrdController
 from taskctl.embedded.server.crd_strategy import CRDS
@@ -45,6 +57,7 @@ logger = logging.getLogger(__name__)
 _CHECKPOINT_INTERVAL_S: Final = 10.0
 _HISTORY_INTERVAL_S: Final = 10.0
 _GC_ALLOCATIONS: Final = 20_000
+_RENEWAL_INTERVAL_S: Final = 3600.0
 _SHUTDOWN_TIMEOUT_S: Final = 2.0
 _CONTEXT: Final = "local"
 
@@ -55,18 +68,23 @@ class ServerOptions:
 
     Attributes:
         data_dir: where everything is kept; made if missing. None keeps all in memory, for tests.
-        host: address to listen on. There is no TLS: anything but loopback exposes the token.
-        port: 0 takes the port of the last run if it is free, else any free one.
+        host: address to listen on.
+        port: 0 takes the port of the last run, which must be free: clients know it. Where there
+            was none, a free one is chosen.
+        listener: a bound socket to use instead, which somebody else keeps over restarts.
         bookmark_interval_s: seconds between bookmarks on a watch; clients take a watch without
             any for dead after about 70.
         log_limits: how much history watches may resume from.
+        connection_limits: None: what the process's limit of open files allows.
     """
 
     data_dir: Path | None = None
     host: str = "127.0.0.1"
     port: int = 0
+    listener: socket.socket | None = None
     bookmark_interval_s: float = 30.0
     log_limits: LogLimits = field(default_factory=LogLimits)
+    connection_limits: ConnectionLimits | None = None
 
 
 class EmbeddedServer:
@@ -75,6 +93,7 @@ class EmbeddedServer:
     Attributes:
         url: base URL, once started.
         token: the administrator's bearer token.
+        certificates: of TLS, once started.
         core: the parts below HTTP, for tests that look inside.
     """
 
@@ -84,10 +103,12 @@ class EmbeddedServer:
         self._lock: IO[str] | None = None
         self._database: Database | None = None
         self._runner: web.ServerRunner | None = None
-        self._logs: LogProxy | None = None
+        self._gate: Gate | None = None
+        self._tls: ssl.SSLContext | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.url = ""
         self.token = ""
+        self.certificates: Certificates
         self.core: Core
 
     async def __aenter__(self) -> Self:
@@ -113,16 +134,17 @@ class EmbeddedServer:
             prepare_directory(directory)
             self._lock = _lock(directory / "server.lock")
             self._database = Database(directory / "db.sqlite")
+        listener, self.url = self._bind()
+        self.certificates = self._ensure_certificates()
         store = Store(self._clock, journal=self._database, limits=self._options.log_limits)
         self.core = Core(store, Registry(), Hub(), self._clock)
         self._load_and_control()
         self.token = _secret(directory, "token")
         signing_key = _secret(directory, "service-account.key").encode()
         authenticator = Authenticator(self.core, self.token, signing_key)
-        self._logs = LogProxy(store, directory / "node-token" if directory else None)
-        special = Special(self.core, authenticator, self._logs)
+        special = Special(self.core, authenticator, LogProxy(store, directory))
         api = Api(self.core, authenticator, special, self._options.bookmark_interval_s)
-        await self._listen(api)
+        await self._listen(api, listener)
         if directory is not None:
             self._write_files(directory)
         logger.info("serving %s", self.url)
@@ -131,13 +153,13 @@ class EmbeddedServer:
         """End watches, finish requests, close the database."""
         if hasattr(self, "core"):
             self.core.hub.end()
+        if self._gate is not None:
+            self._gate.shut()
         if self._runner is not None:
             await self._runner.cleanup()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._logs is not None:
-            await self._logs.close()
         if self._database is not None:
             self._database.close()
         if self._lock is not None:
@@ -159,7 +181,8 @@ class EmbeddedServer:
             open_collection(core, kind)
         definitions = CrdController(core)
         _restore(core, self._database, definitions)
-        namespaces, collector = NamespaceController(core), GarbageCollector(core)
+        authority = self.certificates.authority_pem.decode("ascii")
+        namespaces, collector = NamespaceController(core, authority), GarbageCollector(core)
         claims, expiry = ClaimProtection(core), EventExpiry(core)
         for listener in (
             core.hub.publish,
@@ -201,19 +224,64 @@ class EmbeddedServer:
             if self._database is not None:
                 await asyncio.to_thread(self._database.checkpoint)
 
-    async def _listen(self, api: Api) -> None:
-        server = web.Server(api.handle, access_log=None, handler_cancellation=True)
+    def _bind(self) -> tuple[socket.socket, str]:
+        """Return the socket to listen on, and its URL for clients on this machine."""
+        options = self._options
+        listener = options.listener
+        if listener is None:
+            port = options.port or stored_port(options.data_dir)
+            listener = bind(options.host, port, chosen=bool(options.port))
+        host, port = listener.getsockname()[:2]
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        return listener, f"https://{f'[{host}]' if ':' in host else host}:{port}"
+
+    def _ensure_certificates(self) -> Certificates:
+        host = urlsplit(self.url).hostname or ""
+        extra = [] if self._options.listener is not None else [self._options.host]
+        hosts = [name for name in (host, *extra) if name not in ("0.0.0.0", "::", "")]
+        # The time of the machine, not a test's: that is what clients compare with.
+        now = SystemClock().now()
+        return ensure_certificates(self._options.data_dir, hosts, now)
+
+    async def _listen(self, api: Api, listener: socket.socket) -> None:
+        limits = self._options.connection_limits or ConnectionLimits.within(raise_file_limit())
+        server = GatedServer(
+            api.handle,
+            access_log=None,
+            handler_cancellation=True,
+            keepalive_timeout=limits.idle_s,
+        )
         self._runner = web.ServerRunner(server, shutdown_timeout=_SHUTDOWN_TIMEOUT_S)
         await self._runner.setup()
-        listener = _bind(self._options, _last_port(self._options.data_dir))
-        await web.SockSite(self._runner, listener, backlog=1024).start()
-        host, port = listener.getsockname()[:2]
-        self.url = f"http://{host}:{port}"
+        self._tls = self.certificates.server_context()
+        self._gate = Gate(listener, server, self._tls, limits)
+        api.admitted = self._gate.admit
+        self._start_task("certificates", self._renew)
+        self._gate.open()
+
+    async def _renew(self) -> None:
+        """Replace the certificate in time, also where the server runs for years."""
+        while True:
+            await asyncio.sleep(_RENEWAL_INTERVAL_S)
+            if self._options.data_dir is None or self._tls is None:
+                continue
+            try:
+                found = await asyncio.to_thread(self._ensure_certificates)
+            except OSError as error:
+                logger.warning("the certificates cannot be renewed yet: %s", error)
+                continue
+            if found != self.certificates:
+                self.certificates = found
+                found.load_into(self._tls)
+                logger.info("the server's certificate was replaced")
 
     def _write_files(self, directory: Path) -> None:
-        port = int(self.url.rpartition(":")[2])
-        _write(directory / "server.json", orjson.dumps({"url": self.url, "port": port}) + b"\n")
-        _write(directory / "kubeconfig", kubeconfig(self.url, self.token).encode())
+        """Tell clients where the server is; a file that says so already is not touched."""
+        port = urlsplit(self.url).port
+        content = orjson.dumps({"url": self.url, "port": port}) + b"\n"
+        update_private(directory / "server.json", content)
+        text = kubeconfig(self.url, self.token, self.certificates.authority_pem)
+        update_private(directory / "kubeconfig", text.encode())
 
 
 def prepare_directory(directory: Path) -> None:
@@ -231,20 +299,17 @@ def prepare_directory(directory: Path) -> None:
         ) from error
 
 
-def kubeconfig(url: str, token: str) -> str:
-    """Return a kubeconfig with one context, ``local``, for a server.
-
-    The token stands in the URL, as the password of HTTP Basic authentication, and not in the
-    user's entry: client-go reads that only where the server speaks TLS (k8s.io/client-go
-    ``tools/clientcmd/client_config.go``, IsConfigTransportTLS).
-    """
-    scheme, _, address = url.partition("://")
-    server = f"{scheme}://{_CONTEXT}:{token}@{address}"
+def kubeconfig(url: str, token: str, authority_pem: bytes) -> str:
+    """Return a kubeconfig with one context, ``local``, for a server."""
+    cluster = {
+        "server": url,
+        "certificate-authority-data": base64.b64encode(authority_pem).decode("ascii"),
+    }
     content = {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": _CONTEXT, "cluster": {"server": server}}],
-        "users": [{"name": _CONTEXT, "user": {}}],
+        "clusters": [{"name": _CONTEXT, "cluster": cluster}],
+        "users": [{"name": _CONTEXT, "user": {"token": token}}],
         "contexts": [
             {
                 "name": _CONTEXT,
@@ -304,45 +369,8 @@ def _secret(directory: Path | None, name: str) -> str:
     except FileNotFoundError:
         pass
     made = secrets.token_urlsafe(32)
-    _write(path, made.encode() + b"\n")
+    write_private(path, made.encode() + b"\n")
     return made
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Replace a file in one step; readable by its owner only."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    temporary.replace(path)
-
-
-def _last_port(directory: Path | None) -> int:
-    if directory is None:
-        return 0
-    try:
-        return int(orjson.loads((directory / "server.json").read_bytes())["port"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return 0
-
-
-def _bind(options: ServerOptions, last_port: int) -> socket.socket:
-    candidates = [options.port] if options.port else [last_port, 0] if last_port else [0]
-    for port in candidates:
-        listener = socket.socket(socket.AF_INET6 if ":" in options.host else socket.AF_INET)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((options.host, port))
-        except OSError as error:
-            listener.close()
-            if port == candidates[-1]:
-                raise ConfigError(
-                    f"cannot listen on {options.host}:{port}: {error.strerror}. Choose another "
-                    "port, or stop the program that uses it"
-                ) from error
-        else:
-            return listener
-    raise ConfigError(f"cannot listen on {options.host}")
 
 
 async def run_server(options: ServerOptions) -> None:

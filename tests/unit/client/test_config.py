@@ -70,8 +70,9 @@ async def test_search_order(tmp_path: Path) -> None:
     write(tmp_path / "work/.taskctl/kubeconfig", kubeconfig(server="http://stack:1"))
     assert (await find(tmp_path)).server == "http://stack:1"
     make_service_account(tmp_path)
-    pod = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_SCHEME": "http"}
-    assert (await find(tmp_path, env=pod)).server == "http://10.0.0.1:443"
+    (tmp_path / "sa/ca.crt").write_bytes(b"CA")
+    pod = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+    assert (await find(tmp_path, env=pod)).server == "https://10.0.0.1:443"
     named = write(tmp_path / "env", kubeconfig(server="http://env:1"))
     assert (await find(tmp_path, env={"KUBECONFIG": str(named), **pod})).server == "http://env:1"
     given = ClientSettings(kubeconfig=home)
@@ -215,8 +216,6 @@ async def test_in_cluster(tmp_path: Path) -> None:
     assert found.namespace == "prod"
     assert found.tls.ca_data == b"CA"
     assert await found.credentials.authorization() == "Bearer pod-token"
-    with pytest.raises(ConfigError, match="must be http or https"):
-        await find(tmp_path, env={"KUBERNETES_SERVICE_SCHEME": "ftp", **pod})
 
 
 async def test_token_file_is_read_once_a_minute_and_on_refusal(tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from taskctl.clock import SystemClock
 from taskctl.embedded.node.api import ApiClient, Backoff, Reflector, core_path, group_path
 from taskctl.embedded.node.options import NodePaths
+from taskctl.embedded.server.certificates import ensure_certificates
 from taskctl.errors import AlreadyExists, Conflict, Gone, Invalid, NotFound, Throttled, Unavailable
 
 Json = dict[str, Any]
@@ -90,9 +92,10 @@ async def api(script: Script, tmp_path: Path) -> AsyncIterator[ApiClient]:
     app.router.add_route("*", "/{path:.*}", script.handle)
     runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    certificates = ensure_certificates(tmp_path, (), SystemClock().now())
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=certificates.server_context()).start()
     port = runner.addresses[0][1]
-    (tmp_path / "server.json").write_text(json.dumps({"url": f"http://127.0.0.1:{port}"}))
+    (tmp_path / "server.json").write_text(json.dumps({"url": f"https://127.0.0.1:{port}"}))
     (tmp_path / "token").write_text("t\n")
     async with ApiClient(NodePaths(tmp_path)) as api:
         yield api
@@ -169,7 +172,7 @@ async def test_no_server_is_unavailable_and_its_return_is_noticed(
     api: ApiClient, script: Script, tmp_path: Path
 ) -> None:
     found = (tmp_path / "server.json").read_text()
-    (tmp_path / "server.json").write_text('{"url": "http://127.0.0.1:9"}')
+    (tmp_path / "server.json").write_text('{"url": "https://127.0.0.1:9"}')
     with pytest.raises(Unavailable):
         await api.get("/one")
     (tmp_path / "server.json").unlink()
@@ -178,7 +181,37 @@ async def test_no_server_is_unavailable_and_its_return_is_noticed(
     (tmp_path / "server.json").write_text(found)
     script.body = {"kind": "Pod"}
     assert await api.get("/one") == {"kind": "Pod"}
-    assert api.address()[:2] == ("http", "127.0.0.1")
+    assert api.address()[:2] == ("https", "127.0.0.1")
+
+
+async def test_the_token_is_shown_to_nobody_else(
+    api: ApiClient, script: Script, tmp_path: Path
+) -> None:
+    """Whoever took the server's port, with TLS of its own or without, learns nothing."""
+    heard: list[str] = []
+
+    async def listen(request: web.BaseRequest) -> web.Response:
+        heard.append(request.headers.get("Authorization", ""))
+        return web.json_response({})
+
+    (tmp_path / "other").mkdir()
+    impostor = ensure_certificates(tmp_path / "other", (), SystemClock().now())
+    runner = web.ServerRunner(web.Server(listen))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=impostor.server_context()).start()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    secure, plain = (address[1] for address in runner.addresses)
+    for url in (f"https://127.0.0.1:{secure}", f"http://127.0.0.1:{plain}"):
+        (tmp_path / "server.json").write_text(json.dumps({"url": url}))
+        client = ApiClient(NodePaths(tmp_path))
+        async with client:
+            with pytest.raises(Unavailable):
+                await client.get("/one")
+            with pytest.raises(Unavailable):
+                async for _ in client.watch("/one", "1"):
+                    pass
+    assert heard == []
+    await runner.cleanup()
 
 
 def test_paths() -> None:

@@ -51,14 +51,13 @@ def issue(authenticator: Authenticator, **spec: Any) -> str:
 def test_the_administrator(authenticator: Authenticator) -> None:
     assert authenticator.authenticate("Bearer the-admin-token") is ADMIN
     assert authenticator.authenticate("bearer  the-admin-token") is ADMIN
-    password = base64.b64encode(b"anyone:the-admin-token").decode()
-    assert authenticator.authenticate(f"Basic {password}") is ADMIN
 
 
 @pytest.mark.parametrize(
     "header",
-    [None, "", "Bearer", "Bearer ", "Bearer wrong", "the-admin-token", "Basic !!!", "Basic YTpi",
-     "Basic /w==", "Digest the-admin-token", "Bearer a.b.c", "Bearer ü", "Bearer ..", "Bearer x."],
+    [None, "", "Bearer", "Bearer ", "Bearer wrong", "the-admin-token", "Basic !!!",
+     "Basic YW55b25lOnRoZS1hZG1pbi10b2tlbg==",
+     "Digest the-admin-token", "Bearer a.b.c", "Bearer ü", "Bearer ..", "Bearer x."],
 )  # fmt: skip
 def test_everybody_else(authenticator: Authenticator, header: str | None) -> None:
     with pytest.raises(StatusError) as caught:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import signal
 import socket
+import ssl
 import stat
 import subprocess
 import sys
@@ -20,6 +22,7 @@ import pytest
 import yaml
 from aiohttp import web
 
+from taskctl.embedded.listening import bind_unix
 from taskctl.embedded.server import expiry, hub
 from taskctl.embedded.server.errors import Resource
 from taskctl.embedded.server.main import EmbeddedServer, ServerOptions
@@ -61,7 +64,8 @@ class Client:
 @asynccontextmanager
 async def client_of(server: EmbeddedServer) -> AsyncIterator[Client]:
     headers = {"Authorization": f"Bearer {server.token}"}
-    async with aiohttp.ClientSession(server.url, headers=headers) as session:
+    tls = aiohttp.TCPConnector(ssl=server.certificates.client_context())
+    async with aiohttp.ClientSession(server.url, connector=tls, headers=headers) as session:
         yield Client(session)
 
 
@@ -76,16 +80,19 @@ async def test_files(tmp_path: Path) -> None:
     data = tmp_path / "data"
     async with EmbeddedServer(ServerOptions(data)) as server:
         assert mode(data) == 0o700
-        for name in os.listdir(data):
-            assert mode(data / name) == 0o600, name
+        assert mode(data / "tls") == 0o700
+        files = [data / name for name in os.listdir(data) if name != "tls"]
+        for path in (*files, *(data / "tls").iterdir()):
+            assert mode(path) == 0o600, path
         found = json.loads((data / "server.json").read_text())
         assert found == {"url": server.url, "port": int(server.url.rpartition(":")[2])}
         assert (data / "token").read_text().strip() == server.token
         config = yaml.safe_load((data / "kubeconfig").read_text())
-        address = server.url.removeprefix("http://")
-        assert (
-            config["clusters"][0]["cluster"]["server"] == f"http://local:{server.token}@{address}"
-        )
+        cluster = config["clusters"][0]["cluster"]
+        assert cluster["server"] == server.url
+        authority = base64.b64decode(cluster["certificate-authority-data"])
+        assert authority == (data / "tls" / "ca.crt").read_bytes()
+        assert config["users"][0]["user"] == {"token": server.token}
         assert config["current-context"] == "local"
 
 
@@ -96,15 +103,17 @@ async def test_port_and_token_outlive_a_restart(tmp_path: Path) -> None:
         assert (second.url, second.token) == (first.url, first.token)
 
 
-async def test_a_port_that_was_taken_meanwhile_is_replaced(tmp_path: Path) -> None:
+async def test_a_port_that_was_taken_meanwhile_is_named(tmp_path: Path) -> None:
     async with EmbeddedServer(ServerOptions(tmp_path)) as first:
         port = int(first.url.rpartition(":")[2])
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", port))
         taken.listen()
-        async with EmbeddedServer(ServerOptions(tmp_path)) as second:
-            assert second.url != first.url
+        server = EmbeddedServer(ServerOptions(tmp_path))
+        with pytest.raises(ConfigError, match=f"{port}: Address already in use.*first start"):
+            await server.start()
+        await server.stop()
         server = EmbeddedServer(ServerOptions(tmp_path, port=port))
         with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1:{port}"):
             await server.start()
@@ -214,6 +223,10 @@ asyncio.run(run_server(ServerOptions(Path(sys.argv[1]))))
 """
 
 
+def trusting(data: Path) -> aiohttp.TCPConnector:
+    return aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=data / "tls" / "ca.crt"))
+
+
 async def _start(data: Path) -> tuple[subprocess.Popen[bytes], str, str]:
     (data / "server.json").unlink(missing_ok=True)
     process = subprocess.Popen([sys.executable, "-c", _PROGRAM, str(data)])
@@ -236,7 +249,8 @@ async def test_kill_nine_loses_no_answer(tmp_path: Path) -> None:
             await client.send("POST", MAPS, {"metadata": {"name": name}, "data": {"a": name}})
             answered.add(name)
 
-    async with aiohttp.ClientSession(url, headers=headers) as session:
+    tls = trusting(tmp_path)
+    async with aiohttp.ClientSession(url, connector=tls, headers=headers) as session:
         client = Client(session)
         writers = [asyncio.create_task(write(client, worker)) for worker in range(4)]
         async with asyncio.timeout(30):
@@ -259,7 +273,7 @@ async def test_sigterm_ends_it_in_order(tmp_path: Path) -> None:
     process, url, token = await _start(tmp_path)
     headers = {"Authorization": f"Bearer {token}"}
     async with (
-        aiohttp.ClientSession(url, headers=headers) as session,
+        aiohttp.ClientSession(url, connector=trusting(tmp_path), headers=headers) as session,
         session.get(f"{MAPS}?watch=1") as answer,
     ):
         await answer.content.readline()
@@ -289,8 +303,9 @@ async def test_bookmarks_come_by_themselves() -> None:
 async def test_a_client_that_stops_reading_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "QUEUE_LIMIT_BYTES", 1024 * 1024)
     async with EmbeddedServer(ServerOptions()) as server, client_of(server) as client:
-        host, port = server.url.removeprefix("http://").split(":")
-        reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
+        host, port = server.url.removeprefix("https://").split(":")
+        tls = server.certificates.client_context()
+        reader, writer = await asyncio.open_connection(host, int(port), limit=1024, ssl=tls)
         writer.write(
             f"GET {MAPS}?watch=1 HTTP/1.1\r\nHost: x\r\n"
             f"Authorization: Bearer {server.token}\r\n\r\n".encode()
@@ -398,18 +413,10 @@ async def node(tmp_path: Path) -> AsyncIterator[tuple[EmbeddedServer, Client, li
     app.router.add_get("/containerLogs/{namespace}/{pod}/{container}", answer)
     runner = web.AppRunner(app)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = runner.addresses[0][1]
-    try:
+    with bind_unix(tmp_path / "node.sock") as listener:
+        await web.SockSite(runner, listener).start()
         async with EmbeddedServer(ServerOptions(tmp_path)) as server, client_of(server) as client:
-            status = {
-                "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
-                "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
-            }
-            await client.send(
-                "POST", "/api/v1/nodes", {"metadata": {"name": "local"}, "status": status}
-            )
+            await client.send("POST", "/api/v1/nodes", {"metadata": {"name": "local"}})
             containers = [{"name": name, "image": "i"} for name in ("main", "waiting")]
             pod = {"metadata": {"name": "p"}, "spec": {"containers": containers}}
             pods = "/api/v1/namespaces/default/pods"
@@ -417,7 +424,6 @@ async def node(tmp_path: Path) -> AsyncIterator[tuple[EmbeddedServer, Client, li
             target = {"target": {"kind": "Node", "name": "local"}}
             await client.send("POST", f"{pods}/p/binding", target)
             yield server, client, asked
-    finally:
         await runner.cleanup()
 
 
@@ -451,11 +457,7 @@ async def test_refusals_of_the_node_are_passed_on(tmp_path: Path) -> None:
 
 async def test_a_node_that_cannot_be_reached(tmp_path: Path) -> None:
     async with node(tmp_path) as (_, client, _):
-        with socket.socket() as unused:
-            unused.bind(("127.0.0.1", 0))
-            port = unused.getsockname()[1]
-        change = {"status": {"daemonEndpoints": {"kubeletEndpoint": {"Port": port}}}}
-        await client.send("PATCH", "/api/v1/nodes/local/status", change)
+        (tmp_path / "node.sock").unlink()
         body = await client.send("GET", f"{LOG}?container=main", code=502)
         assert "the node local cannot be reached" in body["message"]
         await client.send("DELETE", "/api/v1/nodes/local")
