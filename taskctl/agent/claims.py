@@ -157,6 +157,9 @@ class Claims:
             log=workspace.log_path(entry.task, uid, attempt) if workspace else "",
             record=workspace.record_path(uid, attempt) if workspace else "",
         )
+        if workspace is not None:
+            # A task may have taken the directories away since; taskctl-init needs them now.
+            await asyncio.to_thread(workspace.try_prepare)
         await asyncio.to_thread(context.journal.tell, told)
         run = Run(told=told, claim=claim, task=won.task)
         context.runs.add(run)

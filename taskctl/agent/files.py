@@ -27,18 +27,23 @@ def create_exclusive(path: Path, content: bytes, *, mode: int = 0o600) -> bool:
     was lost in a crash still counts as taken.
 
     Raises:
-        OSError: anything but the name being taken.
+        OSError: anything but the name being taken, for example a full disk; the name is free
+            again then.
     """
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     except FileExistsError:
         return False
     try:
-        _write_all(fd, content)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    fsync_directory(path.parent)
+        try:
+            _write_all(fd, content)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        fsync_directory(path.parent)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
     return True
 
 

@@ -102,7 +102,7 @@ class Agent:
             runs.recover(journal.load(), settings.pod, self._timing.clock.monotonic_s())
             workspace = Workspace(settings.workspace) if settings.workspace else None
             if workspace is not None:
-                workspace.prepare()
+                workspace.try_prepare()
             runtime_dir.fill(settings.runtime_dir)
         except OSError as error:
             raise ConfigError(

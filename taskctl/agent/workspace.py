@@ -8,16 +8,20 @@ sizes are capped before anything is read. All functions block; call them in a th
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import logging
 import os
 import secrets
 import stat
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Final
 
+from taskctl import beneath
 from taskctl.agent.refusals import ErrorCode, Refusal
 from taskctl.constants import EXITS_DIR, LOGS_DIR, OBJECTS_DIR, WORKSPACE_META_DIR
+
+logger = logging.getLogger(__name__)
 
 MAX_READ_BYTES: Final = 8 * 1024 * 1024  # of a large value that is handed over as JSON text
 MAX_RECORD_BYTES: Final = 64 * 1024
@@ -26,6 +30,7 @@ MAX_RECORD_BYTES: Final = 64 * 1024
 _DIRECTORY_MODE: Final = 0o1777
 _FILE_MODE: Final = 0o644
 _NAME_PART: Final = 180  # of 255 bytes that a file name may have
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Workspace:
@@ -41,15 +46,41 @@ class Workspace:
     def prepare(self) -> None:
         """Make the directories; others may have made them before.
 
+        A task can put anything in their place, so what is in the way is moved aside.
+
         Raises:
-            OSError: the workspace cannot be written.
+            OSError: the workspace cannot be written, or somebody keeps us from it.
         """
-        for relative in (WORKSPACE_META_DIR, LOGS_DIR, EXITS_DIR, OBJECTS_DIR):
-            path = self.root / relative
-            path.mkdir(mode=0o755, exist_ok=True)
-            # The umask may have taken bits away; the directory of another user stays as it is.
-            with contextlib.suppress(PermissionError):
-                path.chmod(_DIRECTORY_MODE)
+        self._make("", WORKSPACE_META_DIR)
+        for relative in (LOGS_DIR, EXITS_DIR, OBJECTS_DIR):
+            self._make(WORKSPACE_META_DIR, relative.rpartition("/")[2])
+
+    def try_prepare(self) -> None:
+        """Make the directories if that is possible; else say in the log what does not work.
+
+        A workspace that is full, or that a task has made useless, costs logs and large values,
+        which are reported where they fail. It must not cost the worker.
+        """
+        try:
+            self.prepare()
+        except OSError as error:
+            logger.error(
+                "the workspace %s cannot be used: %s; logs, exit records and large values of tasks "
+                "cannot be kept there until that is mended",
+                self.root,
+                error,
+            )
+
+    def _make(self, above: str, name: str) -> None:
+        with beneath.directory(self.root, above) as parent:
+            moved = beneath.make_directory(parent, name, _DIRECTORY_MODE)
+        if moved:
+            logger.warning(
+                "%s in the workspace %s was no directory that we can use; it was moved to %s",
+                f"{above}/{name}".lstrip("/"),
+                self.root,
+                moved,
+            )
 
     def log_path(self, task: str, task_uid: str, attempt: int) -> str:
         """Return where an attempt's output is copied to.
@@ -77,7 +108,7 @@ class Workspace:
 
     def remove_record(self, task_uid: str, attempt: int) -> None:
         """Remove an exit record that is in the API server now; it need not be there."""
-        with contextlib.suppress(OSError), self._directory(EXITS_DIR) as directory:
+        with contextlib.suppress(OSError), beneath.directory(self.root, EXITS_DIR) as directory:
             os.unlink(f"{task_uid}-{attempt}", dir_fd=directory)
 
     def write_object(self, content: bytes) -> dict[str, Any]:
@@ -89,17 +120,22 @@ class Workspace:
         digest = hashlib.sha256(content).hexdigest()
         path = object_path(digest)
         reference = {"path": path, "sha256": digest, "size": len(content)}
-        with self._directory(OBJECTS_DIR) as objects:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(digest[:2], 0o755, dir_fd=objects)
-                os.chmod(digest[:2], _DIRECTORY_MODE, dir_fd=objects)
-                os.fsync(objects)
-            shelf = os.open(digest[:2], _OPEN_DIRECTORY, dir_fd=objects)
-            try:
-                _write_once(shelf, digest, content)
-            finally:
-                os.close(shelf)
+        try:
+            self._store(path, content)
+        except OSError as error:
+            if error.errno in _FULL:
+                raise
+            self.prepare()  # a task may have put something else in the way meanwhile
+            self._store(path, content)
         return reference
+
+    def _store(self, path: str, content: bytes) -> None:
+        shelf, name = os.path.split(path)
+        self._make(OBJECTS_DIR, os.path.basename(shelf))
+        with beneath.directory(self.root, OBJECTS_DIR) as objects:
+            os.fsync(objects)
+        with beneath.directory(self.root, shelf) as directory:
+            _write_once(directory, name, content)
 
     def check_object(self, path: str, size: int) -> None:
         """Make sure that a large value is there and has the size that was said.
@@ -108,7 +144,8 @@ class Workspace:
             Refusal: ``bad_request``: it is not.
         """
         try:
-            with self._file(path) as (_, found):
+            with beneath.regular_file(self.root, path) as (_, status):
+                found = status.st_size
                 if found == size:
                     return
         except OSError as error:
@@ -144,45 +181,11 @@ class Workspace:
         return content
 
     def _read(self, relative: str, max_bytes: int) -> bytes:
-        with self._file(relative) as (fd, size):
-            if size > max_bytes:
-                raise _TooLargeError(size)
+        with beneath.regular_file(self.root, relative) as (fd, status):
+            if status.st_size > max_bytes:
+                raise _TooLargeError(status.st_size)
             with os.fdopen(os.dup(fd), "rb") as file:
                 return file.read(max_bytes)
-
-    @contextlib.contextmanager
-    def _file(self, relative: str) -> Iterator[tuple[int, int]]:
-        """Open a regular file for reading; yields the descriptor and the size in bytes."""
-        path = PurePosixPath(relative)
-        with self._directory(str(path.parent)) as directory:
-            # NONBLOCK: opening a pipe that a task put there must not wait for a writer.
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            fd = os.open(path.name, flags, dir_fd=directory)
-            try:
-                status = os.fstat(fd)
-                if not stat.S_ISREG(status.st_mode):
-                    raise OSError(0, "not a regular file")
-                yield fd, status.st_size
-            finally:
-                os.close(fd)
-
-    @contextlib.contextmanager
-    def _directory(self, relative: str) -> Iterator[int]:
-        """Open a directory below the root, following no symbolic link on the way."""
-        fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            for part in PurePosixPath(relative).parts:
-                if part == "..":
-                    raise OSError(0, "the path leaves the workspace")
-                below = os.open(part, _OPEN_DIRECTORY, dir_fd=fd)
-                os.close(fd)
-                fd = below
-            yield fd
-        finally:
-            os.close(fd)
-
-
-_OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class _TooLargeError(OSError):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
 import hashlib
 import os
 import socket
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +134,22 @@ def test_replace_leaves_no_scrap(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["d", "f"]
 
 
+def test_exclusive_file_that_could_not_be_written_may_be_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a full disk would spend a nonce that nobody got a token for."""
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "_write_all", _no_space)
+        with pytest.raises(OSError, match="No space"):
+            files.create_exclusive(tmp_path / "n", b"1")
+    assert files.create_exclusive(tmp_path / "n", b"1")
+    assert not files.create_exclusive(tmp_path / "n", b"1")
+
+
+def _no_space(fd: int, content: bytes) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
 def test_workspace_directories_are_everybodys(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     workspace.prepare()
@@ -175,9 +193,108 @@ def test_no_symbolic_link_is_followed(tmp_path: Path, where: str) -> None:
     assert caught.value.code is ErrorCode.REJECTED
     with pytest.raises(Refusal):
         workspace.check_object(ref["path"], 5)
-    if where != "file":
-        with pytest.raises(OSError):
-            workspace.write_object(b"value")
+    before = sorted(outside.rglob("*"))
+    assert workspace.write_object(b"value") == ref, "what is in the way is moved aside"
+    assert sorted(outside.rglob("*")) == before
+    assert workspace.read_object(ref["path"], ref["sha256"]) == b"value"
+
+
+HOSTILE: dict[str, Callable[[Path], Any]] = {
+    "a file": lambda path: path.write_text("mine"),
+    "a dangling link": lambda path: path.symlink_to("/nowhere/at/all"),
+    "a link to a directory": lambda path: path.symlink_to("/proc"),
+    "a link to itself": lambda path: path.symlink_to(path.name),
+    "a pipe": os.mkfifo,
+    "a socket": lambda path: socket.socket(socket.AF_UNIX).bind(str(path)),
+    "a locked directory": lambda path: path.mkdir(mode=0),
+}
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("what", sorted(HOSTILE))
+@pytest.mark.parametrize("where", [".taskctl", ".taskctl/logs", ".taskctl/exits", "shelf"])
+def test_what_stands_in_the_way_is_moved_aside(
+    tmp_path_factory: pytest.TempPathFactory, where: str, what: str
+) -> None:
+    root = tmp_path_factory.mktemp("w")
+    workspace = Workspace(root)
+    if where == "shelf":
+        where = f".taskctl/objects/{hashlib.sha256(b'value').hexdigest()[:2]}"
+    if where != ".taskctl":
+        workspace.prepare()
+    path = root / where
+    if path.exists():
+        path.rmdir()
+    HOSTILE[what](path)
+    before = path.lstat()
+    workspace.try_prepare()
+    ref = workspace.write_object(b"value")
+    assert workspace.read_object(ref["path"], ref["sha256"]) == b"value"
+    assert stat.S_IMODE(path.lstat().st_mode) == 0o1777
+    assert stat.S_ISDIR(path.lstat().st_mode)
+    kept = [p.lstat().st_ino for p in path.parent.iterdir()]
+    assert before.st_ino in kept, "what somebody put there is not destroyed"
+
+
+def test_directory_of_somebody_else_without_room_for_us(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".taskctl").mkdir()
+    asked: list[str] = []
+
+    def access(path: str, mode: int, **kwargs: Any) -> bool:
+        asked.append(path)
+        return len(asked) > 1
+
+    monkeypatch.setattr(os, "access", access)  # root may write anywhere
+    Workspace(tmp_path).prepare()
+    assert len([path for path in tmp_path.iterdir() if ".moved-" in path.name]) == 1
+
+
+def test_workspace_that_cannot_be_used_does_not_stop_the_worker(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Workspace(tmp_path / "gone").try_prepare()
+    assert "cannot be used" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["pipe", "socket", "directory", "device", "link", "dangling"])
+def test_only_regular_files_are_read(tmp_path: Path, name: str) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.prepare()
+    path = tmp_path / ".taskctl" / "exits" / "u-1"
+    (tmp_path / "secret").write_text("secret")
+    listener = socket.socket(socket.AF_UNIX)
+    directory = os.open(path.parent, os.O_RDONLY)
+    make: dict[str, Callable[[], Any]] = {
+        "pipe": lambda: os.mkfifo(path),
+        "socket": lambda: listener.bind(f"/proc/self/fd/{directory}/{path.name}"),
+        "directory": path.mkdir,
+        "device": lambda: path.symlink_to("/dev/zero"),
+        "link": lambda: path.symlink_to(tmp_path / "secret"),
+        "dangling": lambda: path.symlink_to("/nowhere"),
+    }
+    make[name]()
+    os.close(directory)
+    listener.close()
+    with pytest.raises(OSError):
+        workspace.read_record("u", 1)
+    with pytest.raises(Refusal):
+        workspace.check_object(".taskctl/exits/u-1", 6)
+
+
+def test_full_disk_leaves_no_scrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.prepare()
+
+    def full(fd: int) -> None:
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("taskctl.agent.workspace.os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        workspace.write_object(b"value")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_paths_stay_inside(tmp_path: Path) -> None:
