@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from taskctl.cli.access import Access
-from taskctl.cli.datadir import DEFAULT_DATA_DIR
+from taskctl.cli.datadir import DEFAULT_DATA_DIR, home_directory, stack_registry
 from taskctl.cli.exits import ExitCode
 from taskctl.cli.lifeline import attach
 from taskctl.cli.local import parse_images
@@ -189,7 +189,10 @@ def node(options: NodeOptions) -> int:
     from taskctl.embedded.node.options import NodeOptions as Settings
 
     settings = Settings(
-        data_dir=Path(options.data_dir).resolve(), image_roots=parse_images(options.image or ())
+        data_dir=Path(options.data_dir).resolve(),
+        image_roots=parse_images(options.image or ()),
+        registry=stack_registry(),
+        home=home_directory(),
     )
     return run(lambda: main.run_node(settings))
 

@@ -164,3 +164,19 @@ def data_dir_of(kubeconfig: str | None, context: str | None) -> Path | None:
         return None
     directory = place.paths[0].resolve().parent
     return directory if (directory / "server.json").is_file() else None
+
+
+def home_directory() -> Path | None:
+    """Return the user's home directory, or None where there is none."""
+    with suppress(RuntimeError):
+        return Path.home()
+    return None
+
+
+def stack_registry() -> Path | None:
+    """Return where the local stacks of this user name their data directories, or None."""
+    state = os.environ.get("XDG_STATE_HOME")
+    if state:
+        return Path(state) / "taskctl" / "stacks"
+    home = home_directory()
+    return None if home is None else home / ".local" / "state" / "taskctl" / "stacks"

@@ -32,7 +32,9 @@
  *   bind ro|rw SRC DST   (repeated, in order) mount SRC at DST
  *   mask DST             (repeated, in order with bind) hide DST
  *   root ro              the root itself is read-only
- *   caps keep            do not drop capabilities
+ *   privileged yes       keep all capabilities, system calls, the host's /dev and /sys
+ *   cap NUMBER           (repeated) keep this capability; all others are dropped
+ *   calls all            do not filter system calls
  *   log-limit BYTES      see log
  *
  * SIGTERM goes to the program; SIGUSR1 kills the container at once, and so does the removal of
@@ -43,11 +45,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/audit.h>
 #include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -77,32 +83,6 @@ static void give_up(int code, const char *what, const char *object)
 #include "shim_root.h"
 
 /* ---- the container's first process ----------------------------------------------------- */
-
-/* What a container engine leaves to root by default, less mknod: no mounts, no modules, … */
-static void drop_capabilities(void)
-{
-    static const int kept[] = {CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FSETID, CAP_FOWNER, CAP_NET_RAW,
-                               CAP_SETGID, CAP_SETUID, CAP_SETFCAP, CAP_SETPCAP,
-                               CAP_NET_BIND_SERVICE, CAP_SYS_CHROOT, CAP_KILL, CAP_AUDIT_WRITE};
-    uint64_t mask = 0;
-    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct data[2];
-    for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
-        mask |= 1ull << kept[i];
-    for (int cap = 0; cap < 64; cap++)
-        if (!(mask >> cap & 1))
-            prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
-    if (syscall(SYS_capget, &header, data) < 0)
-        give_up(START_FAILED, "read", "the capabilities");
-    for (int i = 0; i < 2; i++) {
-        uint32_t allowed = (uint32_t)(mask >> (32 * i));
-        data[i].effective &= allowed;
-        data[i].permitted &= allowed;
-        data[i].inheritable = 0;
-    }
-    if (syscall(SYS_capset, &header, data) < 0)
-        give_up(START_FAILED, "drop", "capabilities");
-}
 
 static void execute(const struct spec *spec)
 {
@@ -149,8 +129,8 @@ static void become(struct spec *spec, int go_fd, int out_fd, int err_fd)
         enter_root(spec);
     if (chdir(*spec->cwd ? spec->cwd : "/") < 0)
         give_up(START_FAILED, "enter the working directory", spec->cwd);
-    if (spec->mounts && !spec->keep_caps)
-        drop_capabilities();
+    if (!spec->privileged)
+        drop_capabilities(spec->capabilities);
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         give_up(START_FAILED, "set", "no_new_privs");
     if (dup2(null, 0) < 0 || dup2(out_fd, 1) < 0 || dup2(err_fd, 2) < 0)
@@ -159,6 +139,8 @@ static void become(struct spec *spec, int go_fd, int out_fd, int err_fd)
         if (fd != report_fd)
             close(fd);
     sigprocmask(SIG_SETMASK, &none, NULL);
+    if (!spec->privileged && !spec->all_calls)
+        filter_calls(spec);
     execute(spec);
 }
 

@@ -18,7 +18,9 @@ struct spec {
     size_t arg_count, env_count, op_count;
     struct op *ops;
     const char *cwd, *image;
-    int user, mounts, pids, own_proc, old_mount_api, root_readonly, keep_caps;
+    int user, mounts, pids, own_proc, old_mount_api, root_readonly;
+    int privileged, all_calls;
+    uint64_t capabilities; /* a bit for each that is kept */
     long log_limit;
 };
 
@@ -96,8 +98,12 @@ static size_t take(struct spec *spec, char **token, size_t left)
         add_op(spec, OP_MASK, NULL, token[1]);
     else if (!strcmp(key, "root"))
         spec->root_readonly = !strcmp(token[1], "ro");
-    else if (!strcmp(key, "caps"))
-        spec->keep_caps = !strcmp(token[1], "keep");
+    else if (!strcmp(key, "privileged"))
+        spec->privileged = !strcmp(token[1], "yes");
+    else if (!strcmp(key, "calls"))
+        spec->all_calls = !strcmp(token[1], "all");
+    else if (!strcmp(key, "cap"))
+        spec->capabilities |= 1ull << (atoi(token[1]) & 63);
     else if (!strcmp(key, "log-limit"))
         spec->log_limit = atol(token[1]);
     else if (!strcmp(key, "isolate")) {

@@ -4,8 +4,9 @@
  * A step that fails calls give_up(), which reports to the shim and ends the process.
  *
  * The root is a fresh tmpfs. Each entry of the host's "/" is bound into it read-only (a symlink
- * is copied), except /proc, /sys and /dev (as on the host, /proc of the PID namespace where there
- * is one) and /tmp (a directory of this container, writable).
+ * is copied), except /proc (of the PID namespace where there is one), /dev (a few harmless devices;
+ * a privileged container has the host's /dev and a writable /sys) and /tmp (a directory of this
+ * container, writable).
  *
  * A mount point that does not exist below such a read-only directory cannot be made there. The
  * directory is then "spread": a tmpfs goes over it and each of its entries is bound again one by
@@ -281,6 +282,8 @@ static void mask(const char *path)
         give_up(START_FAILED, "hide", path);
 }
 
+#include "shim_guard.h"
+
 static void fill_root(const struct spec *spec)
 {
     struct stat st;
@@ -290,22 +293,27 @@ static void fill_root(const struct spec *spec)
         give_up(START_FAILED, "list", "/");
     for (struct dirent *entry; (entry = readdir(host));) {
         const char *name = entry->d_name;
-        if (is_dots(name) || !strcmp(name, "proc") || !strcmp(name, "tmp"))
+        if (is_dots(name) || !strcmp(name, "proc") || !strcmp(name, "tmp") ||
+            (!strcmp(name, "dev") && !spec->privileged))
             continue;
         snprintf(path, sizeof path, "%s/%s", spec->image, name);
-        if (*spec->image && !lstat(path, &st))
+        if (*spec->image && strcmp(name, "dev") && !lstat(path, &st))
             continue;
-        show(spec, "", ROOT, name, strcmp(name, "sys") && strcmp(name, "dev"));
+        show(spec, "", ROOT, name,
+             !(spec->privileged && (!strcmp(name, "sys") || !strcmp(name, "dev"))));
     }
     closedir(host);
     DIR *image = *spec->image ? opendir(spec->image) : NULL;
     if (*spec->image && !image)
         give_up(START_FAILED, "list the image's directory", spec->image);
     for (struct dirent *entry; image && (entry = readdir(image));)
-        if (!is_dots(entry->d_name) && strcmp(entry->d_name, "proc") && strcmp(entry->d_name, "tmp"))
+        if (!is_dots(entry->d_name) && strcmp(entry->d_name, "proc") &&
+            strcmp(entry->d_name, "tmp") && strcmp(entry->d_name, "dev"))
             show(spec, spec->image, ROOT, entry->d_name, 1);
     if (image)
         closedir(image);
+    if (!spec->privileged)
+        make_devices(spec);
     make_entry(ROOT "/tmp", 1, 0755);
     attach(spec, "tmp", ROOT "/tmp", 0);
     make_entry(ROOT "/proc", 1, 0555);
@@ -352,6 +360,10 @@ static void enter_root(struct spec *spec)
     if (chdir("/") < 0)
         give_up(START_FAILED, "enter", "/");
     own("/");
+    if (!spec->privileged) {
+        own("/dev");
+        guard_kernel_paths(spec);
+    }
     apply_ops(spec);
     if (umount2(OLD, MNT_DETACH) < 0 || rmdir(OLD) < 0)
         give_up(START_FAILED, "let go of", OLD);

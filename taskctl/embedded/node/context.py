@@ -10,6 +10,7 @@ from taskctl.embedded.node.api import ApiClient
 from taskctl.embedded.node.env import Sources
 from taskctl.embedded.node.events import EventRecorder
 from taskctl.embedded.node.options import NodeOptions, NodePaths
+from taskctl.embedded.node.secrecy import HiddenPaths
 from taskctl.embedded.node.shimspec import Isolation
 
 
@@ -25,6 +26,7 @@ class NodeContext:
         events: the recorder of Events.
         shim: the shim's binary.
         isolation: what the kernel allows.
+        hidden: paths of the host that containers do not see.
         sources: the node's addresses and resources, for the downward API.
         images_told: images that an ImageNotUnpacked Event was written for.
         fields_told: common fields, with their values, that a FieldsNotApplied Event was written
@@ -38,6 +40,7 @@ class NodeContext:
     events: EventRecorder
     shim: Path
     isolation: Isolation
+    hidden: HiddenPaths
     sources: Sources
     images_told: set[str] = field(default_factory=set)
     fields_told: set[str] = field(default_factory=set)

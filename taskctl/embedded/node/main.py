@@ -27,6 +27,7 @@ from taskctl.embedded.node.logserver import LogServer, node_token
 from taskctl.embedded.node.manager import PodManager
 from taskctl.embedded.node.options import NodeOptions
 from taskctl.embedded.node.scheduler import Scheduler
+from taskctl.embedded.node.secrecy import HiddenPaths, register
 from taskctl.errors import ApiError, ConfigError
 from taskctl.init import shim_binary_path
 
@@ -92,6 +93,7 @@ class Node:
                     events=EventRecorder(api, self._clock, self._options.node_name),
                     shim=shim,
                     isolation=finding.isolation,
+                    hidden=HiddenPaths(paths.data_dir, self._options.registry, self._options.home),
                     sources=Sources(host_ip=ADDRESS, pod_ip=ADDRESS, allocatable=resources),
                 )
                 await self._run_parts(context, finding.message)
@@ -156,6 +158,11 @@ def _check(options: NodeOptions) -> None:
             )
     options.paths.pods.mkdir(mode=0o700, parents=True, exist_ok=True)
     options.paths.claims.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if options.registry is not None:
+        try:
+            register(options.registry, options.paths.data_dir)
+        except OSError as error:
+            log.warning("containers of other local stacks may see this one's files: %s", error)
 
 
 @contextlib.contextmanager

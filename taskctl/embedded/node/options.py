@@ -26,6 +26,9 @@ class NodeOptions:
         path_variables: environment variable → mount path. Where the kernel allows no mount
             namespaces, the variable tells the container the host path of what it would have
             found at the mount path.
+        registry: directory in which the stacks of one user name their data directories, so that
+            each hides all of them from its containers; None: only its own is hidden.
+        home: home directory whose credentials (``.ssh`` and the like) are hidden, or None.
     """
 
     data_dir: Path
@@ -35,6 +38,8 @@ class NodeOptions:
     path_variables: Mapping[str, str] = field(
         default_factory=lambda: {"TASKCTL_WORKSPACE": "/workspace"}
     )
+    registry: Path | None = None
+    home: Path | None = None
 
     @property
     def paths(self) -> NodePaths:

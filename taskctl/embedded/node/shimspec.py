@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from taskctl.embedded.node.mounts import Bind, MountOp
+from taskctl.embedded.node.privileges import NONE, Privileges
 
 # As the kubelet's containerLogMaxSize; of each container two such files are kept.
 LOG_LIMIT_BYTES = 10 * 1024 * 1024
@@ -48,7 +49,7 @@ class ShimSpec:
         mounts: binds and masks in order; must be empty without mount namespaces.
         image_root: directory that covers the host's root, or None.
         read_only_root: the root itself refuses new files.
-        keep_capabilities: for privileged containers.
+        privileges: what it keeps of the kernel's powers.
     """
 
     args: Sequence[str]
@@ -58,7 +59,7 @@ class ShimSpec:
     mounts: Sequence[MountOp] = ()
     image_root: Path | None = None
     read_only_root: bool = False
-    keep_capabilities: bool = False
+    privileges: Privileges = NONE
 
     def encode(self) -> bytes:
         """Return the content of the spec file."""
@@ -79,8 +80,12 @@ class ShimSpec:
                 tokens += ["mask", str(op.target)]
         if self.read_only_root:
             tokens += ["root", "ro"]
-        if self.keep_capabilities:
-            tokens += ["caps", "keep"]
+        if self.privileges.privileged:
+            tokens += ["privileged", "yes"]
+        for number in sorted(self.privileges.capabilities):
+            tokens += ["cap", str(number)]
+        if self.privileges.all_calls:
+            tokens += ["calls", "all"]
         return b"".join(_token(text) for text in tokens)
 
 

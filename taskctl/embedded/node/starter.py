@@ -16,6 +16,7 @@ from taskctl.embedded.node.api import core_path
 from taskctl.embedded.node.context import NodeContext
 from taskctl.embedded.node.model import Json, PodRef
 from taskctl.embedded.node.mounts import Bind, VolumeSource
+from taskctl.embedded.node.privileges import PrivilegeError, privileges
 from taskctl.embedded.node.programs import own_directories, program_binds
 from taskctl.embedded.node.shimspec import ShimSpec
 from taskctl.errors import NotFound
@@ -105,7 +106,8 @@ class Starter:
                 sources=await self._sources(PodRef.of(pod), container),
             )
             binds = mounts.volume_binds(container, volumes, variables)
-        except (env.EnvError, mounts.MountError) as error:
+            allowed = privileges(pod, container)
+        except (env.EnvError, mounts.MountError, PrivilegeError) as error:
             raise StartError("CreateContainerConfigError", str(error)) from error
         args = [
             env.expand(text, variables)
@@ -124,6 +126,7 @@ class Starter:
             env=variables,
             cwd=container.get("workingDir") or "",
             isolation=self._context.isolation,
+            privileges=allowed,
         )
         if not self._context.isolation.mounts:
             return self._on_host(spec, binds)
@@ -141,11 +144,10 @@ class Starter:
         return replace(
             spec,
             mounts=mounts.with_masks(
-                [*self._programs, *binds, message], [self._context.paths.data_dir]
+                [*self._programs, *binds, message], self._context.hidden.current()
             ),
             image_root=images.image_root(container["image"], self._context.options.image_roots),
             read_only_root=bool(security.get("readOnlyRootFilesystem")),
-            keep_capabilities=bool(security.get("privileged")),
         )
 
     def _on_host(self, spec: ShimSpec, binds: tuple[Bind, ...]) -> ShimSpec:

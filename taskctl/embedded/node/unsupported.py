@@ -1,7 +1,6 @@
 """Which fields of a pod have no effect on the local node (pure): told in an Event, not silently.
 
-Not told: what holds anyway. Containers get no new privileges, and but for privileged ones no
-capabilities; the network is the host's.
+Not told: what holds anyway. Containers get no new privileges; the network is the host's.
 """
 
 from __future__ import annotations
@@ -112,8 +111,6 @@ def _of_container(kind: Kind, container: Json) -> set[str]:
 
 def _of_security(context: Json) -> set[str]:
     found = {name for name in _SECURITY_FIELDS if context.get(name)}
-    if (context.get("capabilities") or {}).get("add") and not context.get("privileged"):
-        found.add("capabilities.add")
     if context.get("procMount") not in (None, "Default"):
         found.add("procMount")
     if (context.get("seccompProfile") or {}).get("type") == "Localhost":
@@ -122,7 +119,4 @@ def _of_security(context: Json) -> set[str]:
 
 
 def _common(context: Json) -> set[str]:
-    found = {f"{name}={context[name]}" for name in _COMMON_FIELDS if context.get(name)}
-    if (context.get("seccompProfile") or {}).get("type") == "RuntimeDefault":
-        found.add("seccompProfile=RuntimeDefault")
-    return found
+    return {f"{name}={context[name]}" for name in _COMMON_FIELDS if context.get(name)}

@@ -13,6 +13,7 @@ from taskctl.embedded.node.mounts import (
     volume_binds,
     with_masks,
 )
+from taskctl.embedded.node.privileges import Privileges
 from taskctl.embedded.node.shimspec import Isolation, ShimSpec
 from tests.unit.embedded_node.builders import container
 
@@ -100,13 +101,14 @@ def test_spec_file() -> None:
         [Mask(PurePosixPath("/h")), bind("/s", "/t", read_only=True)],
         image_root=Path("/img"),
         read_only_root=True,
-        keep_capabilities=True,
+        privileges=Privileges(True, frozenset({13, 0}), all_calls=True),
     )
     tokens = spec.encode().decode().split("\0")
     assert tokens[:2] == ["isolate", "mpf"]
     text = " ".join(tokens)
     expected = (
-        "arg sh arg -c arg x y env A=1=2 cwd /w image /img mask /h bind ro /s /t root ro caps keep "
+        "arg sh arg -c arg x y env A=1=2 cwd /w image /img mask /h bind ro /s /t root ro "
+        "privileged yes cap 0 cap 13 calls all "
     )
     assert text.endswith(expected)
 
