@@ -71,6 +71,8 @@ def test_nothing_heavy_is_ever_loaded(module: str) -> None:
             "taskctl.sdk._exchange",
         ),
         *("taskctl.sdk._keys", "taskctl.sdk._values", "taskctl.sdk.run"),
+        *(f"taskctl.sdk._{part}" for part in ("decode", "fit", "hints", "path", "same")),
+        *("taskctl.sdk._scalars", "taskctl.sdk._words"),
     }
 
 

@@ -213,7 +213,7 @@ def encode_arguments(call: Call[Any, Any]) -> dict[str, Any]:
     except TypeError as error:
         raise Unsendable(f"{name}(): {error}") from error
     return {
-        key: _values.encode(value, _whole_hint(parameters[key], hints), f"{key} of {name}()")
+        key: _values.encode(value, _whole_hint(parameters[key], hints), f"{name}(): {key}", 1)
         for key, value in bound.items()
     }
 
@@ -239,7 +239,7 @@ def decode_arguments(function: Callable[..., Any], given: Any) -> tuple[list[Any
     Raises:
         InputInvalid: they do not fit.
     """
-    from taskctl.sdk import _values
+    from taskctl.sdk._decode import decode
 
     name = function.__qualname__
     parameters, hints = _signature(function)
@@ -249,7 +249,7 @@ def decode_arguments(function: Callable[..., Any], given: Any) -> tuple[list[Any
     for key, parameter in parameters.items():
         if key in values:
             hint = _whole_hint(parameter, hints)
-            value = _values.decode(values[key], hint, f"{key} of {name}()")
+            value = decode(values[key], hint, f"{name}(): {key}")
         elif parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         elif parameter.default is parameter.empty:
@@ -288,24 +288,37 @@ def encode_result(function: Callable[..., Any], result: Any) -> Any:
     """Return a function's result as a JSON value.
 
     Raises:
-        Unsendable: it has no JSON form.
+        Unsendable: it has no JSON form, or is not what the annotation says.
     """
-    from taskctl.sdk import _values
+    from taskctl.sdk import _stored, _values
 
-    return _values.encode_free(result, f"the result of {function.__qualname__}()")
+    where = f"{function.__qualname__}(): the result"
+    hint = _result_hint(function)
+    if hint is None:
+        return _stored.to_plain(result, where)
+    return _values.encode_result(result, hint, where)
+
+
+def _result_hint(function: Callable[..., Any]) -> Any:
+    """Return the annotation of what is stored; None if it says nothing of it."""
+    import collections.abc
+    from typing import Any, get_args, get_origin
+
+    hint = _signature(function)[1].get("return", Any)
+    while get_origin(hint) in (collections.abc.Awaitable, collections.abc.Coroutine):
+        hint = get_args(hint)[-1]
+    return None if hint in (Any, None, type(None)) else hint
 
 
 def _signature(function: Callable[..., Any]) -> tuple[dict[str, Parameter], dict[str, Any]]:
     from inspect import signature
-    from typing import get_type_hints
+
+    from taskctl.sdk._hints import UnreadableHint, evaluated
 
     try:
-        hints = get_type_hints(function)
-    except NameError as error:
-        raise Unsendable(
-            f"{function.__qualname__}(): an annotation cannot be read: {error}; "
-            "import it at run time, not only under TYPE_CHECKING"
-        ) from error
+        hints = evaluated(function)
+    except UnreadableHint as error:
+        raise Unsendable(f"{function.__qualname__}(): {error}") from error
     return dict(signature(function).parameters), hints
 
 

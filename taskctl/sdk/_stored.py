@@ -37,14 +37,24 @@ def to_plain(value: Any, where: str) -> Any:
 def is_plain(value: Any, where: str, depth: int = 0) -> bool:
     """Return whether a value is JSON already: no tuples, no text-like keys, no NaN.
 
+    Args:
+        value: the value.
+        where: what it is, for errors.
+        depth: how many arrays and objects it will be in.
+
+
     Raises:
         Unsendable: it is nested too deeply.
     """
-    if depth > MAX_NESTING:
-        raise Unsendable(f"{where}: is nested more than {MAX_NESTING} levels deep")
+    if depth >= MAX_NESTING:
+        raise Unsendable(
+            f"{where}: is nested more than {MAX_NESTING} levels deep, or contains itself"
+        )
     kind = type(value)
-    if value is None or kind is str or kind is bool:
+    if value is None or kind is bool:
         return True
+    if kind is str:
+        return value.isascii() or _is_unicode(value)
     if kind is int:
         return bool(-(2**63) <= value < 2**63)
     if kind is float:
@@ -53,9 +63,21 @@ def is_plain(value: Any, where: str, depth: int = 0) -> bool:
         return all(is_plain(item, where, depth + 1) for item in value)
     if kind is dict:
         return all(
-            type(key) is str and is_plain(item, where, depth + 1) for key, item in value.items()
+            type(key) is str
+            and (key.isascii() or _is_unicode(key))
+            and is_plain(item, where, depth + 1)
+            for key, item in value.items()
         )
     return False
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text has no lone surrogate, which UTF-8 cannot say."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def content(plain: Any, attached: Message, where: str) -> Message:

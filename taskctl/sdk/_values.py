@@ -12,76 +12,51 @@ annotation                              JSON
 ``dict``                                object; keys that are numbers or enums become text
 dataclass, NamedTuple, TypedDict        object
 pydantic model                          what its ``model_dump(mode="json")`` says
-``Enum``                                its value
+``Enum``                                its value; ``Flag``: its number
 ``datetime date time``                  ISO 8601 text
 ``timedelta``                           seconds
-``bytes``                               base64 text
+``bytes bytearray``                     base64 text
 ``Path Decimal UUID``                   text
-``X | Y``, ``Optional``                 the first member that fits
+``X | Y``, ``Optional``                 the member that gives the value back
 none, ``Any``                           plain JSON only: nothing would turn it back
 ======================================  =========================================
+
+The rule for all of them: what :func:`encode` returns, :func:`decode` turns back into an equal
+value of the same types, or :func:`encode` refuses. For plain values under plain annotations
+the code below proves it; whatever else there is, is decoded and compared before it is sent.
 """
 
 from __future__ import annotations
 
-import base64
-import collections.abc
-import dataclasses
-import datetime
-import decimal
 import enum
 import math
-import pathlib
 import typing
-import uuid
 from collections.abc import Callable
 from typing import Any
 
+from taskctl.sdk import _hints, _scalars
+from taskctl.sdk._decode import decode, decode_union, read_model
+from taskctl.sdk._fit import (
+    fits,
+    in_order,
+    misfit,
+    no_key,
+    none_fits,
+    plain_float,
+    plain_scalar,
+    plain_text,
+    unkept,
+)
+from taskctl.sdk._hints import ARRAYS, MAPS, NONE_TYPE, UNIONS, bare, name_of, split
+from taskctl.sdk._path import Path
+from taskctl.sdk._same import difference
+from taskctl.sdk._stored import MAX_NESTING, is_plain
+from taskctl.sdk._words import described, kind_of
 from taskctl.sdk.errors import InputInvalid, Unsendable
 
-_UNIONS: tuple[Any, ...] = (typing.Union,)
-try:
-    from types import UnionType
 
-    _UNIONS += (UnionType,)
-except ImportError:  # before 3.10
-    pass
-
-_ARRAYS: dict[Any, Callable[[list[Any]], Any]] = {
-    list: list,
-    set: set,
-    frozenset: frozenset,
-    collections.abc.Sequence: list,
-    collections.abc.MutableSequence: list,
-    collections.abc.Iterable: list,
-    collections.abc.Collection: list,
-    collections.abc.Set: set,
-}
-_MAPS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
-# type: (to JSON, from JSON)
-_SCALARS: dict[Any, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
-    bytes: (lambda v: base64.b64encode(v).decode(), lambda t: base64.b64decode(t, validate=True)),
-    datetime.datetime: (lambda v: v.isoformat(), lambda t: _moment(t)),
-    datetime.date: (lambda v: v.isoformat(), datetime.date.fromisoformat),
-    datetime.time: (lambda v: v.isoformat(), datetime.time.fromisoformat),
-    datetime.timedelta: (lambda v: v.total_seconds(), lambda t: datetime.timedelta(seconds=t)),
-    decimal.Decimal: (str, lambda t: decimal.Decimal(_text(t))),
-    uuid.UUID: (str, lambda t: uuid.UUID(_text(t))),
-}
-_TRUTH = {"true": True, "false": False}
-
-
-def _moment(text: Any) -> datetime.datetime:
-    plain = _text(text)
-    if plain.endswith("Z"):  # fromisoformat knows it from 3.11 on
-        plain = plain[:-1] + "+00:00"
-    return datetime.datetime.fromisoformat(plain)
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"must be text, not {type(value).__name__}")
-    return value
+class _TooDeep(Unsendable):
+    """Nested too deeply, or in itself: no other member of a union will do."""
 
 
 def encode_free(value: Any, where: str) -> Any:
@@ -90,324 +65,365 @@ def encode_free(value: Any, where: str) -> Any:
     Raises:
         Unsendable: it has no JSON form.
     """
-    return encode(value, Any, where, free=True)
+    return _guarded(lambda: _Encoder(free=True).encode(value, Any, Path(None, where), 0), where)
 
 
-def encode(value: Any, hint: Any, where: str, *, free: bool = False) -> Any:
+def encode(value: Any, hint: Any, where: str, depth: int = 0) -> Any:
     """Return the JSON value of a Python value.
 
     Args:
         value: what to send.
         hint: the annotation that will turn it back; ``Any`` if there is none.
-        where: what it is, for errors: ``n of count()``.
-        free: without a hint, go by the value's own type: nobody turns it back automatically.
+        where: what it is, for errors: ``count(): n``.
+        depth: how many arrays and objects it will be in.
 
     Raises:
-        Unsendable: it has no JSON form, or does not fit the hint.
+        Unsendable: it has no JSON form, does not fit the hint, or would not come back as an
+            equal value of the same type.
     """
-    hint = _bare(hint)
-    origin, args = typing.get_origin(hint) or hint, typing.get_args(hint)
-    if hint is Any:
-        return _encode_unhinted(value, where, free)
-    if origin in _UNIONS:
-        return _encode_union(value, args, where, free)
-    if value is None or hint is None or hint is type(None):
-        if value is None and hint in (None, type(None)):
-            return None
-        raise Unsendable(f"{where}: is {_name(value)}, but its annotation is {_hint_name(hint)}")
-    if origin is typing.Literal:
-        if value not in args:
-            raise Unsendable(f"{where}: is {value!r}, not one of {args}")
-        return _encode_unhinted(value, where, free)
-    if not _fits(value, origin):
-        raise Unsendable(f"{where}: is {_name(value)}, but its annotation is {_hint_name(hint)}")
-    return _encode_fitting(value, origin, args, where)
+
+    def checked() -> Any:
+        encoder, path = _Encoder(free=False), Path(None, where)
+        plain = encoder.encode(value, hint, path, depth)
+        if encoder.unproven:
+            _check_return(value, plain, hint, path)
+        return plain
+
+    return _guarded(checked, where)
 
 
-def _encode_fitting(value: Any, origin: Any, args: tuple[Any, ...], where: str) -> Any:
-    if origin is tuple or origin in _ARRAYS:
-        hints = _item_hints(origin, args, len(value), where)
-        return [encode(item, hints[n], f"{where}[{n}]") for n, item in enumerate(value)]
-    if origin in _MAPS:
-        key_hint, value_hint = args or (Any, Any)
-        return {
-            _encode_key(key, key_hint, where): encode(item, value_hint, f"{where}[{key!r}]")
-            for key, item in value.items()
-        }
-    fields = _fields(origin)
-    if fields is not None:
-        return {
-            name: encode(_member(value, name), kind, f"{where}.{name}")
-            for name, kind in fields.items()
-            if not isinstance(value, dict) or name in value
-        }
-    if isinstance(origin, type) and issubclass(origin, enum.Enum):
-        return _encode_unhinted(value.value, where, True)
-    if hasattr(origin, "model_dump"):
-        return value.model_dump(mode="json")
-    scalar = _scalar(origin)
-    if scalar is not None:
-        return scalar[0](value)
-    return _encode_unhinted(value, where, False)
+def encode_result(value: Any, hint: Any, where: str) -> Any:
+    """Return the JSON value of what a function returned.
+
+    Its annotation leads where it says all; where it leaves something open, the value goes by
+    its own type.
+
+    Raises:
+        Unsendable: it has no JSON form, or is not what the annotation says.
+    """
+    if _says_all(hint):
+        return encode(value, hint, where)
+    try:
+        return encode(value, hint, where)
+    except Unsendable:
+        pass
+    return encode_free(value, where)
 
 
-def _encode_unhinted(value: Any, where: str, free: bool) -> Any:
-    if value is None or type(value) in (bool, str):
-        return value
-    if type(value) is int:
-        if not -(2**63) <= value < 2**63:
-            raise Unsendable(f"{where}: {value} has over 64 bits; send it as text")
-        return value
-    if type(value) is float:
-        if not math.isfinite(value):
-            raise Unsendable(f"{where}: {value} has no JSON form; use None")
-        return value
-    if type(value) in (list, tuple):
-        return [encode(item, Any, f"{where}[{n}]", free=free) for n, item in enumerate(value)]
-    if type(value) is dict:
-        return {
-            _encode_key(key, Any, where): encode(item, Any, f"{where}[{key!r}]", free=free)
-            for key, item in value.items()
-        }
-    if not free:
+def _guarded(work: Callable[[], Any], where: str) -> Any:
+    try:
+        return work()
+    except _hints.UnreadableHint as error:
+        raise Unsendable(f"{where}: {error}") from error
+    except RecursionError as error:
+        raise Unsendable(f"{where}: is nested too deeply, or contains itself") from error
+
+
+def _check_return(value: Any, plain: Any, hint: Any, path: Path) -> None:
+    """Decode what will be sent and compare.
+
+    Raises:
+        Unsendable: it would not come back as it was.
+    """
+    for form in (plain, *_settled(plain)):
+        try:
+            back = decode(form, hint, str(path))
+        except InputInvalid as error:
+            raise Unsendable(f"{error}; so {path} would not come back") from error
+        found = difference(value, back, path)
+        if found is not None:
+            where, sent, got = found
+            raise Unsendable(
+                f"{where}: {described(sent)} would come back as {described(got)}; annotate it "
+                "with exactly that type, or send what it is made from (text, numbers, lists)"
+            )
+
+
+def _settled(plain: Any) -> tuple[Any, ...]:
+    """Return the form that an API server may give back, if it is another: 1 for 1.0."""
+    changed = False
+
+    def settle(item: Any) -> Any:
+        nonlocal changed
+        if type(item) is float and not _scalars.is_kept(item):
+            changed = True
+            return int(item)
+        if type(item) is list:
+            return [settle(part) for part in item]
+        if type(item) is dict:
+            return {key: settle(part) for key, part in item.items()}
+        return item
+
+    form = settle(plain)
+    return (form,) if changed else ()
+
+
+class _Encoder:
+    """Makes JSON of one value.
+
+    Args:
+        free: go by a value's own type where no annotation says more.
+
+    Attributes:
+        unproven: whether something must be decoded and compared to know that it comes back.
+    """
+
+    def __init__(self, *, free: bool) -> None:
+        self.free = free
+        self.unproven = False
+
+    def encode(self, value: Any, hint: Any, path: Path, depth: int) -> Any:
+        """Return the JSON value; ``depth`` counts the arrays and objects around it."""
+        if depth >= MAX_NESTING:
+            raise _TooDeep(
+                f"{path}: is nested more than {MAX_NESTING} levels deep, or contains itself"
+            )
+        hint = bare(hint)
+        if hint is Any:
+            return self._unhinted(value, path, depth)
+        origin, args = split(hint)
+        if origin in UNIONS:
+            return self._union(value, args, path, depth)
+        if origin is typing.Literal:
+            return self._literal(value, args, path)
+        if hint is None or origin is NONE_TYPE:
+            if value is None:
+                return None
+            raise misfit(value, hint, path)
+        if not fits(value, origin):
+            raise misfit(value, hint, path)
+        return self._fitting(value, origin, args, path, depth)
+
+    def _fitting(self, value: Any, origin: Any, args: Any, path: Path, depth: int) -> Any:
+        if origin in (bool, str, int):
+            return plain_scalar(value, path)
+        if origin is float:
+            return plain_float(value, path)
+        if origin is tuple or origin in ARRAYS:
+            return self._array(value, origin, args, path, depth)
+        if origin in MAPS:
+            key_hint, value_hint = args or (Any, Any)
+            return self._map(value, key_hint, value_hint, path, depth)
+        self.unproven = True
+        fields = _hints.fields(origin, args)
+        if fields is not None:
+            return self._record(value, fields, path, depth)
+        if isinstance(origin, type) and issubclass(origin, enum.Enum):
+            return self._plain_form(_scalars.enum_form(value), path)
+        if _hints.is_model(origin):
+            return _model(value, path, depth)
+        scalar = _scalars.of_kind(origin)
+        if scalar is not None:
+            return self._plain_form(scalar[0](value), path)
         raise Unsendable(
-            f"{where}: is {_name(value)} and has no annotation that says so, so it would not "
-            "come back as one: annotate it"
+            f"{path}: the annotation {name_of(origin)} is not one that the SDK turns back; "
+            "make it a dataclass, or send what it is made from (text, numbers, lists)"
         )
-    return _encode_by_type(value, where)
 
+    def _plain_form(self, plain: Any, path: Path) -> Any:
+        """Return what stands for a value: plain, but not yet checked."""
+        if type(plain) is list:
+            return [plain_scalar(item, path) for item in plain]
+        return plain_scalar(plain, path)
 
-def _encode_by_type(value: Any, where: str) -> Any:
-    if isinstance(value, (set, frozenset, tuple)) and not hasattr(value, "_fields"):
-        return [encode(item, Any, f"{where}[{n}]", free=True) for n, item in enumerate(value)]
-    if _is_known(type(value)):
-        fields = _fields(type(value))
+    def _array(self, value: Any, origin: Any, args: Any, path: Path, depth: int) -> Any:
+        hints = _hints.item_hints(origin, args, len(value))
+        if hints is None:
+            wanted = 0 if args == ((),) else len(args)
+            raise Unsendable(f"{path}: has {len(value)} items, its annotation {wanted}")
+        items = [
+            self.encode(item, hints[number], Path(path, number), depth + 1)
+            for number, item in enumerate(value)
+        ]
+        return in_order(items) if isinstance(value, (set, frozenset)) else items
+
+    def _map(self, value: Any, key_hint: Any, value_hint: Any, path: Path, depth: int) -> Any:
+        made: dict[str, Any] = {}
+        for key, item in value.items():
+            text = self._key(key, key_hint, path)
+            if text in made:
+                raise Unsendable(
+                    f"{path}: two keys are {text!r} as JSON text, one of them {described(key)}; "
+                    "give them different names"
+                )
+            made[text] = self.encode(item, value_hint, Path(path, key, is_key=True), depth + 1)
+        return made
+
+    def _key(self, key: Any, hint: Any, path: Path) -> str:
+        hint = bare(hint)
+        if type(key) is str and hint in (Any, str):
+            return plain_text(key, path)
+        self.unproven = True
+        if hint is Any:
+            if self.free and isinstance(key, (str, enum.Enum)):
+                plain = self._by_type(key, path, 0)
+                if isinstance(plain, str):
+                    return plain
+            raise no_key(key, path)
+        plain = self.encode(key, hint, path, 0)
+        if isinstance(plain, str):
+            return plain
+        if isinstance(plain, (bool, int)):
+            return str(plain).lower()
+        if isinstance(plain, float):
+            return repr(plain)
+        raise no_key(key, path)
+
+    def _record(self, value: Any, fields: dict[str, Any], path: Path, depth: int) -> Any:
+        if isinstance(value, dict):  # a TypedDict
+            strange = [key for key in value if key not in fields]
+            if strange:
+                raise Unsendable(
+                    f"{path}: has a key {strange[0]!r}, which its annotation lacks; add it there"
+                )
+            return {
+                name: self.encode(item, fields[name], Path(path, name, is_key=True), depth + 1)
+                for name, item in value.items()
+            }
+        return {
+            name: self.encode(getattr(value, name, None), kind, Path(path, name), depth + 1)
+            for name, kind in fields.items()
+        }
+
+    def _literal(self, value: Any, args: Any, path: Path) -> Any:
+        for arg in args:
+            if type(arg) is type(value) and arg == value:
+                self.unproven = self.unproven or type(arg) not in (str, NONE_TYPE)
+                return _scalars.literal_form(arg)
+        raise Unsendable(f"{path}: is {described(value)}, not one of {args}")
+
+    def _union(self, value: Any, args: Any, path: Path, depth: int) -> Any:
+        if value is None and NONE_TYPE in args:
+            self.unproven = self.unproven or len(args) > 2
+            return None
+        ordered = [item for item in _hints.members(args, type(value)) if item is not NONE_TYPE]
+        self.unproven = self.unproven or len(ordered) > 1
+        forms, refusals = [], []
+        for member in ordered:
+            try:
+                forms.append(self.encode(value, member, path, depth))
+            except _TooDeep:  # noqa: PERF203  (each member is tried)
+                raise
+            except Unsendable as error:
+                refusals.append((member, error))
+        if type(value) is float and forms and float in ordered:
+            forms.append(repr(value))  # tells 2.0 from 2
+        if not forms:
+            raise none_fits(value, args, refusals, path)
+        return forms[0] if len(forms) == 1 else _that_returns(value, forms, args, path)
+
+    def _unhinted(self, value: Any, path: Path, depth: int) -> Any:
+        kind = type(value)
+        if value is None or kind in (bool, str, int):
+            return plain_scalar(value, path)
+        if kind is float:
+            if self.free or (math.isfinite(value) and _scalars.is_kept(value)):
+                return plain_scalar(value, path)
+            return unkept(value, path)
+        if kind is list:
+            return self._array(value, list, (), path, depth)
+        if kind is dict:
+            return self._map(value, Any, Any, path, depth)
+        if not self.free:
+            raise Unsendable(
+                f"{path}: is {kind_of(value)} and has no annotation that says so, so it would not "
+                "come back as one: annotate it"
+            )
+        return self._by_type(value, path, depth)
+
+    def _by_type(self, value: Any, path: Path, depth: int) -> Any:
+        """Encode a value that is no plain JSON and has no annotation."""
+        kind = type(value)
+        fields = _free_fields(value)
         if fields is not None:
             return {
-                name: encode(_member(value, name), Any, f"{where}.{name}", free=True)
+                name: self.encode(getattr(value, name), Any, Path(path, name), depth + 1)
                 for name in fields
             }
-        return _encode_fitting(value, type(value), (), where)
-    plain: Any
-    for plain in (bool, int, float, str, list, dict):  # a subclass, for example OrderedDict
-        if isinstance(value, plain):
-            return _encode_unhinted(plain(value), where, True)
+        if isinstance(value, (set, frozenset, tuple)):
+            return self._array(value, kind if kind in ARRAYS else tuple, (), path, depth)
+        if (
+            _scalars.of_kind(kind) is not None
+            or isinstance(value, enum.Enum)
+            or _hints.is_model(kind)
+        ):
+            return self._fitting(value, kind, (), path, depth)
+        plain: Any
+        for plain in (int, float, str, list, dict):  # a subclass, for example OrderedDict
+            if isinstance(value, plain):
+                return self._unhinted(plain(value), path, depth)
+        raise Unsendable(
+            f"{path}: {kind_of(value)} has no JSON form; make it a dataclass, or write it to a "
+            "file in the workspace and send the path"
+        )
+
+
+def _free_fields(value: Any) -> list[str] | None:
+    """Return the names of all fields of a record, also of those that no constructor takes."""
+    kind = type(value)
+    if _hints.is_named_tuple(kind):
+        return list(value._fields)
+    names = getattr(kind, "__dataclass_fields__", None)
+    if names is None:
+        return None
+    import dataclasses
+
+    return [field.name for field in dataclasses.fields(kind)]
+
+
+def _model(value: Any, path: Path, depth: int) -> Any:
+    """Return a pydantic model's own JSON, in the first form that it reads back."""
+    first = None
+    for options in (
+        {},
+        {"by_alias": True},
+        {"round_trip": True},
+        {"by_alias": True, "round_trip": True},
+    ):
+        try:
+            plain = value.model_dump(mode="json", warnings=False, **options)
+            found = difference(value, read_model(plain, type(value)), path)
+        except Exception as error:  # noqa: BLE001  (validators are the user's code)
+            first = first or f"{type(error).__name__}: {error}"
+            continue
+        if found is None:
+            return plain if is_plain(plain, str(path), depth) else encode_free(plain, str(path))
+        where, sent, got = found
+        first = first or f"{where}: {described(sent)} would come back as {described(got)}"
     raise Unsendable(
-        f"{where}: {_name(value)} has no JSON form; make it a dataclass, or write it to a file "
-        "in the workspace and send the path"
+        f"{path}: {type(value).__name__} does not read back what it writes as JSON ({first}); "
+        "secrets, excluded fields and subclasses in a field do not: send such values separately, "
+        "or say in the model how they are written"
     )
 
 
-def _encode_union(value: Any, members: tuple[Any, ...], where: str, free: bool) -> Any:
-    if value is None and type(None) in members:
-        return None
-    # An exact fit first: True must not be taken for the int of `int | bool`.
-    ordered = sorted(members, key=lambda member: _bare(member) is not type(value))
-    for member in ordered:
-        try:
-            return encode(value, member, where, free=free)
-        except Unsendable:  # noqa: PERF203  (each member is tried)
-            continue
-    names = " | ".join(_hint_name(member) for member in members)
-    raise Unsendable(f"{where}: is {_name(value)}, but its annotation is {names}")
-
-
-def _encode_key(key: Any, hint: Any, where: str) -> str:
-    plain = key if isinstance(key, str) and hint in (Any, str) else encode(key, hint, where)
-    if isinstance(plain, str):
-        return plain
-    if isinstance(plain, (bool, int)) and hint is not Any:
-        return str(plain).lower()
-    raise Unsendable(f"{where}: a key is {_name(key)}; JSON has text keys only, annotate dict[...]")
-
-
-def decode(plain: Any, hint: Any, where: str) -> Any:
-    """Return the Python value that a JSON value stands for under an annotation.
-
-    Raises:
-        InputInvalid: it does not fit.
-    """
-    hint = _bare(hint)
-    origin, args = typing.get_origin(hint) or hint, typing.get_args(hint)
-    if hint is Any:
-        return plain
-    if origin in _UNIONS:
-        return _decode_union(plain, args, where)
-    try:
-        return _decode_fitting(plain, origin, args, where)
-    except InputInvalid:
-        raise
-    except (TypeError, ValueError, ArithmeticError, KeyError) as error:
-        raise InputInvalid(
-            f"{where}: {_shown(plain)} is no {_hint_name(hint)} ({type(error).__name__}: {error})"
-        ) from error
-
-
-def _decode_fitting(plain: Any, origin: Any, args: tuple[Any, ...], where: str) -> Any:
-    if origin is None or origin is type(None):
-        _require(plain is None, plain, "null", where)
-        return None
-    if origin is typing.Literal:
-        _require(plain in args, plain, f"one of {args}", where)
-        return plain
-    if origin in (bool, int, float, str):
-        return _decode_plain(plain, origin, where)
-    if origin is tuple or origin in _ARRAYS:
-        _require(isinstance(plain, list), plain, "an array", where)
-        hints = _item_hints(origin, args, len(plain), where)
-        items = [decode(item, hints[n], f"{where}[{n}]") for n, item in enumerate(plain)]
-        return tuple(items) if origin is tuple else _ARRAYS[origin](items)
-    if origin in _MAPS:
-        _require(isinstance(plain, dict), plain, "an object", where)
-        key_hint, value_hint = args or (Any, Any)
-        return {
-            decode(key, key_hint, f"a key of {where}"): decode(
-                item, value_hint, f"{where}[{key!r}]"
-            )
-            for key, item in plain.items()
-        }
-    fields = _fields(origin)
-    if fields is not None:
-        return _decode_fields(plain, origin, fields, where)
-    if isinstance(origin, type) and issubclass(origin, enum.Enum):
-        return _decode_enum(plain, origin)
-    if hasattr(origin, "model_validate"):
-        return origin.model_validate(plain)
-    scalar = _scalar(origin)
-    if scalar is not None:
-        return scalar[1](plain)
-    raise InputInvalid(f"{where}: the annotation {_hint_name(origin)} is not one the SDK knows")
-
-
-def _decode_plain(plain: Any, kind: type, where: str) -> Any:
-    if kind is float and type(plain) is int:
-        return float(plain)
-    if type(plain) is str and kind is not str:  # `data` of a TaskObject is text throughout
-        try:
-            return _TRUTH[plain] if kind is bool else kind(plain)
-        except (KeyError, ValueError):
-            pass
-    if kind is int and type(plain) is float and plain.is_integer():
-        return int(plain)  # an API server may give 1 back as 1.0
-    _require(type(plain) is kind, plain, kind.__name__, where)
-    return plain
-
-
-def _decode_union(plain: Any, members: tuple[Any, ...], where: str) -> Any:
-    if plain is None and type(None) in members:
-        return None
-    ordered = sorted(members, key=lambda member: _bare(member) is not type(plain))
-    for member in ordered:
-        if member is type(None):
-            continue
-        try:
-            return decode(plain, member, where)
-        except InputInvalid:
-            continue
-    names = " | ".join(_hint_name(member) for member in members)
-    raise InputInvalid(f"{where}: {_shown(plain)} is none of {names}")
-
-
-def _decode_fields(plain: Any, kind: Any, fields: dict[str, Any], where: str) -> Any:
-    _require(isinstance(plain, dict), plain, "an object", where)
-    unknown = sorted(set(plain) - set(fields))
-    if unknown:
-        raise InputInvalid(f"{where}: {kind.__name__} has no field {unknown[0]!r}")
-    values = {name: decode(item, fields[name], f"{where}.{name}") for name, item in plain.items()}
-    return kind(**values)
-
-
-def _decode_enum(plain: Any, kind: type[enum.Enum]) -> enum.Enum:
-    for member in kind:
-        if plain in (member.value, str(member.value)):
-            return member
-    raise ValueError(f"it has {', '.join(str(member.value) for member in kind)}")
-
-
-def _bare(hint: Any) -> Any:
-    """Take Annotated, NewType, Final and the like off a hint; Any for what says nothing."""
-    while True:
-        if hasattr(hint, "__metadata__"):
-            hint = hint.__origin__
-        elif hasattr(hint, "__supertype__"):
-            hint = hint.__supertype__
-        elif hint is object or isinstance(hint, typing.TypeVar):
-            return Any
+def _that_returns(value: Any, forms: list[Any], args: Any, path: Path) -> Any:
+    """Return the first form of a union's value that comes back as it was."""
+    for form in forms:
+        for plain in (form, *_settled(form)):
+            try:
+                back = decode_union(plain, args, "")
+            except InputInvalid:
+                break
+            if difference(value, back, path) is not None:
+                break
         else:
-            return hint
+            return form
+    return forms[0]  # the comparison of the whole says what comes back
 
 
-def _fits(value: Any, origin: Any) -> bool:
-    if origin is float:
-        return type(value) in (int, float)
-    if origin in (int, bool, str):
-        return type(value) is origin
-    if _is_typed_dict(origin):
-        return isinstance(value, dict)
-    if origin in _ARRAYS and isinstance(value, (str, bytes)):
+def _says_all(hint: Any) -> bool:
+    """Whether an annotation says of all parts what they are, in words that the SDK knows."""
+    hint = bare(hint)
+    origin, args = split(hint)
+    if hint is Any or isinstance(origin, str):
         return False
-    return isinstance(origin, type) and isinstance(value, origin)
-
-
-def _item_hints(origin: Any, args: tuple[Any, ...], count: int, where: str) -> list[Any]:
-    if origin is not tuple or not args or args[-1] is Ellipsis:
-        return [args[0] if args else Any] * count
-    if args == ((),):  # how 3.8 to 3.10 say tuple[()]
-        args = ()
-    if len(args) != count:
-        raise InputInvalid(f"{where}: has {count} items, its annotation {len(args)}")
-    return list(args)
-
-
-def _is_typed_dict(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, dict) and hasattr(kind, "__total__")
-
-
-def _fields(kind: Any) -> dict[str, Any] | None:
-    """Return name and annotation of each field of a record type; None for other types."""
-    if not isinstance(kind, type):
-        return None
-    if dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
-        return {f.name: hints[f.name] for f in dataclasses.fields(kind) if f.init}
-    if issubclass(kind, tuple) and hasattr(kind, "_fields"):
-        hints = typing.get_type_hints(kind)
-        return {name: hints.get(name, Any) for name in kind._fields}
-    return typing.get_type_hints(kind) if _is_typed_dict(kind) else None
-
-
-def _member(value: Any, name: str) -> Any:
-    return value[name] if isinstance(value, dict) else getattr(value, name)
-
-
-def _scalar(kind: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]] | None:
-    if isinstance(kind, type) and issubclass(kind, pathlib.PurePath):
-        return str, lambda text: kind(_text(text))
-    return _SCALARS.get(kind)
-
-
-def _is_known(kind: type) -> bool:
-    return (
-        _scalar(kind) is not None
-        or _fields(kind) is not None
-        or issubclass(kind, enum.Enum)
-        or hasattr(kind, "model_dump")
-    )
-
-
-def _require(good: bool, plain: Any, wanted: str, where: str) -> None:
-    if not good:
-        raise InputInvalid(f"{where}: must be {wanted}, not {_shown(plain)}")
-
-
-def _shown(plain: Any) -> str:
-    text = repr(plain)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _name(value: Any) -> str:
-    return "None" if value is None else type(value).__name__
-
-
-def _hint_name(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
+    if origin in UNIONS or origin is tuple or origin in ARRAYS or origin in MAPS:
+        return bool(args) and all(_says_all(arg) for arg in args if arg not in (Ellipsis, ()))
+    if origin in (None, NONE_TYPE, bool, int, float, str, typing.Literal):
+        return True
+    known = _hints.is_model(origin) or _scalars.of_kind(origin) is not None
+    try:
+        return known or _hints.fields(origin) is not None or issubclass(origin, enum.Enum)
+    except (_hints.UnreadableHint, TypeError):
+        return False

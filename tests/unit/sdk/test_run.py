@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.unit.sdk.bundle import PYTHONS, bundle, find_python
 from tests.unit.sdk.fake_agent import FakeAgent
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -120,7 +120,7 @@ def test_failure_shows_its_traceback(agent: FakeAgent) -> None:
     [
         ("count", {"n": 1}, "the input lacks 'limit'"),
         ("count", {"n": 1, "limit": 2, "x": 3}, "no parameter 'x'; it has: n, limit"),
-        ("count", {"n": "many", "limit": 2}, "n of count(): must be int, not 'many'"),
+        ("count", {"n": "many", "limit": 2}, "count(): n: must be int, not 'many'"),
         ("count", [1, 2], "the input is a list; it must be a map of n, limit"),
         ("missing", None, "has no function 'missing'"),
         ("Color.RED", None, "has no function"),
@@ -138,7 +138,7 @@ def test_input_that_does_not_fit(agent: FakeAgent, place: str, value: Any, messa
 def test_result_that_cannot_be_sent(agent: FakeAgent) -> None:
     done = run(f"{SAMPLE}:unsendable")
     assert done.returncode == 1
-    assert "the result of unsendable(): object has no JSON form" in done.stderr
+    assert "unsendable(): the result: object has no JSON form" in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [[], ["a", "b"], ["--help"]])
@@ -306,33 +306,6 @@ def test_second_signal_does_not_interrupt_the_clean_up(agent: FakeAgent) -> None
 
 
 # --- as the agent copies it ---------------------------------------------------------------------
-
-PYTHONS = ("python3.9", "python3.10", "python3.11", "python3.12", "python3.13", "python3.14")
-
-
-def find_python(name: str) -> str:
-    """Return an interpreter's path; skips the test where it is not installed."""
-    path = shutil.which(name)
-    if path is None or subprocess.run([path, "-c", ""], capture_output=True).returncode != 0:
-        pytest.skip(f"no {name} here")
-    return path
-
-
-def bundle(folder: Path) -> Path:
-    """Copy what docs/protocol.md says that the agent copies."""
-    import msgpack
-
-    target = folder / "python"
-    (target / "taskctl" / "sdk").mkdir(parents=True)
-    vendor = target / "taskctl" / "_vendor" / "msgpack"
-    vendor.mkdir(parents=True)
-    for name in ("__init__.py", "errors.py", "wire.py"):
-        shutil.copy(ROOT / "taskctl" / name, target / "taskctl")
-    for path in (ROOT / "taskctl" / "sdk").glob("*.py"):
-        shutil.copy(path, target / "taskctl" / "sdk")
-    for path in Path(msgpack.__file__).parent.glob("*.py"):
-        shutil.copy(path, vendor)
-    return target
 
 
 @pytest.mark.parametrize("name", [sys.executable, *PYTHONS], ids=lambda name: Path(name).name)

@@ -271,11 +271,11 @@ def local_function() -> sdk.TaskFunction[[], None]:
 @pytest.mark.parametrize(
     ("target", "args", "options", "message"),
     [
-        (sample.count, ("x", 1), {}, "n of count(): is str, but its annotation is int"),
+        (sample.count, ("x", 1), {}, "count(): n: is str, but its annotation is int"),
         (sample.count, (1,), {}, "missing a required argument: 'limit'"),
         (sample.count, (1, 2, 3), {}, "too many positional arguments"),
         (sample.count, (1, 2), {"input": 1}, "arguments are its input"),
-        (sample.unannotated, (Path("/x"),), {}, "value of unannotated(): is PosixPath"),
+        (sample.unannotated, (Path("/x"),), {}, "unannotated(): value: is PosixPath"),
         (sample.unannotated, (float("nan"),), {}, "has no JSON form"),
         (sample.plain, (1,), {}, "not made by @task"),
         (local_function(), (), {}, "defined inside a function"),

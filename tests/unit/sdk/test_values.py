@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskctl.sdk import _stored, _values
+from taskctl.sdk import _decode, _stored, _values
 from taskctl.sdk.errors import InputInvalid, Unsendable
 
 
@@ -138,7 +138,7 @@ def test_there_and_back(hint: Any, value: Any, plain: Any) -> None:
     encoded = _values.encode(value, hint, "it")
     assert encoded == plain
     assert type(encoded) is type(plain)
-    back = _values.decode(json.loads(json.dumps(encoded)), hint, "it")
+    back = _decode.decode(json.loads(json.dumps(encoded)), hint, "it")
     assert back == value
     assert type(back) is type(value) or hint is float
 
@@ -186,7 +186,7 @@ def test_what_does_not_fit_is_refused_by_the_sender(hint: Any, value: Any, messa
     ],
 )
 def test_lenient_where_it_is_safe(hint: Any, plain: Any, value: Any) -> None:
-    back = _values.decode(plain, hint, "it")
+    back = _decode.decode(plain, hint, "it")
     assert back == value
     assert type(back) is type(value)
 
@@ -226,7 +226,7 @@ def test_lenient_where_it_is_safe(hint: Any, plain: Any, value: Any) -> None:
 )
 def test_what_does_not_fit_is_refused_by_the_receiver(hint: Any, plain: Any, message: str) -> None:
     with pytest.raises(InputInvalid, match=message):
-        _values.decode(plain, hint, "it")
+        _decode.decode(plain, hint, "it")
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ JSON = st.recursive(
     st.none()
     | st.booleans()
     | st.integers(-(2**63), 2**63 - 1)
-    | st.text()
+    | st.text(st.characters(exclude_categories=["Cs"]))
     | st.floats(allow_nan=False, allow_infinity=False),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=20,
@@ -267,14 +267,8 @@ JSON = st.recursive(
 @given(JSON)
 def test_json_is_plain_and_stays_as_it_is(value: Any) -> None:
     assert _stored.is_plain(value, "it")
-    assert _values.encode(value, Any, "it") == value
-    assert _values.decode(value, Any, "it") is value
-
-
-@given(st.builds(Tree, st.builds(Leaf, st.datetimes(), st.binary()), st.just([]), st.just({})))
-def test_dataclasses_survive(tree: Tree) -> None:
-    plain = json.loads(json.dumps(_values.encode(tree, Tree, "it")))
-    assert _values.decode(plain, Tree, "it") == tree
+    assert _stored.to_plain(value, "it") is value
+    assert _decode.decode(value, Any, "it") is value
 
 
 def test_plain_values_load_nothing_heavy() -> None:
