@@ -38,6 +38,7 @@ class Reply:
     text: str
     headers: dict[str, str]
     warnings: list[str] = field(default_factory=list)
+    raw: bytes = b""
 
     @property
     def json(self) -> Json:
@@ -124,21 +125,24 @@ class Api:
         accept: str = "application/json",
         **query: str,
     ) -> Reply:
-        """Send a request and read the answer. ``body`` is text, or made JSON."""
-        text = body if isinstance(body, str | None) else json.dumps(body)
+        """Send a request and read the answer. ``body`` is text, bytes, or made JSON."""
+        text = body if isinstance(body, str | bytes | None) else json.dumps(body)
+        content = text.encode() if isinstance(text, str) else text
         # A stream, since aiohttp warns of long byte strings.
-        data = io.BytesIO(text.encode()) if text is not None else None
+        data = io.BytesIO(content) if content is not None else None
         sent = {"Accept": accept}
         if data is not None:
             sent["Content-Type"] = content_type
         async with self._session.request(
             method, self.url + path, data=data, headers=sent, params=query
         ) as answer:
+            raw = await answer.read()
             return Reply(
                 answer.status,
-                await answer.text(),
+                raw.decode(errors="replace"),
                 dict(answer.headers),
                 answer.headers.getall("Warning", []),
+                raw,
             )
 
     async def get(self, path: str, **query: str) -> Reply:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from taskctl.embedded.server import bodies, errors, fields, patching, reads, stream
+from taskctl.embedded.server import bodies, errors, fields, patching, protobuf, reads, stream
 from taskctl.embedded.server.admission import BODY
 from taskctl.embedded.server.auth import Authenticator, User
 from taskctl.embedded.server.background import DELETIONS_PER_TURN
@@ -30,6 +30,7 @@ from taskctl.embedded.server.targets import (
     Target,
     WriteOptions,
     options_invalid,
+    parse_bool,
     parse_delete_options,
     parse_list_options,
     parse_path,
@@ -131,7 +132,8 @@ class Api:
         return kind
 
     def _encoder(self, request: web.BaseRequest, kind: Kind) -> Encoder:
-        encoding = negotiate(request.headers.get("Accept", ""))
+        binary = kind.builtin and not parse_bool(request.query, "watch")
+        encoding = negotiate(request.headers.get("Accept", ""), protobuf=binary)
         include = request.query.get("includeObject", "") or "Metadata"
         if include not in ("None", "Metadata", "Object"):
             raise errors.bad_request(
@@ -289,8 +291,9 @@ async def _read_object(
 ) -> tuple[Json, list[str]]:
     """Return a body, and a sentence per field that it has twice."""
     body = await bodies.read(request)
-    obj = bodies.parse_object(body, bodies.media_type(request), kind.kind)
-    twice = _duplicates(body, options, obj)
+    media_type = bodies.media_type(request)
+    obj = bodies.parse_object(body, media_type, kind.kind, protobuf_too=kind.builtin)
+    twice = [] if media_type == protobuf.MEDIA_TYPE else _duplicates(body, options, obj)
     if twice and options.validation is FieldValidation.STRICT:
         raise BODY.cannot_handle(kind, obj, f"strict decoding error: {', '.join(twice)}")
     return obj, twice

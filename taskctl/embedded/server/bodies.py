@@ -48,24 +48,28 @@ def media_type(request: web.BaseRequest) -> str:
     return header.partition(";")[0].strip().lower()
 
 
-def parse_object(body: bytes, media: str, kind: str) -> errors.Json:
-    """Parse a body that must be an object, in JSON, YAML or (some kinds) protobuf.
+def parse_object(body: bytes, media: str, kind: str, *, protobuf_too: bool = True) -> errors.Json:
+    """Parse a body that must be an object, in JSON, YAML or protobuf.
 
     Args:
         body: the bytes.
         media: media type; empty means JSON.
         kind: of the object, for the refusal.
+        protobuf_too: the kind is built in, so the body may be protobuf.
 
     Raises:
-        errors.StatusError: 400, not to be parsed; 415, neither JSON nor YAML.
+        errors.StatusError: 400, not to be parsed; 415, none of these.
     """
     unrecognized = f"the object provided is unrecognized (must be of type {kind}): "
     if media in _YAML:
         obj = parse_yaml(body)
     elif media in _JSON:
         obj = parse_json(body, f"{unrecognized}couldn't get version/kind; json parse error")
-    elif media == protobuf.MEDIA_TYPE:
-        obj = _parse_protobuf(body)
+    elif media == protobuf.MEDIA_TYPE and protobuf_too:
+        try:
+            obj = protobuf.decode(body)
+        except protobuf.UnreadableError as error:
+            raise errors.bad_request(f"{unrecognized}{error}") from error
     else:
         raise errors.unsupported_media_type(_MEDIA_TYPES)
     if not isinstance(obj, dict):
@@ -101,13 +105,6 @@ def parse_json(body: bytes, refusal: str) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise errors.bad_request(f"{refusal}: {error}") from error
-
-
-def _parse_protobuf(body: bytes) -> errors.Json:
-    try:
-        return protobuf.decode(body)
-    except protobuf.UnreadableError as error:
-        raise errors.unsupported_media_type(f"{_MEDIA_TYPES} ({error})") from error
 
 
 class _Loader(yaml.SafeLoader):

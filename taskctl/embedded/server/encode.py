@@ -13,7 +13,7 @@ from typing import Any, Final
 import orjson
 import yaml
 
-from taskctl.embedded.server import table
+from taskctl.embedded.server import protobuf_encode, table
 from taskctl.embedded.server.core import Core
 from taskctl.embedded.server.errors import Json
 from taskctl.embedded.server.hub import Sight
@@ -71,6 +71,8 @@ class Encoder:
 
     def object(self, record: Record) -> bytes:
         """Encode one object."""
+        if self.encoding.protobuf:
+            return protobuf_encode.encode_object(self._load(record))
         if self.encoding.form is Form.OBJECT and not self.encoding.yaml:
             return self._raw(record)
         return self._finish(self._transform([record], ListMeta(record.revision)))
@@ -85,6 +87,10 @@ class Encoder:
             items = [self._partial(record) for record in records]
             return self._finish({**head, "metadata": meta.to_json(), "items": items})
         head = {"kind": self.kind.list_kind, "apiVersion": self.kind.api_version}
+        if self.encoding.protobuf:
+            items = [self._load(record) for record in records]
+            head_json: Json = {**head, "metadata": meta.to_json()}
+            return protobuf_encode.encode_list(head_json, self.kind.kind, items)
         metadata = meta.to_json(always_token=not self.kind.builtin)
         text = orjson.dumps({**head, "metadata": metadata, "items": []})
         joined = b"".join((text[:-2], b",".join(map(self._item, records)), text[-2:]))

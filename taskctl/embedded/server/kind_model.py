@@ -49,6 +49,7 @@ class Kind:
         builtin: not from a CRD.
         storage: objects are stored in this version.
         deprecation_warning: sent with every answer; empty if not deprecated.
+        read_only: there are no objects, and none can be made: only lists and watches are served.
         custom_schema: the schema of a kind from a CRD; see :attr:`schema`.
     """
 
@@ -67,6 +68,7 @@ class Kind:
     builtin: bool = False
     storage: bool = True
     deprecation_warning: str = ""
+    read_only: bool = False
     custom_schema: StructuralSchema | None = field(default=None, repr=False)
 
     @property

@@ -11,6 +11,7 @@ from taskctl.embedded.server import errors
 
 JSON_TYPE: Final = "application/json"
 YAML_TYPE: Final = "application/yaml"
+PROTOBUF_TYPE: Final = "application/vnd.kubernetes.protobuf"
 ACCEPTED: Final = "application/json, application/yaml"
 
 
@@ -30,17 +31,20 @@ class Encoding:
         form: of the objects.
         version: of ``meta.k8s.io``, for the forms that have one.
         yaml: YAML instead of JSON.
+        protobuf: protobuf instead of JSON.
     """
 
     form: Form = Form.OBJECT
     version: str = "v1"
     yaml: bool = False
+    protobuf: bool = False
 
     @property
     def content_type(self) -> str:
         """The response's Content-Type, which echoes the parameters asked for."""
-        base = YAML_TYPE if self.yaml else JSON_TYPE
-        return base
+        if self.protobuf:
+            return PROTOBUF_TYPE
+        return YAML_TYPE if self.yaml else JSON_TYPE
 
 
 PLAIN: Final = Encoding()
@@ -62,8 +66,13 @@ def _clauses(accept: str) -> list[_Clause]:
 
 
 @lru_cache(maxsize=512)
-def negotiate(accept: str) -> Encoding:
+def negotiate(accept: str, *, protobuf: bool = False) -> Encoding:
     """Choose the first representation in the header that this server can make.
+
+    Args:
+        accept: the header.
+        protobuf: what is asked for can be written in protobuf, too; a client gets that only if
+            it takes nothing else.
 
     Raises:
         errors.StatusError: 406.
@@ -84,6 +93,10 @@ def negotiate(accept: str) -> Encoding:
             return Encoding(Form.TABLE, version, yaml)
         if wanted in ("PartialObjectMetadata", "PartialObjectMetadataList"):
             return Encoding(Form.PARTIAL, version, yaml)
+    if protobuf and any(
+        one.media_type == PROTOBUF_TYPE and "as" not in one.parameters for one in _clauses(accept)
+    ):
+        return Encoding(protobuf=True)
     raise errors.not_acceptable(ACCEPTED)
 
 
