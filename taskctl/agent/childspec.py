@@ -175,6 +175,9 @@ def _not_overridable(name: str) -> str:
         return "give the input beside overrides, as value, json, data, ref or input_object"
     if name == "cancel":
         return "a task cannot be born cancelled; remove it"
+    likely = meta.likely_field(name, _OVERRIDABLE)
+    if likely:
+        return f"no field of a Task's spec; did you mean {likely}?"
     return "no field of a Task's spec; see `kubectl explain task.spec`"
 
 
@@ -184,6 +187,6 @@ def _validate(task_spec: dict[str, Any], where: str) -> None:
     except ValidationError as error:
         # A rule about the spec as a whole has no path of its own.
         dots = ["." if item["loc"] else ": " for item in error.errors()]
-        lines = zip(dots, meta.describe_errors(error), strict=True)
+        lines = zip(dots, meta.describe_errors(error, TaskSpec), strict=True)
         sentences = [f"{where}.overrides{dot}{line}" for dot, line in lines]
         raise Refusal(ErrorCode.BAD_REQUEST, "; ".join(sentences[:5])) from error

@@ -74,6 +74,9 @@ def _environment(context: Context, run: Run, view: TaskView) -> dict[str, str]:
         if "valueFrom" not in entry
     }
     told = run.told
+    named = {entry["name"] for entry in view.spec.get("env") or ()}
+    # No rule forbids these two names, so what the Task says about them counts.
+    kept = {ENV_TASK_NAME: told.task, ENV_TASK_NAMESPACE: context.namespace}
     own = {
         ENV_TASK: told.task,
         ENV_TASK_UID: told.uid,
@@ -83,7 +86,5 @@ def _environment(context: Context, run: Run, view: TaskView) -> dict[str, str]:
         ENV_PARENT: view.parent_name,
         ENV_DEPTH: str(view.depth),
         ENV_WORKSPACE: context.workspace_path,
-        ENV_TASK_NAME: told.task,
-        ENV_TASK_NAMESPACE: context.namespace,
     }
-    return given | own
+    return {name: value for name, value in kept.items() if name not in named} | given | own

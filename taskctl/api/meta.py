@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic.alias_generators import to_camel
@@ -107,11 +109,12 @@ LongText = Annotated[str, Field(max_length=MAX_COMMAND_TEXT)]
 
 
 class SpecModel(BaseModel):
-    """Base of what users write: unknown fields are an error, because they are typing errors."""
+    """Base of what users write: unknown fields are an error, because they are typing errors.
 
-    model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, extra="forbid", allow_inf_nan=False
-    )
+    That goes for a field's name in Python too: the API server would drop ``timeout_seconds``.
+    """
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", allow_inf_nan=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return the object as it goes over the wire: camelCase, without unset fields."""
@@ -121,7 +124,7 @@ class SpecModel(BaseModel):
 class StatusModel(BaseModel):
     """Base of what taskctl writes: unknown fields are ignored, as a newer version may add some."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
+    model_config = ConfigDict(alias_generator=to_camel, extra="ignore")
 
 
 class OwnerReference(StatusModel):
@@ -138,7 +141,7 @@ class OwnerReference(StatusModel):
 class ObjectMeta(BaseModel):
     """The part of metav1.ObjectMeta that taskctl reads; the rest is kept as it came."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="allow")
+    model_config = ConfigDict(alias_generator=to_camel, extra="allow")
 
     name: str | None = None
     generate_name: str | None = None
@@ -174,8 +177,13 @@ class Condition(StatusModel):
     ] = None
 
 
-def describe_errors(error: ValidationError) -> list[str]:
-    """Turn a pydantic error into sentences of the form ``spec.retry.limit: what is wrong``."""
+def describe_errors(error: ValidationError, model: type[BaseModel] | None = None) -> list[str]:
+    """Turn a pydantic error into sentences of the form ``spec.retry.limit: what is wrong``.
+
+    Args:
+        error: what the validation raised.
+        model: what it was about; for the likely name of a field that is not known.
+    """
     lines = []
     for item in error.errors(include_url=False, include_context=False, include_input=False):
         path = ""
@@ -183,8 +191,43 @@ def describe_errors(error: ValidationError) -> list[str]:
             path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
-            message = "unknown field; see `kubectl explain` for the ones there are"
+            known = _fields_at(model, item["loc"][:-1]) if model is not None else ()
+            likely = likely_field(str(item["loc"][-1]), known)
+            remedy = (
+                f"did you mean {likely}?"
+                if likely
+                else ("see `kubectl explain` for the ones there are")
+            )
+            message = f"unknown field; {remedy}"
         elif item["type"] == "missing":
             message = "is required"
         lines.append(f"{path}: {message}" if path else message)
     return lines
+
+
+def likely_field(name: str, known: Collection[str]) -> str | None:
+    """Return the field that somebody who wrote ``name`` most likely meant, or None."""
+    plain = {one.lower(): one for one in sorted(known)}
+    wanted = re.sub(r"[-_ ]", "", name).lower()
+    close = difflib.get_close_matches(wanted, plain, n=1, cutoff=0.75)
+    return plain[close[0]] if close else None
+
+
+def _fields_at(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
+    """Return the names of the fields at a path below a model, as they are in JSON."""
+    for part in path:
+        if isinstance(part, int):
+            continue
+        found = next((f for n, f in model.model_fields.items() if (f.alias or n) == part), None)
+        below = _model_in(found.annotation) if found is not None else None
+        if below is None:
+            return []
+        model = below
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """Return the model in an annotation such as ``list[EnvVar] | None``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((m for one in get_args(annotation) if (m := _model_in(one)) is not None), None)

@@ -2,8 +2,51 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
+
+from taskctl.cli.exits import UsageError
+
+_MAX_S: Final = 2**31 - 1  # that of fields which hold seconds
+_NUMBER: Final = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
+_UNITS_S: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
+_PART: Final = re.compile(rf"({_NUMBER})(ns|us|µs|ms|s|m|h)")
+_DURATION: Final = re.compile(rf"{_NUMBER}|(?:{_PART.pattern})+")
+
+
+def parse_seconds(text: str, option: str) -> float:
+    """Return the seconds in ``90``, ``1.5``, or a duration as kubectl takes it, ``1m30s``.
+
+    Args:
+        text: as typed.
+        option: for the error.
+
+    Raises:
+        UsageError: it is neither, or is longer than 2^31 - 1 seconds.
+    """
+    if _DURATION.fullmatch(text, endpos=100) is None or len(text) > 100:
+        raise UsageError(
+            f"{option} {text!r} must be seconds or a duration, 0 or more: 90, 0.5, 30s, 1h30m"
+        )
+    parts = _PART.findall(text)
+    value = sum((float(n) * _UNITS_S[unit] for n, unit in parts), 0.0) if parts else float(text)
+    if value > _MAX_S:
+        raise UsageError(f"{option} {text!r} must be at most {_MAX_S} seconds")
+    return value
+
+
+def parse_whole_seconds(text: str, option: str) -> int:
+    """Return :func:`parse_seconds` where a fraction has no place, and 0 no meaning.
+
+    Raises:
+        UsageError: it is no duration, has a fraction of a second, or is 0.
+    """
+    value = parse_seconds(text, option)
+    if not value.is_integer() or value < 1:
+        raise UsageError(f"{option} {text!r} must be whole seconds, 1 or more")
+    return int(value)
 
 
 def short_age(seconds: float) -> str:

@@ -18,6 +18,7 @@ import typer
 from taskctl.api.states import TaskState
 from taskctl.cli.access import Access, Session
 from taskctl.cli.exits import CliError, ExitCode, UsageError
+from taskctl.cli.names import parse_name
 from taskctl.cli.output import note
 from taskctl.cli.tables import state_of
 from taskctl.cli.verbs import verb
@@ -90,7 +91,7 @@ async def logs(access: Access, options: LogsOptions) -> int:
     from taskctl.client.resources import TASKS
 
     async with access.connect() as session:
-        task = await session.client.get(TASKS, options.task, session.namespace)
+        task = await session.client.get(TASKS, parse_name(options.task), session.namespace)
         if options.follow and options.attempt is None:
             task = await _started(session, task)
         place = find_place(task, options.attempt)

@@ -13,8 +13,9 @@ import typer
 from taskctl.api.states import TaskState
 from taskctl.cli.access import Access, Session
 from taskctl.cli.exits import CliError, ExitCode
-from taskctl.cli.output import Output, echo, note, object_name, print_objects
-from taskctl.cli.tables import state_of
+from taskctl.cli.names import parse_names
+from taskctl.cli.output import Output, echo, note, object_name
+from taskctl.cli.tables import print_tasks, state_of
 from taskctl.cli.verbs import verb
 from taskctl.clock import SystemClock
 from taskctl.constants import LABEL_ROOT_UID
@@ -60,7 +61,7 @@ async def cancel(access: Access, options: CancelOptions) -> int:
 
     results: list[dict[str, Any]] = []
     async with access.connect() as session:
-        for name in options.names:
+        for name in parse_names(options.names):
             task = await session.client.get(TASKS, name, session.namespace)
             results.append(await _cancel(session, task, options.output))
             if options.tree:
@@ -119,7 +120,9 @@ async def _cancel_descendants(
 async def retry(access: Access, options: RetryOptions) -> int:
     """Run failed tasks again. As a further attempt; their retry limit counts anew."""
     async with access.connect() as session:
-        results = [await _retry(session, name, options.output) for name in options.names]
+        results = [
+            await _retry(session, name, options.output) for name in parse_names(options.names)
+        ]
     return _finish(results, options.output)
 
 
@@ -145,6 +148,5 @@ async def _retry(session: Session, name: str, output: Output | None) -> dict[str
 
 def _finish(results: Sequence[dict[str, Any]], output: Output | None) -> int:
     if output is not None:
-        chosen = output if output in (Output.JSON, Output.YAML) else Output.NAME
-        print_objects(results, chosen, single=len(results) == 1)
+        print_tasks(results, output, single=len(results) == 1)
     return ExitCode.OK

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from taskctl.cli.exits import CliError, UsageError
+from taskctl.cli.output import note
+from taskctl.cli.yamlread import (
+    ManifestError,
+    find_wide_integer,
+    parse_json,
+    read_documents,
+    repeated_keys,
+)
 from taskctl.constants import API_VERSION, GROUP, INLINE_LIMIT_BYTES
 
 Object = dict[str, Any]
@@ -18,6 +26,26 @@ Object = dict[str, Any]
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 _SUFFIX_CHARS = 5
 _PREFIX_CHARS = 40
+# metav1.ObjectMeta.
+METADATA_FIELDS: Final = frozenset(
+    (
+        "annotations",
+        "creationTimestamp",
+        "deletionGracePeriodSeconds",
+        "deletionTimestamp",
+        "finalizers",
+        "generateName",
+        "generation",
+        "labels",
+        "managedFields",
+        "name",
+        "namespace",
+        "ownerReferences",
+        "resourceVersion",
+        "selfLink",
+        "uid",
+    )
+)
 
 
 def parse_pairs(pairs: Sequence[str], option: str) -> dict[str, str]:
@@ -41,7 +69,8 @@ def parse_input(text: str) -> Any:
     """Parse ``--input``: JSON, ``@file`` or ``-`` for stdin.
 
     Raises:
-        UsageError: no JSON, no such file, or too large for an API object.
+        UsageError: no JSON, no such file, too large for an API object, or a number in it is one
+            that Kubernetes would change.
     """
     source = "--input"
     if text == "-" or text.startswith("@"):
@@ -53,11 +82,19 @@ def parse_input(text: str) -> Any:
             "of the workspace and pass its path"
         )
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
+        value = parse_json(text)
+    except ManifestError as error:
+        hint = "" if "number" in str(error) else "; text needs quotes: --input '\"text\"'"
+        raise UsageError(f"{source} {error}{hint}") from error
+    wide = find_wide_integer(value)
+    if wide is not None:
         raise UsageError(
-            f"{source} is not JSON ({error}); text needs quotes: --input '\"text\"'"
-        ) from error
+            f"{source}: {wide} has more than 64 bits, and Kubernetes would round it; write it as "
+            "a text"
+        )
+    for key in repeated_keys(text):
+        note(f"{source} names the key {key!r} twice in one object; the last value counts")
+    return value
 
 
 def generate_name(command: Sequence[str]) -> str:
@@ -86,23 +123,26 @@ def _is_absent(value: Any) -> bool:
 def read_manifests(paths: Sequence[str]) -> list[Object]:
     """Read the objects in YAML or JSON files (``-``: stdin), Lists unpacked, in order.
 
+    YAML is read as kubectl does (:mod:`taskctl.cli.yamlread`).
+
     Raises:
         CliError: a file cannot be read, or holds something else than objects.
     """
-    import yaml
-
     objects: list[Object] = []
     for path in paths:
         try:
-            documents = list(yaml.safe_load_all(_read(path)))
-        except yaml.YAMLError as error:
+            documents = read_documents(_read(path), partial(_note_about, path))
+        except ManifestError as error:
             raise CliError(f"{path}: {error}") from error
         for document in documents:
-            if document is not None:
-                objects += _objects_of(document, path)
+            objects += _objects_of(document, path)
     if not objects:
         raise CliError(f"{', '.join(paths)}: no objects in there")
     return objects
+
+
+def _note_about(path: str, text: str) -> None:
+    note(f"{path}: {text}")
 
 
 def check_own(objects: Sequence[Object]) -> None:
@@ -118,14 +158,29 @@ def check_own(objects: Sequence[Object]) -> None:
 
     models = {info.kind: info.model for info in KINDS}
     for obj in objects:
+        _check_metadata(obj)
         model = models.get(obj["kind"])
         if model is None or not obj["apiVersion"].startswith(f"{GROUP}/"):
             continue
         try:
             model.model_validate(obj)
         except ValidationError as error:
-            name = obj["metadata"].get("name", "?")
-            raise CliError(f"{obj['kind']} {name}: {'; '.join(describe_errors(error))}") from error
+            problems = "; ".join(describe_errors(error, model))
+            raise CliError(f"{_title(obj)}: {problems}") from error
+
+
+def _title(obj: Object) -> str:
+    return f"{obj['kind']} {obj['metadata'].get('name', '?')}"
+
+
+def _check_metadata(obj: Object) -> None:
+    from taskctl.api.meta import likely_field
+
+    for key in obj["metadata"]:
+        if key not in METADATA_FIELDS:
+            hint = likely_field(key, METADATA_FIELDS)
+            remedy = f"did you mean {hint}?" if hint else "remove it"
+            raise CliError(f"{_title(obj)}: metadata.{key}: unknown field; {remedy}")
 
 
 def _objects_of(document: Any, path: str) -> list[Object]:
@@ -149,8 +204,9 @@ def _objects_of(document: Any, path: str) -> list[Object]:
 
 def _read(path: str) -> str:
     if path == "-":
-        return sys.stdin.read()
+        path = "/dev/stdin"
     try:
-        return Path(path).read_text(encoding="utf-8")
+        content = sys.stdin.buffer.read() if path == "/dev/stdin" else Path(path).read_bytes()
+        return content.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise CliError(f"cannot read {path}: {error}") from error

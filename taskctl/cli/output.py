@@ -10,6 +10,9 @@ from typing import Any
 
 import typer
 
+from taskctl.cli.terminal import escape_in_json, one_line, visible, with_looks
+from taskctl.cli.yamlwrite import write_yaml
+
 
 class Output(StrEnum):
     """``-o``."""
@@ -34,13 +37,13 @@ class Style(StrEnum):
 
 
 def echo(text: str = "") -> None:
-    """Print a line on stdout."""
-    typer.echo(text)
+    """Print lines on stdout: colours pass, what else a terminal would act on is escaped."""
+    typer.echo(with_looks(text))
 
 
 def note(text: str) -> None:
     """Print a line on stderr: for people, not part of the output."""
-    typer.echo(text, err=True)
+    typer.echo(visible(text), err=True)
 
 
 def wants_colour(stream: Any = None) -> bool:
@@ -61,17 +64,15 @@ def paint(text: str, style: Style, *, colour: bool) -> str:
 
 
 def to_json(value: Any) -> str:
-    """Return indented JSON."""
+    """Return indented JSON; control characters and the like are written as escapes."""
     import json
 
-    return json.dumps(value, indent=2, ensure_ascii=False)
+    return escape_in_json(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def to_yaml(value: Any) -> str:
-    """Return YAML, keys in the order they have."""
-    import yaml
-
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100).rstrip("\n")
+    """Return YAML that kubectl and others read as the same values, keys in their order."""
+    return write_yaml(value)
 
 
 def without_noise(obj: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,12 +117,13 @@ def table(
 
     Args:
         headings: one per column.
-        rows: cells, as many as headings.
+        rows: cells, as many as headings; made safe for a terminal, and one line each.
         styles: per row and column; may be left out.
         colour: whether to apply them.
     """
+    rows = [[one_line(cell) for cell in row] for row in rows]
     widths = [
-        max([len(heading), *(len(row[column]) for row in rows)])
+        max([len(heading), *(_width(row[column]) for row in rows)])
         for column, heading in enumerate(headings)
     ]
     lines = [_line([heading.upper() for heading in headings], widths, (), colour=False)]
@@ -136,7 +138,16 @@ def _line(
 ) -> str:
     parts = []
     for column, (cell, width) in enumerate(zip(cells, widths, strict=True)):
-        padding = " " * (width - len(cell)) if column + 1 < len(cells) else ""
+        padding = " " * (width - _width(cell)) if column + 1 < len(cells) else ""
         style = styles[column] if column < len(styles) else Style.PLAIN
         parts.append(paint(cell, style, colour=colour) + padding)
     return "   ".join(parts).rstrip()
+
+
+def _width(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)

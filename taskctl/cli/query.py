@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -10,11 +9,13 @@ from typing import Annotated, Any
 import typer
 
 from taskctl.cli.access import Access, Session
-from taskctl.cli.exits import CliError, ExitCode, UsageError
-from taskctl.cli.output import Output, echo, note, print_objects, wants_colour
+from taskctl.cli.durations import parse_seconds
+from taskctl.cli.exits import ExitCode, UsageError
+from taskctl.cli.names import parse_name, parse_names, parse_state
+from taskctl.cli.output import Output, echo, note
+from taskctl.cli.tables import by_creation, print_tasks
 from taskctl.cli.verbs import verb
-from taskctl.cli.waiting import Goal, verdict, wait_for
-from taskctl.clock import SystemClock
+from taskctl.cli.waiting import Goal, Wait, verdict, wait_for
 from taskctl.constants import LABEL_ROOT_UID
 
 
@@ -29,7 +30,7 @@ class GetOptions:
         bool, typer.Option("--all-namespaces", "-A", help="Of all namespaces.")
     ] = False
     state: Annotated[
-        str | None, typer.Option(metavar="STATE", help="Only in that state, e.g. Failed.")
+        str | None, typer.Option(metavar="STATE", help="Only in that state, e.g. failed.")
     ] = None
     cluster: Annotated[
         str | None, typer.Option(metavar="NAME", help="Only of that TaskCluster.")
@@ -57,8 +58,11 @@ class WaitOptions:
         ),
     ] = Goal.SUCCEEDED
     timeout: Annotated[
-        float | None,
-        typer.Option(metavar="SECONDS", help="Then exit code 4. Default: no limit."),
+        str | None,
+        typer.Option(
+            metavar="DURATION",
+            help="Seconds, or 5m, 1h30m: then exit code 4. 0 looks once. Default: no limit.",
+        ),
     ] = None
     output: Annotated[
         Output | None, typer.Option("--output", "-o", help="Print the tasks instead of a line.")
@@ -73,29 +77,18 @@ def register(app: typer.Typer) -> None:
 
 async def get(access: Access, options: GetOptions) -> int:
     """Show tasks: state, reason, exit code, worker."""
-    from taskctl.cli.tables import TableOptions, by_creation, task_table
-
     async with access.connect() as session:
         if options.names:
             tasks = await _named(session, options)
         else:
             tasks = await _selected(session, options)
     ordered = by_creation(tasks)
-    if options.output in (Output.TABLE, Output.WIDE):
-        if not ordered:
-            where = "" if options.all_namespaces else f" in namespace {session.namespace}"
-            note(f"No tasks{where}.")
-            return ExitCode.OK
-        table_options = TableOptions(
-            now=SystemClock().now(),
-            wide=options.output is Output.WIDE,
-            namespaces=options.all_namespaces,
-            colour=wants_colour(),
-        )
-        echo(task_table(ordered, table_options))
-    else:
-        single = options.names is not None and len(options.names) == 1
-        print_objects(ordered, options.output, single=single)
+    if not ordered and options.output in (Output.TABLE, Output.WIDE):
+        where = "" if options.all_namespaces else f" in namespace {session.namespace}"
+        note(f"No tasks{where}.")
+        return ExitCode.OK
+    single = options.names is not None and len(parse_names(options.names)) == 1
+    print_tasks(ordered, options.output, single=single, namespaces=options.all_namespaces)
     return ExitCode.OK
 
 
@@ -105,7 +98,7 @@ async def _named(session: Session, options: GetOptions) -> list[dict[str, Any]]:
     for name in ("all_namespaces", "state", "cluster", "root", "selector"):
         if getattr(options, name):
             raise UsageError(f"--{name.replace('_', '-')} and task names exclude each other")
-    names = options.names or ()
+    names = parse_names(options.names or ())
     return [await session.client.get(TASKS, name, session.namespace) for name in names]
 
 
@@ -113,13 +106,20 @@ async def _selected(session: Session, options: GetOptions) -> list[dict[str, Any
     from taskctl.client.base import ListOptions
     from taskctl.client.resources import TASKS
 
-    fields = {"status.state": options.state, "spec.clusterName": options.cluster}
+    fields = {
+        "status.state": parse_state(options.state) if options.state is not None else None,
+        "spec.clusterName": parse_name(options.cluster, "TaskCluster", "--cluster")
+        if options.cluster
+        else None,
+    }
     labels = [options.selector] if options.selector else []
     roots: Sequence[dict[str, Any]] = ()
     if options.root:
         if options.all_namespaces:
             raise UsageError("--root and --all-namespaces exclude each other")
-        root = await session.client.get(TASKS, options.root, session.namespace)
+        root = await session.client.get(
+            TASKS, parse_name(options.root, option="--root"), session.namespace
+        )
         labels.append(f"{LABEL_ROOT_UID}={root['metadata']['uid']}")
         filtered = options.state or options.cluster or options.selector
         roots = () if filtered else (root,)
@@ -141,16 +141,11 @@ async def wait(access: Access, options: WaitOptions) -> int:
         if options.output is None:
             echo(verdict(task))
 
+    names = parse_names(options.names)
+    timeout_s = None if options.timeout is None else parse_seconds(options.timeout, "--timeout")
     async with access.connect() as session:
-        try:
-            async with asyncio.timeout(options.timeout):
-                code = await wait_for(session, options.names, options.goal, report=report)
-        except TimeoutError:
-            raise CliError(
-                f"not finished after {options.timeout:g} s: {', '.join(options.names)}",
-                ExitCode.TIMED_OUT,
-            ) from None
+        wanted = Wait(names=names, goal=options.goal, timeout_s=timeout_s)
+        code = await wait_for(session, wanted, report=report)
     if options.output is not None:
-        chosen = options.output if options.output in (Output.JSON, Output.YAML) else Output.NAME
-        print_objects(ended, chosen, single=len(options.names) == 1)
+        print_tasks(ended, options.output, single=len(names) == 1)
     return code

@@ -20,7 +20,9 @@ from taskctl.cli.durations import precise
 from taskctl.cli.forest import Node, Stage, all_views, latency_stages, run_s, wall_s
 from taskctl.cli.output import paint, table
 from taskctl.cli.tables import STATE_STYLES
+from taskctl.cli.terminal import one_line, shorten
 from taskctl.constants import Reason
+from taskctl.policy.view import TaskView
 
 _GLYPHS = {
     TaskState.PENDING: ("○", "."),
@@ -42,6 +44,7 @@ _INTEREST = (
 _UNDER_WAY = frozenset({TaskState.SCHEDULED, TaskState.RUNNING})
 _QUIET_REASONS = frozenset({Reason.COMPLETED, Reason.STARTED, Reason.CANCELLED, Reason.QUEUED})
 CHILDREN_SHOWN = 12
+CAUSE_CHARS = 80
 CHAIN_HEAD, CHAIN_TAIL = 5, 3
 
 
@@ -209,14 +212,15 @@ def _label(node: Node, collapsed: Counter[TaskState], style: TreeStyle) -> str:
     state_style = STATE_STYLES[view.state]
     parts = [
         paint(glyph, state_style, colour=style.colour),
-        view.name,
+        one_line(view.name),
         paint(str(view.state), state_style, colour=style.colour),
     ]
     details = []
     reason = view.status.get("reason")
     if reason and reason not in _QUIET_REASONS:
         code = view.status.get("exitCode")
-        details.append(f"{reason} {code}" if reason == Reason.NON_ZERO_EXIT else str(reason))
+        said = f"{reason} {code}" if reason == Reason.NON_ZERO_EXIT else str(reason)
+        details.append(one_line(said + _cause(view)))
     duration = run_s(view, style.now)
     if duration is not None:
         details.append(precise(duration))
@@ -226,6 +230,16 @@ def _label(node: Node, collapsed: Counter[TaskState], style: TreeStyle) -> str:
         details.append(f"below: {count_text(collapsed, style)}")
     text = " ".join(parts)
     return f"{text}  {', '.join(details)}" if details else text
+
+
+def _cause(view: TaskView) -> str:
+    """Return ``: ValueError: …`` for a failed Task: the last line of its message."""
+    lines = str(view.status.get("message") or "").strip().splitlines()
+    if view.state is not TaskState.FAILED or not lines:
+        return ""
+    if len(lines) == 1 and view.status.get("reason") == Reason.NON_ZERO_EXIT:
+        return ""  # the sentence says no more than the exit code
+    return f": {shorten(one_line(lines[-1]), CAUSE_CHARS)}"
 
 
 def _left_out(prefix: str, lead: str, hidden: Counter[TaskState], style: TreeStyle) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from taskctl.cli.access import Access, Session
+from taskctl.cli.durations import parse_whole_seconds
 from taskctl.cli.exits import CliError, ExitCode, UsageError
 from taskctl.cli.manifest import (
     Object,
@@ -19,6 +20,7 @@ from taskctl.cli.manifest import (
     read_manifests,
     task_manifest,
 )
+from taskctl.cli.names import parse_name, parse_names
 from taskctl.cli.output import Output, echo, note, object_name, print_objects
 from taskctl.cli.verbs import verb
 from taskctl.clock import SystemClock, format_micro
@@ -87,19 +89,38 @@ class SubmitOptions:
         str | None, typer.Option(metavar="DIR", help="Working directory.", rich_help_panel=_TASK)
     ] = None
     timeout: Annotated[
-        int | None,
-        typer.Option(metavar="SECONDS", help="Limit of one attempt.", rich_help_panel=_RUN),
+        str | None,
+        typer.Option(
+            metavar="DURATION",
+            help="Limit of one attempt: seconds, or 5m, 1h30m.",
+            rich_help_panel=_RUN,
+        ),
     ] = None
     retries: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Attempts after a failed one.", rich_help_panel=_RUN),
+        typer.Option(
+            metavar="N", min=0, max=1000, help="Attempts after a failed one.", rich_help_panel=_RUN
+        ),
     ] = None
     priority: Annotated[
-        int | None, typer.Option(metavar="N", help="Higher runs first.", rich_help_panel=_RUN)
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=-(2**31),
+            max=2**31 - 1,
+            help="Higher runs first.",
+            rich_help_panel=_RUN,
+        ),
     ] = None
     slots: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Slots of the worker it takes.", rich_help_panel=_RUN),
+        typer.Option(
+            metavar="N",
+            min=1,
+            max=100,
+            help="Slots of the worker it takes.",
+            rich_help_panel=_RUN,
+        ),
     ] = None
     after: Annotated[
         list[str] | None,
@@ -176,17 +197,20 @@ async def _task_from_options(session: Session, options: SubmitOptions) -> Object
         raise UsageError("--when needs --after")
     name = options.name or generate_name(options.command)
     environment = parse_pairs(options.env or (), "--env")
+    timeout_s = None
+    if options.timeout is not None:
+        timeout_s = parse_whole_seconds(options.timeout, "--timeout")
     spec: dict[str, Any] = {
-        "clusterName": options.cluster or await _only_cluster(session),
+        "clusterName": await _cluster(session, options.cluster),
         "image": options.image,
         "command": list(options.command),
         "env": [{"name": key, "value": value} for key, value in environment.items()],
         "workingDir": options.workdir,
-        "timeoutSeconds": options.timeout,
+        "timeoutSeconds": timeout_s,
         "retry": None if options.retries is None else {"limit": options.retries},
         "priority": options.priority,
         "slots": options.slots,
-        "runAfter": {"tasks": options.after} if options.after else None,
+        "runAfter": {"tasks": parse_names(options.after, "--after")} if options.after else None,
         "when": options.when,
         "group": options.group,
         "suspend": options.suspend,
@@ -198,6 +222,12 @@ async def _task_from_options(session: Session, options: SubmitOptions) -> Object
     elif options.data:
         task["spec"]["input"] = parse_pairs(options.data, "--data")
     return task
+
+
+async def _cluster(session: Session, named: str | None) -> str:
+    if named is not None:
+        return parse_name(named, "TaskCluster", "--cluster")
+    return await _only_cluster(session)
 
 
 async def _only_cluster(session: Session) -> str:
@@ -249,12 +279,14 @@ async def _create_all(
 async def _create(
     session: Session, resource: Resource, obj: Object, *, dry_run: bool
 ) -> tuple[Object, str]:
+    from taskctl.client.base import PatchOptions
+
     namespace = obj["metadata"].get("namespace")
     if obj["kind"] == "Task":  # for the latency receipt: the server notes whole seconds only
         notes = obj["metadata"].setdefault("annotations", {})
         notes.setdefault(ANNOTATION_CREATED, format_micro(SystemClock().now()))
     try:
-        result = await session.client.create(resource, obj, namespace, dry_run=dry_run)
+        result = await session.client.create(resource, obj, namespace, dry_run=dry_run, strict=True)
     except AlreadyExists as error:
         name = obj["metadata"]["name"]
         if obj["kind"] == "TaskObject":
@@ -268,13 +300,15 @@ async def _create(
             raise CliError(f"{obj['kind']} {name} exists already; {remedy}") from error
         if dry_run:
             return obj, "exists"
-        result = await session.client.patch(resource, name, namespace, obj)
+        result = await session.client.patch(
+            resource, name, namespace, obj, options=PatchOptions(strict=True)
+        )
         return result, "configured"
     return result, "created"
 
 
 async def _wait_for(session: Session, objects: Sequence[Object]) -> int:
-    from taskctl.cli.waiting import Goal, verdict, wait_for
+    from taskctl.cli.waiting import Wait, verdict, wait_for
 
     tasks = [obj["metadata"]["name"] for obj in objects if obj["kind"] == "Task"]
     namespaces = {obj["metadata"]["namespace"] for obj in objects if obj["kind"] == "Task"}
@@ -283,7 +317,7 @@ async def _wait_for(session: Session, objects: Sequence[Object]) -> int:
     if len(namespaces) > 1:
         raise UsageError("--wait: the Tasks are in more than one namespace; wait for each alone")
     there = Session(session.client, namespaces.pop())
-    return await wait_for(there, tasks, Goal.SUCCEEDED, report=lambda task: note(verdict(task)))
+    return await wait_for(there, Wait(names=tasks), report=lambda task: note(verdict(task)))
 
 
 class Kinds:

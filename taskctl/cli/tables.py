@@ -1,4 +1,4 @@
-"""Tables of tasks, as text. Pure."""
+"""Tables of tasks, as text."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 
 from taskctl.api.states import TaskState
 from taskctl.cli.durations import short_age
-from taskctl.cli.output import Style, table
-from taskctl.clock import parse_time
+from taskctl.cli.output import Output, Style, echo, print_objects, table, wants_colour
+from taskctl.cli.terminal import one_line
+from taskctl.clock import SystemClock, parse_time
 
 STATE_STYLES: Mapping[str, Style] = {
     TaskState.PENDING: Style.WAITING,
@@ -57,10 +58,33 @@ def task_table(tasks: Sequence[Mapping[str, Any]], options: TableOptions) -> str
     return table(headings, rows, styles=styles, colour=options.colour)
 
 
+def print_tasks(
+    tasks: Sequence[Mapping[str, Any]], output: Output, *, single: bool, namespaces: bool = False
+) -> None:
+    """Print raw Tasks in the format asked for.
+
+    Args:
+        tasks: in the order to show.
+        output: the format.
+        single: one was asked for by name: no list around it.
+        namespaces: a table has the namespace in front.
+    """
+    if output not in (Output.TABLE, Output.WIDE):
+        print_objects(tasks, output, single=single)
+        return
+    options = TableOptions(
+        now=SystemClock().now(),
+        wide=output is Output.WIDE,
+        namespaces=namespaces,
+        colour=wants_colour(),
+    )
+    echo(task_table(tasks, options))
+
+
 def _task_row(task: Mapping[str, Any], options: TableOptions) -> dict[str, str]:
     metadata, spec = task["metadata"], task.get("spec", {})
     status = task.get("status") or {}
-    message = " ".join(str(status.get("message") or "").split())
+    message = cause_of(status)
     if len(message) > MESSAGE_WIDTH:
         message = message[: MESSAGE_WIDTH - 1] + "…"
     return {
@@ -77,6 +101,18 @@ def _task_row(task: Mapping[str, Any], options: TableOptions) -> dict[str, str]:
         "depth": _text(status.get("depth")),
         "message": message or _NONE,
     }
+
+
+def cause_of(status: Mapping[str, Any]) -> str:
+    """Return in one line why a Task is in its state.
+
+    The message of a failed command is a sentence and the end of its log; of a traceback, as of
+    most logs, the last line says what went wrong.
+    """
+    lines = [line for line in str(status.get("message") or "").splitlines() if line.strip()]
+    if len(lines) < 2:
+        return one_line("".join(lines))
+    return one_line(f"{lines[0].rstrip().removesuffix('.')}: {lines[-1]}")
 
 
 def state_of(task: Mapping[str, Any]) -> str:

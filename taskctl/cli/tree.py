@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,6 +15,7 @@ import typer
 from taskctl.api.states import TaskState
 from taskctl.cli.access import Access, Session
 from taskctl.cli.exits import CliError, ExitCode, UsageError
+from taskctl.cli.names import parse_name
 from taskctl.cli.output import (
     Output,
     echo,
@@ -84,6 +85,8 @@ async def tree(access: Access, options: TreeOptions) -> int:
     """Show what grew from a task. Also the latency of each stage."""
     if options.watch and options.output is not Output.TABLE:
         raise UsageError("--watch and -o exclude each other")
+    if options.root is not None:
+        options = replace(options, root=parse_name(options.root))
     async with access.connect() as session:
         if options.watch:
             return await _watch(session, options)

@@ -22,6 +22,7 @@ import typer
 
 from taskctl.cli.access import Access
 from taskctl.cli.exits import ExitCode, describe
+from taskctl.cli.output import note
 from taskctl.errors import TaskctlError
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
@@ -143,7 +144,6 @@ def run_guarded(
 def _tell(code: ExitCode, lines: list[str], *, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    typer.echo(f"taskctl: {lines[0]}", err=True)
-    for line in lines[1:]:
-        typer.echo(line, err=True)
+    for line in (f"taskctl: {lines[0]}", *lines[1:]):
+        note(line)
     return code

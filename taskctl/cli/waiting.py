@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from taskctl.api.conditions import condition_is
 from taskctl.api.states import ConditionStatus, ConditionType, TaskState
-from taskctl.cli.access import Session
+from taskctl.cli.access import REQUEST_TIMEOUT_S, Session
 from taskctl.cli.exits import CliError, ExitCode
 from taskctl.cli.follow import Selection, follow
-from taskctl.cli.tables import state_of
+from taskctl.cli.tables import cause_of, state_of
+from taskctl.cli.terminal import one_line
+
+# A short time to wait is no reason not to look; a server that is away, is.
+FIRST_LOOK_S: Final = REQUEST_TIMEOUT_S
 
 
 class Goal(StrEnum):
@@ -42,32 +48,72 @@ def verdict(task: Mapping[str, Any]) -> str:
         counts = status.get("descendants") or {}
         lost = f"{counts.get('failed', 0)} failed, {counts.get('cancelled', 0)} cancelled"
         return f"{name} succeeded, but of its descendants {lost}"
-    message = (status.get("message") or "").splitlines()
-    detail = ": ".join(
-        part for part in (status.get("reason"), message[0] if message else "") if part
-    )
-    return f"{name} {state.lower()}" + (f" ({detail})" if detail else "")
+    detail = ": ".join(part for part in (status.get("reason"), cause_of(status)) if part)
+    return one_line(f"{name} {state.lower()}" + (f" ({detail})" if detail else ""))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """What to wait for.
+
+    Attributes:
+        names: Tasks that exist.
+        goal: SUCCEEDED: 1 as soon as one has failed. COMPLETE: 0 however they end.
+        timeout_s: how long; 0 looks once, None waits as long as it takes.
+    """
+
+    names: Sequence[str]
+    goal: Goal = Goal.SUCCEEDED
+    timeout_s: float | None = None
 
 
 async def wait_for(
-    session: Session, names: Sequence[str], goal: Goal, *, report: Callable[[dict[str, Any]], None]
+    session: Session, wait: Wait, *, report: Callable[[dict[str, Any]], None]
 ) -> int:
     """Wait until all named Tasks are complete; returns the exit code.
 
+    However short the time is, the Tasks are looked at once.
+
     Args:
         session: client and namespace.
-        names: Tasks that exist.
-        goal: SUCCEEDED: 1 as soon as one has failed. COMPLETE: 0 however they end.
+        wait: for what, and how long.
         report: told of each Task that ends.
 
     Raises:
-        CliError: one does not exist, or was deleted meanwhile.
+        CliError: one does not exist, or was deleted meanwhile; or the time is over.
     """
+    waiting: set[str] = set(wait.names)
+    begin = asyncio.get_running_loop().time()
+    try:
+        async with asyncio.timeout(None) as limit:
+            if wait.timeout_s is not None:
+                limit.reschedule(begin + max(wait.timeout_s, FIRST_LOOK_S))
+
+            def looked() -> None:
+                if wait.timeout_s is not None:
+                    limit.reschedule(begin + wait.timeout_s)
+
+            return await _watch(session, wait, waiting, (report, looked))
+    except TimeoutError:
+        raise CliError(
+            f"not finished after {wait.timeout_s:g} s: {', '.join(sorted(waiting))}",
+            ExitCode.TIMED_OUT,
+        ) from None
+
+
+async def _watch(
+    session: Session,
+    wait: Wait,
+    waiting: set[str],
+    told: tuple[Callable[[dict[str, Any]], None], Callable[[], None]],
+) -> int:
+    """Take out of ``waiting`` what has ended; returns the exit code."""
     from taskctl.client.resources import TASKS
 
-    waiting, failed = set(names), False
+    report, looked = told
+    goal, failed = wait.goal, False
     # One name: the server sends only that. Many: one watch instead of many.
-    selector = f"metadata.name={names[0]}" if len(waiting) == 1 else ""
+    selector = f"metadata.name={wait.names[0]}" if len(waiting) == 1 else ""
     selection = Selection(TASKS, session.namespace, field_selector=selector)
     async with aclosing(follow(session.client, selection)) as changes:
         async for change in changes:
@@ -89,6 +135,9 @@ async def wait_for(
                     report(found[name])
             if not waiting or (failed and goal is Goal.SUCCEEDED):
                 break
+            if wait.timeout_s == 0:
+                raise TimeoutError
+            looked()
     return ExitCode.FAILED if failed and goal is Goal.SUCCEEDED else ExitCode.OK
 
 

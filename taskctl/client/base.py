@@ -105,6 +105,7 @@ class PatchOptions:
         force: take over fields from other managers; APPLY only.
         idempotent: the caller's word that sending the patch twice does no harm. Only
             then is it sent again after an answer that leaves the outcome unknown.
+        strict: refuse fields that the server does not know, instead of dropping them.
     """
 
     type: PatchType = PatchType.MERGE
@@ -112,6 +113,7 @@ class PatchOptions:
     field_manager: str = ""
     force: bool = False
     idempotent: bool = False
+    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True)

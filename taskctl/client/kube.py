@@ -300,7 +300,13 @@ class KubeClient:
     # --- writing ------------------------------------------------------------------------
 
     async def create(
-        self, res: Resource, obj: KubeObject, namespace: str | None = None, *, dry_run: bool = False
+        self,
+        res: Resource,
+        obj: KubeObject,
+        namespace: str | None = None,
+        *,
+        dry_run: bool = False,
+        strict: bool = False,
     ) -> KubeObject:
         """Create an object and return it as stored.
 
@@ -309,13 +315,14 @@ class KubeClient:
             obj: with ``metadata.name`` or ``generateName``.
             namespace: None takes ``metadata.namespace``.
             dry_run: check only.
+            strict: refuse fields that the server does not know, instead of dropping them.
 
         Raises:
             AlreadyExists: the name is taken.
             Invalid: it breaks a rule; ``causes`` name the fields.
             Unavailable: no answer; it may or may not have been created.
         """
-        request = requests.create_request(res, obj, namespace, dry_run=dry_run)
+        request = requests.create_request(res, obj, namespace, dry_run=dry_run, strict=strict)
         return decode_object(await self._run(request), str(request))
 
     async def replace(

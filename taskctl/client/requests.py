@@ -143,19 +143,27 @@ def watch_request(
 
 
 def create_request(
-    res: Resource, obj: KubeObject, namespace: str | None, *, dry_run: bool
+    res: Resource,
+    obj: KubeObject,
+    namespace: str | None,
+    *,
+    dry_run: bool = False,
+    strict: bool = False,
 ) -> Request:
     """Build the request that creates ``obj``; its own namespace serves as default."""
     if namespace is None:
         namespace = _metadata(res, obj).get("namespace")
     if res.namespaced and namespace is None:
         raise ConfigError(f"{res.kind}: name the namespace to create it in")
+    query: dict[str, str] = {}
+    _put(query, "dryRun", "All" if dry_run else "")
+    _put(query, "fieldValidation", "Strict" if strict else "")
     return Request(
         Verb.CREATE,
         "POST",
         res.path(_ns(res, namespace)),
         res.plural,
-        query="dryRun=All" if dry_run else "",
+        query=urlencode(query),
         headers={"Accept": JSON, "Content-Type": JSON},
         body=encode_body(res, obj),
     )
@@ -194,6 +202,7 @@ def patch_request(
     query: dict[str, str] = {}
     _put(query, "fieldManager", options.field_manager)
     _put(query, "force", "true" if options.force else "")
+    _put(query, "fieldValidation", "Strict" if options.strict else "")
     return Request(
         Verb.PATCH,
         "PATCH",

@@ -96,7 +96,13 @@ class FakeClient:
         return True
 
     async def create(
-        self, res: Resource, obj: Object, namespace: str | None = None, *, dry_run: bool = False
+        self,
+        res: Resource,
+        obj: Object,
+        namespace: str | None = None,
+        *,
+        dry_run: bool = False,
+        strict: bool = False,
     ) -> Object:
         self.calls.append(("create", res.plural, namespace, dry_run))
         if (res.kind, obj["metadata"]["name"]) in self.objects:

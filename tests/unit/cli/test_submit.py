@@ -104,7 +104,7 @@ def test_name_is_made_from_the_command(run: Run, client: FakeClient) -> None:
         (("--image", "i", "--cluster", "c", "--when", "Always", "x"), "--when needs --after", 2),
         (("--image", "i", "x"), "there is no TaskCluster", 3),
         (("-f", "x", "--image", "i"), "put it into the manifest", 1),
-        (("--image", "i", "--cluster", "c", "--timeout", "0", "x"), "spec.timeoutSeconds", 1),
+        (("--image", "i", "--cluster", "c", "--timeout", "0", "x"), "--timeout '0'", 2),
         (("--image", "i", "--cluster", "c", "-e", "TASKCTL_X=1", "x"), "taskctl's own", 1),
     ],
 )
@@ -190,7 +190,34 @@ def test_other_kinds_are_found_by_discovery(run: Run, client: FakeClient) -> Non
         ("apiVersion: v1\nkind: X\nmetadata: {}\n", "without metadata.name"),
         (MANIFEST.replace("taskctl.dev/", "taskcontroller.k8s.io/"), "change it to taskctl.dev"),
         (MANIFEST.replace("command: [/app/counter], ", ""), "ENTRYPOINT"),
-        (MANIFEST.replace("inputObject", "inputobject"), "spec.inputobject: unknown field"),
+        (
+            MANIFEST.replace("inputObject", "inputobject"),
+            "spec.inputobject: unknown field; did you mean inputObject?",
+        ),
+        (
+            MANIFEST.replace("inputObject: input", "timeout_seconds: 1"),
+            "spec.timeout_seconds: unknown field; did you mean timeoutSeconds?",
+        ),
+        (
+            MANIFEST.replace("inputObject: input", "retry: {limit: 1, backoff_seconds: 60}"),
+            "spec.retry.backoff_seconds: unknown field; did you mean backoffSeconds?",
+        ),
+        (
+            MANIFEST.replace("inputObject: input", "env: [{name: A, valueFrom: {fieldref: {}}}]"),
+            "spec.env[0].valueFrom.fieldref: unknown field; did you mean fieldRef?",
+        ),
+        (
+            MANIFEST.replace("inputObject: input", "env: [{name: TASKCTL_UID, value: x}]"),
+            "spec.env[0]: names that begin with TASKCTL_ are taskctl's own; choose another",
+        ),
+        (
+            MANIFEST.replace("inputObject: input", "nothing_like_it_at_all: 1"),
+            "spec.nothing_like_it_at_all: unknown field; see `kubectl explain`",
+        ),
+        (MANIFEST.replace("{name: task-0}", "{name: a, label: {b: c}}"), "did you mean labels?"),
+        (MANIFEST.replace("kind: Task\n", "kind: Task\nSpec: {}\n"), "Spec: unknown field"),
+        (MANIFEST.replace("inputObject: input", "input: .nan"), "spec.input: JSON has no number"),
+        (MANIFEST.replace("inputObject: input", "when: Always, when: Always"), "given twice"),
     ],
 )
 def test_bad_manifests(run: Run, client: FakeClient, text: str, words: str) -> None:
@@ -225,3 +252,81 @@ def test_wait_tells_the_outcome(run: Run, client: FakeClient) -> None:
     client.events = [WatchEvent(EventType.MODIFIED, succeeded("t"))]
     result = run("submit", "--wait", "--name", "t", "--cluster", "c", "--image", "i", "x")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "t\n", "t succeeded\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("NaN", "NaN"),
+        ('{"a": -Infinity}', "-Infinity"),
+        ("1e999", "1e999"),
+        ('{"n": [9223372036854775808]}', "9223372036854775808 has more than 64 bits"),
+        ('["\\ud800"]', "half of a surrogate pair"),
+        ("[" * 100_000, "nested too deeply"),
+        ("plain", "text needs quotes"),
+        ("{'a': 1}", "is not JSON"),
+    ],
+)
+def test_inputs_that_are_no_json(run: Run, client: FakeClient, text: str, words: str) -> None:
+    result = run("submit", "--cluster", "c", "--image", "i", "--input", text, "x")
+    assert (result.exit_code, words in result.stderr) == (2, True)
+    assert not client.objects
+
+
+@pytest.mark.parametrize("text", ["9223372036854775807", "-9223372036854775808", "1e308", "-0.0"])
+def test_numbers_at_the_limit(run: Run, client: FakeClient, text: str) -> None:
+    run("submit", "--name", "t", "--cluster", "c", "--image", "i", "--input", text, "x")
+    assert repr(client.objects["Task", "t"]["spec"]["input"]) == repr(json.loads(text))
+
+
+def test_a_key_that_comes_twice_in_an_input_is_pointed_out(run: Run, client: FakeClient) -> None:
+    base = ("submit", "--name", "t", "--cluster", "c", "--image", "i", "--input")
+    result = run(*base, '{"a": 1, "a": 2}', "x")
+    assert client.objects["Task", "t"]["spec"]["input"] == {"a": 2}
+    assert "names the key 'a' twice" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--timeout", "nan"),
+        ("--timeout", "-1"),
+        ("--timeout", "1.5"),
+        ("--timeout", "1e9"),
+        ("--timeout", "99999999999"),
+        ("--retries", "-1"),
+        ("--retries", "1001"),
+        ("--retries", "x"),
+        ("--retries", "1.5"),
+        ("--priority", "2147483648"),
+        ("--slots", "0"),
+        ("--after", "pod/x"),
+        ("--cluster", "task/c"),
+    ],
+)
+def test_values_of_options(run: Run, client: FakeClient, option: str, value: str) -> None:
+    cluster = () if option == "--cluster" else ("--cluster", "c")
+    result = run("submit", *cluster, "--image", "i", option, value, "x")
+    assert result.exit_code == 2
+    assert option in result.stderr
+    assert not client.kind("Task")
+
+
+def test_durations_and_names_with_their_kind(run: Run, client: FakeClient) -> None:
+    run(
+        "submit", "--name", "t", "--cluster", "tc/c", "--image", "i", "--timeout", "1m30s",
+        "--after", "task.taskctl.dev/x", "x",
+    )  # fmt: skip
+    spec = client.objects["Task", "t"]["spec"]
+    assert (spec["timeoutSeconds"], spec["clusterName"]) == (90, "c")
+    assert spec["runAfter"] == {"tasks": ["x"]}
+
+
+def test_yaml_means_what_it_means_to_kubectl(run: Run, client: FakeClient) -> None:
+    text = MANIFEST.replace("inputObject: input", "input: {y: 1e3, n: 12:30:00, at: 2024-01-01}")
+    run("submit", "-f", "-", stdin=text)
+    assert client.objects["Task", "task-0"]["spec"]["input"] == {
+        "true": 1000,
+        "false": "12:30:00",
+        "at": "2024-01-01",
+    }

@@ -33,7 +33,7 @@ def test_wide_table_golden() -> None:
         "NAMESPACE   NAME      STATE    REASON        CLUSTER   ATTEMPT   EXIT   POD   AGE     "
         "ROOT     DEPTH   MESSAGE\n"
         "default     task-10   Failed   NonZeroExit   c         2         3      c-1   3m12s   "
-        "task-0   1       exited with 3"
+        "task-0   1       exited: with 3"
     )
 
 

@@ -277,3 +277,12 @@ def test_backoff_grows_is_capped_and_forgets() -> None:
     time.advance(121)
     assert backoff.next_s() == pytest.approx(0.8)
     assert Backoff(FakeTime(chance=0.999).timing).next_s() == pytest.approx(1.6, rel=0.01)
+
+
+def test_strict_is_asked_of_the_server() -> None:
+    task = {"metadata": {"name": "x"}}
+    created = create_request(TASKS, task, "d", dry_run=True, strict=True)
+    assert created.query == "dryRun=All&fieldValidation=Strict"
+    patched = patch_request(TASKS, "x", "d", {}, PatchOptions(strict=True))
+    assert patched.query == "fieldValidation=Strict"
+    assert create_request(TASKS, task, "d").query == ""

@@ -1,0 +1,65 @@
+"""Names of objects as people type them: alone, or as ``-o name`` and kubectl print them. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from taskctl.api.states import TaskState
+from taskctl.cli.exits import UsageError
+from taskctl.constants import GROUP, VERSION
+
+_WORDS: Final = {
+    "Task": ("task", "tasks", "tk"),
+    "TaskCluster": ("taskcluster", "taskclusters", "tc"),
+}
+_SUFFIXES: Final = ("", f".{GROUP}", f".{VERSION}.{GROUP}")
+
+
+def parse_name(text: str, kind: str = "Task", option: str = "") -> str:
+    """Return the name in ``NAME``, ``task/NAME``, ``tasks/NAME`` or ``task.taskctl.dev/NAME``.
+
+    Args:
+        text: as typed.
+        kind: Task or TaskCluster.
+        option: which it was given to, for the error; empty for an argument.
+
+    Raises:
+        UsageError: it names an object of another kind, or no object could have that name.
+    """
+    from taskctl.api.meta import DNS_SUBDOMAIN, MAX_NAME
+
+    where = f"{option} " if option else ""
+    prefix, slash, name = text.rpartition("/")
+    words = {word + suffix for word in _WORDS[kind] for suffix in _SUFFIXES}
+    if slash and prefix.lower() not in words:
+        raise UsageError(
+            f"{where}{text!r} does not name a {kind}; write NAME or {kind.lower()}/NAME"
+        )
+    if len(name) > MAX_NAME or re.fullmatch(DNS_SUBDOMAIN, name) is None:
+        raise UsageError(
+            f"{where}{text!r} cannot be the name of a {kind}: names have lower-case letters, "
+            f"digits, '-' and '.', at most {MAX_NAME}, and begin and end with a letter or digit"
+        )
+    return name
+
+
+def parse_names(texts: Iterable[str], option: str = "") -> list[str]:
+    """Return the names of Tasks, each once, in the order they were typed."""
+    return list(dict.fromkeys(parse_name(text, option=option) for text in texts))
+
+
+def parse_state(text: str) -> TaskState:
+    """Return the state that a text names in any case.
+
+    Raises:
+        UsageError: there is no such state; names those there are.
+    """
+    known = {state.value.lower(): state for state in TaskState}
+    try:
+        return known[text.lower()]
+    except KeyError:
+        raise UsageError(
+            f"--state: there is no state {text!r}; choose one of {', '.join(TaskState)}"
+        ) from None

@@ -1,0 +1,97 @@
+"""What may reach a terminal of a text that somebody else wrote. Pure.
+
+Names, messages and logs come from tasks, which are not trusted: an escape sequence among them
+could clear the screen, set the title, write to the clipboard, or answer for the user. A character
+that a terminal acts on, or that changes the direction of the text around it, is shown as its
+escape in Python's spelling, ``\\x1b``.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from typing import Any, Final
+
+# C0, DEL, C1; the marks, embeddings, overrides and isolates of bidirectional text; the separators
+# that some programs take for line ends; tag characters, which are invisible.
+_CONTROL: Final = r"\x00-\x1f\x7f-\x9f"
+_FORMAT: Final = r"\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f"
+_UNSAFE: Final = re.compile(f"[{_CONTROL}{_FORMAT}\ud800-\udfff]")
+_BLANKS: Final = re.compile(r"[ \t\r\n\v\f]+")
+# Colours and other looks; the bound keeps a hostile one short.
+_SGR: Final = re.compile(r"\x1b\[[0-9;:]{0,40}m")
+_SGR_RESET: Final = "\x1b[0m"
+_SGR_BEGIN: Final = re.compile(r"\x1b(\[[0-9;:]{0,40})?\Z")
+
+
+def visible(text: str, keep: str = "\n\t") -> str:
+    """Return ``text`` with unsafe characters escaped, except those in ``keep``."""
+
+    def escape(match: re.Match[str]) -> str:
+        char = match[0]
+        return char if char in keep else char.encode("unicode_escape").decode()
+
+    return _UNSAFE.sub(escape, text)
+
+
+def one_line(text: str) -> str:
+    """Return ``text`` for a cell or a line: blanks and line ends become one space each."""
+    return visible(_BLANKS.sub(" ", text).strip(), keep="")
+
+
+def shorten(text: str, max_chars: int) -> str:
+    """Return ``text``, or its beginning and three dots."""
+    return text if len(text) <= max_chars else f"{text[: max_chars - 3]}..."
+
+
+def with_looks(text: str, keep: str = "\n\t") -> str:
+    """Return ``text`` with unsafe characters escaped, but with its colours (SGR sequences)."""
+    parts, position = [], 0
+    for match in _SGR.finditer(text):
+        parts += [visible(text[position : match.start()], keep), match[0]]
+        position = match.end()
+    return "".join([*parts, visible(text[position:], keep)])
+
+
+def escape_in_json(text: str) -> str:
+    """Escape unsafe characters in a JSON text, which stays the same value."""
+    return _UNSAFE.sub(
+        lambda match: match[0] if match[0] == "\n" else json.dumps(match[0])[1:-1], text
+    )
+
+
+def is_unsafe(text: str) -> bool:
+    """Whether ``text`` has a character that must not reach a terminal as it is."""
+    return _UNSAFE.search(text) is not None
+
+
+class LogFilter:
+    """Makes a log safe for a terminal, chunk by chunk.
+
+    Colours pass, and so do line ends, tabs and the carriage returns of progress bars. What is no
+    UTF-8 is shown as ``\\xff``.
+    """
+
+    def __init__(self) -> None:
+        self._decode: Any = codecs.getincrementaldecoder("utf-8")("backslashreplace").decode
+        self._held = ""
+        self._coloured = False
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Return what may be shown of the log so far; part of a sequence waits for the rest."""
+        text = self._held + self._decode(chunk)
+        unfinished = _SGR_BEGIN.search(text)
+        self._held = text[unfinished.start() :] if unfinished else ""
+        return self._safe(text[: unfinished.start()] if unfinished else text)
+
+    def end(self) -> bytes:
+        """Return what is left at the end, with the colours switched off."""
+        rest = self._safe(self._held + self._decode(b"", True))
+        self._held = ""
+        return rest + _SGR_RESET.encode() if self._coloured else rest
+
+    def _safe(self, text: str) -> bytes:
+        safe = with_looks(text, keep="\n\t\r")
+        self._coloured = self._coloured or "\x1b" in safe
+        return safe.encode("utf-8", "backslashreplace")
