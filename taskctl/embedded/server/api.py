@@ -11,13 +11,22 @@ from typing import Any, Final
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from taskctl.embedded.server import bodies, errors, fields, patching, protobuf, reads, stream
+from taskctl.embedded.server import (
+    bodies,
+    errors,
+    fields,
+    pacing,
+    patching,
+    protobuf,
+    reads,
+    stream,
+)
 from taskctl.embedded.server.admission import BODY
 from taskctl.embedded.server.auth import Authenticator, User
 from taskctl.embedded.server.background import DELETIONS_PER_TURN
 from taskctl.embedded.server.core import Core
 from taskctl.embedded.server.documents import Documents
-from taskctl.embedded.server.encode import Encoder
+from taskctl.embedded.server.encode import Encoder, ListMeta
 from taskctl.embedded.server.errors import Json
 from taskctl.embedded.server.gotext import go_value
 from taskctl.embedded.server.kinds import Kind
@@ -50,6 +59,7 @@ _PATCH_TYPES: Final = (
 )
 _FINALIZE: Final = "finalize"
 _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
+_SLOW_BYTES: Final = 64 * 1024  # as YAML, some 20 ms
 _OBJECT_SUBRESOURCES: Final = ("status", "ephemeralcontainers", _FINALIZE)
 
 
@@ -81,7 +91,7 @@ class Api:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request; whatever goes wrong becomes a ``Status``."""
         try:
-            return await self._route(request)
+            return await self._core.pacer.send(request, await self._route(request))
         except errors.StatusError as error:
             return _refusal(error)
         except (asyncio.CancelledError, ConnectionError):
@@ -151,7 +161,7 @@ class Api:
         if target.name is not None:
             revision = request.query.get("resourceVersion", "")
             record = reads.get_object(self._core, kind, target, revision)
-            return _answer(encoder, encoder.object(record))
+            return await _answer_object(encoder, record)
         options = parse_list_options(request.query)
         if options.watch and request.method != "HEAD":
             watch = stream.WatchRequest(
@@ -163,7 +173,7 @@ class Api:
             )
             return await stream.serve(request, self._core, watch)
         records, meta = reads.list_objects(self._core, kind, target.namespace or None, options)
-        return _answer(encoder, encoder.list(records, meta))
+        return _answer_list(encoder, records, meta)
 
     async def _post(
         self, request: web.BaseRequest, kind: Kind, target: Target, user: User
@@ -227,7 +237,7 @@ class Api:
                 self._core, kind, target.namespace, parse_list_options(request.query)
             )
             await self._delete_all(kind, records, options)
-            return _answer(encoder, encoder.list(records, meta))
+            return _answer_list(encoder, records, meta)
         written = self._writer.delete(kind, target.namespace or "", target.name, options)
         return self._special.deleted(encoder, kind, written)
 
@@ -335,6 +345,27 @@ def _patch(media_type: str, text: bytes) -> Patch:
 def _warning(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'299 - "{escaped}"'
+
+
+def _answer_list(encoder: Encoder, records: Sequence[Record], meta: ListMeta) -> web.StreamResponse:
+    sizes = [len(record.raw) for record in records]
+    if sum(sizes) <= pacing.SMALL_BYTES:
+        return _answer(encoder, encoder.list(records, meta))
+    response = pacing.PacedResponse(headers={"Content-Type": encoder.encoding.content_type})
+    response.parts = encoder.list_parts(records, meta)
+    response.in_thread = encoder.encoding.yaml or encoder.encoding.protobuf
+    if encoder.encoding.protobuf:
+        response.held_bytes = sum(sizes)
+    elif not encoder.shares_texts:
+        response.held_bytes = max(pacing.PIECE_BYTES, *sizes)
+    return response
+
+
+async def _answer_object(encoder: Encoder, record: Record) -> web.StreamResponse:
+    slow = encoder.encoding.yaml or encoder.encoding.protobuf
+    if slow and len(record.raw) > _SLOW_BYTES:
+        return _answer(encoder, await asyncio.to_thread(encoder.object, record))
+    return _answer(encoder, encoder.object(record))
 
 
 def _answer(encoder: Encoder, body: bytes, status: int = 200) -> web.Response:

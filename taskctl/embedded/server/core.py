@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from taskctl.clock import Clock
@@ -11,6 +11,7 @@ from taskctl.embedded.server.crd_strategy import CrdStrategy
 from taskctl.embedded.server.errors import Resource
 from taskctl.embedded.server.hub import Hub
 from taskctl.embedded.server.kinds import Kind, Registry
+from taskctl.embedded.server.pacing import Pacer
 from taskctl.embedded.server.pods import PodStrategy
 from taskctl.embedded.server.rbac import BindingStrategy, RoleStrategy
 from taskctl.embedded.server.store import Store
@@ -38,12 +39,14 @@ class Core:
         registry: the kinds.
         hub: the watchers.
         clock: source of time.
+        pacer: sends answers.
     """
 
     store: Store
     registry: Registry
     hub: Hub
     clock: Clock
+    pacer: Pacer = field(default_factory=Pacer)
 
 
 def resource_of(kind: Kind) -> Resource:

@@ -6,7 +6,7 @@ made once per event and shared by all watchers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,6 +21,10 @@ from taskctl.embedded.server.kinds import Kind
 from taskctl.embedded.server.negotiation import Encoding, Form
 from taskctl.embedded.server.records import Event, Record, type_head
 
+Bytes = bytes | memoryview
+
+_DUMPER: Final = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+_CHUNK_BYTES: Final = 16 * 1024
 INITIAL_EVENTS_END: Final = "k8s.io/initial-events-end"
 
 
@@ -69,6 +73,12 @@ class Encoder:
     encoding: Encoding
     include_object: str = "Metadata"
 
+    @property
+    def shares_texts(self) -> bool:
+        """True if what is encoded is the stored text itself, so that an answer costs no memory."""
+        plain = not self.encoding.yaml and not self.encoding.protobuf
+        return self.encoding.form is Form.OBJECT and plain
+
     def object(self, record: Record) -> bytes:
         """Encode one object."""
         if self.encoding.protobuf:
@@ -79,22 +89,41 @@ class Encoder:
 
     def list(self, records: Sequence[Record], meta: ListMeta) -> bytes:
         """Encode a list."""
+        return b"".join(self.list_parts(records, meta))
+
+    def list_parts(self, records: Sequence[Record], meta: ListMeta) -> Iterator[Bytes]:
+        """Encode a list bit by bit: a list may be much larger than each of its objects."""
         form = self.encoding.form
         if form is Form.TABLE:
-            return self._finish(self._table(records, meta))
+            empty = self._table([], meta)
+            del empty["rows"]  # it is made to be the last
+            return self._enclosed(empty, "rows", map(self._table_rows, _some(records)))
         if form is Form.PARTIAL:
-            head = self._partial_type("PartialObjectMetadataList")
-            items = [self._partial(record) for record in records]
-            return self._finish({**head, "metadata": meta.to_json(), "items": items})
+            head = {**self._partial_type("PartialObjectMetadataList"), "metadata": meta.to_json()}
+            partials = ([self._partial(one) for one in some] for some in _some(records))
+            return self._enclosed(head, "items", partials)
         head = {"kind": self.kind.list_kind, "apiVersion": self.kind.api_version}
         if self.encoding.protobuf:
+            # All at once: the text begins with its length.
             items = [self._load(record) for record in records]
             head_json: Json = {**head, "metadata": meta.to_json()}
-            return protobuf_encode.encode_list(head_json, self.kind.kind, items)
-        metadata = meta.to_json(always_token=not self.kind.builtin)
-        text = orjson.dumps({**head, "metadata": metadata, "items": []})
-        joined = b"".join((text[:-2], b",".join(map(self._item, records)), text[-2:]))
-        return joined if not self.encoding.yaml else self._finish(orjson.loads(joined))
+            return iter((protobuf_encode.encode_list(head_json, self.kind.kind, items),))
+        head["metadata"] = meta.to_json(always_token=not self.kind.builtin)
+        if self.encoding.yaml:
+            loaded = ([self._item_object(one) for one in some] for some in _some(records))
+            return self._enclosed(head, "items", loaded)
+        return _joined(head, "items", map(self._item, records))
+
+    def _enclosed(self, head: Json, name: str, chunks: Iterable[Sequence[Json]]) -> Iterator[Bytes]:
+        """Encode an object whose last field is a list that comes in chunks."""
+        if not self.encoding.yaml:
+            items = (orjson.dumps(list(chunk))[1:-1] for chunk in chunks)
+            return _joined(head, name, items)
+        return _yaml_parts(head, name, chunks)
+
+    def _table_rows(self, records: Sequence[Record]) -> Sequence[Json]:
+        rows: Sequence[Json] = self._table(records, ListMeta(0))["rows"]
+        return rows
 
     def event(self, sight: Sight, event: Event, *, first: bool = False) -> bytes:
         """Encode a watch event as one line; made once per event and form.
@@ -112,9 +141,13 @@ class Encoder:
             event.encodings[key] = line
         return line
 
-    def initial(self, record: Record, *, first: bool = False) -> bytes:
+    def initial(self, record: Record, *, first: bool = False) -> Iterator[Bytes]:
         """Encode an object as the ADDED event that a watch without a revision begins with."""
-        return self._line(Sight.ADDED, record, first=first)
+        if self.encoding.form is Form.OBJECT:
+            # In parts, so that all watches share the text.
+            yield from (b'{"type":"ADDED","object":', self._raw(record), b"}\n")
+        else:
+            yield self._line(Sight.ADDED, record, first=first)
 
     def bookmark(self, revision: int, *, initial_end: bool = False, first: bool = False) -> bytes:
         """Encode a BOOKMARK."""
@@ -173,12 +206,20 @@ class Encoder:
             version=self.encoding.version,
         )
 
-    def _item(self, record: Record) -> bytes:
+    def _item(self, record: Record) -> Bytes:
         """Encode an object as an item of a list: those of built-in kinds do not name their type."""
         raw = self._raw(record)
-        if not self.kind.builtin:
+        head = type_head(self.kind.kind, self.kind.api_version)
+        if not self.kind.builtin or not raw.startswith(head):
             return raw
-        return b"{" + raw.removeprefix(type_head(self.kind.kind, self.kind.api_version))
+        # What remains after the type; the list's text has the brace. Not a copy: it may be large.
+        return memoryview(raw)[len(head) :]
+
+    def _item_object(self, record: Record) -> Json:
+        obj = self._load(record)
+        if self.kind.builtin:
+            del obj["kind"], obj["apiVersion"]
+        return obj
 
     def _raw(self, record: Record) -> bytes:
         if record.api_version == self.kind.api_version:
@@ -217,5 +258,48 @@ class Encoder:
 
     def _finish(self, obj: Any) -> bytes:
         if self.encoding.yaml:
-            return yaml.safe_dump(obj, sort_keys=False, allow_unicode=True).encode()
+            return _yaml(obj)
         return orjson.dumps(obj)
+
+
+def _some(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
+    """Cut a list into chunks that are parsed together: not too many objects, nor too much text."""
+    start = size_bytes = 0
+    for at, record in enumerate(records):
+        size_bytes += len(record.raw)
+        if size_bytes >= _CHUNK_BYTES:
+            yield records[start : at + 1]
+            start, size_bytes = at + 1, 0
+    if start < len(records):
+        yield records[start:]
+
+
+def _joined(head: Json, name: str, items: Iterable[Bytes]) -> Iterator[Bytes]:
+    yield orjson.dumps({**head, name: []})[:-2]
+    first = True
+    for item in items:
+        if not first:
+            yield b","
+        first = False
+        if isinstance(item, memoryview):
+            yield b"{"
+        yield item
+    yield b"]}"
+
+
+def _yaml_parts(head: Json, name: str, chunks: Iterable[Sequence[Json]]) -> Iterator[Bytes]:
+    yield _yaml(head)
+    empty = True
+    for chunk in chunks:
+        if empty:
+            yield f"{name}:\n".encode()
+            empty = False
+        yield _yaml(chunk)
+    if empty:
+        yield _yaml({name: []})
+
+
+def _yaml(value: Any) -> bytes:
+    # With the C library, if PyYAML has it: ten times as fast.
+    text: str = yaml.dump(value, Dumper=_DUMPER, sort_keys=False, allow_unicode=True)
+    return text.encode()

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from taskctl.embedded.server import errors, pacing
 from taskctl.embedded.server.core import Core, resource_of
-from taskctl.embedded.server.encode import Encoder
+from taskctl.embedded.server.encode import Bytes, Encoder
 from taskctl.embedded.server.eventlog import Past
 from taskctl.embedded.server.hub import Sight, Watcher, classify
 from taskctl.embedded.server.records import Event, Record
@@ -55,7 +55,7 @@ class _Lines:
     def event(self, sight: Sight, event: Event) -> bytes:
         return self._encoder.event(sight, event, first=self._is_first())
 
-    def initial(self, record: Record) -> bytes:
+    def initial(self, record: Record) -> Iterator[Bytes]:
         return self._encoder.initial(record, first=self._is_first())
 
     def bookmark(self, revision: int, *, initial_end: bool = False) -> bytes:
@@ -94,11 +94,11 @@ async def serve(request: web.BaseRequest, core: Core, watch: WatchRequest) -> we
         return web.Response(body=line, content_type="application/json")
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     try:
-        await response.prepare(request)
-        for piece in pacing.pieces(first):
-            await pacing.write(request, response, piece)
-        await _follow(request, response, core, watch, watcher, lines)
-        await response.write_eof()
+        with pacing.begun(request):
+            await response.prepare(request)
+            await core.pacer.send_parts(request, response, first)
+            await _follow(request, response, core, watch, watcher, lines)
+            await response.write_eof()
     except ConnectionError:
         pass  # the client has gone, which is how most watches end
     finally:
@@ -106,7 +106,7 @@ async def serve(request: web.BaseRequest, core: Core, watch: WatchRequest) -> we
     return response
 
 
-def _begin(core: Core, watch: WatchRequest, lines: _Lines) -> Iterator[bytes]:
+def _begin(core: Core, watch: WatchRequest, lines: _Lines) -> Iterator[Bytes]:
     """Return the lines that are sent before anything new happens, to be made while sending."""
     options = watch.options
     resource = resource_of(watch.encoder.kind)
@@ -124,7 +124,7 @@ def _begin(core: Core, watch: WatchRequest, lines: _Lines) -> Iterator[bytes]:
     return _initial(records, watch, lines, until)
 
 
-def _replayed(since: Sequence[Past], watch: WatchRequest, lines: _Lines) -> Iterator[bytes]:
+def _replayed(since: Sequence[Past], watch: WatchRequest, lines: _Lines) -> Iterator[Bytes]:
     reader = Reader()
     for past in since:
         sight = classify(past, watch.namespace, watch.selector)
@@ -134,10 +134,10 @@ def _replayed(since: Sequence[Past], watch: WatchRequest, lines: _Lines) -> Iter
 
 def _initial(
     records: Sequence[Record], watch: WatchRequest, lines: _Lines, until: int | None
-) -> Iterator[bytes]:
+) -> Iterator[Bytes]:
     for record in records:
         if watch.selector.matches(record):
-            yield lines.initial(record)
+            yield from lines.initial(record)
     if until is not None:
         yield lines.bookmark(until, initial_end=True)
 

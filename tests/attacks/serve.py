@@ -1,0 +1,18 @@
+"""An API server in memory, as a process of its own: ``python -m tests.attacks.serve``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from taskctl.embedded.server.main import EmbeddedServer, ServerOptions
+
+
+async def main() -> None:
+    async with EmbeddedServer(ServerOptions()) as server:
+        print(json.dumps({"url": server.url, "token": server.token}), flush=True)
+        await server.wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
