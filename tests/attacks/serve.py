@@ -10,7 +10,9 @@ from taskctl.embedded.server.main import EmbeddedServer, ServerOptions
 
 async def main() -> None:
     async with EmbeddedServer(ServerOptions()) as server:
-        print(json.dumps({"url": server.url, "token": server.token}), flush=True)
+        authority = server.certificates.authority_pem.decode()
+        where = {"url": server.url, "token": server.token, "authority": authority}
+        print(json.dumps(where), flush=True)
         await server.wait()
 
 

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import resource
+import ssl
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -34,10 +35,13 @@ class Victim:
         headers: that let a client in.
     """
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, token: str, pid: int) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, where: dict[str, str], tls: ssl.SSLContext, pid: int
+    ) -> None:
         self.session = session
-        self.url = url
-        self.headers = {"Authorization": f"Bearer {token}"}
+        self.url = where["url"]
+        self.headers = {"Authorization": f"Bearer {where['token']}"}
+        self._tls = tls
         self._pid = pid
         self._writers: list[asyncio.StreamWriter] = []
 
@@ -69,9 +73,9 @@ class Victim:
         Args:
             request: its first line, without the version.
         """
-        host, port = self.url.removeprefix("http://").split(":")
+        host, port = self.url.removeprefix("https://").split(":")
         # A small limit: what the client does not read is to wait at the server.
-        reader, writer = await asyncio.open_connection(host, int(port), limit=4096)
+        reader, writer = await asyncio.open_connection(host, int(port), limit=4096, ssl=self._tls)
         self._writers.append(writer)
         lines = [f"{request} HTTP/1.1", f"Host: {host}"]
         lines += [f"{name}: {value}" for name, value in self.headers.items()]
@@ -129,8 +133,12 @@ async def running() -> AsyncIterator[Victim]:
         where = json.loads(await process.stdout.readline())
         headers = {"Authorization": f"Bearer {where['token']}"}
         timeout = aiohttp.ClientTimeout(total=30)
-        async with aiohttp.ClientSession(where["url"], headers=headers, timeout=timeout) as session:
-            victim = Victim(session, where["url"], where["token"], process.pid)
+        tls = ssl.create_default_context(cadata=where["authority"])
+        connector = aiohttp.TCPConnector(ssl=tls)
+        async with aiohttp.ClientSession(
+            where["url"], headers=headers, timeout=timeout, connector=connector
+        ) as session:
+            victim = Victim(session, where, tls, process.pid)
             try:
                 yield victim
             finally:
