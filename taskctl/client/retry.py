@@ -15,7 +15,7 @@ from taskctl.client.requests import Request, Verb
 from taskctl.errors import ApiError, Throttled, Unavailable
 
 # 500 is left out: the server has judged the request and would judge it the same way again.
-_PASSING_STATUSES: Final = frozenset({0, 502, 503, 504})
+_PASSING_STATUSES: Final = frozenset({0, 502, 503, 504, 507})
 
 
 @dataclass(frozen=True, slots=True)

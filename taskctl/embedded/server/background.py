@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
+from taskctl.embedded.server.errors import StorageError
 from taskctl.embedded.server.store import Store
 
 logger = logging.getLogger(__name__)
@@ -50,22 +51,29 @@ class Background(Generic[K]):
             self._wake.clear()
             failed: list[K] = []
             while self._keys:
-                failed += self._turn()
+                keys = list(self._keys)[:_KEYS_PER_TURN]
+                try:
+                    failed += self._turn(keys)
+                except StorageError as error:  # a full disk: all of it may be undone
+                    logger.warning("%s: trying again: %s", self._name, error)
+                    failed += keys
+                    break
                 await asyncio.sleep(0)  # requests come first
             if failed:
                 await asyncio.sleep(_RETRY_S)
                 for key in failed:
                     self.add(key)
 
-    def _turn(self) -> list[K]:
+    def _turn(self, keys: list[K]) -> list[K]:
         """Deal with some keys in one transaction. Returns those to try again."""
-        keys = list(self._keys)[:_KEYS_PER_TURN]
         failed: list[K] = []
         with self._store.batch():
             for key in keys:
-                del self._keys[key]
+                self._keys.pop(key, None)
                 try:
                     self._work(key)
+                except StorageError:
+                    failed.append(key)
                 except Exception:
                     logger.exception("%s: %s failed, trying again", self._name, key)
                     failed.append(key)

@@ -98,6 +98,14 @@ class StatusError(Exception):
         return orjson.dumps(self.body())
 
 
+class StorageError(StatusError):
+    """507: a write cannot be stored at present, and has had no effect."""
+
+    def __init__(self, why: str) -> None:
+        message = f"the write cannot be stored: {why}. Make room on the disk of the data directory"
+        super().__init__(507, "InsufficientStorage", message, retry_after_s=2)
+
+
 def success(resource: Resource, name: str, uid: str) -> Json:
     """Return the ``Status`` of a deletion that left nothing behind."""
     return {

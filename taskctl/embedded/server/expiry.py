@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from typing import Final
 
 from taskctl.embedded.server.core import Core
-from taskctl.embedded.server.errors import Resource
+from taskctl.embedded.server.errors import Resource, StorageError
 from taskctl.embedded.server.records import Event, EventType
+
+logger = logging.getLogger(__name__)
 
 _EVENTS: Final = Resource("", "events")
 EVENT_LIFE_S: Final = 3600.0
@@ -54,7 +57,12 @@ class EventExpiry:
     async def run(self) -> None:
         """Sweep until cancelled."""
         while True:
-            if self.sweep() < _PER_SWEEP:
+            try:
+                looked_at = self.sweep()
+            except StorageError as error:
+                logger.warning("old events cannot be deleted yet: %s", error)
+                looked_at = 0
+            if looked_at < _PER_SWEEP:
                 await asyncio.sleep(_SWEEP_INTERVAL_S)
             else:
                 await asyncio.sleep(0)

@@ -50,11 +50,11 @@ from taskctl.embedded.server.namespaces import NamespaceController
 from taskctl.embedded.server.persistence import Database
 from taskctl.embedded.server.special import Special
 from taskctl.embedded.server.store import Store
+from taskctl.embedded.server.upkeep import Upkeep
 from taskctl.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
-_CHECKPOINT_INTERVAL_S: Final = 10.0
 _HISTORY_INTERVAL_S: Final = 10.0
 _GC_ALLOCATIONS: Final = 20_000
 _RENEWAL_INTERVAL_S: Final = 3600.0
@@ -129,6 +129,13 @@ class EmbeddedServer:
         Raises:
             ConfigError: the data directory cannot be used, or the port is taken.
         """
+        try:
+            await self._start()
+        except OSError as error:
+            where = self._options.data_dir
+            raise ConfigError(f"the data directory {where} cannot be used: {error}") from error
+
+    async def _start(self) -> None:
         directory = self._options.data_dir
         if directory is not None:
             prepare_directory(directory)
@@ -205,7 +212,7 @@ class EmbeddedServer:
         self._start_task("event-expiry", expiry.run)
         self._start_task("history", self._expire_history)
         if self._database is not None:
-            self._start_task("checkpoints", self._checkpoint)
+            self._start_task("database", Upkeep(self._database).run)
 
     def _start_task(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         async def body() -> None:
@@ -217,12 +224,6 @@ class EmbeddedServer:
         while True:
             await asyncio.sleep(_HISTORY_INTERVAL_S)
             self.core.store.expire_history()
-
-    async def _checkpoint(self) -> None:
-        while True:
-            await asyncio.sleep(_CHECKPOINT_INTERVAL_S)
-            if self._database is not None:
-                await asyncio.to_thread(self._database.checkpoint)
 
     def _bind(self) -> tuple[socket.socket, str]:
         """Return the socket to listen on, and its URL for clients on this machine."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,6 +38,7 @@ from taskctl.embedded.server.records import (
     load_record,
     make_record,
 )
+from taskctl.embedded.server.unsaved import Unsaved
 
 # etcd's default --max-request-bytes: the largest object Kubernetes can store.
 OBJECT_LIMIT_BYTES: Final = 1_572_864
@@ -80,7 +81,7 @@ class Store:
         self._dependents: dict[str, dict[str, Record]] = {}
         self._listeners: list[Callable[[Event], None]] = []
         self._batch: list[Event] | None = None
-        self._broken = False
+        self._unsaved = Unsaved(self._journal, self._tell)
 
     # --- set-up ---------------------------------------------------------------------
 
@@ -238,11 +239,13 @@ class Store:
         """Make several writes one transaction; listeners hear of them after its commit.
 
         Must not be left by ``await``. An exception inside does not undo what was written before
-        it: the writes are committed, then the exception goes on.
+        it: the writes are committed, then the exception goes on. Where the commit fails, they are
+        stored with the next write that can be.
         """
         if self._batch is not None:
             yield
             return
+        self._unsaved.save()
         self._batch = []
         self._journal.begin()
         try:
@@ -252,9 +255,9 @@ class Store:
             try:
                 self._journal.commit()
             except BaseException:
-                # Memory is now ahead of the disk. Refusing further writes keeps the lie small;
-                # a restart reads the truth back.
-                self._broken = True
+                self._journal.rollback()
+                for event in events:
+                    self._unsaved.add(event)
                 raise
             for event in events:
                 self._tell(event)
@@ -370,17 +373,22 @@ class Store:
         For what Kubernetes computes on every read: defaults and pruning by the newest schema.
         """
         collection = self._collections[resource]
-        self._journal.begin()
         for old in list(collection.ordered(None)):
             obj = old.load()
             change(obj)
             record = make_record(resource, obj, collection.field_paths, old.revision)
-            self._journal.put(record)
+            if self._batch is None:
+                event = Event(EventType.MODIFIED, old.revision, record, old, 0.0)
+                self._unsaved.add(event, tell=False)
+            else:
+                self._journal.put(record)
             self._unindex(old)
             collection.put(record)
             self._index(record)
         collection.log.texts_changed()
-        self._journal.commit()
+        if self._batch is None:
+            with suppress(errors.StorageError):  # the next write tries it again
+                self._unsaved.save()
 
     def compact(self, revision: int | None = None) -> None:
         """Forget history up to ``revision`` (default: all of it), as etcd does every 5 minutes."""
@@ -419,10 +427,9 @@ class Store:
     def _commit(
         self, collection: Collection, kind: EventType, record: Record, old: Record | None
     ) -> None:
-        if self._broken:
-            raise errors.internal("an earlier write could not be stored; restart the server")
         alone = self._batch is None
         if alone:
+            self._unsaved.save()
             self._journal.begin()
         try:
             if kind is EventType.DELETED:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +23,7 @@ from taskctl.cli.lifeline import ENV_SUPERVISOR, attach, lifeline_env
 from taskctl.cli.local import parse_images
 from taskctl.cli.stack import banner
 from taskctl.cli.supervisor import ComponentSpec, Supervisor
+from taskctl.embedded import listening
 from taskctl.errors import ConfigError
 from tests.unit.cli.conftest import Run
 
@@ -244,3 +248,100 @@ def test_a_second_stack_is_refused(run: Run, directory: DataDir) -> None:
             assert "already runs" in result.stderr
         status = run("local", "status", "--data-dir", str(directory.path))
         assert status.stdout.startswith(f"starting (pid {os.getpid()})")
+
+
+@pytest.mark.parametrize("failing", ["write_state", "rotate_log", "spawn"])
+async def test_nothing_ends_supervision(
+    supervisor: Supervisor,
+    said: Said,
+    directory: DataDir,
+    monkeypatch: pytest.MonkeyPatch,
+    failing: str,
+) -> None:
+    """A full disk, no process ids left: it says so and tries again, for as long as it takes."""
+    supervisor.ready_once = True
+    await supervisor.start(script("a", "import time; print('up', flush=True); time.sleep(60)"))
+    await until(directory.log("a"), "up\n")
+    calls = 0
+
+    def full(*_: object, **__: object) -> Any:
+        nonlocal calls
+        calls += 1
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        if failing == "spawn":
+            patch.setattr("asyncio.create_subprocess_exec", full)
+        else:
+            patch.setattr(DataDir, failing, full)
+        os.kill(directory.read_state()["components"]["a"], signal.SIGKILL)
+        async with asyncio.timeout(20):
+            while not calls or not any("No space left" in line for line in said):
+                await asyncio.sleep(0.01)
+    if failing == "write_state":
+        await until(directory.log("a"), "up\nup\n")
+    else:
+        async with asyncio.timeout(20):
+            while directory.read_state()["components"]["a"] is None:
+                await asyncio.sleep(0.01)
+        process = supervisor._components["a"].process
+        assert process is None or process.returncode is None
+    keeper = supervisor._components["a"].keeper
+    assert keeper is not None
+    assert not keeper.done()
+
+
+async def test_a_socket_outlives_the_component_that_listens(
+    supervisor: Supervisor, said: Said, directory: DataDir
+) -> None:
+    supervisor.ready_once = True
+    with listening.bind("127.0.0.1", 0) as listener:
+        number = listener.fileno()
+        code = (
+            "import sys, time; from taskctl.embedded.listening import inherited\n"
+            f"s = inherited({number}); s.listen(); print(s.getsockname()[1], flush=True)\n"
+            "c, _ = s.accept(); c.send(b'hello'); time.sleep(60)"
+        )
+        spec = dataclasses.replace(script("a", code), descriptors=(number,))
+        await supervisor.start(spec)
+        port = listener.getsockname()[1]
+        await until(directory.log("a"), f"{port}\n")
+        os.kill(directory.read_state()["components"]["a"], signal.SIGKILL)
+        for options in ((), (socket.SO_REUSEADDR,), (socket.SO_REUSEPORT,)):
+            with socket.socket() as thief:
+                for option in options:
+                    thief.setsockopt(socket.SOL_SOCKET, option, 1)
+                with pytest.raises(OSError, match="in use"):
+                    thief.bind(("127.0.0.1", port))
+        # Asked between two lives, answered in the second.
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        assert await asyncio.wait_for(reader.readexactly(5), 20) == b"hello"
+        writer.close()
+
+
+def test_a_descriptor_that_is_no_socket() -> None:
+    with pytest.raises(ConfigError, match="file descriptor 0 is no socket"):
+        listening.inherited(0)
+    with pytest.raises(ConfigError, match="file descriptor 9999 is no socket"):
+        listening.inherited(9999)
+
+
+def test_ports_are_chosen_once(tmp_path: Path) -> None:
+    assert listening.stored_port(None) == listening.stored_port(tmp_path) == 0
+    for text in ("", "{", "[]", '{"port": null}'):
+        (tmp_path / "server.json").write_text(text)
+        assert listening.stored_port(tmp_path) == 0
+    with listening.bind("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+        assert port < low, "outgoing connections would take it while the stack is stopped"
+        (tmp_path / "server.json").write_text(json.dumps({"port": port}))
+        assert listening.stored_port(tmp_path) == port
+        with pytest.raises(ConfigError, match=r"first start.*--port"):
+            listening.bind("127.0.0.1", port)
+        with pytest.raises(ConfigError, match="Choose another port"):
+            listening.bind("127.0.0.1", port, chosen=True)
+    with pytest.raises(ConfigError, match="Choose another address"):
+        listening.bind("192.0.2.1", port, chosen=True)
+    with listening.bind("127.0.0.1", port) as again:
+        assert again.getsockname()[1] == port

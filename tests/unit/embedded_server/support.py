@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
-from taskctl.embedded.server.errors import Resource
+from taskctl.embedded.server.errors import Resource, StorageError
 from taskctl.embedded.server.eventlog import LogLimits
 from taskctl.embedded.server.journal import Journal
 from taskctl.embedded.server.records import Record
@@ -40,9 +40,12 @@ class RecordingJournal:
         self.committed: list[tuple[str, Record]] = []
         self.transactions = 0
         self.fail_at: str | None = None
+        self.refuses = False
         self._open: list[tuple[str, Record]] | None = None
 
     def _step(self, name: str) -> None:
+        if self.refuses:
+            raise StorageError("disk full")
         if self.fail_at == name:
             raise OSError(f"{name} fails")
 

@@ -1,16 +1,24 @@
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import orjson
 import pytest
 
-from taskctl.embedded.server import persistence
+from taskctl.embedded.server import persistence, upkeep
+from taskctl.embedded.server.errors import StorageError
 from taskctl.embedded.server.persistence import Database
+from taskctl.embedded.server.store import Store
 from taskctl.errors import ConfigError
 from tests.unit.embedded_server.support import OTHERS, THINGS, make_store, thing
 
@@ -99,7 +107,8 @@ def test_a_database_of_a_newer_version(tmp_path: Path) -> None:
 _WRITER = """
 import sys
 from pathlib import Path
-from taskctl.embedded.server import persistence
+from taskctl.embedded.server import persistence, upkeep
+from taskctl.embedded.server.errors import StorageError
 from taskctl.embedded.server.persistence import Database
 from tests.unit.embedded_server.support import THINGS, make_store, thing
 
@@ -143,4 +152,152 @@ def test_the_log_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.Monk
         database.checkpoint()
         sizes.append(database.log_bytes())
     assert max(sizes) < 400_000
+    database.close()
+
+
+# --- a full disk ------------------------------------------------------------------------
+
+
+def allocated(path: Path) -> int:
+    return sum(one.stat().st_blocks * 512 for one in path.parent.glob(f"{path.name}*"))
+
+
+def write_many(store: Store, names: range) -> None:
+    for number in names:
+        store.create(THINGS, thing(f"n{number}", text="x" * 2000))
+
+
+def test_the_reserve_is_used_before_new_space_is_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "db.sqlite"
+    database = Database(path)
+    store = make_store(journal=database)
+    store.create(THINGS, thing("a", color="red"))
+    assert database.top_up()
+    database.checkpoint()
+    assert not database.top_up()
+    before = allocated(path)
+    assert before >= 2 * persistence.RESERVE_BYTES
+    for number in range(4):
+        write_many(store, range(100 * number, 100 * (number + 1)))
+        database.checkpoint()
+    assert allocated(path) == before
+    database.close()
+    assert len(database_names(path)) == 401
+
+
+def test_a_reserve_that_was_used_up_is_filled_again(tmp_path: Path) -> None:
+    database = Database(tmp_path / "db.sqlite")
+    store = make_store(journal=database)
+    database.top_up()
+    write_many(store, range(2500))
+    assert database.top_up()
+    database.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 40 MiB of its own."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(place)]
+    if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a file system is not allowed")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def fill(place: Path) -> Path:
+    """Leave not one byte to anybody else."""
+    path = place / "fill"
+    with path.open("wb", buffering=0) as file:
+        for size in (1 << 20, 1 << 12, 1):
+            with suppress(OSError):
+                while file.write(b"x" * size) == size:
+                    pass
+    return path
+
+
+def test_a_full_disk(small_disk: Path) -> None:
+    """Writes go on in the reserve; then they are refused, until there is room."""
+    path = small_disk / "db.sqlite"
+    database = Database(path)
+    pressed: list[None] = []
+    database.on_pressure = lambda: pressed.append(None)
+    store = make_store(journal=database)
+    told: list[str] = []
+    store.listen(lambda event: told.append(event.record.name))
+    database.top_up()
+    database.checkpoint()
+    filler = fill(small_disk)
+    for number in range(10):
+        write_many(store, range(30 * number, 30 * (number + 1)))
+        database.checkpoint()
+    assert len(told) == 300
+    with pytest.raises(StorageError, match="Make room on the disk"):
+        write_many(store, range(300, 20_000))
+    assert pressed
+    assert len(told) == store.count(THINGS) > 300
+    with pytest.raises(StorageError), store.batch():
+        write_many(store, range(30_000, 32_000))
+    database.checkpoint()
+    filler.unlink()
+    store.create(THINGS, thing("last", color="x"))
+    assert told[-1] == "last"
+    assert len(told) == store.count(THINGS)
+    assert database.top_up()
+    database.close()
+    assert len(database_names(path)) == len(told)
+
+
+def database_names(path: Path) -> set[str]:
+    database = Database(path)
+    try:
+        return {orjson.loads(raw)["metadata"]["name"] for _, raw in database.objects()}
+    finally:
+        database.close()
+
+
+def test_a_server_starts_on_a_full_disk(small_disk: Path) -> None:
+    path = small_disk / "db.sqlite"
+    database = Database(path)
+    store = make_store(journal=database)
+    store.create(THINGS, thing("a", color="red"))
+    database.top_up()
+    # As after kill -9: the files stay as they are.
+    filler = fill(small_disk)
+    again = Database(path)
+    fresh = make_store(journal=again)
+    fresh.restore(list(again.objects()), again.last_deletions())
+    fresh.create(THINGS, thing("b", color="blue"))
+    again.checkpoint()
+    again.close()
+    database.close()
+    filler.unlink()
+    assert reopen(path) == {"a": "red", "b": "blue"}
+
+
+async def test_failed_checkpoints_are_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(upkeep, "_FIRST_S", 0.0)
+    monkeypatch.setattr(upkeep, "_RETRY_FIRST_S", 0.01)
+    database = Database(tmp_path / "db.sqlite")
+    caplog.set_level(logging.INFO)
+    failures = iter([sqlite3.OperationalError("unable to open database file"), OSError(24, "x")])
+    done = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def checkpoint() -> None:
+        for error in failures:
+            raise error
+        loop.call_soon_threadsafe(done.set)
+
+    monkeypatch.setattr(database, "checkpoint", checkpoint)
+    task = asyncio.create_task(upkeep.Upkeep(database).run())
+    await asyncio.wait_for(done.wait(), 10)
+    while "no longer" not in caplog.text:
+        await asyncio.sleep(0.01)
+    assert caplog.text.count("a checkpoint failed") == 2, "once as it began, once as it ended"
+    task.cancel()
+    await asyncio.wait([task])
     database.close()

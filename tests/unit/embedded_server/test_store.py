@@ -364,7 +364,8 @@ def test_a_batch_keeps_what_came_before_an_error() -> None:
     assert store.get(THINGS, "ns", "a") is not None
 
 
-def test_no_writes_after_a_batch_that_could_not_be_stored() -> None:
+@pytest.mark.parametrize("step", ["begin", "put", "commit"])
+def test_a_batch_that_could_not_be_stored_is_stored_before_the_next_write(step: str) -> None:
     journal = RecordingJournal()
     store = make_store(journal=journal)
     told: list[Event] = []
@@ -373,14 +374,26 @@ def test_no_writes_after_a_batch_that_could_not_be_stored() -> None:
     def write() -> None:
         with store.batch():
             store.create(THINGS, thing("a"))
+            store.create(THINGS, thing("doomed"))
+            store.delete(THINGS, "ns", "doomed")
             journal.fail_at = "commit"
 
     with pytest.raises(OSError, match="fails"):
         write()
     assert told == []
+    journal.fail_at = step
+    for _ in range(2):
+        with pytest.raises(OSError, match="fails"):
+            store.create(THINGS, thing("b"))
+        with pytest.raises(OSError, match="fails"), store.batch():
+            pytest.fail("nothing may be written before")
+    assert (told, journal.committed) == ([], [])
     journal.fail_at = None
-    with pytest.raises(StatusError, match="restart the server"):
-        store.create(THINGS, thing("b"))
+    store.create(THINGS, thing("b"))
+    wanted = [("put", "a"), ("put", "doomed"), ("remove", "doomed"), ("put", "b")]
+    assert [(how, record.name) for how, record in journal.committed] == wanted
+    assert [event.record.name for event in told] == ["a", "doomed", "doomed", "b"]
+    assert [event.revision for event in told] == [1, 2, 3, 4]
 
 
 def test_rewriting_makes_no_versions() -> None:
@@ -392,6 +405,22 @@ def test_rewriting_makes_no_versions() -> None:
     assert (record.revision, store.head) == (1, 1)
     assert record.fields["spec.color"] == "default"
     assert journal.committed[-1][1].load()["spec"] == {"color": "default"}
+
+
+def test_a_rewriting_that_cannot_be_stored_is_stored_later() -> None:
+    journal = RecordingJournal()
+    store = make_store(journal=journal)
+    told: list[Event] = []
+    store.create(THINGS, thing("a"))
+    store.listen(told.append)
+    journal.refuses = True
+    store.rewrite(THINGS, lambda obj: obj["spec"].update(color="default"))
+    assert store.require(THINGS, "ns", "a").fields["spec.color"] == "default"
+    journal.refuses = False
+    store.create(THINGS, thing("b"))
+    assert [record.name for _, record in journal.committed] == ["a", "a", "b"]
+    assert journal.committed[1][1].load()["spec"] == {"color": "default"}
+    assert [event.record.name for event in told] == ["b"]
 
 
 def test_new_selectable_fields_are_read_from_stored_objects() -> None:

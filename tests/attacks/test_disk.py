@@ -1,0 +1,81 @@
+"""A task fills the disk that the data directory is on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from taskctl.client.resources import Resource
+from tests.attacks.conftest import StartLocal
+
+CONFIGMAPS = Resource("", "v1", "configmaps", "ConfigMap")
+FULL_S = 8.0
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 96 MiB of its own."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", str(place)]
+    if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a file system is not allowed")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def fill(place: Path) -> Path:
+    """Take all there is, to the last byte."""
+    path = place / "fill"
+    with path.open("wb", buffering=0) as file:
+        for size in (1 << 20, 1 << 12, 1):
+            with suppress(OSError):
+                while file.write(b"x" * size) == size:
+                    pass
+    return path
+
+
+@pytest.mark.timeout(180)
+async def test_the_stack_outlives_a_full_disk(disk: Path, start_local: StartLocal) -> None:
+    local = start_local(disk / "data")
+    async with local.world() as world:
+        await world.cluster()
+        await asyncio.sleep(2)  # the reserve is filled soon after the start
+        filler = fill(disk)
+        server = local.pid("server")
+        # The server records what comes of it in its reserve.
+        for number in range(50):
+            await world.make(CONFIGMAPS, f"m{number}", data={"text": "x" * 2000})
+        assert local.pid("server") == server
+        for component in ("server", "controller", "node", "server"):
+            local.kill(component)
+            await asyncio.sleep(FULL_S / 4)
+        assert local.process is not None
+        assert local.process.poll() is None, local.output.read_text()
+        filler.unlink()
+        await local.answers()
+        await world.task("after", "true")
+        assert (await world.finished("after", timeout_s=60))["status"]["state"] == "Succeeded"
+    assert local.process.poll() is None
+
+
+@pytest.mark.timeout(180)
+async def test_a_task_that_fills_the_disk(disk: Path, start_local: StartLocal) -> None:
+    """It fails by itself; its outcome is recorded, and the next ones run."""
+    local = start_local(disk / "data")
+    async with local.world() as world:
+        await world.cluster()
+        await asyncio.sleep(2)
+        script = "dd if=/dev/zero of=/workspace/fill bs=64k 2>/dev/null; sleep 12; exit 3"
+        await world.task("full", "sh", "-c", script)
+        ended = await world.finished("full", timeout_s=60)
+        assert (ended["status"]["state"], ended["status"]["exitCode"]) == ("Failed", 3)
+        (world.workspace() / "fill").unlink()
+        await world.task("after", "true")
+        assert (await world.finished("after", timeout_s=60))["status"]["state"] == "Succeeded"

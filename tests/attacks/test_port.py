@@ -1,0 +1,127 @@
+"""The server's port: flooded, and taken over while the server is down."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Iterator
+
+import pytest
+
+from tests.attacks.conftest import Local, StartLocal
+from tests.embedded.world import World
+
+FLOOD = 700
+# More than any checkpoint of the database, and any stranger's connection, takes to come round.
+HOLD_S = 12.0
+
+# Binds the port in every way there is, for 6 seconds; prints what it got.
+THIEF = """
+import itertools, socket, sys, time
+port, until, got = int(sys.argv[1]), time.monotonic() + 6, []
+ways = itertools.product(("127.0.0.1", "0.0.0.0", "::", "::ffff:127.0.0.1"), (0, 1), (0, 1))
+for host, address, shared in itertools.cycle(list(ways)):
+    if time.monotonic() > until:
+        break
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as thief:
+        thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, address)
+        thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
+        if family == socket.AF_INET6:
+            thief.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host == "::")
+        try:
+            thief.bind((host, port)); thief.listen(); thief.settimeout(0.2)
+            connection, _ = thief.accept()
+            got.append(connection.recv(4096))
+        except OSError:
+            time.sleep(0.005)
+print("got", got)
+"""
+
+
+@pytest.fixture
+def local(start_local: StartLocal) -> Local:
+    """A stack whose processes may open few files, so that a small flood could exhaust them."""
+    return start_local(files=640)
+
+
+@pytest.fixture
+def flood(local: Local) -> Iterator[list[socket.socket]]:
+    """Connections that say nothing, begin a handshake, or ask without a token and stay."""
+    connections: list[socket.socket] = []
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    for number in range(FLOOD):
+        try:
+            made = socket.create_connection(("127.0.0.1", local.port), timeout=5)
+            if number % 10 == 1:
+                made.sendall(b"\x16\x03\x01\x02\x00\x01\x00")
+            elif number % 10 == 2:
+                made = context.wrap_socket(made)
+                made.sendall(b"GET /api HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+        except OSError:
+            continue
+        connections.append(made)
+    yield connections
+    for made in connections:
+        made.close()
+
+
+async def test_a_flood_keeps_nobody_out(local: Local, flood: list[socket.socket]) -> None:
+    server = local.pid("server")
+    async with local.world() as world:
+        await world.cluster()
+        began = asyncio.get_running_loop().time()
+        number = 0
+        while asyncio.get_running_loop().time() - began < HOLD_S:
+            await world.task(f"t{number}", "true")
+            await world.finished(f"t{number}")
+            await local.answers()
+            number += 1
+            await asyncio.sleep(0.5)
+    assert local.pid("server") == server, "the server died of it"
+    log = (local.data_dir / "logs" / "server.log").read_text()
+    assert "have not authenticated" in log
+    for secret in local.secrets:
+        assert secret not in log
+
+
+async def run_thief(world: World, port: int) -> str:
+    await world.task("thief", "python3", "-c", THIEF, str(port))
+    await world.in_state("thief", "Running")
+    return "thief"
+
+
+async def test_the_port_cannot_be_taken_while_the_server_is_down(local: Local) -> None:
+    port = local.port
+    async with local.world() as world:
+        await world.cluster()
+        name = await run_thief(world, port)
+        for _ in range(3):
+            local.kill("server")
+            await local.answers()
+        task = await world.finished(name)
+        assert task["status"]["state"] == "Succeeded", task["status"]
+        logs = [path.read_text() for path in local.data_dir.rglob("log") if path.is_file()]
+        assert any("got []" in text for text in logs), logs
+        assert local.port == port
+        await world.task("after", "true")
+        assert (await world.finished("after"))["status"]["state"] == "Succeeded"
+
+
+def test_a_port_that_was_taken_while_the_stack_was_stopped(local: Local) -> None:
+    """The stack says so and does not start elsewhere: clients would go on asking the other."""
+    local.stop()
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", local.port))
+        taken.listen()
+        with pytest.raises(AssertionError, match=r"cannot listen on 127.0.0.1:\d+"):
+            local.start()
+        taken.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            taken.accept()
+    port = local.port
+    local.start()
+    assert local.port == port
