@@ -32,6 +32,7 @@ KINDS: Final = {
     "v1/Pod": "V1Pod",
     "v1/Node": "V1Node",
     "v1/Event": "CoreV1Event",
+    "events.k8s.io/v1/Event": "EventsV1Event",
     "v1/ConfigMap": "V1ConfigMap",
     "v1/Secret": "V1Secret",
     "v1/ServiceAccount": "V1ServiceAccount",
@@ -54,6 +55,7 @@ META: Final = frozenset(
 PACKAGES: Final = (
     (re.compile(r"^(RbacV1Subject|V1(Cluster)?Role.*|V1PolicyRule|V1AggregationRule)$"), "rbac"),
     (re.compile(r"^V1Lease"), "coordination"),
+    (re.compile(r"^EventsV1"), "events"),
     (re.compile(r"^V1StorageClass"), "storage"),
     (re.compile(r"^V1(CustomResource|JSONSchema|SelectableField|ValidationRule|Webhook"
                 r"|ExternalDocumentation|ServiceReference)"), "apiextensions"),

@@ -121,6 +121,10 @@ class Api:
         verb = self._verbs.get(method)
         if verb is None or (target.subresource == _FINALIZE and request.method != "PUT"):
             raise errors.method_not_allowed()
+        if kind.read_only and method != "GET":
+            raise errors.method_not_allowed(
+                f"this embedded server runs no {kind.plural}; a cluster does"
+            )
         response = await verb(request, kind, target, user)
         if kind.deprecation_warning and not response.prepared:
             response.headers.add("Warning", _warning(kind.deprecation_warning))

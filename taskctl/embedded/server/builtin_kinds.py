@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from taskctl.embedded.server.kind_model import Column, Kind
+from taskctl.embedded.server import event_forms
+from taskctl.embedded.server.kind_model import Column, Conversion, Kind
 
 _AGE: Final = Column("Age", description="Time since the object was created.")
 _CREATED_AT: Final = Column("Created At", "date", description="When the object was created.")
@@ -52,7 +53,25 @@ _POD_FIELDS: Final = (
 )  # fmt: skip
 _BINDING_WIDE: Final = ("Users", "Groups", "ServiceAccounts")
 
-BUILTINS: Final[tuple[Kind, ...]] = (
+_EVENT: Final = replace(
+    _namespaced("Event", "events", *_EVENT_FIELDS),
+    short_names=("ev",),
+    # Events alone do not begin with their name.
+    columns=(
+        Column("Last Seen"),
+        Column("Type"),
+        Column("Reason"),
+        Column("Object"),
+        Column("Subobject", priority=1),
+        Column("Source", priority=1),
+        Column("Message"),
+        Column("First Seen", priority=1),
+        Column("Count", priority=1),
+        Column("Name", format="name", priority=1),
+    ),
+)
+
+_STORED: Final[tuple[Kind, ...]] = (
     replace(
         _cluster_wide("Namespace", "namespaces", "status.phase"),
         short_names=("ns",),
@@ -90,22 +109,12 @@ BUILTINS: Final[tuple[Kind, ...]] = (
             ),
         ),
     ),
+    _EVENT,
     replace(
-        _namespaced("Event", "events", *_EVENT_FIELDS),
-        short_names=("ev",),
-        # Events alone do not begin with their name.
-        columns=(
-            Column("Last Seen"),
-            Column("Type"),
-            Column("Reason"),
-            Column("Object"),
-            Column("Subobject", priority=1),
-            Column("Source", priority=1),
-            Column("Message"),
-            Column("First Seen", priority=1),
-            Column("Count", priority=1),
-            Column("Name", format="name", priority=1),
-        ),
+        _EVENT,
+        group=event_forms.EVENTS_GROUP,
+        selectable_fields=_NAMESPACED_FIELDS + tuple(event_forms.SELECTORS),
+        conversion=Conversion("", event_forms.to_events, event_forms.to_core),
     ),
     replace(
         _namespaced("ConfigMap", "configmaps"),
@@ -182,3 +191,45 @@ BUILTINS: Final[tuple[Kind, ...]] = (
         columns=(_CREATED_AT,),
     ),
 )
+
+
+def _empty(
+    group: str, kind: str, plural: str, *short: str, all_too: bool = False, version: str = "v1"
+) -> Kind:
+    return replace(
+        _namespaced(kind, plural, group=group),
+        version=version,
+        short_names=short,
+        categories=("all",) if all_too else (),
+        read_only=True,
+    )
+
+
+# Clients list these beside what they are about: kubectl (prune, drain, describe), Ansible, IDEs
+# and operators' informers. Here there are none, and an empty list is what they take for that.
+_EMPTY: Final[tuple[Kind, ...]] = (
+    _empty("", "Service", "services", "svc", all_too=True),
+    _empty("", "Endpoints", "endpoints", "ep"),
+    _empty("", "ReplicationController", "replicationcontrollers", "rc", all_too=True),
+    _empty("", "LimitRange", "limitranges", "limits"),
+    _empty("", "ResourceQuota", "resourcequotas", "quota"),
+    _empty("", "PodTemplate", "podtemplates"),
+    _empty("apps", "ControllerRevision", "controllerrevisions"),
+    _empty("apps", "DaemonSet", "daemonsets", "ds", all_too=True),
+    _empty("apps", "Deployment", "deployments", "deploy", all_too=True),
+    _empty("apps", "ReplicaSet", "replicasets", "rs", all_too=True),
+    _empty("apps", "StatefulSet", "statefulsets", "sts", all_too=True),
+    _empty("autoscaling", "HorizontalPodAutoscaler", "horizontalpodautoscalers", "hpa"),
+    _empty(
+        "autoscaling", "HorizontalPodAutoscaler", "horizontalpodautoscalers", "hpa",
+        all_too=True, version="v2",
+    ),
+    _empty("batch", "CronJob", "cronjobs", "cj", all_too=True),
+    _empty("batch", "Job", "jobs", all_too=True),
+    _empty("discovery.k8s.io", "EndpointSlice", "endpointslices"),
+    _empty("networking.k8s.io", "Ingress", "ingresses", "ing"),
+    _empty("networking.k8s.io", "NetworkPolicy", "networkpolicies", "netpol"),
+    _empty("policy", "PodDisruptionBudget", "poddisruptionbudgets", "pdb"),
+)  # fmt: skip
+
+BUILTINS: Final = _STORED + _EMPTY

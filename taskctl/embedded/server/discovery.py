@@ -116,7 +116,7 @@ def _kinds_in(registry: Registry, group: str, version: str) -> list[Kind]:
 
 
 def _resource(kind: Kind) -> JSON:
-    verbs = list(_VERBS)
+    verbs = ["get", "list", "watch"] if kind.read_only else list(_VERBS)
     if kind.builtin and kind.kind == "Namespace":
         verbs.remove("deletecollection")
     out: JSON = {

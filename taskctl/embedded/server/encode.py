@@ -14,7 +14,7 @@ import orjson
 import yaml
 
 from taskctl.embedded.server import protobuf_encode, table
-from taskctl.embedded.server.core import Core
+from taskctl.embedded.server.core import Core, as_version
 from taskctl.embedded.server.errors import Json
 from taskctl.embedded.server.hub import Sight
 from taskctl.embedded.server.kinds import Kind
@@ -134,7 +134,7 @@ class Encoder:
             first: the watch begins with it; then a table says what its columns are.
         """
         first = first and self.encoding.form is Form.TABLE
-        key = (sight, self.kind.version, self.encoding, self.include_object, first)
+        key = (sight, self.kind.api_version, self.encoding, self.include_object, first)
         line = event.encodings.get(key)
         if line is None:
             line = self._line(sight, self._seen(sight, event), first=first)
@@ -193,7 +193,7 @@ class Encoder:
         elif self.encoding.form is Form.PARTIAL:
             body = orjson.dumps(self._partial(record))
         else:
-            body = orjson.dumps(self._row(self._load(record), first=first))
+            body = orjson.dumps(self._row(self._tabled(record), first=first))
         return b'{"type":"' + name + b'","object":' + body + b"}\n"
 
     def _row(self, obj: Json, *, first: bool) -> Json:
@@ -227,9 +227,11 @@ class Encoder:
         return orjson.dumps(self._load(record))
 
     def _load(self, record: Record) -> Json:
-        obj = record.load()
-        obj["apiVersion"] = self.kind.api_version
-        return obj
+        return as_version(self.kind, record)
+
+    def _tabled(self, record: Record) -> Json:
+        """Return an object as the printers of tables know it."""
+        return self._load(record) if self.kind.conversion is None else record.load()
 
     def _transform(self, records: Sequence[Record], meta: ListMeta) -> Json:
         if self.encoding.form is Form.TABLE:
@@ -241,7 +243,7 @@ class Encoder:
     def _table(self, records: Sequence[Record], meta: ListMeta) -> Json:
         made: Json = table.to_table(
             self.kind,
-            [self._load(record) for record in records],
+            [self._tabled(record) for record in records],
             now=self.core.clock.now(),
             include_object=self.include_object,
             list_metadata=meta.to_json(),

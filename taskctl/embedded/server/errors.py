@@ -241,14 +241,10 @@ def forbidden(
     )
 
 
-def method_not_allowed() -> StatusError:
+def method_not_allowed(why: str = "") -> StatusError:
     """405: the path has no such verb."""
-    return StatusError(
-        405,
-        "MethodNotAllowed",
-        "the server does not allow this method on the requested resource",
-        details={},
-    )
+    message = "the server does not allow this method on the requested resource"
+    return StatusError(405, "MethodNotAllowed", f"{message}: {why}" if why else message, details={})
 
 
 def precondition_failed(resource: Resource, kind: str, name: str, why: str) -> StatusError:

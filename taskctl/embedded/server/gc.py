@@ -178,7 +178,7 @@ class GarbageCollector:
 
         Raises:
             _UnknownOwnerError: its kind is not served in that version, or has namespaces while
-                the dependent has none.
+                the dependent has none; or there can be no objects of it here.
         """
         api_version = str(reference.get("apiVersion", ""))
         kind_name, name = str(reference.get("kind", "")), str(reference.get("name", ""))
@@ -188,7 +188,7 @@ class GarbageCollector:
                 return None
         group, _, version = api_version.rpartition("/")
         kind = self._core.registry.by_kind(group, version, kind_name)
-        if kind is None or (kind.namespaced and not dependent.namespace):
+        if kind is None or kind.read_only or (kind.namespaced and not dependent.namespace):
             raise _UnknownOwnerError
         namespace = dependent.namespace if kind.namespaced else ""
         owner = self._store.get(resource_of(kind), namespace, name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from taskctl.embedded.server.builtin_schema import schema_for
 from taskctl.embedded.server.schema import StructuralSchema
@@ -29,6 +31,21 @@ class Column:
     json_path: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """How objects of a kind are stored as those of another.
+
+    Attributes:
+        group: API group of the other kind, which has the same plural.
+        load: makes an object of this kind from a stored one.
+        store: makes an object to be stored from one of this kind.
+    """
+
+    group: str
+    load: Callable[[dict[str, Any]], dict[str, Any]]
+    store: Callable[[dict[str, Any]], dict[str, Any]]
+
+
 @dataclass(frozen=True)
 class Kind:
     """One kind in one version.
@@ -50,6 +67,7 @@ class Kind:
         storage: objects are stored in this version.
         deprecation_warning: sent with every answer; empty if not deprecated.
         read_only: there are no objects, and none can be made: only lists and watches are served.
+        conversion: where objects are stored as those of another kind.
         custom_schema: the schema of a kind from a CRD; see :attr:`schema`.
     """
 
@@ -69,6 +87,7 @@ class Kind:
     storage: bool = True
     deprecation_warning: str = ""
     read_only: bool = False
+    conversion: Conversion | None = None
     custom_schema: StructuralSchema | None = field(default=None, repr=False)
 
     @property

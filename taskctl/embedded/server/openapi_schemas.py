@@ -48,7 +48,8 @@ def definitions(kinds: list[Kind]) -> dict[str, JSON]:
     found: dict[str, JSON] = {LIST_META: _list_meta()}
     for kind in kinds:
         name = definition_name(kind)
-        found[name] = _builtin(name) if kind.builtin else _custom(kind)
+        described = kind.builtin and not kind.read_only
+        found[name] = _builtin(name) if described else _custom(kind)
         found[_list_name(name, kind)] = _list_of(name, kind)
     known = builtin_schema.data()["definitions"]
     todo = [OBJECT_META, *references(found)]

@@ -49,6 +49,7 @@ class Special:
             (virtual_kinds.BINDING, self._bind),
             (virtual_kinds.SELF_ACCESS_REVIEW, self._allowed_self),
             (virtual_kinds.ACCESS_REVIEW, self._allowed),
+            (virtual_kinds.LOCAL_ACCESS_REVIEW, self._allowed_there),
             (virtual_kinds.SELF_RULES_REVIEW, self._rules),
             (virtual_kinds.SELF_SUBJECT_REVIEW, self._who),
             (virtual_kinds.TOKEN_REVIEW, self._review_token),
@@ -142,10 +143,30 @@ class Special:
         self, request: web.BaseRequest, target: Target, user: User
     ) -> web.StreamResponse:
         review = await _read(request, virtual_kinds.ACCESS_REVIEW)
-        found, spec = _check_question(review), review.get("spec") or {}
-        if not spec.get("user") and not spec.get("groups"):
-            message = "at least one of user or group must be specified"
-            found.append(fields.invalid("spec.user", "", message))
+        return _allow(review, _check_question(review) + _check_subject(review))
+
+    async def _allowed_there(
+        self, request: web.BaseRequest, target: Target, user: User
+    ) -> web.StreamResponse:
+        review = await _read(request, virtual_kinds.LOCAL_ACCESS_REVIEW)
+        given = (review.get("metadata") or {}).get("namespace")
+        if given and given != target.namespace:
+            raise errors.bad_request(
+                "the namespace of the provided object does not match the namespace sent on the "
+                "request"
+            )
+        found = _check_question(review) + _check_subject(review)
+        spec = review.get("spec") or {}
+        asked = spec.get("resourceAttributes") or {}
+        if (asked.get("namespace") or "") != target.namespace:
+            path = "spec.resourceAttributes.namespace"
+            message = "must match metadata.namespace"
+            found.append(fields.invalid(path, asked.get("namespace") or "", message))
+        if spec.get("nonResourceAttributes"):
+            message = "disallowed on this kind of request"
+            found.append(
+                fields.invalid("spec.nonResourceAttributes", spec["nonResourceAttributes"], message)
+            )
         return _allow(review, found)
 
     async def _rules(
@@ -193,7 +214,7 @@ def _check_place(target: Target) -> None:
     Raises:
         errors.StatusError: 400; 404; 405.
     """
-    namespaced = target.group == ""
+    namespaced = target.group == "" or target.plural == virtual_kinds.LOCAL_ACCESS_REVIEW.plural
     if namespaced != (target.namespace is not None):
         raise errors.unknown_path()
     if (target.name is None) == bool(target.subresource):
@@ -234,6 +255,14 @@ def _check_question(review: Json) -> list[FieldError]:
         return []
     message = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
     return [fields.invalid("spec.resourceAttributes", None, message)]
+
+
+def _check_subject(review: Json) -> list[FieldError]:
+    spec = review.get("spec") or {}
+    if spec.get("user") or spec.get("groups"):
+        return []
+    message = "at least one of user or group must be specified"
+    return [fields.invalid("spec.user", "", message)]
 
 
 def _allow(review: Json, found: list[FieldError]) -> web.Response:

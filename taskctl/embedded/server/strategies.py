@@ -350,44 +350,6 @@ class LeaseStrategy(Strategy):
         return self.check_create(obj)
 
 
-class EventStrategy(Strategy):
-    """Events."""
-
-    creates_on_update = True
-
-    def prepare_create(self, obj: Json) -> None:
-        """Show what was left out, as Kubernetes does here."""
-        for name, empty in _EVENT_FIELDS.items():
-            if obj.get(name) is None:
-                obj[name] = {} if empty == {} else empty
-
-    def prepare_update(self, obj: Json, old: Json) -> None:
-        """Show what was left out, as Kubernetes does here."""
-        self.prepare_create(obj)
-
-    def check_create(self, obj: Json) -> list[FieldError]:
-        """Check that the event lies beside the object it is about."""
-        # Of cluster-scoped objects the events are in the namespace "default".
-        about = (obj.get("involvedObject") or {}).get("namespace") or ""
-        if (about or "default") != obj["metadata"].get("namespace"):
-            message = "does not match event.namespace"
-            return [fields.invalid("involvedObject.namespace", about, message)]
-        return []
-
-    def check_update(self, obj: Json, old: Json) -> list[FieldError]:
-        """Check the namespace again."""
-        return self.check_create(obj)
-
-
-# Fields that Go's core/v1 Event always writes.
-_EVENT_FIELDS: Final[Json] = {
-    "source": {},
-    "firstTimestamp": None,
-    "lastTimestamp": None,
-    "eventTime": None,
-    "reportingComponent": "",
-    "reportingInstance": "",
-}
 _BY_KIND: Final[dict[str, Strategy]] = {
     "Namespace": NamespaceStrategy(),
     "Node": NodeStrategy(),
@@ -396,7 +358,6 @@ _BY_KIND: Final[dict[str, Strategy]] = {
     "StorageClass": StorageClassStrategy(),
     "ServiceAccount": ServiceAccountStrategy(),
     "Lease": LeaseStrategy(),
-    "Event": EventStrategy(),
 }
 _PLAIN: Final = Strategy()
 _CUSTOM: Final = {flag: CustomStrategy(has_status=flag) for flag in (False, True)}

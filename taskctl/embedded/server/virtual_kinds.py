@@ -69,6 +69,9 @@ SELF_RULES_REVIEW: Final = VirtualKind(
     AUTHORIZATION, "SelfSubjectRulesReview", "selfsubjectrulesreviews"
 )
 ACCESS_REVIEW: Final = VirtualKind(AUTHORIZATION, "SubjectAccessReview", "subjectaccessreviews")
+LOCAL_ACCESS_REVIEW: Final = VirtualKind(
+    AUTHORIZATION, "LocalSubjectAccessReview", "localsubjectaccessreviews", namespaced=True
+)
 
 # Those with a path of their own, in the order in which discovery lists them.
 VIRTUAL_KINDS: Final = (
@@ -78,4 +81,5 @@ VIRTUAL_KINDS: Final = (
     SELF_ACCESS_REVIEW,
     SELF_RULES_REVIEW,
     ACCESS_REVIEW,
+    LOCAL_ACCESS_REVIEW,
 )

@@ -13,7 +13,13 @@ from typing import Final
 from taskctl.clock import format_seconds
 from taskctl.embedded.server import admission, apply, errors, fields, meta, patching
 from taskctl.embedded.server.admission import BODY, Origin, Via
-from taskctl.embedded.server.core import Core, resource_of, strategy_of
+from taskctl.embedded.server.core import (
+    Core,
+    as_stored,
+    as_version,
+    resource_of,
+    strategy_of,
+)
 from taskctl.embedded.server.deletion import Propagation
 from taskctl.embedded.server.errors import Json, Resource
 from taskctl.embedded.server.fields import FieldError
@@ -128,7 +134,8 @@ class Writer:
                 break
             metadata["name"] = meta.generate_name(metadata["generateName"])
         try:
-            return self._store.create(resource, obj, dry_run=options.dry_run)
+            stored = as_stored(kind, obj)
+            return self._store.create(resource, stored, dry_run=options.dry_run)
         except errors.StatusError as error:
             if tries and error.reason == "AlreadyExists":
                 raise errors.generate_name_exhausted(resource, metadata["name"]) from error
@@ -211,7 +218,7 @@ class Writer:
         old = self._current(kind, target)
         origin = Origin(Via.PATCH, patch.shown)
         try:
-            obj = patch.change(_as_version(kind, old))
+            obj = patch.change(as_version(kind, old))
         except patching.PatchError as error:
             raise _patch_refused(error) from error
         if not isinstance(obj, dict):
@@ -255,7 +262,7 @@ class Writer:
             raise errors.conflict(resource, target.name or "", why)
         try:
             obj = apply.server_side_apply(
-                _as_version(kind, old) if old else None,
+                as_version(kind, old) if old else None,
                 applied,
                 manager=options.manager,
                 force=options.force,
@@ -272,7 +279,8 @@ class Writer:
             return self._update(_Update(kind, old, target.subresource, options, origin), obj)
         obj["metadata"].pop("resourceVersion", None)
         self._prepare_create(kind, obj)
-        record = self._store.create(resource, obj, dry_run=options.dry_run)
+        stored = as_stored(kind, obj)
+        record = self._store.create(resource, stored, dry_run=options.dry_run)
         return Outcome(record, created=True)
 
     def _current(self, kind: Kind, target: Target) -> Record:
@@ -282,7 +290,7 @@ class Writer:
         """Check a changed object against the stored one and commit it."""
         kind, old, options = update.kind, update.old, update.options
         _check_revision(kind, old, obj["metadata"].get("resourceVersion") or "")
-        before = _as_version(kind, old)
+        before = as_version(kind, old)
         part = admission.changed_part(kind, obj, before, update.subresource)
         warnings = admission.prune(kind, part, options.validation, update.origin)
         metadata: Json = obj["metadata"]
@@ -306,7 +314,8 @@ class Writer:
             )
         if not kind.storage:
             obj["apiVersion"] = old.api_version
-        written = self._store.update(old.resource, obj, dry_run=options.dry_run)
+        stored = as_stored(kind, obj)
+        written = self._store.update(old.resource, stored, dry_run=options.dry_run)
         return Outcome(written.record, removed=written.removed, warnings=warnings)
 
     def _prepare_update(self, update: _Update, obj: Json, before: Json) -> list[FieldError]:
@@ -352,12 +361,6 @@ class Writer:
 def background_delete() -> DeleteOptions:
     """Return the options with which controllers of this server delete."""
     return DeleteOptions(propagation=Propagation.BACKGROUND)
-
-
-def _as_version(kind: Kind, record: Record) -> Json:
-    obj = record.load()
-    obj["apiVersion"] = kind.api_version
-    return obj
 
 
 def _check_revision(kind: Kind, old: Record, wanted: str) -> None:
