@@ -57,6 +57,7 @@ def test_older_documents_say_the_same(registry: Registry) -> None:
     assert [one["name"] for one in resources] == ["widgets", "widgets/status"]
     reviews = discovery.api_resource_list(registry, "authorization.k8s.io", "v1")["resources"]
     assert [one["name"] for one in reviews] == [
+        "localsubjectaccessreviews",
         "selfsubjectaccessreviews",
         "selfsubjectrulesreviews",
         "subjectaccessreviews",
