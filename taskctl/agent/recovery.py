@@ -3,6 +3,9 @@
 taskctl-init writes a record before it reports. If it was killed in between, or the pod was
 restarted, the record is all there is. It is read for runs of this worker that have no
 connection; a run with neither is the controller's, which sees the dead container.
+
+Other tasks write to the same directory. A record counts only with the key that this run's
+taskctl-init was told and that no task can read before the record is there.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import asyncio
 import logging
 from typing import Final
 
+from taskctl.agent import fields
 from taskctl.agent.context import Context
 from taskctl.agent.exits import Exit, parse_exit
 from taskctl.agent.refusals import Refusal
@@ -37,7 +41,7 @@ class RecordDelivery:
     def __init__(self, context: Context, service: Service) -> None:
         self._context = context
         self._service = service
-        self._damaged: set[str] = set()
+        self._rejected: set[str] = set()
 
     async def run(self) -> None:
         """Look for records until cancelled."""
@@ -63,7 +67,6 @@ class RecordDelivery:
             run.phase is RunPhase.RUNNING
             and run.outcome is None
             and bool(run.told.record)
-            and container not in self._damaged
             and not self._service.is_connected(container)
             and run.link_lost_s is not None
             and now_s - run.link_lost_s >= MISSED_FOR_S
@@ -78,13 +81,24 @@ class RecordDelivery:
             content = await asyncio.to_thread(workspace.read_record, uid, attempt)
             if content is None:
                 return None
-            exit_ = parse_exit(decode_body(content))
+            message = decode_body(content)
+            key = fields.optional_text(message, "key", max_chars=128)
+            exit_ = parse_exit(message)
         except (OSError, WireError, Refusal) as error:
-            self._damaged.add(run.told.container)
-            logger.error("the exit record is of no use %s: %s", run.label, error)
+            self._reject(run, f"is of no use: {error}")
             return None
         if exit_.uid != uid or exit_.report.attempt != attempt:
-            self._damaged.add(run.told.container)
-            logger.error("the exit record is of another run %s", run.label)
+            self._reject(run, "is of another run")
+            return None
+        container = run.told.container
+        tokens = self._context.tokens
+        if not tokens.is_record(key, container=container, task_uid=uid, attempt=attempt):
+            self._reject(run, "was not written by its taskctl-init")
             return None
         return exit_
+
+    def _reject(self, run: Run, why: str) -> None:
+        """Say once what is wrong with a record; it may still be replaced by the right one."""
+        if run.told.container not in self._rejected:
+            self._rejected.add(run.told.container)
+            logger.error("the exit record %s %s", why, run.label)

@@ -61,9 +61,17 @@ def run_message(context: Context, run: Run, task: dict[str, Any]) -> Message:
         "cwd": spec.get("workingDir") or "",
         "timeout_ms": run.told.timeout_ms,
         "grace_ms": GRACE_MS,
+        "workspace": context.workspace_path,
         "log": run.told.log,
         "record": run.told.record,
+        "record_key": record_key(context, run),
     }
+
+
+def record_key(context: Context, run: Run) -> str:
+    """Return what an exit record must hold to count: only that run's taskctl-init is told."""
+    told = run.told
+    return context.tokens.for_record(told.container, told.uid, told.attempt)
 
 
 def _environment(context: Context, run: Run, view: TaskView) -> dict[str, str]:

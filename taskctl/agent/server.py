@@ -14,11 +14,13 @@ import logging
 import os
 import secrets
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 from taskctl.agent.background import Background
-from taskctl.agent.connection import Connection, FrameBudget
+from taskctl.agent.connection import Connection
+from taskctl.agent.ration import Rations
 from taskctl.agent.service import Service
 from taskctl.agent.sessions import Session
 
@@ -42,7 +44,9 @@ class SocketServer:
         self._service = service
         self._path = path
         self._sessions = Background()
-        self._budget = FrameBudget()
+        self._rations = Rations()
+        # One thread: large frames are decoded one after another, beside the loop.
+        self._decoding = ThreadPoolExecutor(1, "decode")
         self._numbers = itertools.count(1)
         self._open: dict[Session, None] = {}  # the oldest first
         self._stopping = False
@@ -65,6 +69,7 @@ class SocketServer:
         await self._sessions.close()
         if self._server is not None:
             await self._server.wait_closed()
+        self._decoding.shutdown(wait=False, cancel_futures=True)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._stopping:
@@ -75,19 +80,24 @@ class SocketServer:
             writer.transport.abort()
             return
         name = f"connection {next(self._numbers)}"
-        session = Session(self._service, Connection(reader, writer, self._budget), name)
+        connection = Connection(reader, writer, self._decoding)
+        session = Session(self._service, connection, self._rations, name)
         self._open[session] = None
         task = self._sessions.spawn(name, session.run())
         task.add_done_callback(lambda _: self._open.pop(session, None))
 
     def _make_room(self) -> bool:
-        """Hang up on the oldest stranger, so that silent connections lock nobody out."""
-        for session in self._open:
-            if not session.is_identified:
-                session.abort()
-                del self._open[session]
-                return True
-        return False
+        """Hang up on the oldest stranger, so that silent connections lock nobody out.
+
+        Those who have said who they are and wait for the answer go last: a nonce may be spent.
+        """
+        strangers = [session for session in self._open if not session.is_identified]
+        if not strangers:
+            return False
+        oldest = next((session for session in strangers if session.is_silent), strangers[0])
+        oldest.abort()
+        del self._open[oldest]
+        return True
 
 
 def listen(path: Path) -> socket.socket:

@@ -2,20 +2,22 @@
 
 A connection first says who it is: taskctl-init of a container (``hello``) or a task
 (``attach``). After that each request is handled on its own, so a slow one does not hold up the
-next, up to a number; further requests wait in the socket.
+next, up to a number for the connection and one for the task; further ones wait in the socket.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from taskctl.agent.background import Background
-from taskctl.agent.connection import Connection
+from taskctl.agent.connection import Connection, Frame
 from taskctl.agent.fields import bad
+from taskctl.agent.ration import Ration, Rations
 from taskctl.agent.refusals import ErrorCode, Refusal
 from taskctl.agent.runs import Run
 from taskctl.agent.service import Service
@@ -26,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 MAX_OUTSTANDING: Final = 32
 MAX_REQUEST_ID: Final = 2**63 - 1
+# Made and sent one at a time for each task: they have up to 8 MiB.
+_LARGE_ANSWERS: Final = frozenset({"input"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,7 @@ class _Reply:
 
     Attributes:
         fields: what it carries.
-        then: to be done once the answer is on its way.
+        then: to be done as the answer goes out.
     """
 
     fields: Message
@@ -50,11 +54,20 @@ class Session:
     Args:
         service: does what is asked.
         connection: carries it.
+        rations: accounts of those who are connected.
         name: for the names of asyncio tasks.
+
+    Attributes:
+        is_silent: nothing was heard of the peer yet.
     """
 
-    def __init__(self, service: Service, connection: Connection, name: str) -> None:
+    def __init__(
+        self, service: Service, connection: Connection, rations: Rations, name: str
+    ) -> None:
         self._service = service
+        self._rations = rations
+        self._ration: Ration | None = None
+        self.is_silent = True
         self._connection = connection
         self._name = name
         self._slots = asyncio.Semaphore(MAX_OUTSTANDING)
@@ -66,7 +79,7 @@ class Session:
     @property
     def is_identified(self) -> bool:
         """Whether the peer has said who it is."""
-        return self._connection.identified.is_set()
+        return self._connection.is_identified
 
     # --- as a link, for pushes ----------------------------------------------------------
     def push(self, message: Message) -> None:
@@ -82,6 +95,7 @@ class Session:
         """Converse until the peer hangs up or breaks the protocol."""
         try:
             first = await self._connection.receive_first()
+            self.is_silent = False
             if first is not None:
                 await self._converse(first)
         except WireError as error:
@@ -104,10 +118,14 @@ class Session:
             return
         if not await identifying:
             return
-        while (message := await receiving) is not None:
+        while (frame := await receiving) is not None:
+            number = _request_id(frame.message)
             await self._slots.acquire()
-            number = _request_id(message)
-            self._work.spawn(f"{self._name} #{number}", self._handle(number, message))
+            if self._ration is not None:
+                await self._ration.requests.acquire()
+            handling = self._work.spawn(f"{self._name} #{number}", self._handle(number, frame))
+            # Not in the handler: one that is cancelled at once never begins.
+            handling.add_done_callback(functools.partial(self._handled, frame))
             receiving = self._work.spawn(f"{self._name} receive", self._connection.receive())
 
     async def _identify(self, message: Message) -> bool:
@@ -115,41 +133,52 @@ class Session:
         number = _request_id(message)
         first: dict[str, _Handler] = {"hello": self._hello, "attach": self._attach}
         handler = first.get(_operation(message), self._stranger)
-        if not await self._answer(number, handler, message):
+        good = await self._answer(number, handler, Frame(message))
+        if self._ration is None or not good:
             return False
-        self._connection.identified.set()
+        self._connection.identify(self._ration)
         return True
 
-    async def _handle(self, number: int, message: Message) -> None:
-        try:
-            handler = self._handlers.get(_operation(message), self._unknown)
-            await self._answer(number, handler, message)
-        finally:
-            self._slots.release()
+    async def _handle(self, number: int, frame: Frame) -> None:
+        operation = _operation(frame.message)
+        handler = self._handlers.get(operation, self._unknown)
+        if operation in _LARGE_ANSWERS and self._ration is not None:
+            async with self._ration.answering:
+                await self._answer(number, handler, frame)
+        else:
+            await self._answer(number, handler, frame)
 
-    async def _answer(self, number: int, handler: _Handler, message: Message) -> bool:
+    def _handled(self, frame: Frame, _done: asyncio.Task[None]) -> None:
+        self._connection.release(frame)
+        if self._ration is not None:
+            self._ration.requests.release()
+        self._slots.release()
+
+    async def _answer(self, number: int, handler: _Handler, frame: Frame) -> bool:
         then = None
         try:
-            reply = await handler(message)
+            if frame.refusal is not None:
+                raise frame.refusal
+            reply = await handler(frame.message)
         except Refusal as refusal:
             answer, good = refusal.answer(number), False
         except Exception:
             # The last line: a bug in one request must not take down the worker.
-            logger.exception("request %s failed", _operation(message))
+            logger.exception("request %s failed", _operation(frame.message))
             broken = Refusal(ErrorCode.UNAVAILABLE, "the agent failed; its log says how")
             answer, good = broken.answer(number), False
         else:
             answer, good, then = {"id": number, "ok": True, **reply.fields}, True, reply.then
-        self._connection.push(answer)
-        if then is not None:
-            then()
-        await self._connection.drain()
+        # Before the answer takes room: else requests could wait for each other's.
+        self._connection.release(frame)
+        await self._connection.send(answer, then)
         return good
 
     # --- taskctl-init -----------------------------------------------------------------
     async def _hello(self, message: Message) -> _Reply:
         hello = await self._service.hello(message)
         container = self._container = hello.container
+        self._ration = self._rations.of(f"init {container}")
         self._handlers = {"next": self._next, "exited": self._exited}
         self._service.greet(container, self)
 
@@ -172,6 +201,7 @@ class Session:
     async def _attach(self, message: Message) -> _Reply:
         run, response = await self._service.attach(message)
         self._attached = run
+        self._ration = self._rations.of(f"task {run.told.container}")
         self._handlers = self._task_handlers(run)
         return _Reply(response)
 

@@ -21,8 +21,9 @@ _SECRET_BYTES = 32
 class TokenMint:
     """Makes and checks tokens.
 
-    Two kinds, so that one cannot stand in for the other: taskctl-init's is for a container,
-    the user process's for one attempt of one task in it.
+    Three kinds, so that one cannot stand in for the other: taskctl-init's is for a container,
+    the user process's for one attempt of one task in it, and that in an exit record proves that
+    the taskctl-init of this attempt wrote it.
 
     Args:
         secret: at least 32 random bytes.
@@ -69,6 +70,15 @@ class TokenMint:
         """Return whether the token is that of this attempt."""
         expected = self.for_task(container, task_uid, attempt)
         return hmac.compare_digest(expected.encode(), token.encode())
+
+    def for_record(self, container: str, task_uid: str, attempt: int) -> str:
+        """Return what the exit record of an attempt must hold."""
+        return self._mac("record", container, task_uid, str(attempt))
+
+    def is_record(self, key: str, *, container: str, task_uid: str, attempt: int) -> bool:
+        """Return whether this is what that record must hold."""
+        expected = self.for_record(container, task_uid, attempt)
+        return hmac.compare_digest(expected.encode(), key.encode())
 
     @staticmethod
     def container_of(token: str) -> str:

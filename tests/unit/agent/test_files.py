@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import errno
 import hashlib
@@ -18,7 +17,6 @@ from typing import Any
 import pytest
 
 from taskctl.agent import files, runtime_dir
-from taskctl.agent.connection import Connection, FrameBudget
 from taskctl.agent.journal import Journal, ToldRun
 from taskctl.agent.main import Agent
 from taskctl.agent.refusals import ErrorCode, Refusal
@@ -390,50 +388,3 @@ async def test_unusable_volume_is_a_config_error(tmp_path: Path, no_fill: None) 
     settings = dataclasses.replace(world.settings, state_dir=tmp_path / "missing")
     with pytest.raises(ConfigError, match="missing"):
         await Agent(settings, FakeApi(), world.time.timing).run()
-
-
-class Pipe:
-    """A connection to itself."""
-
-    def __init__(self, connection: Connection, peer: socket.socket) -> None:
-        self.connection = connection
-        self.peer = peer
-
-
-async def pipe() -> Pipe:
-    ours, peer = socket.socketpair()
-    peer.setblocking(False)
-    reader, writer = await asyncio.open_unix_connection(sock=ours)
-    return Pipe(Connection(reader, writer, FrameBudget()), peer)
-
-
-async def test_a_peer_that_never_reads_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taskctl.agent.connection.MAX_UNREAD_BYTES", 1_000_000)
-    link = await pipe()
-    for number in range(100):
-        link.connection.push({"id": 0, "op": "signal", "text": "x" * 100_000, "n": number})
-    assert await link.connection.receive() is None
-    link.peer.close()
-    await link.connection.close()
-
-
-async def test_large_frames_are_rationed() -> None:
-    budget = FrameBudget(1_000_000)
-    order: list[str] = []
-
-    async def hold(name: str, size: int, release: asyncio.Event) -> None:
-        async with budget.taken(size):
-            order.append(name)
-            await release.wait()
-
-    release: Any = asyncio.Event()
-    async with asyncio.TaskGroup() as group:
-        group.create_task(hold("first", 800_000, release))
-        await asyncio.sleep(0)
-        group.create_task(hold("second", 800_000, release))
-        group.create_task(hold("small", 60_000, release))
-        for _ in range(5):
-            await asyncio.sleep(0)
-        assert order == ["first", "small"]
-        release.set()
-    assert order == ["first", "small", "second"]

@@ -17,8 +17,31 @@ from tests.unit.agent.fakes import eventually
 
 def leave_record(told: Message, **fields: Any) -> Path:
     path = Path(told["record"])
-    path.write_bytes(msgpack.packb(exit_of(told, **fields)))
+    path.write_bytes(msgpack.packb(exit_of(told, key=told["record_key"], **fields)))
     return path
+
+
+@pytest.mark.parametrize("key", [None, "", "0" * 64, 7, b"x"])
+async def test_forged_record_does_not_count(world: World, key: Any) -> None:
+    """Neither does it keep the right one, which comes later, from counting."""
+    peer, _, told = await world.running()
+    path = Path(told["record"])
+    path.write_bytes(msgpack.packb(exit_of(told, code=0, key=key)))
+    await peer.close()
+    await pass_time(world, 6)
+    assert world.status()["state"] == "Running"
+    leave_record(told, code=3)
+    await pass_time(world, 2)
+    await eventually(lambda: world.status()["state"] == "Failed")
+
+
+async def test_key_of_another_run_does_not_count(world: World) -> None:
+    peer, _, told = await world.running()
+    _, _, other = await world.running("other")
+    leave_record(told | {"record_key": other["record_key"]}, code=0)
+    await peer.close()
+    await pass_time(world, 6)
+    assert world.status()["state"] == "Running"
 
 
 async def pass_time(world: World, seconds: float) -> None:

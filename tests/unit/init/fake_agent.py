@@ -210,8 +210,14 @@ class Init:
         return int(fields[11]) + int(fields[12])
 
     def children(self) -> list[int]:
-        pid = self.process.pid
-        return [int(n) for n in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        """Return its children, without the holder of the spawn keys."""
+        return children_of(self.process.pid)
+
+    def keeper(self) -> int:
+        """Return the process that holds the spawn keys."""
+        return next(
+            pid for pid in all_children_of(self.process.pid) if name_of(pid) == "taskctl-keys"
+        )
 
     def finish(self, link: Link, code: int = 0) -> Message:
         """Take the report, tell it to exit, wait; returns the report."""
@@ -224,6 +230,24 @@ class Init:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+
+
+def all_children_of(pid: int) -> list[int]:
+    """Return the children of a process."""
+    return [int(n) for n in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the children of taskctl-init, without the holder of the spawn keys."""
+    return [child for child in all_children_of(pid) if name_of(child) != "taskctl-keys"]
+
+
+def name_of(pid: int) -> str:
+    """Return a process's name; empty: there is none."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def sanitizer_env() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import stat
 import subprocess
 import sys
@@ -10,7 +11,14 @@ import threading
 import time
 from pathlib import Path
 
-from tests.unit.init.fake_agent import TIMEOUT_S, Agent, Init, eventually, sanitizer_env
+from tests.unit.init.fake_agent import (
+    TIMEOUT_S,
+    Agent,
+    Init,
+    children_of,
+    eventually,
+    sanitizer_env,
+)
 
 FLOOD = "import sys\nline = b'x' * 99 + b'\\n'\nfor i in range({0}): sys.stdout.buffer.write(line)"
 
@@ -35,13 +43,24 @@ def test_log_is_appended_to(agent: Agent, init: Init, tmp_path: Path) -> None:
     assert log.read_text() == "before\nafter\n"
 
 
-def test_full_disk_does_not_hurt(agent: Agent, init: Init) -> None:
-    report = init.finish(agent.start("sh", "-c", "echo one; sleep 0.1; echo two", log="/dev/full"))
+def test_full_disk_does_not_hurt(agent: Agent, init: Init, tmp_path: Path) -> None:
+    """A limit on the size of files stands in for a full disk."""
+    log = tmp_path / "log"
+    log.touch()
+    os.truncate(log, 1 << 20)
+    resource.prlimit(init.process.pid, resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+    report = init.finish(agent.start("sh", "-c", "echo one; sleep 0.1; echo two", log=str(log)))
     assert report["code"] == 0
     assert init.out == "one\ntwo\n"
     assert init.err.count("taskctl-init:") == 1, "noted once"
-    assert "/dev/full" in init.err
-    assert "no space" in init.err.lower()
+    assert f"the log {log} cannot be written: file too large" in init.err
+
+
+def test_record_on_a_full_disk_leaves_no_scrap(agent: Agent, init: Init, tmp_path: Path) -> None:
+    record = tmp_path / "exits" / "record"
+    resource.prlimit(init.process.pid, resource.RLIMIT_FSIZE, (0, 0))
+    init.finish(agent.start("true", record=str(record)))
+    assert list(record.parent.iterdir()) == []
 
 
 def test_log_that_cannot_be_opened(agent: Agent, init: Init, tmp_path: Path) -> None:
@@ -130,11 +149,10 @@ def test_stalled_reader_does_not_hold_up_a_stop(agent: Agent, binary: Path) -> N
     process = piped(binary, agent, writer)
     os.close(writer)
     link = agent.start(sys.executable, "-S", "-c", FLOOD.format(1_000_000))
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    eventually(children.read_text, "the command runs")
+    eventually(lambda: children_of(process.pid), "the command runs")
     time.sleep(0.3)  # all pipes are full now
     link.push(op="signal", reason="Cancelled", grace_ms=1000)
-    eventually(lambda: not children.read_text(), "the command is ended, though nobody reads")
+    eventually(lambda: not children_of(process.pid), "the command is ended, though nobody reads")
     # What was written before is kept for the reader, who has 10 s to come back.
     thread = threading.Thread(target=lambda: all(iter(lambda: os.read(reader, 65536), b"")))
     thread.start()
