@@ -307,6 +307,7 @@ async def test_a_socket_outlives_the_component_that_listens(
         port = listener.getsockname()[1]
         await until(directory.log("a"), f"{port}\n")
         os.kill(directory.read_state()["components"]["a"], signal.SIGKILL)
+        await asyncio.wait_for(said.more.wait(), 20)
         for options in ((), (socket.SO_REUSEADDR,), (socket.SO_REUSEPORT,)):
             with socket.socket() as thief:
                 for option in options:
@@ -315,8 +316,11 @@ async def test_a_socket_outlives_the_component_that_listens(
                     thief.bind(("127.0.0.1", port))
         # Asked between two lives, answered in the second.
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        assert await asyncio.wait_for(reader.readexactly(5), 20) == b"hello"
-        writer.close()
+        try:
+            assert await asyncio.wait_for(reader.readexactly(5), 20) == b"hello"
+        finally:
+            writer.close()
+            await writer.wait_closed()
 
 
 def test_a_descriptor_that_is_no_socket() -> None:
