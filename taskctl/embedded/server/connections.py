@@ -55,7 +55,7 @@ class ConnectionLimits:
         idle_s: seconds without a request after which a connection is closed.
     """
 
-    total: int = 2048
+    total: int = 2560
     strangers: int = 256
     stranger_life_s: float = 10.0
     idle_s: float = 90.0
