@@ -35,6 +35,10 @@ LABEL_GROUP: Final = "taskctl.dev/group"
 ANNOTATION_PARENT: Final = "taskctl.dev/parent"  # the parent task's name
 ANNOTATION_DEPTH: Final = "taskctl.dev/depth"  # decimal; the root has depth 0
 ANNOTATION_SPAWN_KEY: Final = "taskctl.dev/spawn-key"
+# On the workspace's claim: what becomes of it when its TaskCluster is deleted, as last asked for.
+ANNOTATION_RECLAIM: Final = "taskctl.dev/reclaim"
+# On worker pods: UID of the workspace's claim that they were made for.
+ANNOTATION_CLAIM_UID: Final = "taskctl.dev/workspace-claim-uid"
 # On worker pods: they stay readable until each of their containers is accounted for.
 FINALIZER_EVIDENCE: Final = "taskctl.dev/evidence"
 # RFC 3339 with microseconds, by whoever created the Task: Kubernetes notes whole seconds only.
@@ -136,5 +140,7 @@ class Reason(StrEnum):
     WORKSPACE_READY = "WorkspaceReady"
     WORKSPACE_PENDING = "WorkspacePending"
     WORKSPACE_DISABLED = "WorkspaceDisabled"
+    WORKSPACE_MISMATCH = "WorkspaceMismatch"
+    WORKSPACE_TERMINATING = "WorkspaceTerminating"
     NAME_CONFLICT = "NameConflict"
     ROTATING = "Rotating"

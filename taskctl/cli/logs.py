@@ -269,7 +269,7 @@ async def _workspace_directory(
         )
     except NotFound:
         return None
-    workspace = plan_workspace(cluster, {})
+    workspace = plan_workspace(cluster)
     if workspace.claim_name:
         return data_dir / "volumes" / session.namespace / workspace.claim_name
     host_path = (workspace.volume or {}).get("hostPath")

@@ -13,6 +13,7 @@ from taskctl.client.resources import PODS, PVCS, TASKCLUSTERS, TASKOBJECTS, TASK
 from taskctl.client.timing import SYSTEM_TIMING, Timing
 from taskctl.constants import DEFAULT_IMAGE, LABEL_MANAGED_BY
 from taskctl.controllers.binder import Binder
+from taskctl.controllers.claims import ClaimReconciler
 from taskctl.controllers.evidence import EvidenceReconciler
 from taskctl.controllers.scheduler import COALESCE_S, Scheduler
 from taskctl.controllers.task import TaskReconciler, state_of
@@ -24,6 +25,7 @@ from taskctl.controllers.world import Queues, Stores, World
 from taskctl.policy.taskevents import decide_event
 from taskctl.policy.view import parse_task
 from taskctl.policy.workeraccess import WorkerAccess
+from taskctl.policy.workspace import cluster_name_of
 from taskctl.runtime.controller import Controller, ControllerOptions
 from taskctl.runtime.events import EventRecorder
 from taskctl.runtime.informer import Informer, InformerOptions
@@ -108,6 +110,7 @@ class Controllers:
         self.clusters = TaskClusterReconciler(self.world, options.access, options.worker_image)
         self.trees = TreeReconciler(self.world)
         self.ttl = TtlReconciler(self.world)
+        self.claims = ClaimReconciler(self.world)
         self.workers = WorkerEvents(self.world)
         self.evidence = EvidenceReconciler(self.world)
         self.scheduler = Scheduler(self.world, Binder(self.world), coalesce_s=options.coalesce_s)
@@ -135,6 +138,7 @@ class Controllers:
             Controller("evidence", queues.evidence, self.evidence.reconcile, 4, options=options),
             Controller("tree", queues.trees, self.trees.reconcile, 4, options=options),
             Controller("ttl", queues.ttl, self.ttl.reconcile, 4, options=options),
+            Controller("claim", queues.claims, self.claims.reconcile, 2, options=options),
         ]
 
     def _queues(self, timing: Timing) -> Queues:
@@ -145,6 +149,7 @@ class Controllers:
             evidence=WorkQueue("evidence", timing=timing, observer=observe("evidence")),
             trees=WorkQueue("tree", timing=timing, observer=observe("tree")),
             ttl=WorkQueue("ttl", timing=timing, observer=observe("ttl")),
+            claims=WorkQueue("claim", timing=timing, observer=observe("claim")),
         )
 
     async def _flush_events(self) -> None:
@@ -172,6 +177,8 @@ class Controllers:
         after = None if new is None else state_of(new)
         if before is not after:
             self._tell_waiting(key, before, after)
+            if after is None or after.terminal:
+                self.claims.on_task_over(obj)
         if world.leading and old is not None and new is not None:
             warning = decide_event(old.get("status") or {}, new.get("status") or {})
             if warning is not None:
@@ -212,6 +219,7 @@ class Controllers:
         if obj is None:
             return
         world, key = self.world, ObjectKey.of(obj)
+        self.claims.on_cluster(old, new)
         if new is None:
             self.clusters.forget(obj)
             for worker in world.ledger.workers_of(obj["metadata"]["uid"]):
@@ -241,9 +249,10 @@ class Controllers:
         obj = new if new is not None else old
         if obj is None:
             return
-        key = _owner_cluster(obj)
-        if key is not None:
-            self.world.queues.clusters.add(key)
+        self.claims.on_claim(old, new)
+        name = cluster_name_of(obj["metadata"]["name"])
+        if name:
+            self.world.queues.clusters.add(ObjectKey(obj["metadata"]["namespace"], name))
 
 
 def _informers(client: Client, options: SetupOptions) -> Informers:
@@ -274,13 +283,3 @@ def _bare(obj: KubeObject) -> KubeObject:
 
 def _generation(obj: KubeObject) -> int:
     return int(obj["metadata"].get("generation") or 0)
-
-
-def _owner_cluster(obj: KubeObject) -> ObjectKey | None:
-    metadata = obj["metadata"]
-    for owner in metadata.get("ownerReferences") or ():
-        if owner.get("kind") == "TaskCluster":
-            return ObjectKey(metadata.get("namespace", ""), owner["name"])
-    # A claim that is to be retained has no owner; its name tells.
-    name = metadata["name"].removesuffix("-workspace")
-    return ObjectKey(metadata.get("namespace", ""), name) if name != metadata["name"] else None

@@ -13,17 +13,17 @@ from typing import Any, Final
 from taskctl.api.conditions import ConditionUpdate
 from taskctl.api.meta import ObjectKey
 from taskctl.client.base import DeleteOptions, KubeObject
-from taskctl.client.resources import PODS, PVCS, TASKCLUSTERS
+from taskctl.client.resources import PODS, TASKCLUSTERS
 from taskctl.constants import DEFAULT_IMAGE
 from taskctl.controllers.access import AccessKeeper
 from taskctl.controllers.apply import create_owned, namespace_goes, write_status
+from taskctl.controllers.claims import ClaimKeeper, ClaimStanding
 from taskctl.controllers.unserved import Unserved
 from taskctl.controllers.workerstate import Worker
 from taskctl.controllers.world import CLUSTER_STATUS_PERIOD_S, World, look_again
 from taskctl.errors import BadRequest, Conflict, Forbidden, Invalid, NotFound
 from taskctl.policy.clusterstatus import (
     ClusterCounts,
-    WorkspaceFacts,
     decide_cluster_status,
     ready_condition,
     unserved_message,
@@ -33,7 +33,6 @@ from taskctl.policy.podview import PodView
 from taskctl.policy.workeraccess import WorkerAccess
 from taskctl.policy.workerpod import (
     build_worker,
-    cluster_owner,
     template_hash,
     worker_prefix,
     worker_template,
@@ -57,8 +56,6 @@ log = logging.getLogger(__name__)
 # Pods created or deleted at a time, and in one pass.
 _PARALLEL: Final = 16
 _PER_PASS: Final = 64
-# A claim that we did not create is not watched; one that was refused is tried again.
-_CLAIM_LOOK_S: Final = 10.0
 # The TaskCluster itself is about to be deleted with its namespace.
 _NAMESPACE_LOOK_S: Final = 5.0
 
@@ -83,8 +80,6 @@ class _Memory:
         create_after: no creation before then.
         refusal: why the last creation was refused: a sentence; empty: it was not.
         serial_floor: numbers up to here have been used, some by pods of strangers.
-        claim_conflict: the claim's name is taken by a stranger's: a sentence.
-        claim_refusal: why the claim was refused: a sentence; empty: it was not.
         status_at_s: when the status was last written (monotonic).
     """
 
@@ -93,8 +88,6 @@ class _Memory:
     create_after: datetime | None = None
     refusal: str = ""
     serial_floor: int = 0
-    claim_conflict: str = ""
-    claim_refusal: str = ""
     status_at_s: float = float("-inf")
 
 
@@ -115,6 +108,7 @@ class TaskClusterReconciler:
     ) -> None:
         self._world = world
         self._access = AccessKeeper(world.client, world.timing.clock, access)
+        self._claims = ClaimKeeper(world)
         self._worker_image = worker_image
         self._memories: dict[str, _Memory] = {}
         self._unserved = Unserved(world)
@@ -124,6 +118,7 @@ class TaskClusterReconciler:
         uid = cluster["metadata"]["uid"]
         self._memories.pop(uid, None)
         self._access.forget(uid)
+        self._claims.forget(uid)
         self._unserved.forget(ObjectKey.of(cluster))
 
     async def reconcile(self, key: ObjectKey) -> Result:
@@ -147,71 +142,31 @@ class TaskClusterReconciler:
             return DONE
         memory = self._memories.setdefault(cluster["metadata"]["uid"], _Memory())
         deleting = bool(cluster["metadata"].get("deletionTimestamp"))
-        workspace = plan_workspace(cluster, cluster_owner(cluster))
-        if not deleting:
-            await self._ensure_claim(cluster, workspace, memory)
+        workspace, standing = plan_workspace(cluster), ClaimStanding()
+        if deleting:
+            await self._claims.record_end(cluster)
+        else:
+            standing = await self._claims.ensure(cluster, workspace)
         uid = cluster["metadata"]["uid"]
         workers = self._world.ledger.workers_of(uid)
         self._count_failures(cluster, workers, memory)
-        facts = self._facts(cluster, memory, deleting=deleting)
+        facts = self._facts(cluster, memory, standing, deleting=deleting)
         queued = self._world.queued_per_worker(key, uid)
         now_s = self._world.now_s()
         used = [_worker_facts(worker, now_s, queued) for worker in workers]
         plan = plan_workers(facts, used, self._now())
-        again_s = await self._carry_out(cluster, workers, plan, memory)
-        status_s = await self._status(key, facts, workspace, memory)
-        return look_again(plan.look_again_s, again_s, status_s)
+        again_s = await self._carry_out(cluster, workers, plan, memory, standing)
+        status_s = await self._status(key, facts, workspace, memory, standing)
+        return look_again(plan.look_again_s, again_s, status_s, standing.look_again_s)
 
     def _now(self) -> datetime:
         return self._world.timing.clock.now()
 
-    # --- workspace ----------------------------------------------------------------------
-
-    async def _ensure_claim(
-        self, cluster: KubeObject, workspace: Workspace, memory: _Memory
-    ) -> None:
-        claim = workspace.claim
-        memory.claim_conflict = memory.claim_refusal = ""
-        if claim is None:
-            return
-        name = claim["metadata"]["name"]
-        store = self._world.stores.claims
-        if ObjectKey.of(claim) in store:
-            existing = store.get(ObjectKey.of(claim))
-        else:
-            try:
-                existing = await create_owned(self._world.client, PVCS, claim, store)
-            except (BadRequest, Forbidden, Invalid) as error:
-                if namespace_goes(error):
-                    raise
-                memory.claim_refusal = (
-                    f"PersistentVolumeClaim {name!r} could not be created: {error}"
-                )
-                return
-        if existing is None or not _may_use(existing, claim):
-            memory.claim_conflict = (
-                f"PersistentVolumeClaim {name!r} exists and belongs to "
-                "somebody else; delete it, or name it in spec.workspace.claimName."
-            )
-
-    async def _workspace_facts(
-        self, cluster: KubeObject, workspace: Workspace, memory: _Memory
-    ) -> WorkspaceFacts:
-        if not workspace.claim_name:
-            return WorkspaceFacts()
-        key = ObjectKey(cluster["metadata"]["namespace"], workspace.claim_name)
-        claim = self._world.stores.claims.get(key)
-        if claim is None and workspace.claim is None:
-            try:
-                claim = await self._world.client.get(PVCS, key.name, key.namespace)
-            except NotFound:
-                claim = None
-        phase = ((claim or {}).get("status") or {}).get("phase") or ""
-        return WorkspaceFacts(claim is not None, phase, memory.claim_conflict, memory.claim_refusal)
-
     # --- workers ------------------------------------------------------------------------
 
-    def _facts(self, cluster: KubeObject, memory: _Memory, *, deleting: bool) -> ClusterFacts:
+    def _facts(
+        self, cluster: KubeObject, memory: _Memory, standing: ClaimStanding, *, deleting: bool
+    ) -> ClusterFacts:
         spec = cluster["spec"]
         replicas = spec.get("replicas")
         recorded = (cluster.get("status") or {}).get("workerSerial") or 0
@@ -225,6 +180,8 @@ class TaskClusterReconciler:
             last_serial=max(recorded, memory.serial_floor),
             deleting=deleting,
             create_after=memory.create_after,
+            held=standing.facts.held,
+            claim_uid=standing.uid,
         )
 
     async def _carry_out(
@@ -233,6 +190,7 @@ class TaskClusterReconciler:
         workers: Sequence[Worker],
         plan: WorkersPlan,
         memory: _Memory,
+        standing: ClaimStanding,
     ) -> float | None:
         """Retire first, so that nothing is placed on what goes; then delete and create."""
         world = self._world
@@ -244,7 +202,8 @@ class TaskClusterReconciler:
         await _in_parallel(
             [self._delete(cluster, pod, plan.retiring.get(pod.uid)) for pod in unused[:_PER_PASS]]
         )
-        if plan.create and not await self._create_all(cluster, plan.create[:_PER_PASS], memory):
+        names = plan.create[:_PER_PASS]
+        if names and not await self._create_all(cluster, names, memory, standing.uid):
             return creation_backoff_s(memory.failures)
         unfinished = len(unused) > _PER_PASS or len(plan.create) > _PER_PASS
         return 0.0 if unfinished else None
@@ -283,12 +242,16 @@ class TaskClusterReconciler:
             message = f"Deleted worker {pod.name} ({reason})."
             self._world.note(cluster, ClusterEvent.WORKER_RETIRED, message)
 
-    async def _create_all(self, cluster: KubeObject, names: Sequence[str], memory: _Memory) -> bool:
+    async def _create_all(
+        self, cluster: KubeObject, names: Sequence[str], memory: _Memory, claim_uid: str
+    ) -> bool:
         """Create workers; if they are refused, say why, and have the next try wait."""
         try:
             memory.refusal = await self._access.ensure(cluster)
             if not memory.refusal:
-                await _in_parallel([self._create(cluster, name, memory) for name in names])
+                await _in_parallel(
+                    [self._create(cluster, name, memory, claim_uid) for name in names]
+                )
                 return True
         except (BadRequest, Forbidden, Invalid) as error:
             if namespace_goes(error):
@@ -301,9 +264,11 @@ class TaskClusterReconciler:
         self._world.warn(cluster, ClusterEvent.WORKER_REFUSED, memory.refusal)
         return False
 
-    async def _create(self, cluster: KubeObject, name: str, memory: _Memory) -> None:
+    async def _create(
+        self, cluster: KubeObject, name: str, memory: _Memory, claim_uid: str
+    ) -> None:
         world = self._world
-        manifest = build_worker(cluster, name, self._worker_image)
+        manifest = build_worker(cluster, name, self._worker_image, claim_uid)
         created = await create_owned(world.client, PODS, manifest, world.stores.pods)
         memory.serial_floor = max(memory.serial_floor, serial_of(name, worker_prefix(cluster)))
         if created is None:
@@ -316,7 +281,12 @@ class TaskClusterReconciler:
     # --- status -------------------------------------------------------------------------
 
     async def _status(
-        self, key: ObjectKey, facts: ClusterFacts, workspace: Workspace, memory: _Memory
+        self,
+        key: ObjectKey,
+        facts: ClusterFacts,
+        workspace: Workspace,
+        memory: _Memory,
+        standing: ClaimStanding,
     ) -> float | None:
         """Write the status where it is not true, once a second at most."""
         world = self._world
@@ -326,32 +296,30 @@ class TaskClusterReconciler:
         wait_s = memory.status_at_s + CLUSTER_STATUS_PERIOD_S - world.now_s()
         if wait_s > 0:
             return wait_s
-        counts = self._counts(key, cluster, facts)
+        counts = self._counts(key, cluster, facts, standing)
         if counts.ready >= counts.wanted:
             memory.failures, memory.create_after, memory.refusal = 0, None, ""
         generation = cluster["metadata"].get("generation") or 0
-        claim = await self._workspace_facts(cluster, workspace, memory)
         conditions: list[ConditionUpdate] = [
             ready_condition(counts, generation, memory.refusal),
-            workspace_condition(workspace, claim, generation),
+            workspace_condition(workspace, standing.facts, generation),
         ]
         patch = decide_cluster_status(cluster, counts, conditions, self._now())
         if patch is not None:
             memory.status_at_s = world.now_s()
             await write_status(world, TASKCLUSTERS, cluster, patch)
         why = unserved_message(key.name, counts, conditions[0].message)
-        unserved_s = self._unserved.look(key, ready=counts.ready, message=why)
-        unwatched = workspace.claim is None or bool(memory.claim_refusal)
-        waits = unwatched and bool(workspace.claim_name) and claim.phase != "Bound"
-        claim_s = _CLAIM_LOOK_S if waits else None
-        return min((s for s in (unserved_s, claim_s) if s is not None), default=None)
+        return self._unserved.look(key, ready=counts.ready, message=why)
 
-    def _counts(self, key: ObjectKey, cluster: KubeObject, facts: ClusterFacts) -> ClusterCounts:
+    def _counts(
+        self, key: ObjectKey, cluster: KubeObject, facts: ClusterFacts, standing: ClaimStanding
+    ) -> ClusterCounts:
         world = self._world
         workers = world.ledger.workers_of(cluster["metadata"]["uid"])
         ready = [worker for worker in workers if worker.accepting]
         serials = [serial_of(worker.pod.name, facts.prefix) for worker in workers]
         pods = [w.pod for w in workers if not w.pod.dead and w.pod.deletion is None]
+        problems = sorted(f"{pod.name}: {pod.problem}" for pod in pods if pod.problem)
         return ClusterCounts(
             wanted=facts.replicas,
             workers=len(workers),
@@ -360,7 +328,7 @@ class TaskClusterReconciler:
             free_slots=sum(max(facts.slots - worker.used, 0) for worker in ready),
             queue_length=world.pending.length(key),
             last_serial=max([facts.last_serial, *serials]),
-            problems=sorted(f"{pod.name}: {pod.problem}" for pod in pods if pod.problem),
+            problems=[standing.facts.message] if facts.held else problems,
         )
 
 
@@ -374,14 +342,6 @@ def _worker_facts(worker: Worker, now_s: float, queued: float) -> WorkerFacts:
         was_worn=worker.worn,
         serves_in_s=worker.serves_in_s(now_s),
     )
-
-
-def _may_use(existing: KubeObject, wanted: KubeObject) -> bool:
-    """A claim kept from an earlier TaskCluster of the same name (Retain) may be used again."""
-    labels: dict[str, Any] = existing["metadata"].get("labels") or {}
-    theirs = wanted["metadata"]["labels"]
-    same_cluster = all(labels.get(key) == value for key, value in theirs.items())
-    return same_cluster or not existing["metadata"].get("ownerReferences")
 
 
 async def _in_parallel(coroutines: Sequence[Any]) -> None:

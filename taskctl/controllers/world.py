@@ -63,6 +63,7 @@ class Queues:
         evidence: UIDs of worker pods that are going or have lost their TaskCluster.
         trees: UIDs of root Tasks.
         ttl: ended Tasks with a time to live.
+        claims: workspaces' claims whose TaskCluster is gone.
     """
 
     tasks: WorkQueue[ObjectKey]
@@ -70,6 +71,7 @@ class Queues:
     evidence: WorkQueue[str]
     trees: WorkQueue[str]
     ttl: WorkQueue[ObjectKey]
+    claims: WorkQueue[ObjectKey]
 
 
 @dataclass(slots=True)

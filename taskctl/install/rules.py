@@ -43,7 +43,13 @@ def controller_rules() -> list[Rule]:
         # `patch`: the finalizer that keeps a worker until its tasks are accounted for.
         _rule(_CORE, ["pods"], ["get", "list", "watch", "create", "patch", "delete"]),
         _rule(_CORE, ["pods/ephemeralcontainers"], ["patch"]),
-        _rule(_CORE, ["persistentvolumeclaims"], ["get", "list", "watch", "create"]),
+        # `patch`: whose a claim is, and what becomes of it; `delete`: that of a TaskCluster that
+        # is gone.
+        _rule(
+            _CORE,
+            ["persistentvolumeclaims"],
+            ["get", "list", "watch", "create", "patch", "delete"],
+        ),
         _rule(_CORE, ["events"], ["create", "patch"]),
     ]
 

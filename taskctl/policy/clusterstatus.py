@@ -48,14 +48,16 @@ class WorkspaceFacts:
     Attributes:
         exists: the claim exists.
         phase: its ``status.phase``.
-        conflict: the claim's name is taken by a stranger's, or a worker's name is: why.
-        refusal: why the API server refused the claim; empty: it did not.
+        reason: why no worker may use it, or why it cannot be made; None: nothing is wrong.
+        message: the same for people.
+        held: no worker runs, because of that.
     """
 
     exists: bool = False
     phase: str = ""
-    conflict: str = ""
-    refusal: str = ""
+    reason: Reason | None = None
+    message: str = ""
+    held: bool = False
 
 
 def decide_cluster_status(
@@ -144,13 +146,11 @@ def workspace_condition(
     elif not name:
         status, reason = ConditionStatus.TRUE, Reason.WORKSPACE_READY
         message = "The workspace is a volume that needs no claim."
-    elif facts.conflict:
-        status, reason, message = ConditionStatus.FALSE, Reason.NAME_CONFLICT, facts.conflict
+    elif facts.reason is not None:
+        status, reason, message = ConditionStatus.FALSE, facts.reason, facts.message
     elif facts.exists and facts.phase == "Bound":
         status, reason = ConditionStatus.TRUE, Reason.WORKSPACE_READY
         message = f"PersistentVolumeClaim {name!r} is bound."
-    elif facts.refusal:
-        status, reason, message = ConditionStatus.FALSE, Reason.WORKSPACE_PENDING, facts.refusal
     else:
         status, reason = ConditionStatus.FALSE, Reason.WORKSPACE_PENDING
         state = f"is {facts.phase or 'Pending'}" if facts.exists else "does not exist"

@@ -8,7 +8,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from taskctl.constants import AGENT_CONTAINER, FINALIZER_EVIDENCE, LABEL_CLUSTER_UID
+from taskctl.constants import (
+    AGENT_CONTAINER,
+    ANNOTATION_CLAIM_UID,
+    FINALIZER_EVIDENCE,
+    LABEL_CLUSTER_UID,
+)
 from taskctl.policy.view import time_or_none
 from taskctl.policy.workerpod import ANNOTATION_TEMPLATE
 
@@ -76,6 +81,7 @@ class PodView:
         unreachable_since: when the node controller took the pod's Ready condition away: its
             main container was running when its node was last heard of; None: it answers.
         pinned: it has our finalizer.
+        claim_uid: UID of the workspace's claim that it was made for; empty: of none.
         template: fingerprint of the template it was made from.
         problem: why it is not ready, for people; empty if it is.
     """
@@ -92,11 +98,13 @@ class PodView:
     problem: str
     unreachable_since: datetime | None = None
     pinned: bool = False
+    claim_uid: str = ""
 
 
 def parse_pod(pod: Mapping[str, Any]) -> PodView:
     """Return the view of a raw worker pod."""
     metadata = pod["metadata"]
+    annotations = metadata.get("annotations") or {}
     status = pod.get("status") or {}
     dead = status.get("phase") in _DEAD_PHASES
     runs = not dead and _agent_state(status) == ContainerState.RUNNING
@@ -112,10 +120,11 @@ def parse_pod(pod: Mapping[str, Any]) -> PodView:
         deletion=time_or_none(metadata.get("deletionTimestamp")),
         dead=dead,
         agent_running=running,
-        template=(metadata.get("annotations") or {}).get(ANNOTATION_TEMPLATE, ""),
+        template=annotations.get(ANNOTATION_TEMPLATE, ""),
         problem="" if running else problem,
         unreachable_since=unreachable_since,
         pinned=FINALIZER_EVIDENCE in (metadata.get("finalizers") or ()),
+        claim_uid=annotations.get(ANNOTATION_CLAIM_UID, ""),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from taskctl.constants import (
     AGENT_CONTAINER,
+    ANNOTATION_CLAIM_UID,
     API_VERSION,
     DEFAULT_IMAGE,
     ENV_RUNTIME_DIR,
@@ -62,7 +63,7 @@ def worker_prefix(cluster: Mapping[str, Any]) -> str:
 
 
 def build_worker(
-    cluster: Mapping[str, Any], name: str, image: str = DEFAULT_IMAGE
+    cluster: Mapping[str, Any], name: str, image: str = DEFAULT_IMAGE, claim_uid: str = ""
 ) -> dict[str, Any]:
     """Return the manifest of a worker pod.
 
@@ -70,11 +71,14 @@ def build_worker(
         cluster: the raw TaskCluster.
         name: the pod's name.
         image: of the worker's own containers, unless ``spec.workerImage`` names one.
+        claim_uid: UID of the workspace's claim; empty: there is none, or it is not known.
     """
     template = worker_template(cluster, image)
     metadata = cluster["metadata"]
     annotations = dict(template["metadata"]["annotations"])
     annotations[ANNOTATION_TEMPLATE] = template_hash(template)
+    if claim_uid:
+        annotations[ANNOTATION_CLAIM_UID] = claim_uid
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -92,7 +96,7 @@ def build_worker(
 
 def worker_template(cluster: Mapping[str, Any], image: str = DEFAULT_IMAGE) -> dict[str, Any]:
     """Return what all workers of a TaskCluster have in common: annotations and spec."""
-    workspace = plan_workspace(cluster, cluster_owner(cluster))
+    workspace = plan_workspace(cluster)
     security = _pod_security(cluster)
     frame = task_frame(cluster, workspace, security)
     return {

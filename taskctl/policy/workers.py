@@ -39,6 +39,7 @@ class RetireReason(StrEnum):
     AGED = "aged"  # rotation.maxAgeSeconds
     OUTDATED = "outdated"  # made from an older template
     SURPLUS = "surplus"  # more workers than spec.replicas
+    WORKSPACE = "workspace"  # its workspace must not be used, or is another claim by now
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,8 @@ class ClusterFacts:
         last_serial: highest worker number known to have been used.
         deleting: the TaskCluster is being deleted; the garbage collector takes its pods.
         create_after: no creation before then (back-off after failed pods); None: at once.
+        held: the workspace must not be used: no worker is created, and those there are go.
+        claim_uid: UID of the workspace's claim; empty: it has none, or it is not known.
     """
 
     prefix: str
@@ -66,6 +69,8 @@ class ClusterFacts:
     last_serial: int = 0
     deleting: bool = False
     create_after: datetime | None = None
+    held: bool = False
+    claim_uid: str = ""
 
     @property
     def rotation(self) -> Rotation:
@@ -127,15 +132,18 @@ def plan_workers(
         everyone = {worker.pod.uid: RetireReason.SURPLUS for worker in workers}
         return WorkersPlan((), everyone, (), None)
     present = [w for w in workers if not w.pod.dead and w.pod.deletion is None]
-    live = [w for w in present if not _is_out_of_reach(w.pod, now)]
+    in_reach = [w for w in present if not _is_out_of_reach(w.pod, now)]
+    stranded = [w for w in in_reach if _is_stranded(cluster, w.pod)]
+    live = [w for w in in_reach if w not in stranded]
     dead = [w.pod for w in workers if w.pod.dead and w.pod.deletion is None]
     expiry = {w.pod.uid: reason for w in live if (reason := _expiry(cluster, w, now))}
     fresh = [w for w in live if w.pod.uid not in expiry]
     expiring = [w for w in live if w.pod.uid in expiry]
     retiring = _surplus(cluster, fresh) | _replaced(cluster, fresh, expiring, expiry)
-    missing = _missing(cluster, fresh, expiring, expiry)
+    retiring |= {w.pod.uid: RetireReason.WORKSPACE for w in stranded}
+    missing = 0 if cluster.held else _missing(cluster, fresh, expiring, expiry)
     create, wait_s = _names(cluster, workers, missing, now)
-    idle = [w.pod for w in live if w.pod.uid in retiring and w.active == 0]
+    idle = [w.pod for w in in_reach if w.pod.uid in retiring and w.active == 0]
     return WorkersPlan(
         create=create,
         retiring=retiring,
@@ -148,6 +156,12 @@ def plan_workers(
         ),
         worn=frozenset(uid for uid, reason in expiry.items() if reason is RetireReason.WORN),
     )
+
+
+def _is_stranded(cluster: ClusterFacts, pod: PodView) -> bool:
+    """Whether what tasks write there would be lost, or be seen by no other worker."""
+    known = bool(cluster.claim_uid and pod.claim_uid)
+    return cluster.held or (known and cluster.claim_uid != pod.claim_uid)
 
 
 def _is_out_of_reach(pod: PodView, now: datetime) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from taskctl.api.states import Reclaim
 from taskctl.constants import (
+    ANNOTATION_RECLAIM,
     DEFAULT_WORKSPACE_PATH,
     LABEL_CLUSTER,
     LABEL_CLUSTER_UID,
@@ -17,6 +18,7 @@ from taskctl.constants import (
 from taskctl.policy.lineage import label_value
 
 _MANY: Final = "ReadWriteMany"
+_CLAIM_SUFFIX: Final = "-workspace"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +40,12 @@ class Workspace:
     one_node: bool = False
 
 
-def plan_workspace(cluster: Mapping[str, Any], owner: Mapping[str, Any]) -> Workspace:
-    """Return the workspace of a TaskCluster.
+def plan_workspace(cluster: Mapping[str, Any]) -> Workspace:
+    """Return the workspace of a raw TaskCluster.
 
-    Args:
-        cluster: the raw TaskCluster.
-        owner: owner reference to it, for a claim that is deleted with it. The API server's
-            garbage collector does the deleting; ``reclaim: Retain`` leaves the claim without
-            an owner.
+    The claim has no owner reference: the garbage collector would delete it with the TaskCluster
+    whatever ``reclaim`` says by then, and under Tasks that still wait for the TaskCluster. The
+    controller deletes it (:mod:`taskctl.policy.workspaceclaim`).
     """
     spec = cluster["spec"].get("workspace")
     if spec is None or spec.get("enable") is False:
@@ -56,7 +56,7 @@ def plan_workspace(cluster: Mapping[str, Any], owner: Mapping[str, Any]) -> Work
     for source in ("hostPath", "nfs", "emptyDir"):
         if spec.get(source) is not None:
             return Workspace({"name": WORKSPACE_VOLUME, source: dict(spec[source])}, path)
-    claim = _claim(cluster, spec, owner)
+    claim = _claim(cluster, spec)
     name = claim["metadata"]["name"]
     one_node = _MANY not in claim["spec"]["accessModes"]
     return Workspace(_claim_volume(name), path, claim, name, one_node)
@@ -66,9 +66,24 @@ def _claim_volume(name: str) -> dict[str, Any]:
     return {"name": WORKSPACE_VOLUME, "persistentVolumeClaim": {"claimName": name}}
 
 
-def _claim(
-    cluster: Mapping[str, Any], spec: Mapping[str, Any], owner: Mapping[str, Any]
-) -> dict[str, Any]:
+def claim_name_of(cluster_name: str) -> str:
+    """Return the name of the claim that taskctl makes for a TaskCluster."""
+    return f"{cluster_name}{_CLAIM_SUFFIX}"
+
+
+def cluster_name_of(claim_name: str) -> str:
+    """Return the name of the TaskCluster that a claim of that name is made for; or empty."""
+    name = claim_name.removesuffix(_CLAIM_SUFFIX)
+    return name if name != claim_name else ""
+
+
+def reclaim_of(cluster: Mapping[str, Any]) -> Reclaim:
+    """Return ``spec.workspace.reclaim`` of a raw TaskCluster."""
+    spec = cluster["spec"].get("workspace") or {}
+    return Reclaim(spec.get("reclaim") or Reclaim.DELETE)
+
+
+def _claim(cluster: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
     metadata = cluster["metadata"]
     wanted = spec.get("pvc") or {}
     claim_spec: dict[str, Any] = {
@@ -79,20 +94,18 @@ def _claim(
     for field in ("storageClassName", "selector"):
         if wanted.get(field) is not None:
             claim_spec[field] = wanted[field]
-    claim: dict[str, Any] = {
+    return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         "metadata": {
-            "name": f"{metadata['name']}-workspace",
+            "name": claim_name_of(metadata["name"]),
             "namespace": metadata["namespace"],
             "labels": {
                 LABEL_MANAGED_BY: "taskctl",
                 LABEL_CLUSTER: label_value(metadata["name"]),
                 LABEL_CLUSTER_UID: metadata["uid"],
             },
+            "annotations": {ANNOTATION_RECLAIM: reclaim_of(cluster).value},
         },
         "spec": claim_spec,
     }
-    if spec.get("reclaim", Reclaim.DELETE) != Reclaim.RETAIN:
-        claim["metadata"]["ownerReferences"] = [dict(owner)]
-    return claim

@@ -457,6 +457,18 @@ async def test_a_claim_stays_while_a_pod_uses_it(api: Api) -> None:
     await api.gone(path)
 
 
+async def test_a_pod_that_has_no_node_does_not_keep_a_claim(api: Api) -> None:
+    """No scheduler places it while the claim is being deleted: each would wait for the other."""
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    claim = {"metadata": {"name": "data"}, "spec": {**spec, "storageClassName": "none"}}
+    (await api.create(api.core("persistentvolumeclaims"), claim)).ok()
+    volumes = [{"name": "work", "persistentVolumeClaim": {"claimName": "data"}}]
+    (await api.create(api.core("pods"), pod(volumes=volumes, schedulerName="none"))).ok()
+    await asyncio.sleep(0.5)
+    (await api.delete(api.core("persistentvolumeclaims", "data"))).ok()
+    await api.gone(api.core("persistentvolumeclaims", "data"))
+
+
 async def test_an_unused_claim_goes_at_once(api: Api) -> None:
     spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
     claim = {"metadata": {"name": "data"}, "spec": {**spec, "storageClassName": "none"}}

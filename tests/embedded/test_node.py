@@ -271,6 +271,33 @@ async def test_claims_get_a_directory_that_pods_share(world: NodeWorld) -> None:
     await world.until(volumes_left, lambda items: not items, "no volumes")
 
 
+async def test_no_pod_starts_on_a_claim_that_is_being_deleted(world: NodeWorld) -> None:
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    volumes = [{"name": "ws", "persistentVolumeClaim": {"claimName": "data"}}]
+    await world.create("persistentvolumeclaims", "data", spec=spec)
+    await world.pod("a", "sleep", "60", main=AT_WS, volumes=volumes)
+    await world.ready("a")
+    first = await world.get("persistentvolumeclaims", "data")
+    await world.delete("persistentvolumeclaims", "data")
+    await world.pod(
+        "b", "sh", "-c", "echo new > /ws/f", main=AT_WS, volumes=volumes, restartPolicy="Never"
+    )
+    words = 'persistentvolumeclaim "data" is being deleted'
+    await world.until(
+        lambda: world.events("FailedScheduling"),
+        lambda events: any(words in event["message"] for event in events),
+        "told why",
+    )
+    await world.delete("pods", "a")
+    await world.gone("persistentvolumeclaims", "data")
+    await world.create("persistentvolumeclaims", "data", spec=spec)
+    await world.phase("b", "Succeeded")
+    second = await world.get("persistentvolumeclaims", "data")
+    assert first["metadata"]["uid"] != second["metadata"]["uid"]
+    volume = await world.api.get(core_path("persistentvolumes", name=second["spec"]["volumeName"]))
+    assert (Path(volume["spec"]["hostPath"]["path"]) / "f").read_text() == "new\n"
+
+
 async def test_pods_wait_for_a_node_that_matches(world: NodeWorld) -> None:
     await world.pod("p", "sleep", "60", nodeSelector={"disk": "fast"})
     events = await world.until(lambda: world.events("FailedScheduling"), bool, "an event")

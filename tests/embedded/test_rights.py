@@ -22,7 +22,14 @@ from aiohttp import web
 
 from taskctl.client.config import ClientSettings
 from taskctl.client.kube import KubeClient
-from taskctl.client.resources import CRDS, NAMESPACES, SERVICEACCOUNTS, TASKCLUSTERS, TASKS
+from taskctl.client.resources import (
+    CRDS,
+    NAMESPACES,
+    PVCS,
+    SERVICEACCOUNTS,
+    TASKCLUSTERS,
+    TASKS,
+)
 from taskctl.embedded.server import main
 from taskctl.embedded.server.api import Api
 from taskctl.embedded.server.auth import Authenticator
@@ -246,10 +253,13 @@ async def work(world: World) -> None:
         return False
 
     await eventually(brief_is_gone, bool, what="removed")
-    await world.patch(TASKCLUSTERS, "counter", {"spec": {"replicas": 1}})
+    retain = {"replicas": 1, "workspace": {"reclaim": "Retain"}}
+    await world.patch(TASKCLUSTERS, "counter", {"spec": retain})
     await eventually(world.workers, lambda pods: len(pods) == 1, what="one worker")
+    await world.patch(TASKCLUSTERS, "counter", {"spec": {"workspace": {"reclaim": "Delete"}}})
     await world.remove(TASKCLUSTERS, "counter")
     await eventually(world.workers, lambda pods: pods == [], what="no workers")
+    await eventually(lambda: world.all(PVCS), lambda claims: claims == [], what="no claim")
 
 
 def granted(options: InstallOptions) -> set[Used]:

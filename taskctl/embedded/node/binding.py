@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from taskctl.embedded.node.model import Json
-from taskctl.embedded.node.quantity import parse_quantity
+from taskctl.quantity import parse_quantity
 
 PROVISIONER: Final = "taskctl.local/directory"
 PROVISIONED_BY: Final = "pv.kubernetes.io/provisioned-by"

@@ -32,7 +32,23 @@ class Collection:
     def __init__(self, on_change: Callable[[], None]) -> None:
         self.items: dict[str, Json] = {}
         self.synced = False
-        self._on_change = on_change
+        self._listeners = [on_change]
+
+    def listen(self, on_change: Callable[[], None]) -> None:
+        """Have a further function called after each change."""
+        self._listeners.append(on_change)
+
+    def _on_change(self) -> None:
+        for listener in self._listeners:
+            listener()
+
+    def find(self, namespace: str, name: str) -> Json | None:
+        """Return the object of that name, or None. Costs O(objects)."""
+        for item in self.items.values():
+            meta = item["metadata"]
+            if meta["name"] == name and meta.get("namespace") == namespace:
+                return item
+        return None
 
     def replace(self, items: list[Json]) -> None:
         """All objects there are."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from taskctl.embedded.node.model import Json
-from taskctl.embedded.node.quantity import divide
+from taskctl.quantity import divide
 
 _REFERENCE = re.compile(r"\$(?:\$|\(([^()]*)\))")
 _SUBSCRIPT = re.compile(r"^metadata\.(labels|annotations)\['(.+)'\]$")

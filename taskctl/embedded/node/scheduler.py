@@ -7,10 +7,16 @@ import logging
 from typing import Final
 
 from taskctl.embedded.node.api import Backoff, PatchType, core_path
+from taskctl.embedded.node.claims import Collection
 from taskctl.embedded.node.context import NodeContext
 from taskctl.embedded.node.events import EventReason, Subject
 from taskctl.embedded.node.model import Json, PodRef
-from taskctl.embedded.node.scheduling import is_candidate, refusal
+from taskctl.embedded.node.scheduling import (
+    claims_refusal,
+    is_candidate,
+    refusal,
+    uses_claims,
+)
 from taskctl.embedded.node.status import unscheduled_condition
 from taskctl.errors import ApiError, Conflict, NotFound
 
@@ -28,6 +34,7 @@ class Scheduler:
 
     def __init__(self, context: NodeContext) -> None:
         self._context = context
+        self._claims: Collection | None = None
         self._node: Json | None = None
         self._pending: dict[str, Json] = {}
         self._refused: dict[str, str] = {}
@@ -48,6 +55,11 @@ class Scheduler:
         """The pod has a node now, or is gone."""
         self._pending.pop(uid, None)
         self._refused.pop(uid, None)
+
+    def heed(self, claims: Collection) -> None:
+        """Bind a pod only once the claims that it names are there to be used."""
+        self._claims = claims
+        claims.listen(self._wake.set)
 
     # --- nodes, told by a Reflector
 
@@ -91,9 +103,16 @@ class Scheduler:
 
     async def _place(self, pod: Json, node: Json) -> None:
         ref = PodRef.of(pod)
+        if self._claims is not None and uses_claims(pod):
+            if not self._claims.synced:
+                return  # its first list wakes us
+            why = claims_refusal(pod, self._claims.find)
+            if why:
+                await self._refuse(pod, ref, why)
+                return
         why = refusal(pod, node)
         if why:
-            await self._refuse(pod, ref, why)
+            await self._refuse(pod, ref, f"1 {why}")
             return
         body: Json = {
             "apiVersion": "v1",
@@ -107,7 +126,7 @@ class Scheduler:
         self._context.events.emit(Subject.pod(ref), EventReason.SCHEDULED, message)
 
     async def _refuse(self, pod: Json, ref: PodRef, why: str) -> None:
-        message = f"0/1 nodes are available: 1 {why}."
+        message = f"0/1 nodes are available: {why}."
         if self._refused.get(ref.uid) == message:
             return
         condition = unscheduled_condition(pod, "Unschedulable", message, self._context.clock.now())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from taskctl.embedded.node.model import Json
@@ -44,6 +45,38 @@ def refusal(pod: Json, node: Json) -> str:
         if not any(_term_matches(term, labels, fields) for term in terms):
             return "node(s) didn't match Pod's node affinity/selector"
     return ""
+
+
+def claims_refusal(pod: Json, find: Callable[[str, str], Json | None]) -> str:
+    """Return why the pod cannot go to any node because of a claim; empty when nothing is wrong.
+
+    The rules and the words of kube-scheduler's VolumeBinding plugin (volume_binding.go,
+    ``podHasPVCs`` and ``PreFilter``), for a class that binds at once: a pod on a claim that is
+    being deleted would write what is thrown away.
+
+    Args:
+        pod: a pod without a node.
+        find: returns a claim by namespace and name, or None.
+    """
+    unbound = False
+    for volume in pod["spec"].get("volumes") or ():
+        name = (volume.get("persistentVolumeClaim") or {}).get("claimName")
+        if not name:
+            continue
+        claim = find(pod["metadata"].get("namespace", ""), name)
+        if claim is None:
+            return f'persistentvolumeclaim "{name}" not found'
+        if claim["metadata"].get("deletionTimestamp"):
+            return f'persistentvolumeclaim "{name}" is being deleted'
+        phase = (claim.get("status") or {}).get("phase")
+        unbound = unbound or phase != "Bound"
+    return "pod has unbound immediate PersistentVolumeClaims" if unbound else ""
+
+
+def uses_claims(pod: Json) -> bool:
+    """Whether any of the pod's volumes is a claim."""
+    volumes = pod["spec"].get("volumes") or ()
+    return any(volume.get("persistentVolumeClaim") for volume in volumes)
 
 
 def _tolerated(pod: Json, taint: Json) -> bool:

@@ -103,7 +103,7 @@ class PodVolumes:
             if "hostPath" in volume:
                 return await asyncio.to_thread(host_path, volume["hostPath"])
             if "persistentVolumeClaim" in volume:
-                return await self._claim(volume["persistentVolumeClaim"])
+                return await self._claim(pod, volume["persistentVolumeClaim"])
             if "emptyDir" in volume or set(volume) == {"name"}:
                 path = self._paths.volume(self._ref.uid, name)
                 await asyncio.to_thread(_empty_dir, path)
@@ -112,11 +112,17 @@ class PodVolumes:
             raise VolumeError(f"volume {name!r}: {error}") from error
         raise VolumeError(f"volume {name!r}: {_unsupported(volume)}")
 
-    async def _claim(self, source: Json) -> VolumeSource:
+    async def _claim(self, pod: Json, source: Json) -> VolumeSource:
         name = source.get("claimName", "")
         claim = await self._get("persistentvolumeclaims", name)
         if claim is None:
             raise VolumeError(f'persistentvolumeclaim "{name}" not found')
+        if claim["metadata"].get("deletionTimestamp") and not _has_run(pod):
+            # The kubelet's rule and words (desired_state_of_world_populator.go): a pod that has
+            # started keeps what it has mounted.
+            raise VolumeError(
+                f"error processing PVC {self._ref.namespace}/{name}: PVC is being deleted"
+            )
         volume_name = (claim.get("spec") or {}).get("volumeName")
         if (claim.get("status") or {}).get("phase") != "Bound" or not volume_name:
             raise VolumeError(f'persistentvolumeclaim "{name}" is not bound yet')
@@ -252,6 +258,17 @@ def host_path(source: Json) -> VolumeSource:
         what = f"is not a {kind}" if path.exists() else "does not exist"
         raise VolumeError(f"hostPath type check failed: {path} {what}")
     return VolumeSource(path.resolve())
+
+
+def _has_run(pod: Json) -> bool:
+    """Whether a container of the pod runs or has run: a node that starts again mounts anew."""
+    status = pod.get("status") or {}
+    states = [
+        entry.get("state") or {}
+        for kind in ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
+        for entry in status.get(kind) or ()
+    ]
+    return any("running" in state or "terminated" in state for state in states)
 
 
 def _payload_kind(volume: Json) -> str:

@@ -69,6 +69,10 @@ class ClaimProtection:
             if record.fields.get("status.phase") in ("Succeeded", "Failed"):
                 continue
             spec: Json = record.load().get("spec") or {}
+            if not spec.get("nodeName"):
+                # As upstream: no scheduler places it while the claim is being deleted, and no
+                # node starts it then. Each would wait for the other.
+                continue
             for volume in spec.get("volumes") or ():
                 claim = volume.get("persistentVolumeClaim") or {}
                 if claim.get("claimName") == name:

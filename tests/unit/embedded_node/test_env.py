@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from taskctl.embedded.node.env import EnvError, Sources, build_env, expand, field_value, references
-from taskctl.embedded.node.quantity import divide, parse_quantity
+from taskctl.quantity import divide, parse_quantity
 from tests.unit.embedded_node.builders import container, pod
 
 SOURCES = Sources(

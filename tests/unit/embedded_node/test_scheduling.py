@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from taskctl.embedded.node.scheduling import is_candidate, refusal
+from taskctl.embedded.node.scheduling import claims_refusal, is_candidate, refusal, uses_claims
 from tests.unit.embedded_node.builders import pod
 
 
@@ -70,3 +70,38 @@ def test_cordon_and_taints() -> None:
         assert refusal(pod(tolerations=[other]), tainted) != ""
     soft = node(taints=[{"key": "k", "effect": "PreferNoSchedule"}])
     assert refusal(pod(), soft) == ""
+
+
+# --- claims -------------------------------------------------------------------------
+
+BOUND = {"metadata": {}, "status": {"phase": "Bound"}}
+DYING = {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}, "status": {"phase": "Bound"}}
+UNBOUND = {"metadata": {}, "status": {"phase": "Pending"}}
+
+
+def on_claims(*names: str) -> dict[str, Any]:
+    claims = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in names]
+    return pod(volumes=[{"name": "tmp", "emptyDir": {}}, *claims])
+
+
+@pytest.mark.parametrize(
+    ("claims", "why"),
+    [
+        ({"a": BOUND}, ""),
+        ({"a": BOUND, "b": BOUND}, ""),
+        ({"a": None}, 'persistentvolumeclaim "a" not found'),
+        ({"a": BOUND, "b": DYING}, 'persistentvolumeclaim "b" is being deleted'),
+        ({"a": UNBOUND}, "pod has unbound immediate PersistentVolumeClaims"),
+        ({"a": UNBOUND, "b": DYING}, 'persistentvolumeclaim "b" is being deleted'),
+        ({"a": {"metadata": {}}}, "pod has unbound immediate PersistentVolumeClaims"),
+    ],
+)
+def test_a_pod_waits_for_claims_that_can_be_used(claims: dict[str, Any], why: str) -> None:
+    subject = on_claims(*claims)
+    assert uses_claims(subject)
+    assert claims_refusal(subject, lambda _, name: claims[name]) == why
+
+
+def test_a_pod_without_claims_waits_for_none() -> None:
+    assert not uses_claims(on_claims())
+    assert claims_refusal(on_claims(), lambda _, name: None) == ""

@@ -16,7 +16,6 @@ from taskctl.policy.entry import (
 )
 from taskctl.policy.workerpod import (
     build_worker,
-    cluster_owner,
     parse_frame,
     template_hash,
     worker_prefix,
@@ -50,12 +49,12 @@ def mounts_of(container: dict[str, Any]) -> dict[str, tuple[str, bool]]:
 
 def workspace(**spec: Any) -> Any:
     cluster = raw_cluster(workspace=spec)
-    return plan_workspace(cluster, cluster_owner(cluster))
+    return plan_workspace(cluster)
 
 
 def test_no_workspace() -> None:
     cluster = raw_cluster()
-    assert plan_workspace(cluster, cluster_owner(cluster)).volume is None
+    assert plan_workspace(cluster).volume is None
     assert workspace(enable=False).volume is None
 
 
@@ -67,7 +66,7 @@ def test_default_is_a_claim_of_ours() -> None:
         "resources": {"requests": {"storage": "1Gi"}},
         "volumeMode": "Filesystem",
     }
-    assert plan.claim["metadata"]["ownerReferences"][0]["uid"] == "uid-c"
+    assert plan.claim["metadata"]["annotations"] == {"taskctl.dev/reclaim": "Delete"}
     assert plan.volume == {
         "name": "workspace",
         "persistentVolumeClaim": {"claimName": "c-workspace"},
@@ -75,8 +74,11 @@ def test_default_is_a_claim_of_ours() -> None:
     assert plan.one_node
 
 
-def test_retain_has_no_owner() -> None:
-    assert "ownerReferences" not in workspace(reclaim="Retain").claim["metadata"]
+@pytest.mark.parametrize("reclaim", ["Delete", "Retain"])
+def test_the_garbage_collector_never_decides_on_a_claim(reclaim: str) -> None:
+    metadata = workspace(reclaim=reclaim).claim["metadata"]
+    assert "ownerReferences" not in metadata
+    assert metadata["annotations"] == {"taskctl.dev/reclaim": reclaim}
 
 
 def test_claim_as_asked_for() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from taskctl.api.states import ConditionStatus, TaskState
-from taskctl.constants import ANNOTATION_CREATED
+from taskctl.constants import ANNOTATION_CREATED, Reason
 from taskctl.policy.clusterstatus import (
     ClusterCounts,
     WorkspaceFacts,
@@ -225,7 +225,7 @@ def test_ready_says_why_workers_were_refused() -> None:
         (Workspace({}, "/w", claim_name="x"), WorkspaceFacts(), "WorkspacePending"),
         (
             Workspace({}, "/w", claim_name="x"),
-            WorkspaceFacts(exists=True, conflict="taken"),
+            WorkspaceFacts(exists=True, reason=Reason.NAME_CONFLICT, message="taken", held=True),
             "NameConflict",
         ),
     ],

@@ -267,3 +267,26 @@ def test_plans_settle(workers: list[WorkerFacts], replicas: int) -> None:
     assert (result.create, result.retiring, result.delete) == ((), {}, ())
     assert len(workers) == replicas
     assert all(item.pod.template == "T" for item in workers)
+
+
+# --- the workspace ------------------------------------------------------------------
+
+
+def test_no_worker_runs_while_the_workspace_must_not_be_used() -> None:
+    assert plan(held=True).create == ()
+    result = plan(worker(1, active=1), worker(2), worker(3, template="old"), held=True)
+    assert result.create == ()
+    assert set(result.retiring) == {"pod-1", "pod-2", "pod-3"}
+    assert deleted(result) == ["w-2", "w-3"], "the busy one first ends what it runs"
+
+
+def test_workers_on_another_claim_give_way_at_once() -> None:
+    result = plan(worker(1, active=1, claim_uid="A"), worker(2, claim_uid="B"), claim_uid="B")
+    assert result.retiring == {"pod-1": RetireReason.WORKSPACE}
+    assert (result.create, deleted(result)) == (("w-3",), [])
+
+
+def test_workers_that_do_not_say_which_claim_they_have_stay() -> None:
+    result = plan(worker(1), worker(2, claim_uid="B"), claim_uid="B")
+    assert (result.create, result.retiring) == ((), {})
+    assert plan(worker(1, claim_uid="A"), worker(2)).retiring == {}

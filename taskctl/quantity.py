@@ -1,4 +1,4 @@
-"""Kubernetes quantities, as far as ``resourceFieldRef`` needs them."""
+"""Kubernetes quantities: what a text such as ``1.5Gi`` comes to."""
 
 from __future__ import annotations
 
