@@ -89,3 +89,38 @@ async def test_log_is_copied_to_the_workspace(world: World) -> None:
     logs = list((world.workspace() / ".taskctl" / "logs").rglob("*talk*"))
     assert len(logs) == 1
     assert logs[0].read_text() == "to be kept\n"
+
+
+async def test_tasks_find_their_files_when_their_cluster_is_made_again(world: World) -> None:
+    """While a task that was cut off waits for a TaskCluster, its workspace stays."""
+    await world.cluster()
+    script = 'if [ -e "$TASKCTL_WORKSPACE/begun" ]; then exit 0; fi; '
+    script += 'touch "$TASKCTL_WORKSPACE/begun"; sleep 300'
+    await world.task("t", "sh", "-c", script)
+    await world.in_state("t", "Running")
+    await eventually(
+        lambda: asyncio.to_thread((world.workspace() / "begun").exists), bool, what="begun"
+    )
+    await world.remove(TASKCLUSTERS, "c")
+    await eventually(world.workers, lambda pods: pods == [], what="no workers")
+    await world.in_state("t", "Pending")
+    kept = await world.all(PVCS)
+    await world.cluster()
+    assert (await world.finished("t"))["status"]["state"] == "Succeeded"
+    assert [c["metadata"]["uid"] for c in await world.all(PVCS)] == [
+        c["metadata"]["uid"] for c in kept
+    ]
+
+
+async def test_a_cluster_made_again_at_once_has_a_claim_of_its_own(world: World) -> None:
+    await world.cluster()
+    await world.task("first", "sh", "-c", 'touch "$TASKCTL_WORKSPACE/old"')
+    await world.finished("first")
+    before = (await world.all(PVCS))[0]["metadata"]["uid"]
+    await world.remove(TASKCLUSTERS, "c")
+    await world.cluster()
+    await world.task("second", "sh", "-c", 'test ! -e "$TASKCTL_WORKSPACE/old"')
+    assert (await world.finished("second"))["status"]["state"] == "Succeeded"
+    (claim,) = await world.all(PVCS)
+    assert claim["metadata"]["uid"] != before
+    assert "deletionTimestamp" not in claim["metadata"]
