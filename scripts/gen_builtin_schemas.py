@@ -44,6 +44,7 @@ KINDS: Final = {
     "rbac.authorization.k8s.io/v1/ClusterRole": "V1ClusterRole",
     "rbac.authorization.k8s.io/v1/ClusterRoleBinding": "V1ClusterRoleBinding",
     "storage.k8s.io/v1/StorageClass": "V1StorageClass",
+    "autoscaling/v1/Scale": "V1Scale",
     "apiextensions.k8s.io/v1/CustomResourceDefinition": "V1CustomResourceDefinition",
 }
 META: Final = frozenset(
@@ -56,6 +57,7 @@ PACKAGES: Final = (
     (re.compile(r"^(RbacV1Subject|V1(Cluster)?Role.*|V1PolicyRule|V1AggregationRule)$"), "rbac"),
     (re.compile(r"^V1Lease"), "coordination"),
     (re.compile(r"^EventsV1"), "events"),
+    (re.compile(r"^V1Scale(Spec|Status)?$"), "autoscaling"),
     (re.compile(r"^V1StorageClass"), "storage"),
     (re.compile(r"^V1(CustomResource|JSONSchema|SelectableField|ValidationRule|Webhook"
                 r"|ExternalDocumentation|ServiceReference)"), "apiextensions"),

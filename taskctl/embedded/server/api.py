@@ -21,7 +21,7 @@ from taskctl.embedded.server import (
     reads,
     stream,
 )
-from taskctl.embedded.server.admission import BODY
+from taskctl.embedded.server.admission import BODY, Origin, Via
 from taskctl.embedded.server.auth import Authenticator, User
 from taskctl.embedded.server.background import DELETIONS_PER_TURN
 from taskctl.embedded.server.core import Core
@@ -32,6 +32,8 @@ from taskctl.embedded.server.gotext import go_value
 from taskctl.embedded.server.kinds import Kind
 from taskctl.embedded.server.negotiation import negotiate
 from taskctl.embedded.server.records import Record
+from taskctl.embedded.server.scale import SCALE, Scaling, scale_record
+from taskctl.embedded.server.scale_paths import SUBRESOURCE
 from taskctl.embedded.server.special import Special
 from taskctl.embedded.server.targets import (
     DeleteOptions,
@@ -60,7 +62,7 @@ _PATCH_TYPES: Final = (
 _FINALIZE: Final = "finalize"
 _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _SLOW_BYTES: Final = 64 * 1024  # as YAML, some 20 ms
-_OBJECT_SUBRESOURCES: Final = ("status", "ephemeralcontainers", _FINALIZE)
+_OBJECT_SUBRESOURCES: Final = ("status", "ephemeralcontainers", _FINALIZE, SUBRESOURCE)
 
 
 class Api:
@@ -165,6 +167,9 @@ class Api:
         if target.name is not None:
             revision = request.query.get("resourceVersion", "")
             record = reads.get_object(self._core, kind, target, revision)
+            if target.subresource == SUBRESOURCE:
+                encoder = self._encoder(request, SCALE)
+                return _answer(encoder, encoder.object(scale_record(kind, record)))
             return await _answer_object(encoder, record)
         options = parse_list_options(request.query)
         if options.watch and request.method != "HEAD":
@@ -196,7 +201,11 @@ class Api:
     ) -> web.StreamResponse:
         if target.name is None:
             raise _name_missing(kind)
-        encoder, options = self._encoder(request, kind), _write_options(request, "UpdateOptions")
+        options = _write_options(request, "UpdateOptions")
+        if target.subresource == SUBRESOURCE:
+            scale, twice = await _read_object(request, SCALE, options)
+            return self._rescale(request, kind, target, (lambda _: scale, BODY, twice), options)
+        encoder = self._encoder(request, kind)
         obj, twice = await _read_object(request, kind, options)
         return _written(encoder, self._writer.replace(kind, target, obj, options), twice)
 
@@ -207,7 +216,7 @@ class Api:
             raise _name_missing(kind)
         encoder, options = self._encoder(request, kind), _write_options(request, "PatchOptions")
         media_type = bodies.media_type(request)
-        _check_patch_type(kind, media_type, request.query)
+        _check_patch_type(kind, media_type, request.query, target.subresource)
         body = await bodies.read(request)
         if media_type == "application/apply-patch+yaml":
             if not request.query.get("fieldManager"):
@@ -220,7 +229,25 @@ class Api:
         patch = _patch(media_type, body)
         if twice and options.validation is FieldValidation.STRICT:
             patch = replace(patch, faults=tuple(twice))
+        if target.subresource == SUBRESOURCE:
+            made = (patch.change, Origin(Via.PATCH, patch.shown), twice)
+            return self._rescale(request, kind, target, made, options)
         return _written(encoder, self._writer.patch(kind, target, patch, options), twice)
+
+    def _rescale(
+        self,
+        request: web.BaseRequest,
+        kind: Kind,
+        target: Target,
+        made: tuple[Callable[[Json], Json], Origin, list[str]],
+        options: WriteOptions,
+    ) -> web.Response:
+        encoder = self._encoder(request, SCALE)
+        change, origin, warnings = made
+        scaling = Scaling(change, origin, options.validation)
+        outcome = self._writer.rescale(kind, target, scaling, options)
+        shown = scale_record(kind, outcome.record)
+        return _written(encoder, replace(outcome, record=shown), warnings)
 
     async def _delete(
         self, request: web.BaseRequest, kind: Kind, target: Target, user: User
@@ -319,12 +346,16 @@ def _duplicates(body: bytes, options: WriteOptions, parsed: Any = None) -> list[
     return bodies.duplicate_fields(body, parsed)
 
 
-def _check_patch_type(kind: Kind, media_type: str, query: Mapping[str, str]) -> None:
+def _check_patch_type(
+    kind: Kind, media_type: str, query: Mapping[str, str], subresource: str
+) -> None:
     supported = [
         name
         for name in _PATCH_TYPES
         if kind.builtin or name != "application/strategic-merge-patch+json"
     ]
+    if subresource == SUBRESOURCE:  # a Scale has no fields that could belong to somebody
+        supported.remove("application/apply-patch+yaml")
     if media_type not in supported:
         raise errors.unsupported_media_type(", ".join(supported))
     if "force" in query and media_type != "application/apply-patch+yaml":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from taskctl.embedded.server import fields
+from taskctl.embedded.server import fields, scale_paths
 from taskctl.embedded.server.crd_structure import check_structure
 from taskctl.embedded.server.fields import FieldError
 from taskctl.embedded.server.jsonpath import PathError, compile_path
@@ -73,10 +73,15 @@ def _kind_of(spec: JSON, names: JSON, version: JSON) -> Kind:
         short_names=tuple(names.get("shortNames") or ()),
         categories=tuple(names.get("categories") or ()),
         namespaced=namespaced,
-        subresources=frozenset(version.get("subresources") or ()),
+        subresources=frozenset(
+            name
+            for name, declared in (version.get("subresources") or {}).items()
+            if declared is not None
+        ),
         columns=_columns_of(version),
         selectable_fields=common + extra,
         storage=bool(version.get("storage")),
+        scale=scale_paths.paths_of(version),
         deprecation_warning=(
             version.get("deprecationWarning") or f"{name} is deprecated"
             if version.get("deprecated")
@@ -224,11 +229,8 @@ def _check_version(version: JSON, where: str, errors: list[FieldError]) -> None:
     )
     _check_defaults(compiled.root, path, errors)
     _check_selectable(version, compiled.root, where, errors)
-    unknown = set(version.get("subresources") or ()) - {"status"}
-    errors.extend(
-        fields.forbidden(f"{where}.subresources.{one}", "this server has no such subresource")
-        for one in sorted(unknown)
-    )
+    declared = (version.get("subresources") or {}).get(scale_paths.SUBRESOURCE)
+    errors.extend(scale_paths.check_paths(declared, f"{where}.subresources.scale"))
 
 
 def _check_columns(version: JSON, where: str, errors: list[FieldError]) -> None:

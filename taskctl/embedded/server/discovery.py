@@ -34,6 +34,7 @@ _SUBRESOURCES: Final[dict[str, tuple[tuple[str, ...], str, str, str]]] = {
     "ephemeralcontainers": (_READ_WRITE, "", "", ""),
     "finalize": (("update",), "", "", ""),
     "log": (("get",), "", "", ""),
+    "scale": (_READ_WRITE, "autoscaling", "v1", "Scale"),
 } | {
     name: (("create",), kind.group, kind.version, kind.kind)
     for name, kind in (("binding", BINDING), ("eviction", EVICTION), ("token", TOKEN_REQUEST))

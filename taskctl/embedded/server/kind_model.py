@@ -46,6 +46,21 @@ class Conversion:
     store: Callable[[dict[str, Any]], dict[str, Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class ScalePaths:
+    """Where in an object its replicas are: paths such as ``.spec.replicas``.
+
+    Attributes:
+        spec: of the number that is wanted.
+        status: of the number that there is.
+        selector: of a label selector, as text; may be empty.
+    """
+
+    spec: str
+    status: str
+    selector: str = ""
+
+
 @dataclass(frozen=True)
 class Kind:
     """One kind in one version.
@@ -68,6 +83,7 @@ class Kind:
         deprecation_warning: sent with every answer; empty if not deprecated.
         read_only: there are no objects, and none can be made: only lists and watches are served.
         conversion: where objects are stored as those of another kind.
+        scale: for the ``scale`` subresource; None where there is none.
         custom_schema: the schema of a kind from a CRD; see :attr:`schema`.
     """
 
@@ -88,6 +104,7 @@ class Kind:
     deprecation_warning: str = ""
     read_only: bool = False
     conversion: Conversion | None = None
+    scale: ScalePaths | None = None
     custom_schema: StructuralSchema | None = field(default=None, repr=False)
 
     @property

@@ -7,11 +7,11 @@ happen, so a patch never meets a conflict that the client did not ask for by res
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from taskctl.clock import format_seconds
-from taskctl.embedded.server import admission, apply, errors, fields, meta, patching
+from taskctl.embedded.server import admission, apply, errors, fields, meta, patching, scale
 from taskctl.embedded.server.admission import BODY, Origin, Via
 from taskctl.embedded.server.core import (
     Core,
@@ -26,6 +26,7 @@ from taskctl.embedded.server.fields import FieldError
 from taskctl.embedded.server.kinds import Kind
 from taskctl.embedded.server.pods import PodStrategy
 from taskctl.embedded.server.records import Record
+from taskctl.embedded.server.scale import Scaling
 from taskctl.embedded.server.store import Written
 from taskctl.embedded.server.strategies import NamespaceStrategy
 from taskctl.embedded.server.targets import DeleteOptions, Target, WriteOptions
@@ -152,7 +153,7 @@ class Writer:
         self._admit_namespace(kind, metadata)
         strategy.admit_create(obj, self._store, format_seconds(self._core.clock.now()))
         found = meta.check(metadata, namespaced=kind.namespaced, rule=strategy.name_rule)
-        found += strategy.check_create(obj)
+        found += strategy.check_create(obj) + scale.check(kind, obj)
         if not kind.builtin and schema is not None:
             found += schema.validate(obj, None, found=found)
         admission.refuse(kind, obj, found)
@@ -229,6 +230,22 @@ class Writer:
             raise origin.cannot_handle(kind, obj, why)
         admission.check_names(obj["metadata"], target)
         return self._update(_Update(kind, old, target.subresource, options, origin), obj)
+
+    def rescale(
+        self, kind: Kind, target: Target, scaling: Scaling, options: WriteOptions
+    ) -> Outcome:
+        """Change an object's replicas; the record in the outcome is that of the object.
+
+        Raises:
+            errors.StatusError: refused.
+        """
+        old = self._current(kind, target)
+        try:
+            obj, warnings = scaling.apply(kind, target, as_version(kind, old))
+        except patching.PatchError as error:
+            raise _patch_refused(error) from error
+        outcome = self._update(_Update(kind, old, target.subresource, options, BODY), obj)
+        return replace(outcome, warnings=[*warnings, *outcome.warnings])
 
     def server_side_apply(
         self, kind: Kind, target: Target, applied: Json, options: WriteOptions
@@ -339,6 +356,7 @@ class Writer:
         found += meta.check(obj["metadata"], namespaced=kind.namespaced, rule=strategy.name_rule)
         if not kind.builtin and schema is not None:
             found += schema.validate(obj, before, found=found)
+        found += scale.check(kind, obj, status_only=update.subresource == "status")
         return found
 
     # --- delete ---------------------------------------------------------------------

@@ -166,7 +166,7 @@ def test_accepts_a_good_one() -> None:
             ".metadata.name",
             "must not point to fields in metadata",
         ),
-        ("spec/versions/0/subresources", {"scale": {}}, "subresources.scale: Forbidden"),
+        ("spec/versions/0/subresources", {"scale": {}}, "specReplicasPath: Required value"),
     ],
 )
 def test_refuses(path: str, value: Any, expected: str) -> None:
