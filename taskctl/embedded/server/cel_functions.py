@@ -16,6 +16,8 @@ from typing import Any, Final
 
 from cel import stdlib
 
+from taskctl.embedded.server import cel_patterns
+
 # Operators, macros and functions that the CEL library itself provides.
 NATIVE: Final = frozenset(
     {
@@ -133,17 +135,11 @@ def _last_index_of(value: Any, wanted: Any, end: int | None = None) -> int:
     return stdlib.last_index_of(value, wanted, end)
 
 
-def _find(text: str, pattern: str) -> str:
-    found = re.search(pattern, text)
-    return found.group(0) if found else ""
-
-
-def _find_all(text: str, pattern: str, limit: int = -1) -> list[str]:
-    found = [one.group(0) for one in re.finditer(pattern, text)]
-    return found if limit < 0 else found[:limit]
-
-
 _VERB: Final = re.compile(r"%(?:\.(\d+))?([sdfeboxX%])")
+
+
+_PRECISION_DIGITS: Final = 9
+_MAX_PRECISION: Final = 100
 
 
 def _show(value: Any) -> str:
@@ -182,7 +178,10 @@ def _format(template: str, values: list[Any]) -> str:
             case "d":
                 return str(int(value))
             case "f" | "e":
-                return format(float(value), f".{precision or 6}{verb}")
+                digits = int(precision[:_PRECISION_DIGITS] if precision else 6)
+                if digits > _MAX_PRECISION:
+                    raise ValueError(f"precision must be at most {_MAX_PRECISION}, not {digits}")
+                return format(float(value), f".{digits}{verb}")
             case "x" | "X" if isinstance(value, str | bytes):
                 data = value.encode() if isinstance(value, str) else value
                 return data.hex() if verb == "x" else data.hex().upper()
@@ -193,8 +192,9 @@ def _format(template: str, values: list[Any]) -> str:
 
 FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "charAt": stdlib.char_at,
-    "find": _find,
-    "findAll": _find_all,
+    "find": cel_patterns.find,
+    "findAll": cel_patterns.find_all,
+    cel_patterns.MATCHES: cel_patterns.matches,
     "format": _format,
     "indexOf": _index_of,
     "isSorted": _is_sorted,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from taskctl.embedded.server import cel, schema_walks
+from taskctl.embedded.server import cel, cel_check, schema_walks
 from taskctl.embedded.server.fields import NO_PATH, FieldError, FieldReason, invalid
 from taskctl.embedded.server.schema_nodes import Node, build
 from taskctl.embedded.server.schema_values import ValueValidator
@@ -106,7 +106,7 @@ class StructuralSchema:
             return errors
         if any(error.reason in _BLOCKING for error in (*found, *errors)):
             return [*errors, _RULES_SKIPPED]
-        return [*errors, *cel.check(self._rules, obj, old)]
+        return [*errors, *cel_check.check(self._rules, obj, old)]
 
     def _check_lists(self, obj: JSON, old: JSON | None) -> list[FieldError]:
         found: list[FieldError] = []

@@ -1,0 +1,253 @@
+"""Evaluating the rules of a schema on an object, within a budget."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from typing import Any, Final
+
+import cel
+
+from taskctl.embedded.server import fields
+from taskctl.embedded.server.cel import JSON, Compiled, Rule, RuleNode
+from taskctl.embedded.server.cel_cost import (
+    PER_OBJECT_LIMIT,
+    PER_RULE_LIMIT,
+    Bound,
+    CostError,
+    bound_of,
+    estimate,
+)
+from taskctl.embedded.server.cel_values import convert_object, to_cel
+from taskctl.embedded.server.fields import FieldError, FieldReason, Path
+from taskctl.embedded.server.schema_nodes import ListType
+from taskctl.embedded.server.schema_walks import canonical, list_key
+
+_MAX_MESSAGE_BYTES: Final = 5 * 1024
+# What a rule costs at least: some 3 µs.
+_BASE_COST: Final = 30.0
+_EVALUATION_ERRORS: Final = (
+    ArithmeticError, LookupError, RuntimeError, TypeError, ValueError, AttributeError
+)  # fmt: skip
+
+
+def check(tree: RuleNode, obj: JSON, old: JSON | None) -> list[FieldError]:
+    """Evaluate the rules of a schema on an object.
+
+    Args:
+        tree: from :func:`compile_tree`.
+        obj: the object to be stored, after defaulting.
+        old: the stored object on update, None on create.
+    """
+    run = _Run()
+    with contextlib.suppress(_NoBudgetLeft):  # the last error says so
+        run.check(tree, obj, old, ())
+    return run.errors
+
+
+class _NoBudgetLeft(Exception):
+    """No further rules are to be run."""
+
+
+class _Run:
+    """The evaluation of an object's rules.
+
+    Attributes:
+        errors: found so far.
+    """
+
+    def __init__(self) -> None:
+        self.errors: list[FieldError] = []
+        self._left = float(PER_OBJECT_LIMIT)
+
+    def check(self, node: RuleNode, value: Any, old: Any, path: Path) -> None:
+        """Evaluate the rules on a value and below it."""
+        if value is None:  # rules on a nullable value see only what is not null
+            return
+        same = old is not None and value == old
+        if same and not node.transitions_below:
+            return
+        if node.rules:
+            self._check_rules(node, value, old, path, same=same)
+        for below, one, old_one, token in _below(node, value, old):
+            self.check(below, one, old_one, (*path, token))
+
+    def _check_rules(self, node: RuleNode, value: Any, old: Any, path: Path, *, same: bool) -> None:
+        due = [rule for rule in node.rules if _is_due(rule, old, same)]
+        if not due:
+            return
+        where = fields.format_path(path)
+        try:
+            seen = _variables(node, value, old, optional=False)
+            with_optional = None
+            if any(rule.optional_old for rule in due):
+                with_optional = _variables(node, value, old, optional=True)
+        except (ValueError, TypeError, OverflowError) as error:
+            self.errors.append(fields.invalid(where, _kind(node), str(error)))
+            return
+        for rule in due:
+            used = with_optional if rule.optional_old and with_optional is not None else seen
+            self._spend(rule, used, _kind(node), where)
+            problem = _evaluate(rule, used, _kind(node), path)
+            if problem is not None:
+                self.errors.append(problem)
+
+    def _spend(self, rule: Rule, seen: _Seen, kind: str, where: str) -> None:
+        """Take what a rule costs from the budget.
+
+        Raises:
+            _NoBudgetLeft: there is not so much. The sentences are the real server's.
+        """
+        cost = seen.cost(rule.program)
+        self._left -= cost
+        if cost > PER_RULE_LIMIT:
+            why = (
+                "'operation cancelled: actual cost limit exceeded': no further validation rules "
+                "will be run due to call cost exceeds limit for rule: "
+                f"{rule.message or rule.source}"
+            )
+        elif self._left < 0:
+            why = (
+                "validation failed due to running out of cost budget, no further validation "
+                "rules will be run"
+            )
+        else:
+            return
+        self.errors.append(fields.invalid(where, kind, why))
+        raise _NoBudgetLeft
+
+
+class _Seen:
+    """What the rules at one place see.
+
+    Attributes:
+        context: for the programs.
+    """
+
+    def __init__(self, variables: JSON, functions: JSON) -> None:
+        self.context = cel.Context(variables, functions or None)
+        self._variables = variables
+        self._bounds: dict[str, Bound] | None = None
+
+    def cost(self, compiled: Compiled) -> float:
+        """Return what an expression costs at most; infinity if that is far too much."""
+        if not compiled.heavy:
+            return _BASE_COST + compiled.tree.nodes
+        if self._bounds is None:
+            self._bounds = {name: _known(one) for name, one in self._variables.items()}
+        try:
+            return _BASE_COST + estimate(compiled.tree, self._bounds)
+        except CostError:
+            return math.inf
+
+
+def _known(value: Any) -> Bound:
+    if isinstance(value, cel.OptionalValue):
+        return bound_of(value.value()) if value.has_value() else bound_of()
+    return bound_of(value)
+
+
+def _below(node: RuleNode, value: Any, old: Any) -> Iterator[tuple[RuleNode, Any, Any, Any]]:
+    if isinstance(value, dict):
+        old_map = old if isinstance(old, dict) else {}
+        for name, below in node.properties.items():
+            if name in value:
+                yield below, value[name], old_map.get(name), name
+        if node.additional is not None:
+            for name, one in value.items():
+                if name not in node.schema.properties:
+                    yield node.additional, one, old_map.get(name), name
+    elif isinstance(value, list) and node.items is not None:
+        schema = node.schema
+        by_key: dict[Any, Any] = {}
+        if schema.list_type is ListType.MAP and isinstance(old, list):
+            by_key = {canonical(list_key(one, schema)): one for one in old if isinstance(one, dict)}
+        for index, one in enumerate(value):
+            matched = None
+            if by_key and isinstance(one, dict):
+                matched = by_key.get(canonical(list_key(one, schema)))
+            yield node.items, one, matched, index
+
+
+def _is_due(rule: Rule, old: Any, same: bool) -> bool:
+    if same and (not rule.uses_old or rule.same_is_fine):
+        return False  # an error here would be forgiven, or cannot be
+    return not rule.uses_old or old is not None or rule.optional_old
+
+
+def _kind(node: RuleNode) -> str:
+    return node.schema.type or "object"
+
+
+def _evaluate(rule: Rule, seen: _Seen, kind: str, path: Path) -> FieldError | None:
+    where = fields.format_path(path)
+    try:
+        result = rule.program.program.execute(seen.context)
+    except _EVALUATION_ERRORS as error:
+        detail = f"{_describe(error)} evaluating rule: {rule.message or rule.source}"
+        return fields.invalid(where, kind, detail)
+    if result is True:
+        return None
+    if result is not False:
+        detail = f"cel expression must evaluate to a bool, not {type(result).__name__}"
+        return fields.invalid(where, kind, f"rule compile error: {detail}: {rule.source}")
+    where = fields.format_path((*path, *rule.field_path))
+    detail = _message(rule, seen)
+    match rule.reason:
+        case FieldReason.FORBIDDEN:
+            return fields.forbidden(where, detail)
+        case FieldReason.REQUIRED:
+            return fields.required(where, detail)
+        case FieldReason.DUPLICATE:
+            return fields.duplicate(where, kind)
+    return fields.invalid(where, kind, detail)
+
+
+def _message(rule: Rule, seen: _Seen) -> str:
+    compiled = rule.message_program
+    if compiled is not None and seen.cost(compiled) <= PER_RULE_LIMIT:
+        try:
+            text = compiled.program.execute(seen.context)
+        except _EVALUATION_ERRORS:
+            text = None
+        if isinstance(text, str):
+            text = text.strip()
+            if text and "\n" not in text and len(text.encode()) <= _MAX_MESSAGE_BYTES:
+                return text
+    return rule.message or f"failed rule: {rule.source}"
+
+
+def _describe(error: Exception) -> str:
+    match error:
+        case KeyError():
+            return f"no such key: {error.args[0] if error.args else ''}"
+        case IndexError():
+            return str(error)
+        case ZeroDivisionError():
+            return "division by zero"
+        case OverflowError():
+            return "integer overflow"
+        case TypeError():
+            return "no such overload"
+    return str(error).partition("\n")[0]
+
+
+def _variables(node: RuleNode, value: Any, old: Any, *, optional: bool) -> _Seen:
+    """Convert only what the rules of this node read: conversion is what costs time."""
+    variables = {"self": _convert_top(node, value)}
+    if optional:
+        known = old is not None
+        variables["oldSelf"] = (
+            cel.OptionalValue.of(_convert_top(node, old)) if known else cel.OptionalValue.none()
+        )
+    elif old is not None:
+        variables["oldSelf"] = _convert_top(node, old)
+    return _Seen(variables, node.functions)
+
+
+def _convert_top(node: RuleNode, value: Any) -> Any:
+    schema = node.schema
+    if isinstance(value, dict) and node.top_fields is not None and schema.additional is None:
+        return convert_object(value, schema, node.top_fields)
+    return to_cel(value, schema)

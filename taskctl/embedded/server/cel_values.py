@@ -1,0 +1,85 @@
+"""JSON values as CEL rules see them."""
+
+from __future__ import annotations
+
+import base64
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import cel
+
+from taskctl.clock import parse_time
+from taskctl.embedded.server.cel_names import escape
+from taskctl.embedded.server.schema_nodes import Node
+
+JSON = dict[str, Any]
+
+_UNSUPPORTED: Final = object()
+
+
+def convert_object(value: JSON, node: Node, wanted: set[str] | None) -> JSON:
+    """Convert the fields of an object.
+
+    Args:
+        value: the object.
+        node: its schema.
+        wanted: names of the fields, as rules see them; None for all.
+    """
+    out: JSON = {}
+    for name, one in value.items():
+        prop = node.properties.get(name)
+        if prop is None or one is None:
+            continue  # unknown fields are not visible; a null field counts as absent
+        key = escape(name)
+        if key is None or (wanted is not None and key not in wanted):
+            continue
+        converted = to_cel(one, prop)
+        if converted is not _UNSUPPORTED:
+            out[key] = converted
+    return out
+
+
+def to_cel(value: Any, node: Node) -> Any:
+    """Convert a JSON value to what rules see, along its schema.
+
+    Numbers of type ``number`` become floats, strings of the formats date-time, date,
+    duration and byte become timestamps, durations and bytes.
+    """
+    match value:
+        case dict():
+            if node.additional is not None and not node.properties:
+                additional = node.additional
+                return {name: to_cel(one, additional) for name, one in value.items()}
+            if not node.properties:
+                return {}
+            return convert_object(value, node, None)
+        case list():
+            items = node.items
+            return [to_cel(one, items) for one in value] if items is not None else []
+        case str() if node.format and node.type == "string":
+            return _convert_text(value, node.format)
+        case int() if node.type == "number" and not isinstance(value, bool):
+            return float(value)
+        case float() if node.type == "integer":
+            return int(value)
+    return value
+
+
+def _convert_text(text: str, kind: str) -> Any:
+    match kind:
+        case "date-time":
+            return parse_time(text)
+        case "date":
+            return datetime.fromisoformat(text).replace(tzinfo=UTC)
+        case "duration":
+            return _parse_duration(text)
+        case "byte":
+            return base64.b64decode(text)
+    return text
+
+
+def _parse_duration(text: str) -> timedelta:
+    value = cel.evaluate("duration(text)", {"text": text})
+    if not isinstance(value, timedelta):
+        raise ValueError(f"{text!r} is not a duration")
+    return value
