@@ -20,6 +20,8 @@ SDK = {
     "taskctl.sdk._context",
     "taskctl.sdk._env",
     "taskctl.sdk._functions",
+    "taskctl.sdk._options",
+    "taskctl.sdk._places",
     "taskctl.sdk._specs",
     "taskctl.sdk._stored",
     "taskctl.sdk.errors",

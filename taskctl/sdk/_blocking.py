@@ -135,6 +135,7 @@ _shared = _Line()
 def _after_fork() -> None:
     """Let a forked child open its own connection; the lock may be held by a thread it lacks."""
     global _shared
+    _shared.close()  # its copy only
     _shared = _Line()
 
 

@@ -3,10 +3,14 @@
 taskctl-init sends SIGTERM when the task is cancelled, has run too long or its worker goes
 away, and SIGKILL after a grace period. Here it becomes :class:`TaskCancelled`: raised where
 the main thread is, or, where an asyncio loop runs there, by cancelling the loop's tasks.
+
+Only in the process that runs the task: what it forks, or starts by multiprocessing, dies of
+SIGTERM as in any other program.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 
 from taskctl.sdk.errors import TaskCancelled
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
 
 class _State:
     requested = False
+    in_child = False  # of os.fork()
 
 
 def stop_requested() -> bool:
@@ -28,6 +33,8 @@ def stop_requested() -> bool:
 
 def install() -> None:
     """Take SIGTERM over, unless the program handles it itself or this is no main thread."""
+    if _State.in_child or _is_worker_process():
+        return
     import signal
 
     try:
@@ -35,6 +42,27 @@ def install() -> None:
             signal.signal(signal.SIGTERM, _on_sigterm)
     except ValueError:  # only the main thread may
         pass
+
+
+def _is_worker_process() -> bool:
+    """Whether multiprocessing started this process."""
+    process = sys.modules.get("multiprocessing.process")
+    if process is None:
+        return False
+    # While such a process imports the program, it does not know its parent yet.
+    is_starting = getattr(process.current_process(), "_inheriting", False)
+    return bool(is_starting) or process.parent_process() is not None
+
+
+def _after_fork() -> None:
+    _State.in_child = True
+    _State.requested = False
+    signal = sys.modules.get("signal")
+    if signal is not None and signal.getsignal(signal.SIGTERM) is _on_sigterm:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import sys
-
+from taskctl.sdk._options import check_names
+from taskctl.sdk._places import check_function
 from taskctl.sdk.errors import InputInvalid, Unsendable
 
 TYPE_CHECKING = False
@@ -50,9 +49,10 @@ class TaskFunction(_Typed[P, R]):
     """
 
     def __init__(self, function: Callable[P, R], options: dict[str, Any]) -> None:
-        self.function = function
+        check_names(options, of_function=True)
+        self.function: Callable[P, R] = check_function(function)
         self.options = options
-        self.__wrapped__ = function
+        self.__wrapped__ = function = self.function
         self.__name__ = function.__name__
         self.__qualname__ = function.__qualname__
         self.__module__ = function.__module__
@@ -92,107 +92,21 @@ else:
         Args:
             function: at the top level of a module or script; ``async`` or not.
             options: of its tasks, see :func:`taskctl.sdk.child`.
+
+        Raises:
+            Unsendable: it is no function that another process could find.
+            TypeError: an option that does not exist.
         """
         if function is not None:
-            return TaskFunction(function, options)
-        return lambda decorated: TaskFunction(decorated, options)
+            return _task(function, options)
+        check_names(options, of_function=True)
+        return lambda decorated: _task(decorated, options)
 
 
-# --- references ------------------------------------------------------------------------
-
-
-def command_of(task_function: TaskFunction[Any, Any], python: str) -> list[str]:
-    """Return the command that runs a function as a task.
-
-    Raises:
-        Unsendable: another process cannot import it.
-    """
-    function = task_function.function
-    name = f"{function.__module__}.{function.__qualname__}"
-    if "<" in function.__qualname__:
-        raise Unsendable(
-            f"{name} is a lambda or defined inside a function, so no other process can find it; "
-            "define it at the top level of its module"
-        )
-    module = sys.modules.get(function.__module__)
-    if function.__module__ == "__main__":
-        place, directory = _main_place(module, name)
-    else:
-        place, directory = function.__module__, _import_directory(module)
-    path = ["--path", directory] if directory else []
-    return [python, "-m", "taskctl.sdk.run", *path, f"{place}:{function.__qualname__}"]
-
-
-def _main_place(module: Any, name: str) -> tuple[str, str]:
-    """Return how to import what runs as ``__main__``: its module's name, or its file."""
-    spec = getattr(module, "__spec__", None)
-    if spec is not None:  # python -m package.module
-        return spec.name, _directory_above(spec.origin or "", spec.name)
-    file = getattr(module, "__file__", None)
-    if not file:
-        raise Unsendable(
-            f"{name} was typed in or given by -c, so no other process can find it; "
-            "put it into a file"
-        )
-    path = os.path.abspath(file)
-    return path, os.path.dirname(path)
-
-
-def _import_directory(module: Any) -> str:
-    """Return the entry of sys.path that a module was found by, if a child may lack it."""
-    spec = getattr(module, "__spec__", None)
-    if spec is None or not spec.origin:
-        return ""
-    directory = _directory_above(spec.origin, spec.name)
-    installed = any(part.endswith("-packages") for part in directory.split(os.sep))
-    return "" if installed else directory
-
-
-def _directory_above(origin: str, module_name: str) -> str:
-    levels = module_name.count(".") + 1
-    if os.path.basename(origin) == "__init__.py":
-        levels += 1
-    for _ in range(levels):
-        origin = os.path.dirname(origin)
-    return origin
-
-
-def load(place: str) -> Callable[..., Any]:
-    """Return the function of a reference, ``module:qualname`` or ``/file.py:qualname``.
-
-    Raises:
-        InputInvalid: nothing callable is there.
-        ImportError: the module cannot be imported.
-    """
-    module_name, _, qualname = place.rpartition(":")
-    if not module_name:
-        raise InputInvalid(f"{place!r} is no module:function")
-    found: Any = _load_file(module_name) if module_name.endswith(".py") else _import(module_name)
-    for part in qualname.split("."):
-        found = getattr(found, part, None)
-    if not callable(found):
-        raise InputInvalid(f"{module_name} has no function {qualname!r}")
-    return getattr(found, "function", found) if isinstance(found, TaskFunction) else found
-
-
-def _import(name: str) -> Any:
-    from importlib import import_module
-
-    return import_module(name)
-
-
-def _load_file(path: str) -> Any:
-    """Import a script, under the name of its file, not as ``__main__``."""
-    from importlib.util import module_from_spec, spec_from_file_location
-
-    name = os.path.basename(path)[: -len(".py")]
-    spec = spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not os.path.isfile(path):
-        raise ImportError(f"there is no Python file {path}")
-    module = module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+def _task(function: Any, options: dict[str, Any]) -> TaskFunction[Any, Any]:
+    if isinstance(function, TaskFunction):
+        return function.with_options(**options)
+    return TaskFunction(function, options)
 
 
 # --- arguments -------------------------------------------------------------------------

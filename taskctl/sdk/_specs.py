@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 
-from taskctl.sdk import _stored
-from taskctl.sdk._functions import Call, TaskFunction, command_of, encode_arguments
+from taskctl.sdk import _options, _stored
+from taskctl.sdk._functions import Call, TaskFunction, encode_arguments
+from taskctl.sdk._places import command_of
 from taskctl.sdk.errors import Unsendable
 
 TYPE_CHECKING = False
@@ -42,23 +42,6 @@ if TYPE_CHECKING:
         read_only_workspace: bool
 
 
-# Option: field of a Task's spec.
-_FIELDS: Final = {
-    "image": "image",
-    "env": "env",
-    "working_dir": "workingDir",
-    "timeout_s": "timeoutSeconds",
-    "start_deadline_s": "startDeadlineSeconds",
-    "slots": "slots",
-    "priority": "priority",
-    "group": "group",
-    "retry": "retry",
-    "ttl": "ttlSecondsAfterFinished",
-    "run_after": "runAfter",
-    "when": "when",
-    "suspend": "suspend",
-    "read_only_workspace": "readOnlyWorkspace",
-}
 MAX_BATCH: Final = 1000  # children in a request
 MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
 
@@ -151,10 +134,7 @@ def child(
     Raises:
         TypeError: an option that does not exist.
     """
-    unknown = sorted(set(options) - set(_FIELDS) - {"input", "input_object"})
-    if unknown:
-        known = ", ".join(("input", "input_object", *_FIELDS))
-        raise TypeError(f"unknown option {unknown[0]!r}; known are {known}")
+    _options.check_names(options)
     return ChildSpec(target, args, key, name, options)
 
 
@@ -224,40 +204,23 @@ def _message(spec: ChildSpec, attached: Message) -> Message:
         overrides["args"] = []
         options["input"] = encode_arguments(target)
     elif target is not None:
-        overrides["command"] = _command(target)
+        overrides["command"] = _options.command(target)
         overrides["args"] = []
-    message: Message = {} if spec.key is None else {"key": spec.key}
+    message: Message = {} if spec.key is None else {"key": _options.check_key(spec.key)}
     if spec.name is not None:
-        message["name"] = spec.name
-    if "input_object" in options:
-        message["input_object"] = options.pop("input_object")
+        message["name"] = _options.check_text(spec.name, "name")
+    named_input = options.pop("input_object", None)
+    if named_input is not None:
+        message["input_object"] = _options.check_text(named_input, "input_object")
     if "input" in options:
         plain = _stored.to_plain(options.pop("input"), "input")
         message.update(_stored.content(plain, attached, "input"))
-    overrides.update({_FIELDS[name]: _field(name, value) for name, value in options.items()})
+    overrides.update(
+        {_options.FIELDS[name]: _options.field(name, value) for name, value in options.items()}
+    )
     if overrides:
         message["overrides"] = overrides
     return message
-
-
-def _command(target: Sequence[str]) -> list[str]:
-    if isinstance(target, (str, bytes)):
-        raise Unsendable(f"a command is a list of texts; for a shell: ['sh', '-c', {target!r}]")
-    command = [os.fspath(part) if hasattr(part, "__fspath__") else part for part in target]
-    if not command or not all(isinstance(part, str) for part in command):
-        raise Unsendable(f"a command is a list of texts, and not empty; this is {target!r}")
-    return command
-
-
-def _field(name: str, value: Any) -> Any:
-    """Return the value of a spec's field for that of an option."""
-    if name == "env" and hasattr(value, "items"):
-        return [{"name": key, "value": str(text)} for key, text in value.items()]
-    if name == "retry" and isinstance(value, int):
-        return {"limit": value}
-    if name == "run_after":
-        return {"tasks": [getattr(item, "name", item) for item in value]}
-    return _stored.to_plain(value, name)
 
 
 def _add_default_keys(messages: list[Message]) -> None:

@@ -9,7 +9,8 @@ import sys
 
 from taskctl.sdk import _cancel
 from taskctl.sdk._context import current
-from taskctl.sdk._functions import decode_arguments, encode_result, load
+from taskctl.sdk._functions import decode_arguments, encode_result
+from taskctl.sdk._places import load
 from taskctl.sdk._specs import output_operation
 from taskctl.sdk.errors import SdkError, TaskCancelled
 

@@ -61,10 +61,10 @@ def test_every_example_is_run() -> None:
 
 
 def test_options_are_all_there() -> None:
-    from taskctl.sdk import _specs
+    from taskctl.sdk import _options
 
     text = (ROOT / "docs" / "sdk.md").read_text()
-    assert all(f"`{name}`" in text for name in _specs._FIELDS)
+    assert all(f"`{name}`" in text for name in _options.FIELDS)
 
 
 def test_errors_are_all_there() -> None:

@@ -305,6 +305,47 @@ def test_second_signal_does_not_interrupt_the_clean_up(agent: FakeAgent) -> None
     assert stop("-c", code)[:2] == (0, "done\n")
 
 
+FORKS = """
+import multiprocessing, os, signal, sys, time
+from taskctl.sdk import current, sync
+current()
+
+def work():
+    sync.progress(1)  # uses the SDK, on a connection of its own
+    print("up", flush=True)
+    time.sleep(30)
+
+if __name__ == "__main__":
+    how = sys.argv[1]
+    if how == "os.fork":
+        pid = os.fork()
+        if pid == 0:
+            work()
+        time.sleep(1.5)
+        os.kill(pid, signal.SIGTERM)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    else:
+        process = multiprocessing.get_context(how).Process(target=work)
+        process.start()
+        time.sleep(1.5)
+        process.terminate()
+        process.join()
+        print(process.exitcode)
+    sync.progress(2)
+    print(signal.getsignal(signal.SIGTERM).__name__)
+"""
+
+
+@pytest.mark.parametrize("how", ["os.fork", "fork", "spawn", "forkserver"])
+def test_other_processes_die_of_sigterm(agent: FakeAgent, tmp_path: Path, how: str) -> None:
+    (tmp_path / "forks.py").write_text(FORKS)
+    done = python(str(tmp_path / "forks.py"), how)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["up", "-15", "_on_sigterm"]
+    assert "TaskCancelled" not in done.stderr
+    assert [request["done"] for request in agent.asked("progress")] == [1, 2]
+
+
 # --- as the agent copies it ---------------------------------------------------------------------
 
 

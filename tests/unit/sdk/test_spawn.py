@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,7 @@ def test_every_option_has_a_type_and_a_field() -> None:
     """The types are for checkers only, so nothing but this compares them with the table."""
     import ast
 
-    from taskctl.sdk import _specs
+    from taskctl.sdk import _options, _specs
 
     tree = ast.parse(Path(_specs.__file__).read_text())
     [options] = [
@@ -118,17 +119,17 @@ def test_every_option_has_a_type_and_a_field() -> None:
         for node in options.body
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
     }
-    assert typed == set(_specs._FIELDS) | {"input", "input_object"}
+    assert typed == set(_options.FIELDS) | {"input", "input_object"}
     assert _specs.child.__doc__ is not None
     assert all(f"``{name}``" in _specs.child.__doc__ for name in typed)
 
 
 def test_fields_are_those_of_the_crd() -> None:
     from taskctl.api.task import TaskSpec
-    from taskctl.sdk import _specs
+    from taskctl.sdk import _options
 
     known = {field.alias or name for name, field in TaskSpec.model_fields.items()}
-    assert set(_specs._FIELDS.values()) <= known
+    assert set(_options.FIELDS.values()) <= known
 
 
 async def test_options_of_the_decorator(agent: FakeAgent) -> None:
@@ -294,6 +295,134 @@ async def test_unsendable(
         await sdk.spawn(target, *args, key="k", **options)
     assert message in str(caught.value)
     assert agent.requests == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"env": {"A": None}}, "env['A']: must be text, not None; leave the variable out"),
+        ({"env": {"A": b"x"}}, "env['A']: must be text, not bytes"),
+        ({"env": {"A": 5}}, "env['A']: must be text, not int; make it a text"),
+        ({"env": {"A": True}}, "env['A']: must be text, not bool"),
+        ({"env": {"A": "x\0"}}, "env['A']: holds a NUL"),
+        ({"env": {"A": "x" * 131_070}}, "env['A']: has 131072 bytes"),
+        ({"env": {"A": "\ud800"}}, "env['A']: is not valid Unicode"),
+        ({"env": {"": "x"}}, "env: a name: must not be empty"),
+        ({"env": {1: "x"}}, "env: a name: must be a text, not int"),
+        ({"env": {"A=B": "x"}}, "'A=B' cannot be a variable's name"),
+        ({"env": {"TASKCTL_TOKEN": "x"}}, "are taskctl's own"),
+        ({"env": "A=1"}, "env: must be a dict of text"),
+        ({"env": [{"name": "A", "value": 1}]}, "env[0].value: must be text, not int"),
+        ({"env": [{"name": "A", "value_from": {}}]}, "env[0].value_from: unknown field"),
+        ({"env": ["A=1"]}, "env[0]: must be a dict"),
+        ({"retry": {"backoff_seconds": 60}}, "retry.backoff_seconds: unknown field; known are"),
+        ({"retry": {"limit": "3"}}, "retry.limit: must be a whole number, not str '3'"),
+        ({"retry": {"limit": -1}}, "retry.limit: is -1"),
+        ({"retry": {"onExitCodes": 1}}, "retry.onExitCodes: must be a list"),
+        ({"retry": {"onExitCodes": [0]}}, "retry.onExitCodes[0]: is 0; it must be 1 to 255"),
+        ({"retry": {"jitter": "0.1"}}, "retry.jitter: must be a number"),
+        ({"retry": 1.5}, "retry: must be a dict"),
+        ({"retry": True}, "retry: must be a whole number, not bool"),
+        ({"ttl": {"succes": 1}}, "ttl.succes: unknown field; known are success, failure"),
+        ({"ttl": 60}, "ttl: must be a dict with success, failure, not int"),
+        ({"run_after": "x"}, "run_after: must be a list of children or names, not str 'x'"),
+        ({"run_after": b"x"}, "run_after: must be a list"),
+        ({"run_after": {"tasks": ["x"]}}, "run_after: must be a list"),
+        ({"run_after": [1]}, "run_after[0]: must be a text, not int"),
+        ({"run_after": 5}, "run_after: must be a list"),
+        ({"when": "success"}, "when: is 'success'; it must be one of Success"),
+        ({"timeout_s": "60"}, "timeout_s: must be a whole number, not str '60'"),
+        ({"timeout_s": 0.5}, "timeout_s: must be a whole number, not float"),
+        ({"timeout_s": 0}, "timeout_s: is 0"),
+        ({"slots": True}, "slots: must be a whole number, not bool"),
+        ({"suspend": "no"}, "suspend: must be True or False"),
+        ({"read_only_workspace": 1}, "read_only_workspace: must be True or False"),
+        ({"image": ["a"]}, "image: must be a text"),
+        ({"image": ""}, "image: must not be empty"),
+        ({"input_object": 5}, "input_object: must be a text"),
+        ({"key": 5}, "key: must be a text"),
+        ({"name": b"x"}, "name: must be a text"),
+    ],
+    ids=str,
+)
+async def test_wrong_options(agent: FakeAgent, options: Any, message: str) -> None:
+    with pytest.raises(sdk.Unsendable) as caught:
+        await sdk.spawn(["true"], **{"key": "k", **options})
+    assert message in str(caught.value)
+    assert agent.requests == []
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ({"a"}, "this is set"),
+        (["a\0"], "command[0]: holds a NUL"),
+        (["a", "é" * 65_536], "command[1]: has 131072 bytes"),
+        (["a", "\ud800"], "command[1]: is not valid Unicode"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+async def test_wrong_commands(agent: FakeAgent, command: Any, message: str) -> None:
+    with pytest.raises(sdk.Unsendable) as caught:
+        await sdk.spawn(command, key="k")
+    assert message in str(caught.value)
+    await sdk.spawn(["a", "x" * 131_071], key="k")
+
+
+async def test_an_option_that_is_none_is_inherited(agent: FakeAgent) -> None:
+    await sdk.spawn(["a"], key="k", timeout_s=None, env=None)  # type: ignore[arg-type]
+    assert agent.spawned()[0]["overrides"].get("timeoutSeconds") is None
+
+
+async def test_a_set_of_names_makes_one_key(agent: FakeAgent) -> None:
+    await sdk.spawn(["a"], run_after={"c", "b", "a"})  # type: ignore[arg-type]
+    assert agent.spawned()[0]["overrides"]["runAfter"] == {"tasks": ["a", "b", "c"]}
+
+
+class Maker:
+    def bound(self) -> None: ...
+
+    def __call__(self) -> None: ...
+
+
+def numbers() -> Any:
+    yield 1
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (functools.partial(sample.plain, 1), "partial has no name by which another process"),
+        (Maker(), "Maker has no name by which another process"),
+        (Maker().bound, "is bound to an object"),
+        (numbers, "numbers() yields"),
+        (5, "is no function"),
+        (classmethod(sample.plain), "is no function"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_cannot_be_a_task(function: Any, message: str) -> None:
+    with pytest.raises(sdk.Unsendable) as caught:
+        sdk.task(function)
+    assert message in str(caught.value)
+
+
+def test_options_of_the_decorator_are_checked_at_once() -> None:
+    with pytest.raises(TypeError, match="unknown option 'timeout'; known are image"):
+        sdk.task(timeout=5)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="unknown option 'input'"):
+        sample.count.with_options(input=5)
+
+
+def shadowed() -> None: ...
+
+
+hidden = sdk.task(shadowed)
+shadowed = 5  # type: ignore[assignment]
+
+
+async def test_a_name_that_leads_elsewhere(agent: FakeAgent) -> None:
+    with pytest.raises(sdk.Unsendable, match="shadowed is another object"):
+        await sdk.spawn(hidden, key="k")
 
 
 async def test_unknown_option(agent: FakeAgent) -> None:
