@@ -6,6 +6,7 @@ children it already has.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import Any, Final
@@ -182,8 +183,14 @@ def _not_overridable(name: str) -> str:
 
 
 def _validate(task_spec: dict[str, Any], where: str) -> None:
+    """Check a spec as the API server will: by the names in the CRD, converting nothing.
+
+    What the server does not know it drops without a word, so a misspelt field must end here.
+    """
+    fields.json_only(task_spec, f"{where}.overrides")
     try:
-        TaskSpec.model_validate(task_spec)
+        text = json.dumps(task_spec)
+        TaskSpec.model_validate_json(text, strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
         # A rule about the spec as a whole has no path of its own.
         dots = ["." if item["loc"] else ": " for item in error.errors()]

@@ -6,6 +6,7 @@ field. ``where`` is the path up to the map, for example ``tasks[3].``.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from taskctl.agent.refusals import ErrorCode, Refusal
@@ -80,6 +81,29 @@ def array(message: Message, field: str, *, max_items: int) -> list[Any]:
     if len(value) > max_items:
         raise bad(field, f"has {len(value)} items; at most {max_items} are allowed")
     return value
+
+
+def json_only(value: Any, field: str) -> None:
+    """Make sure that a value is made of what JSON has.
+
+    Raises:
+        Refusal: ``bad_request``: bytes, NaN, infinity, a time or a key that is no text is in
+            it; the path of the part is named.
+    """
+    open_parts = [(value, field)]
+    while open_parts:
+        item, path = open_parts.pop()
+        if isinstance(item, dict):
+            for key, part in item.items():
+                if not isinstance(key, str):
+                    raise bad(path, f"a key must be text, not {kind_of(key)}")
+                open_parts.append((part, f"{path}.{key}"))
+        elif isinstance(item, list | tuple):
+            open_parts.extend((part, f"{path}[{index}]") for index, part in enumerate(item))
+        elif isinstance(item, float) and not math.isfinite(item):
+            raise bad(path, f"is {item}; it must be a number")
+        elif item is not None and not isinstance(item, bool | int | float | str):
+            raise bad(path, f"must be text, a number or a boolean, not {kind_of(item)}")
 
 
 def kind_of(value: Any) -> str:

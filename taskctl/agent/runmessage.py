@@ -24,6 +24,9 @@ from taskctl.wire import Message
 
 # Between SIGTERM and SIGKILL; Kubernetes gives pods 30 s, and the report must fit in there too.
 GRACE_MS: Final = 10_000
+# Python keeps what it prints to a pipe until it ends: a task that is stopped would lose it, and
+# nobody could follow its log. A Task's own env comes first.
+_DEFAULTS: Final = {"PYTHONUNBUFFERED": "1"}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -83,8 +86,8 @@ def _environment(context: Context, run: Run, view: TaskView) -> dict[str, str]:
     }
     told = run.told
     named = {entry["name"] for entry in view.spec.get("env") or ()}
-    # No rule forbids these two names, so what the Task says about them counts.
-    kept = {ENV_TASK_NAME: told.task, ENV_TASK_NAMESPACE: context.namespace}
+    # No rule forbids these names, so what the Task says about them counts.
+    kept = {ENV_TASK_NAME: told.task, ENV_TASK_NAMESPACE: context.namespace, **_DEFAULTS}
     own = {
         ENV_TASK: told.task,
         ENV_TASK_UID: told.uid,

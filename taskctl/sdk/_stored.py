@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 MAX_NESTING: Final = 200  # the agent refuses more
 # JSON of a value is at most this many times longer than its msgpack form ("\u0000" for a byte).
 _JSON_FACTOR = 8
+# What fits a frame of 16 MiB with room for the rest of the request.
+_MAX_SENT_BYTES: Final = 15 * 1024 * 1024
 # Other users' tasks share the directories and must be able to read the files.
 _DIRECTORY_MODE, _FILE_MODE = 0o1777, 0o644
 
@@ -84,10 +86,13 @@ def content(plain: Any, attached: Message, where: str) -> Message:
     """Return the fields of a request that carry a plain value: ``value``, or ``ref``.
 
     Raises:
-        Unsendable: the value cannot be written to the workspace.
+        Unsendable: the value is too large for a message, and cannot be written to the workspace.
     """
     limit, workspace = attached.get("inline_limit") or 0, attached.get("workspace")
-    if not workspace or not limit or _packed_size(plain, where) * _JSON_FACTOR <= limit:
+    if not workspace or not limit:
+        return {"value": plain}
+    packed_size = _packed_size(plain, where)
+    if packed_size * _JSON_FACTOR <= limit:
         return {"value": plain}
     from json import dumps
 
@@ -97,8 +102,13 @@ def content(plain: Any, attached: Message, where: str) -> Message:
     try:
         return {"ref": _spill(encoded, workspace)}
     except OSError as error:
+        # The workspace is mounted read-only, or belongs to another user: the agent can write it.
+        if packed_size <= _MAX_SENT_BYTES:
+            return {"value": plain}
         raise Unsendable(
-            f"{where}: has {len(encoded)} bytes and cannot be written to the workspace: {error}"
+            f"{where}: has {len(encoded)} bytes and cannot be written to the workspace ({error}), "
+            f"and a message to the agent holds {_MAX_SENT_BYTES} bytes: make it smaller, or let "
+            "this task write to the workspace (readOnlyWorkspace: false)"
         ) from error
 
 

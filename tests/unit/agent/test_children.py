@@ -255,6 +255,58 @@ async def test_depth_limit(world: World) -> None:
         ([{"key": "a", "overrides": {"retry": {"limit": -1}}}], "tasks[0].overrides.retry.limit"),
         ([{"key": "a", "overrides": {"limits": {"depth": 3}}}], "tasks[0].overrides.limits"),
         ([{"key": "a", "overrides": {"treeTimeoutSeconds": 3}}], "tasks[0].overrides: tree"),
+        ([{"key": "a", "overrides": {"timeout_seconds": 5}}], "tasks[0].overrides.timeout_seconds"),
+        (
+            [{"key": "a", "overrides": {"retry": {"backoff_seconds": 60}}}],
+            "tasks[0].overrides.retry.backoff_seconds",
+        ),
+        ([{"key": "a", "overrides": {"retry": {"limit": "3"}}}], "tasks[0].overrides.retry.limit"),
+        ([{"key": "a", "overrides": {"retry": {"limit": True}}}], "tasks[0].overrides.retry.limit"),
+        ([{"key": "a", "overrides": {"slots": 1.0}}], "tasks[0].overrides.slots"),
+        ([{"key": "a", "overrides": {"slots": "1"}}], "tasks[0].overrides.slots"),
+        ([{"key": "a", "overrides": {"suspend": "no"}}], "tasks[0].overrides.suspend"),
+        ([{"key": "a", "overrides": {"suspend": 1}}], "tasks[0].overrides.suspend"),
+        (
+            [{"key": "a", "overrides": {"image": b"x"}}],
+            "tasks[0].overrides.image: must be text, a number",
+        ),
+        ([{"key": "a", "overrides": {"args": "x"}}], "tasks[0].overrides.args"),
+        ([{"key": "a", "overrides": {"command": [1]}}], "tasks[0].overrides.command[0]"),
+        (
+            [{"key": "a", "overrides": {"command": [b"x"]}}],
+            "tasks[0].overrides.command[0]: must be text, a number",
+        ),
+        ([{"key": "a", "overrides": {"runAfter": "x"}}], "tasks[0].overrides.runAfter"),
+        (
+            [{"key": "a", "overrides": {"runAfter": {"tasks": "x"}}}],
+            "tasks[0].overrides.runAfter.tasks",
+        ),
+        (
+            [{"key": "a", "overrides": {"runAfter": {"task": ["x"]}}}],
+            "tasks[0].overrides.runAfter.task: unknown",
+        ),
+        (
+            [{"key": "a", "overrides": {"ttlSecondsAfterFinished": 5}}],
+            "tasks[0].overrides.ttlSecondsAfterFinished",
+        ),
+        ([{"key": "a", "overrides": {"env": {"A": "x"}}}], "tasks[0].overrides.env"),
+        (
+            [{"key": "a", "overrides": {"env": [{"name": "A", "value": 5}]}}],
+            "tasks[0].overrides.env[0].value",
+        ),
+        (
+            [{"key": "a", "overrides": {"env": [{"name": "A", "value": b"x"}]}}],
+            "tasks[0].overrides.env[0].value: must be text, a number",
+        ),
+        (
+            [{"key": "a", "overrides": {"env": [{"name": "A", "value_from": {}}]}}],
+            "tasks[0].overrides.env[0].value_from",
+        ),
+        ([{"key": "a", "overrides": {"when": "success"}}], "tasks[0].overrides.when"),
+        (
+            [{"key": "a", "overrides": {"retry": {"jitter": float("nan")}}}],
+            "tasks[0].overrides.retry.jitter: is nan",
+        ),
         ([{"key": str(number)} for number in range(1001)], "tasks"),
     ],
 )
@@ -262,7 +314,7 @@ async def test_a_faulty_spec_creates_nothing(world: World, tasks: Any, named: st
     task, _ = await parent(world)
     good = [{"key": "good"}]
     given = good + tasks if isinstance(tasks, list) and "[" in named and tasks else tasks
-    named = named.replace("[1]", "[2]").replace("[0]", "[1]") if given is not tasks else named
+    named = named.replace("[1]", "[2]", 1).replace("[0]", "[1]", 1) if given is not tasks else named
     code, message = await task.refused("spawn", tasks=given)
     assert code == "bad_request"
     assert message.startswith(named), message

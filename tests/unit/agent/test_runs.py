@@ -65,6 +65,28 @@ async def test_what_the_container_is_told(world: World) -> None:
     assert told["record"].startswith(f"{workspace}/.taskctl/exits/")
 
 
+@pytest.mark.parametrize(
+    ("entry", "told_value"),
+    [
+        (None, "1"),
+        ({"name": "PYTHONUNBUFFERED", "value": ""}, ""),
+        ({"name": "PYTHONUNBUFFERED", "value": "x"}, "x"),
+        (
+            {
+                "name": "PYTHONUNBUFFERED",
+                "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}},
+            },
+            None,  # the kubelet has put it into the container
+        ),
+    ],
+)
+async def test_python_prints_at_once_unless_the_user_says_otherwise(
+    world: World, entry: Any, told_value: str | None
+) -> None:
+    _, _, told = await world.running(env=[entry] if entry else None)
+    assert told["env"].get("PYTHONUNBUFFERED") == told_value
+
+
 async def test_read_only_workspace_gets_no_log_and_record(world: World) -> None:
     peer, _ = await world.init(world.place(world.task(), read_only=True))
     told = await peer.good("next")

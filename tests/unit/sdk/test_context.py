@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import stat
 from pathlib import Path
@@ -10,7 +11,7 @@ import msgpack
 import pytest
 
 from taskctl import sdk
-from taskctl.sdk import sync
+from taskctl.sdk import _stored, sync
 from tests.unit.sdk.fake_agent import FakeAgent
 
 
@@ -130,16 +131,25 @@ def test_size_is_that_of_the_json(agent: FakeAgent) -> None:
     assert "ref" in agent.asked("output")[0]
 
 
+def test_a_workspace_that_cannot_be_written_is_left_to_the_agent(
+    agent: FakeAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(path: str) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(_stored, "make_shared_directory", read_only)
+    sync.output("x" * 500_000)
+    sync.spawn(["true"], input=["y" * 500_000])
+    assert agent.asked("output")[0]["value"] == "x" * 500_000
+    assert agent.spawned()[0]["value"] == ["y" * 500_000]
+    with pytest.raises(sdk.Unsendable, match=r"the output: has 16000002 bytes .*readOnlyWorkspace"):
+        sync.output("x" * 16_000_000)
+
+
 def test_without_workspace_the_agent_decides(agent: FakeAgent) -> None:
     agent.attached["workspace"] = ""
     agent.refusals["output"] = ("no_workspace", "value: has 2002 bytes")
     with pytest.raises(sdk.NoWorkspace, match="2002 bytes"):
-        sync.output("x" * 2000)
-
-
-def test_workspace_that_cannot_be_written(agent: FakeAgent, workspace: Path) -> None:
-    (workspace / ".taskctl").touch()
-    with pytest.raises(sdk.Unsendable, match="cannot be written to the workspace"):
         sync.output("x" * 2000)
 
 
