@@ -12,6 +12,7 @@ from taskctl.agent.context import Context
 from taskctl.agent.fields import bad
 from taskctl.agent.objects import ObjectStore
 from taskctl.agent.refusals import ErrorCode, Refusal, from_api
+from taskctl.agent.rights import InputRights
 from taskctl.agent.runs import Run
 from taskctl.client.resources import TASKS
 from taskctl.clock import format_micro
@@ -38,6 +39,7 @@ class Children:
     def __init__(self, context: Context, objects: ObjectStore) -> None:
         self._context = context
         self._objects = objects
+        self._rights = InputRights(context)
         self._writes = asyncio.Semaphore(CONCURRENT_WRITES)
 
     async def spawn(self, run: Run, message: Message) -> Message:
@@ -59,6 +61,7 @@ class Children:
         except ApiError as error:
             raise from_api(error) from error
         children = await _build(parent, specs)
+        await self._rights.check_spawn(parent, _named_inputs(children))
         run.check_running()
         run.spawned = True
         answers = await self._context.on_behalf(run, "spawn", self._create_all(parent, children))
@@ -104,6 +107,16 @@ class Children:
         found, created = await self._objects.create_object(metadata, content)
         if not created and not is_same_child(found, parent, child.key):
             raise _taken(where, "TaskObject", child.input_name)
+
+
+def _named_inputs(children: list[Child]) -> dict[str, str]:
+    """Return the objects that are to be inputs and exist already, with where they are named."""
+    named: dict[str, str] = {}
+    for index, child in enumerate(children):
+        name = child.task["spec"].get("inputObject")
+        if name and not child.input_name:
+            named.setdefault(name, f"tasks[{index}].input_object")
+    return named
 
 
 def _taken(where: str, kind: str, name: str) -> Refusal:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from taskctl.agent import fields
 from taskctl.agent.fields import bad
 from taskctl.agent.refusals import ErrorCode, Refusal
+from taskctl.agent.rights import check_workspace_access
 from taskctl.agent.values import Content, parse_content
 from taskctl.api import meta
 from taskctl.api.task import TaskSpec
@@ -151,6 +152,7 @@ def _task_spec(parent: TaskView, overrides: Any, dot: str) -> dict[str, Any]:
             "a child runs in its parent's TaskCluster: another one may hold rights that this "
             "task was not given",
         )
+    check_workspace_access(parent, given, f"{dot}overrides")
     _check_sources(inherited.get("env"), given.get("env"), f"{dot}overrides.env")
     return inherited | {name: value for name, value in given.items() if value is not None}
 

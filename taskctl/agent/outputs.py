@@ -14,6 +14,7 @@ from taskctl.agent.context import Context
 from taskctl.agent.fields import bad
 from taskctl.agent.objects import GIVE_UP_AFTER_S, ObjectStore
 from taskctl.agent.refusals import ErrorCode, Refusal, from_api
+from taskctl.agent.rights import InputRights
 from taskctl.agent.runs import RecordedOutput, Run
 from taskctl.agent.values import FORMS, Content, content_of, encode_json, parse_content
 from taskctl.api import meta
@@ -41,6 +42,7 @@ class Outputs:
     def __init__(self, context: Context, objects: ObjectStore) -> None:
         self._context = context
         self._objects = objects
+        self._rights = InputRights(context)
 
     # --- input ----------------------------------------------------------------------
     async def input(self, run: Run, message: Message) -> Message:
@@ -78,6 +80,7 @@ class Outputs:
             raise Refusal(
                 ErrorCode.REJECTED, f"the input, TaskObject {name}, does not exist (any more)"
             ) from error
+        await self._rights.check_use(parse_task(task), found)
         return content_of(found)
 
     async def _read_as_json(self, ref: dict[str, Any]) -> str:
