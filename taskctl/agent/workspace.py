@@ -83,13 +83,8 @@ class Workspace:
             )
 
     def log_path(self, task: str, task_uid: str, attempt: int) -> str:
-        """Return where an attempt's output is copied to.
-
-        The name is for people, who look for it; the UID tells tasks apart that had the same
-        name one after another, or in namespaces that share this workspace.
-        """
-        name = f"{task[:_NAME_PART]}.{task_uid}.{attempt}.log"
-        return str(self.root / LOGS_DIR / name)
+        """Return where an attempt's output is copied to."""
+        return str(self.root / log_file(task, task_uid, attempt))
 
     def record_path(self, task_uid: str, attempt: int) -> str:
         """Return where taskctl-init leaves an attempt's exit record."""
@@ -192,6 +187,15 @@ class _TooLargeError(OSError):
     def __init__(self, size: int) -> None:
         super().__init__(0, f"has {size} bytes, which is too large")
         self.size = size
+
+
+def log_file(task: str, task_uid: str, attempt: int) -> str:
+    """Return where an attempt's output is copied to, relative to the workspace.
+
+    The name is for people, who look for it; the UID tells tasks apart that had the same name one
+    after another, or in namespaces that share this workspace.
+    """
+    return f"{LOGS_DIR}/{task[:_NAME_PART]}.{task_uid}.{attempt}.log"
 
 
 def object_path(sha256: str) -> str:

@@ -19,7 +19,7 @@ from taskctl.client.base import (
     WatchOptions,
 )
 from taskctl.client.resources import Resource
-from taskctl.errors import AlreadyExists, BadRequest, Conflict, NotFound
+from taskctl.errors import AlreadyExists, BadRequest, Conflict, NotFound, Unavailable
 
 Object = dict[str, Any]
 _LIST, _PATCH, _WATCH, _LOG = ListOptions(), PatchOptions(), WatchOptions(), LogOptions()
@@ -47,6 +47,8 @@ class FakeClient:
     events: list[WatchEvent] = field(default_factory=list)
     calls: list[tuple[Any, ...]] = field(default_factory=list)
     conflicts: int = 0
+    broken: set[tuple[str, str]] = field(default_factory=set)  # logs whose stream breaks at the end
+    execute: Callable[[list[str]], bytes] = lambda _: b""
     controller: Callable[[Object], None] | None = None  # reacts to what is written
 
     async def __aenter__(self) -> FakeClient:
@@ -172,7 +174,20 @@ class FakeClient:
         self.calls.append(("log", pod, container, options))
         if (pod, container) not in self.logs:
             raise BadRequest(f"container {container} is not in pod {pod}", 400)
-        yield self.logs[pod, container]
+        log = self.logs[pod, container]
+        if options.tail_lines is not None:
+            lines = log.splitlines(keepends=True)
+            log = b"".join(lines[len(lines) - min(options.tail_lines, len(lines)) :])
+        for start in range(0, len(log), 1000):
+            yield log[start : start + 1000]
+        if options.follow and (pod, container) in self.broken:
+            raise Unavailable("the connection broke")
+
+    async def stream_output(
+        self, pod: str, namespace: str, container: str, command: list[str]
+    ) -> AsyncGenerator[bytes, None]:
+        self.calls.append(("exec", pod, container, command))
+        yield self.execute(command)
 
     async def request(self, method: str, path: str, **_: Any) -> bytes:
         self.calls.append(("request", method, path))

@@ -1,14 +1,23 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from taskctl.api.states import TaskState
 from taskctl.cli import datadir
+from taskctl.cli.app import build_app
+from taskctl.cli.logcopy import tail_offset
+from taskctl.cli.logprint import Payload
 from taskctl.client.base import EventType, WatchEvent
+from taskctl.errors import ApiError
 from taskctl.policy.entry import container_name
-from taskctl.testing.builders import task, taskcluster
+from taskctl.testing.builders import TaskBuilder, task, taskcluster
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.fake import FakeClient
 
@@ -49,12 +58,57 @@ def test_not_started(run: Run, client: FakeClient) -> None:
     assert "t has not started (Pending: Queued)" in result.stderr
 
 
+def step(number: int, builder: TaskBuilder) -> WatchEvent:
+    return WatchEvent(
+        EventType.MODIFIED, builder.metadata(resourceVersion=str(100 + number)).build()
+    )
+
+
 def test_follow_waits_for_the_start(run: Run, client: FakeClient) -> None:
     client.put(task("t").build())
-    running = task("t").running("c-1").metadata(resourceVersion="101").build()
-    client.events = [WatchEvent(EventType.MODIFIED, running)]
+    client.events = [
+        step(1, task("t").running("c-1")),
+        step(2, task("t").running("c-1").state(TaskState.SUCCEEDED)),
+    ]
     client.logs = {("c-1", container(1)): b"hello\n"}
     assert run("logs", "-f", "t").stdout_bytes == b"hello\n"
+
+
+def test_follow_goes_over_retries_until_the_task_is_over(run: Run, client: FakeClient) -> None:
+    client.put(task("t").running("c-1").build())
+    past = [{"attempt": n, "podName": f"c-{n}"} for n in (1, 2)]
+    client.events = [
+        step(1, task("t").running("c-1").state(TaskState.PENDING)),
+        # Attempt 2 was over before we looked again.
+        step(2, task("t").running("c-3", attempt=3).status(attempts=past)),
+        step(3, task("t").running("c-3", attempt=3).state(TaskState.SUCCEEDED)),
+    ]
+    client.logs = {(f"c-{n}", container(n)): f"attempt {n}\n".encode() for n in (1, 2, 3)}
+    result = run("logs", "-f", "t", "--tail", "1")
+    assert result.stdout_bytes == b"attempt 1\nattempt 2\nattempt 3\n"
+    assert result.stderr == "--- attempt 2 ---\n--- attempt 3 ---\n"
+    assert result.exit_code == 0
+
+
+def test_follow_of_one_attempt_ends_with_it(run: Run, client: FakeClient) -> None:
+    client.put(task("t").running("c-1").build())
+    client.logs = {("c-1", container(1)): b"one\n"}
+    assert run("logs", "-f", "t", "--attempt", "1").stdout_bytes == b"one\n"
+
+
+def test_between_attempts_the_latest_that_began_is_shown(run: Run, client: FakeClient) -> None:
+    past = [{"attempt": 1, "podName": "c-1"}]
+    scheduled = task("t").running("c-2", attempt=2).state(TaskState.SCHEDULED)
+    client.put(scheduled.status(attempts=past).build())
+    client.logs = {("c-1", container(1)): b"one\n"}
+    assert run("logs", "t").stdout_bytes == b"one\n"
+
+
+def test_a_task_that_never_ran(run: Run, client: FakeClient) -> None:
+    client.put(task("t").state(TaskState.CANCELLED, "Cancelled").build())
+    for args in (("t",), ("-f", "t")):
+        result = run("logs", *args)
+        assert (result.exit_code, "never ran (Cancelled" in result.stderr) == (1, True)
 
 
 @pytest.fixture
@@ -79,3 +133,187 @@ def test_gone_without_a_copy_is_said_plainly(run: Run, client: FakeClient, volum
     result = run("logs", "t")
     assert result.exit_code == 3
     assert ".taskctl/logs/*.uid-t.2.log" in result.stderr
+
+
+LOG = b"".join(b"line %d\n" % number for number in range(2000))
+ENDED = task("t").running("c-2", attempt=2).state(TaskState.SUCCEEDED)
+
+
+@pytest.fixture
+def copy(client: FakeClient, volumes: Path) -> Path:
+    """A whole copy beside a container's log that has lost its beginning."""
+    client.put(ENDED.build(), taskcluster("c").workspace(enable=True).build())
+    client.logs = {("c-2", container(2)): LOG[-5000:]}
+    path = volumes / "t.uid-t.2.log"
+    path.write_bytes(LOG)
+    return path
+
+
+def test_what_the_container_has_lost_comes_from_the_copy(
+    run: Run, client: FakeClient, copy: Path
+) -> None:
+    result = run("logs", "t")
+    assert result.stdout_bytes == LOG
+    assert "has lost its beginning; this is the copy" in result.stderr
+    assert result.exit_code == 0
+
+
+def test_a_tail_that_reaches_over_the_rotation(run: Run, client: FakeClient, copy: Path) -> None:
+    lines = LOG.splitlines(keepends=True)
+    for count in (0, 1, 100, 1000, 2000, 9999):
+        result = run("logs", "t", "--tail", str(count))
+        assert result.stdout_bytes == b"".join(lines[len(lines) - min(count, len(lines)) :])
+        assert bool(result.stderr) == (count >= 1000)
+
+
+def test_times_that_are_lost_are_an_error(run: Run, client: FakeClient, copy: Path) -> None:
+    stamped = b"".join(b"2026-01-01T00:00:00.000000001Z " + x for x in LOG.splitlines(True))
+    client.logs["c-2", container(2)] = stamped
+    whole = run("logs", "t", "--timestamps")
+    assert (whole.exit_code, whole.stdout_bytes) == (0, stamped)
+    client.logs["c-2", container(2)] = stamped[len(stamped) // 2 :]
+    part = run("logs", "t", "--timestamps")
+    assert (part.exit_code, part.stdout_bytes) == (1, stamped[len(stamped) // 2 :])
+    assert "leave out --timestamps" in part.stderr
+    client.logs.clear()
+    none = run("logs", "t", "--timestamps")
+    assert (none.exit_code, none.stdout_bytes) == (3, b"")
+    assert "leave out --timestamps" in none.stderr
+
+
+def test_a_copy_that_broke_off_is_not_preferred(run: Run, client: FakeClient, copy: Path) -> None:
+    copy.write_bytes(LOG[:100])
+    result = run("logs", "t")
+    assert (result.stdout_bytes, result.stderr) == (LOG[-5000:], "")
+
+
+@pytest.mark.parametrize("what", ["link", "fifo", "directory", "parent"])
+def test_nothing_but_a_file_of_the_workspace_is_read(
+    run: Run, client: FakeClient, copy: Path, tmp_path: Path, what: str
+) -> None:
+    secret = tmp_path / "t.uid-t.2.log"
+    secret.write_bytes(b"secret" * 2000)
+    copy.unlink()
+    if what == "link":
+        copy.symlink_to(secret)
+    elif what == "fifo":
+        os.mkfifo(copy)
+    elif what == "directory":
+        copy.mkdir()
+    else:
+        copy.parent.rmdir()
+        copy.parent.symlink_to(tmp_path)
+    beside = run("logs", "t")
+    assert (beside.exit_code, beside.stdout_bytes) == (0, LOG[-5000:])
+    client.logs.clear()
+    alone = run("logs", "t")
+    assert (alone.exit_code, alone.stdout_bytes) == (3, b"")
+    assert "cannot be read" in alone.stderr
+    followed = run("logs", "-f", "t")
+    assert (followed.exit_code, followed.stdout_bytes) == (3, b"")
+
+
+def test_follow_adds_the_end_that_the_stream_lost(run: Run, client: FakeClient, copy: Path) -> None:
+    client.logs["c-2", container(2)] = LOG[:5000]
+    result = run("logs", "-f", "t")
+    assert (result.exit_code, result.stdout_bytes) == (0, LOG)
+
+
+def test_follow_says_what_is_missing(run: Run, client: FakeClient, copy: Path) -> None:
+    client.logs["c-2", container(2)] = LOG[:5000] + LOG[-5000:]
+    result = run("logs", "-f", "t")
+    assert result.exit_code == 1
+    assert f"{len(LOG) - 10000} bytes are missing above" in result.stderr
+    assert "taskctl logs --attempt 2 t" in result.stderr
+
+
+def test_follow_of_a_long_log_that_has_rotated_uses_the_copy(
+    run: Run, client: FakeClient, copy: Path
+) -> None:
+    long = LOG * 100
+    copy.write_bytes(long)
+    result = run("logs", "-f", "t")
+    assert (result.exit_code, result.stdout_bytes) == (0, long)
+
+
+def test_a_stream_that_breaks_is_continued_from_the_copy(
+    run: Run, client: FakeClient, copy: Path
+) -> None:
+    client.logs["c-2", container(2)] = LOG[:7777]
+    client.broken.add(("c-2", container(2)))
+    result = run("logs", "-f", "t")
+    assert (result.exit_code, result.stdout_bytes) == (0, LOG)
+    assert "the connection broke; what follows is the copy" in result.stderr
+    copy.unlink()
+    client.objects.pop(("TaskCluster", "c"))
+    assert run("logs", "-f", "t").exit_code == 5
+
+
+def worker_pod(name: str) -> dict[str, Any]:
+    state = {"name": "agent", "state": {"running": {}}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "namespace": "default",
+            "uid": f"uid-{name}",
+            "labels": {"taskctl.dev/cluster": "c"},
+        },
+        "status": {"phase": "Running", "containerStatuses": [state]},
+    }
+
+
+def test_through_a_worker(
+    run: Run, client: FakeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.put(ENDED.build(), taskcluster("c").workspace(enable=True).build())
+    client.put(worker_pod("c-9"))
+    (tmp_path / ".taskctl" / "logs").mkdir(parents=True)
+    (tmp_path / ".taskctl" / "logs" / "t.uid-t.2.log").write_bytes(LOG)
+    monkeypatch.setenv("TASKCTL_WORKSPACE", str(tmp_path))
+    monkeypatch.setattr(datadir, "data_dir_of", lambda *_: None)
+
+    def execute(command: list[str]) -> bytes:
+        result = CliRunner().invoke(build_app(), command[1:])
+        if result.exit_code:
+            raise ApiError(result.stderr)
+        return result.stdout_bytes
+
+    client.execute = execute
+    result = run("logs", "t")
+    assert (result.stdout_bytes, result.exit_code) == (LOG, 0), result.stderr
+    assert run("logs", "t", "--tail", "2").stdout_bytes == b"line 1998\nline 1999\n"
+    client.logs = {("c-2", container(2)): LOG[:5000]}
+    assert run("logs", "-f", "t").stdout_bytes == LOG
+    (tmp_path / ".taskctl" / "logs" / "t.uid-t.2.log").unlink()
+    client.logs.clear()
+    missing = run("logs", "t")
+    assert missing.exit_code == 3
+    assert "is not there" in missing.stderr
+
+
+@pytest.mark.parametrize("ends", [True, False])
+@pytest.mark.parametrize("lines", [0, 1, 2, 3, 20_000])
+def test_tails(tmp_path: Path, lines: int, ends: bool) -> None:
+    content = b"".join(b"%d\n" % number for number in range(15_000)) + b"\n\nend"
+    content += b"\n" if ends else b""
+    path = tmp_path / "log"
+    path.write_bytes(content)
+    split = content.splitlines(keepends=True)
+    want = b"".join(split[len(split) - min(lines, len(split)) :])
+    with path.open("rb") as file:
+        assert content[tail_offset(file.fileno(), len(content), lines) :] == want
+        assert tail_offset(file.fileno(), 0, lines) == 0
+
+
+@given(st.lists(st.binary(max_size=8)), st.data())
+def test_times_do_not_count(lines: list[bytes], data: st.DataObject) -> None:
+    kept = [line.replace(b"\n", b"") + b"\n" for line in lines]
+    whole = b"".join(kept)
+    stamped = b"".join(b"2026-01-01T00:00:00Z " + line for line in kept)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stamped)), max_size=6)))
+    payload = Payload(timestamps=True)
+    for start, end in zip([0, *cuts], [*cuts, len(stamped)], strict=True):
+        payload.add(stamped[start:end])
+    assert (payload.size, payload.lines) == (len(whole), whole.count(b"\n"))

@@ -1,0 +1,287 @@
+"""The copy of a task's log in the workspace: on this machine, or through a worker.
+
+The copy is whole where the container's log is not: a kubelet keeps about 10 MiB of that, and
+serves what came since its latest rotation. But tasks can write in the workspace, so nothing
+there is trusted: no symbolic link is followed, and only regular files are read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from taskctl.cli.access import Access, Session
+from taskctl.cli.exits import CliError
+from taskctl.constants import AGENT_CONTAINER, LABEL_CLUSTER
+from taskctl.errors import ApiError, Forbidden, NotFound
+
+if TYPE_CHECKING:
+    from taskctl.policy.workspace import Workspace
+
+COPY_VERB: Final = "workspace-log"
+_CHUNK: Final = 64 * 1024
+_LOCAL_POLL_S: Final = 0.3
+# Each look through a worker starts a process there.
+_WORKER_POLL_S: Final = 2.0
+
+
+class CopyError(CliError):
+    """The copy is not there, or cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an attempt ran.
+
+    Attributes:
+        task: name of the Task.
+        uid: its UID.
+        attempt: number.
+        pod: the worker, or empty.
+        container: in that pod.
+    """
+
+    task: str
+    uid: str
+    attempt: int
+    pod: str = ""
+    container: str = ""
+
+
+class Copy(Protocol):
+    """The copies of the logs in one workspace."""
+
+    @property
+    def poll_s(self) -> float:
+        """How often to look for more, in seconds."""
+        ...
+
+    async def size(self, place: Place) -> int:
+        """Return how many bytes the copy has.
+
+        Raises:
+            CopyError: it is not there, or cannot be read.
+        """
+        ...
+
+    def read(
+        self, place: Place, *, offset: int = 0, tail: int | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield the copy from ``offset`` on, or its last lines.
+
+        Raises:
+            CopyError: it is not there, or cannot be read.
+        """
+        ...
+
+
+async def find_copy(access: Access, session: Session, task: Mapping[str, Any]) -> Copy | None:
+    """Return the way to the workspace of a raw Task, or None if there is none.
+
+    Raises:
+        ApiError: the API server refuses to tell, or is away.
+    """
+    from taskctl.client.resources import TASKCLUSTERS
+    from taskctl.policy.workspace import plan_workspace
+
+    name = task["spec"]["clusterName"]
+    try:
+        cluster = await session.client.get(TASKCLUSTERS, name, session.namespace)
+    except Forbidden:
+        cluster = None
+    except NotFound:
+        return None
+    directory = None
+    if cluster is not None:
+        workspace = plan_workspace(cluster)
+        if not workspace.claim_name and not workspace.volume:
+            return None
+        directory = await _directory(access, session, workspace)
+    if directory is not None:
+        return LocalCopy(directory)
+    pod = await _any_worker(session, name)
+    return WorkerCopy(session, pod) if pod else None
+
+
+async def _directory(access: Access, session: Session, workspace: Workspace) -> Path | None:
+    """Return the directory of this machine that holds the workspace, or None."""
+    from taskctl.cli.datadir import data_dir_of
+
+    data_dir = await asyncio.to_thread(data_dir_of, access.kubeconfig, access.context)
+    if data_dir is None:
+        return None
+    if workspace.claim_name:
+        return data_dir / "volumes" / session.namespace / workspace.claim_name
+    host_path = (workspace.volume or {}).get("hostPath")
+    return Path(host_path["path"]) if host_path else None
+
+
+async def _any_worker(session: Session, cluster: str) -> str:
+    """Return the name of a running worker of a TaskCluster, or empty."""
+    from taskctl.client.base import ListOptions
+    from taskctl.client.resources import PODS
+    from taskctl.policy.lineage import label_value
+    from taskctl.policy.podview import parse_pod
+
+    options = ListOptions(label_selector=f"{LABEL_CLUSTER}={label_value(cluster)}")
+    try:
+        pods = await session.client.list_all(PODS, session.namespace, options=options)
+    except Forbidden:
+        return ""
+    views = [parse_pod(pod) for pod in pods.items]
+    return next((v.name for v in views if v.agent_running and v.deletion is None), "")
+
+
+# --- on this machine ----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LocalCopy:
+    """The workspace is a directory here."""
+
+    directory: Path
+    poll_s: float = _LOCAL_POLL_S
+
+    async def size(self, place: Place) -> int:
+        """Return the size of the file."""
+        return await asyncio.to_thread(copy_size, self.directory, place)
+
+    async def read(
+        self, place: Place, *, offset: int = 0, tail: int | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield the file from ``offset`` on, as far as it reaches now."""
+        if tail is not None:
+            offset = await asyncio.to_thread(copy_tail_offset, self.directory, place, tail)
+        while chunk := await asyncio.to_thread(read_copy, self.directory, place, offset):
+            yield chunk
+            offset += len(chunk)
+
+
+def copy_size(directory: Path, place: Place) -> int:
+    """Return how many bytes the copy in a workspace has. Blocking.
+
+    Raises:
+        CopyError: it is not there, or is no regular file below the workspace.
+    """
+    with open_copy(directory, place) as (_, size):
+        return size
+
+
+def read_copy(directory: Path, place: Place, offset: int) -> bytes:
+    """Return up to 64 KiB of the copy in a workspace; empty at its end. Blocking.
+
+    Raises:
+        CopyError: as :func:`copy_size`.
+    """
+    with open_copy(directory, place) as (fd, _):
+        return os.pread(fd, _CHUNK, offset)
+
+
+def copy_tail_offset(directory: Path, place: Place, lines: int) -> int:
+    """Return where the last ``lines`` lines of the copy in a workspace begin. Blocking.
+
+    Raises:
+        CopyError: as :func:`copy_size`.
+    """
+    with open_copy(directory, place) as (fd, size):
+        return tail_offset(fd, size, lines)
+
+
+@contextmanager
+def open_copy(directory: Path, place: Place) -> Iterator[tuple[int, int]]:
+    """Open the copy of an attempt's log; yields the descriptor and the size in bytes. Blocking.
+
+    Raises:
+        CopyError: it is not there, is no regular file below the workspace, or reading fails.
+    """
+    from taskctl import beneath
+    from taskctl.agent.workspace import log_file
+
+    try:
+        relative = log_file(place.task, place.uid, place.attempt)
+        with beneath.regular_file(directory, relative) as (fd, status):
+            yield fd, status.st_size
+    except OSError as error:
+        raise _not_readable(place, error) from error
+
+
+def tail_offset(fd: int, size: int, lines: int) -> int:
+    """Return where the last ``lines`` lines of a file begin. Blocking.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    end = size
+    # The end of the last line is none between two lines.
+    wanted = lines + 1 if size and os.pread(fd, 1, size - 1) == b"\n" else lines
+    if lines == 0:
+        return size
+    while end > 0:
+        start = max(0, end - _CHUNK)
+        block = os.pread(fd, end - start, start)
+        position = len(block)
+        while (position := block.rfind(b"\n", 0, position)) >= 0:
+            wanted -= 1
+            if wanted == 0:
+                return start + position + 1
+        end = start
+    return 0
+
+
+def _not_readable(place: Place, error: OSError) -> CopyError:
+    what = f"the copy of the log of attempt {place.attempt} of {place.task} in the workspace"
+    if isinstance(error, FileNotFoundError):
+        return CopyError(f"{what} is not there")
+    return CopyError(f"{what} cannot be read: {error.strerror or error}")
+
+
+# --- through a worker ---------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerCopy:
+    """A living worker mounts the workspace; its agent's container reads it for us."""
+
+    session: Session
+    pod: str
+    poll_s: float = _WORKER_POLL_S
+
+    async def size(self, place: Place) -> int:
+        """Ask the worker for the size."""
+        output = bytearray()
+        async with aclosing(self._run(place, "--size")) as chunks:
+            async for chunk in chunks:
+                output += chunk[:_CHUNK]
+        if not output.strip().isdigit():
+            raise CopyError(f"worker {self.pod} did not tell the size of the log")
+        return int(output)
+
+    async def read(
+        self, place: Place, *, offset: int = 0, tail: int | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """Have the worker print the copy."""
+        options = ["--offset", str(offset)] if tail is None else ["--tail", str(tail)]
+        async with aclosing(self._run(place, *options)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def _run(self, place: Place, *options: str) -> AsyncGenerator[bytes, None]:
+        command = ["taskctl", COPY_VERB, place.task, place.uid, str(place.attempt), *options]
+        client, namespace = self.session.client, self.session.namespace
+        output = client.stream_output(self.pod, namespace, AGENT_CONTAINER, command)
+        try:
+            async with aclosing(output):
+                async for chunk in output:
+                    yield chunk
+        except Forbidden as error:
+            raise CopyError(
+                f"the copy of the log cannot be read through worker {self.pod}: {error.message}; "
+                "it takes the right to create and get pods/exec"
+            ) from error
+        except ApiError as error:
+            raise CopyError(f"worker {self.pod}: {error.message}") from error
