@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from taskctl.policy.workspace import Workspace
 
 COPY_VERB: Final = "workspace-log"
+NO_COPY: Final = "none"  # what the verb says instead of a size
 _CHUNK: Final = 64 * 1024
 _LOCAL_POLL_S: Final = 0.3
 # Each look through a worker starts a process there.
@@ -32,6 +33,10 @@ _WORKER_POLL_S: Final = 2.0
 
 class CopyError(CliError):
     """The copy is not there, or cannot be read."""
+
+
+class CopyMissing(CopyError):
+    """There is no copy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +241,7 @@ def tail_offset(fd: int, size: int, lines: int) -> int:
 def _not_readable(place: Place, error: OSError) -> CopyError:
     what = f"the copy of the log of attempt {place.attempt} of {place.task} in the workspace"
     if isinstance(error, FileNotFoundError):
-        return CopyError(f"{what} is not there")
+        return CopyMissing(f"{what} is not there")
     return CopyError(f"{what} cannot be read: {error.strerror or error}")
 
 
@@ -257,6 +262,8 @@ class WorkerCopy:
         async with aclosing(self._run(place, "--size")) as chunks:
             async for chunk in chunks:
                 output += chunk[:_CHUNK]
+        if output.strip() == NO_COPY.encode():
+            raise _not_readable(place, FileNotFoundError())
         if not output.strip().isdigit():
             raise CopyError(f"worker {self.pod} did not tell the size of the log")
         return int(output)

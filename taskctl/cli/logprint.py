@@ -16,7 +16,7 @@ from typing import IO, Final
 from taskctl.api.states import TaskState
 from taskctl.cli.access import Session
 from taskctl.cli.exits import CliError, ExitCode
-from taskctl.cli.logcopy import Copy, CopyError, Place
+from taskctl.cli.logcopy import Copy, CopyError, CopyMissing, Place
 from taskctl.cli.output import note
 from taskctl.cli.terminal import LogFilter
 from taskctl.constants import LOGS_DIR
@@ -167,7 +167,10 @@ class LogPrinter:
             return None
         try:
             return await self._copy.size(place)
-        except (CopyError, ApiError):
+        except CopyMissing:
+            return None
+        except (CopyError, ApiError) as error:
+            note(f"(whether the log is whole could not be checked: {error})")
             return None
 
     def _container(self, place: Place, *, follow: bool) -> AsyncGenerator[bytes, None]:

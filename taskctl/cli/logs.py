@@ -15,7 +15,16 @@ import typer
 from taskctl.api.states import TaskState
 from taskctl.cli.access import Access, Session
 from taskctl.cli.exits import CliError, ExitCode, UsageError
-from taskctl.cli.logcopy import COPY_VERB, Place, copy_size, copy_tail_offset, find_copy, read_copy
+from taskctl.cli.logcopy import (
+    COPY_VERB,
+    NO_COPY,
+    CopyMissing,
+    Place,
+    copy_size,
+    copy_tail_offset,
+    find_copy,
+    read_copy,
+)
 from taskctl.cli.logprint import LogPrinter, Wanted
 from taskctl.cli.names import parse_name
 from taskctl.cli.output import echo, note
@@ -180,7 +189,10 @@ def workspace_log(options: CopyOptions) -> int:
     directory = Path(root)
     place = Place(options.task, options.uid, options.attempt)
     if options.size:
-        echo(str(copy_size(directory, place)))
+        try:
+            echo(str(copy_size(directory, place)))
+        except CopyMissing:
+            echo(NO_COPY)
         return ExitCode.OK
     offset = options.offset
     if options.tail is not None:

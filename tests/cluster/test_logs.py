@@ -60,3 +60,12 @@ async def test_the_output_outlives_its_worker(world: ClusterWorld) -> None:
     assert (await taskctl(world, "logs", "talk")).split() == [str(n) for n in range(1, 1001)]
     assert (await taskctl(world, "logs", "talk", "--tail", "2")).split() == ["999", "1000"]
     assert (await world.get(TASKS, "talk"))["status"]["state"] == "Succeeded"
+
+
+async def test_a_log_that_the_kubelet_has_rotated_comes_whole(world: ClusterWorld) -> None:
+    await world.cluster()
+    # A kubelet looks every ten seconds whether a log has grown beyond 10 MiB.
+    await world.task("big", "sh", "-c", "seq 1 2000000; sleep 25; echo end")
+    await world.finished("big")
+    printed = await taskctl(world, "logs", "big")
+    assert printed == "".join(f"{number}\n" for number in range(1, 2_000_001)) + "end\n"

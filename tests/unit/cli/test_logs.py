@@ -15,7 +15,7 @@ from taskctl.cli.app import build_app
 from taskctl.cli.logcopy import tail_offset
 from taskctl.cli.logprint import Payload
 from taskctl.client.base import EventType, WatchEvent
-from taskctl.errors import ApiError
+from taskctl.errors import ApiError, Forbidden
 from taskctl.policy.entry import container_name
 from taskctl.testing.builders import TaskBuilder, task, taskcluster
 from tests.unit.cli.conftest import Run
@@ -291,6 +291,25 @@ def test_through_a_worker(
     missing = run("logs", "t")
     assert missing.exit_code == 3
     assert "is not there" in missing.stderr
+
+
+def test_what_cannot_be_checked_is_said(
+    run: Run, client: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datadir, "data_dir_of", lambda *_: None)
+    client.put(ENDED.build(), taskcluster("c").workspace(enable=True).build(), worker_pod("c-9"))
+    client.logs = {("c-2", container(2)): LOG}
+
+    def refuse(_: list[str]) -> bytes:
+        raise Forbidden("pods/exec is forbidden")
+
+    client.execute = refuse
+    result = run("logs", "t")
+    assert (result.exit_code, result.stdout_bytes) == (0, LOG)
+    assert "could not be checked: " in result.stderr
+    assert "the right to create and get pods/exec" in result.stderr
+    client.execute = lambda _: b"none\n"
+    assert run("logs", "t").stderr == ""
 
 
 @pytest.mark.parametrize("ends", [True, False])
