@@ -28,6 +28,8 @@ LEASE_NAME: Final = "taskctl-controller"  # of the controllers' election
 LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 LABEL_CLUSTER: Final = "taskctl.dev/cluster"  # on worker pods: the TaskCluster's name
 LABEL_CLUSTER_UID: Final = "taskctl.dev/cluster-uid"
+# Selects the descendants of a root; labels are for people, who may change them.
+FIELD_ROOT_UID: Final = "spec.lineage.rootUID"
 LABEL_ROOT: Final = "taskctl.dev/root"  # on tasks and objects: the root task's name
 LABEL_ROOT_UID: Final = "taskctl.dev/root-uid"
 LABEL_PARENT_UID: Final = "taskctl.dev/parent-uid"
@@ -128,6 +130,9 @@ class Reason(StrEnum):
     START_ERROR = "StartError"
     CANCELLED = "Cancelled"
     DEPENDENCY_FAILED = "DependencyFailed"
+    DEPENDENCY_CYCLE = "DependencyCycle"
+    SKIPPED = "Skipped"
+    OOM_KILLED = "OOMKilled"
     INFRASTRUCTURE = "InfrastructureFailures"
     OUTPUT_REJECTED = "OutputRejected"
     # Task tree

@@ -18,7 +18,7 @@ from taskctl.client.resources import TASKS
 from taskctl.clock import format_micro
 from taskctl.constants import ANNOTATION_CREATED
 from taskctl.errors import ApiError, NotFound
-from taskctl.policy.lineage import child_metadata, is_same_child
+from taskctl.policy.lineage import child_metadata, is_same_child, is_same_object
 from taskctl.policy.view import TaskView, parse_task
 from taskctl.wire import Message
 
@@ -60,6 +60,12 @@ class Children:
             raise Refusal(ErrorCode.SUPERSEDED, f"task {run.told.task} is gone") from error
         except ApiError as error:
             raise from_api(error) from error
+        if parent.cancels_tree:
+            raise Refusal(
+                ErrorCode.SUPERSEDED,
+                f"task {parent.name} is cancelled and its descendants with it: it cannot have new "
+                "children (spec.cancelScope: Task would cancel it alone)",
+            )
         children = await _build(parent, specs)
         await self._rights.check_spawn(parent, _named_inputs(children))
         run.check_running()
@@ -105,7 +111,7 @@ class Children:
         content = await self._objects.settle(child.content, f"{where}.{child.content.field}")
         metadata = child_metadata(parent, child.input_name, child.key)
         found, created = await self._objects.create_object(metadata, content)
-        if not created and not is_same_child(found, parent, child.key):
+        if not created and not is_same_object(found, parent, child.key):
             raise _taken(where, "TaskObject", child.input_name)
 
 

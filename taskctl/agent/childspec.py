@@ -19,18 +19,21 @@ from taskctl.agent.refusals import ErrorCode, Refusal
 from taskctl.agent.rights import check_workspace_access
 from taskctl.agent.values import Content, parse_content
 from taskctl.api import meta
-from taskctl.api.task import TaskSpec
+from taskctl.api.task import MAX_SPAWN_KEY, MAX_TASK_NAME, TaskSpec
 from taskctl.constants import (
     API_VERSION,
     LABEL_GROUP,
 )
-from taskctl.policy.lineage import child_metadata, child_name, depth_refusal, input_name
+from taskctl.policy.lineage import (
+    child_lineage,
+    child_metadata,
+    child_name,
+    depth_refusal,
+    input_name,
+)
 from taskctl.policy.view import TaskView
 
 MAX_SPAWN: Final = 1000
-MAX_KEY_CHARS: Final = 1024
-# Leaves room for "-output-<attempt>" within the 253 characters of an object's name.
-MAX_TASK_NAME: Final = 230
 _DNS_SUBDOMAIN: Final = re.compile(meta.DNS_SUBDOMAIN)
 
 INHERITED: Final = (
@@ -51,7 +54,7 @@ INHERITED: Final = (
 )
 _OVERRIDABLE: Final = frozenset(
     field.alias or name for name, field in TaskSpec.model_fields.items()
-).difference(("input", "inputObject", "cancel"))
+).difference(("input", "inputObject", "cancel", "cancelScope", "lineage"))
 _SPEC_KEYS: Final = frozenset(
     ("key", "name", "value", "json", "data", "ref", "input_object", "overrides")
 )
@@ -92,7 +95,7 @@ def build_child(parent: TaskView, spec: Any, where: str) -> Child:
     refusal = depth_refusal(parent)
     if refusal is not None:
         raise Refusal(ErrorCode.LIMIT, f"{where}: {refusal}")
-    key = fields.text(spec, "key", max_chars=MAX_KEY_CHARS, where=dot)
+    key = fields.text(spec, "key", max_chars=MAX_SPAWN_KEY, where=dot)
     name = _child_name(parent, spec, key, dot)
     content = parse_content(spec, where=dot)
     named_input = fields.optional_text(spec, "input_object", max_chars=meta.MAX_NAME, where=dot)
@@ -106,6 +109,7 @@ def build_child(parent: TaskView, spec: Any, where: str) -> Child:
     metadata = child_metadata(parent, name, key, depth=parent.depth + 1)
     task = {"apiVersion": API_VERSION, "kind": "Task", "metadata": metadata, "spec": task_spec}
     _validate(task_spec, where)
+    task_spec["lineage"] = child_lineage(parent, name, key)
     if task_spec.get("group"):
         metadata["labels"][LABEL_GROUP] = task_spec["group"]
     return Child(name=name, key=key, task=task, input_name=made_input, content=content)
@@ -176,8 +180,10 @@ def _check_sources(inherited: Any, given: Any, where: str) -> None:
 def _not_overridable(name: str) -> str:
     if name in ("input", "inputObject"):
         return "give the input beside overrides, as value, json, data, ref or input_object"
-    if name == "cancel":
+    if name in ("cancel", "cancelScope"):
         return "a task cannot be born cancelled; remove it"
+    if name == "lineage":
+        return "taskctl writes it; remove it"
     likely = meta.likely_field(name, _OVERRIDABLE)
     if likely:
         return f"no field of a Task's spec; did you mean {likely}?"

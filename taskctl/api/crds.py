@@ -35,7 +35,12 @@ KINDS: Final[tuple[KindInfo, ...]] = (
             Column("Message", "string", ".status.message", wide=True),
             _AGE,
         ),
-        selectable=(".status.podName", ".status.state", ".spec.clusterName"),
+        selectable=(
+            ".status.podName",
+            ".status.state",
+            ".spec.clusterName",
+            ".spec.lineage.rootUID",
+        ),
         status_default={"state": "Pending"},
     ),
     KindInfo(

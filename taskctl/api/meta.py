@@ -69,6 +69,22 @@ def cel(rule: str, message: str, *, field_path: str | None = None) -> dict[str, 
     return entry
 
 
+def unchanged(name: str, *, dyn: bool = False) -> str:
+    """Return the CEL condition that a field of ``self`` is as it was in ``oldSelf``.
+
+    Args:
+        name: the field.
+        dyn: it has no type (``RawValue``), so that a rule reaches it through ``dyn()`` only. The
+            API server then compares it as a whole (``unknownPreserved.Equal`` in k8s.io/apiserver
+            ``pkg/cel/common/values.go``).
+    """
+    new, old = ("dyn(self)", "dyn(oldSelf)") if dyn else ("self", "oldSelf")
+    return (
+        f"has({new}.{name}) == has({old}.{name})"
+        f" && (!has({new}.{name}) || {new}.{name} == {old}.{name})"
+    )
+
+
 def validations(*rules: dict[str, str]) -> dict[str, Any]:
     """Return the ``json_schema_extra`` that carries CEL rules."""
     return {"x-kubernetes-validations": list(rules)}

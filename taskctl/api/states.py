@@ -14,6 +14,7 @@ class TaskState(StrEnum):
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
     CANCELLED = "Cancelled"
+    SKIPPED = "Skipped"  # `when` asked for an outcome that did not come: nothing to run
 
     @property
     def terminal(self) -> bool:
@@ -21,7 +22,16 @@ class TaskState(StrEnum):
         return self in _TERMINAL
 
 
-_TERMINAL = frozenset({TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED})
+_TERMINAL = frozenset(
+    {TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED, TaskState.SKIPPED}
+)
+
+
+class CancelScope(StrEnum):
+    """``Task.spec.cancelScope``: what ``spec.cancel`` stops."""
+
+    TREE = "Tree"
+    TASK = "Task"
 
 
 class When(StrEnum):

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from taskctl.api import meta
 from taskctl.api.meta import Name, ObjectMeta, SpecModel
-from taskctl.api.states import When
+from taskctl.api.states import CancelScope, When
 from taskctl.api.taskenv import EnvVar
 from taskctl.api.taskstatus import TaskStatus
 
@@ -23,18 +23,30 @@ COMMAND_MESSAGE = (
     "be known; set spec.command, for example [python, /app/main.py]"
 )
 IMMUTABLE_MESSAGE = (
-    "spec cannot be changed, except for cancel (from false to true), suspend, priority and "
-    "ttlSecondsAfterFinished; delete the Task and create a new one"
+    "spec cannot be changed, except for cancel (from false to true), cancelScope, suspend, "
+    "priority and ttlSecondsAfterFinished; delete the Task and create a new one"
 )
 CANCEL_MESSAGE = "cancel cannot be taken back; create a new Task"
+CANCEL_SCOPE_MESSAGE = (
+    "cancelScope cannot be narrowed to Task once the Task is cancelled: its descendants may have "
+    "been cancelled already"
+)
+LINEAGE_MESSAGE = (
+    "spec.lineage is written by taskctl and belongs to the child of that name; remove it to "
+    "create a Task of your own"
+)
 INPUT_MESSAGE = "set either input or inputObject, not both"
 # Leaves room for what is added to a Task's name for its output, "-output-<attempt>".
 MAX_TASK_NAME = 240
+MAX_SPAWN_KEY = 1024
+_MAX_UID = 128
 NAME_MESSAGE = (
     f"metadata.name must have at most {MAX_TASK_NAME} characters, because its output is named "
     "after it; choose a shorter one"
 )
-MUTABLE = frozenset({"cancel", "suspend", "priority", "ttlSecondsAfterFinished"})
+MUTABLE = frozenset({"cancel", "cancelScope", "suspend", "priority", "ttlSecondsAfterFinished"})
+# A rule cannot name a field without a type, but it can through dyn(), and compare it whole.
+UNTYPED = frozenset({"input"})
 
 _Seconds = Annotated[int, Field(ge=1, le=INT32_MAX)]
 
@@ -158,8 +170,8 @@ class TtlSecondsAfterFinished(SpecModel):
         Field(
             ge=0,
             le=INT32_MAX,
-            description="Seconds after success. Not set: the Task stays. For a root the time "
-            "counts from the end of its whole tree.",
+            description="Seconds after success, or after it was skipped. Not set: the Task stays. "
+            "For a root the time counts from the end of its whole tree.",
         ),
     ] = None
     failure: Annotated[
@@ -206,18 +218,44 @@ class Limits(SpecModel):
         return self
 
 
-def _add_spec_rules(schema: dict[str, Any]) -> None:
-    """Add the rules of the whole spec; that of immutability goes over all fields CEL can see.
+class Lineage(SpecModel):
+    """Where a child hangs in its tree.
 
-    CEL sees no field without a type, so a change of `input` passes. It does no harm: the
-    agent hands the input over when the attempt begins.
+    It stands in the spec because that cannot be changed, and names the child itself, so that a
+    copy of the object under another name is not taken for a member of the tree. The labels and
+    annotations that tell the same are for people's selectors; nothing is decided by them.
     """
-    frozen = [name for name in schema["properties"] if name not in MUTABLE | {"input"}]
-    unchanged = " && ".join(
-        f"has(self.{name}) == has(oldSelf.{name})"
-        f" && (!has(self.{name}) || self.{name} == oldSelf.{name})"
-        for name in frozen
-    )
+
+    task: Annotated[Name, Field(description="Name of the child itself.")]
+    root: Annotated[Name, Field(description="Name of the tree's root Task.")]
+    root_uid: Annotated[
+        str, Field(alias="rootUID", min_length=1, max_length=_MAX_UID, description="Its UID.")
+    ]
+    parent: Annotated[Name, Field(description="Name of the Task that made this one.")]
+    parent_uid: Annotated[
+        str, Field(alias="parentUID", min_length=1, max_length=_MAX_UID, description="Its UID.")
+    ]
+    depth: Annotated[int, Field(ge=1, description="Level in the tree; the root has 0.")]
+    key: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=MAX_SPAWN_KEY,
+            description="Names the child among those of its parent.",
+        ),
+    ]
+
+
+_CANCELS_TREE = (
+    "(has({spec}.cancel) && {spec}.cancel"
+    " && (!has({spec}.cancelScope) || {spec}.cancelScope == 'Tree'))"
+)
+
+
+def _add_spec_rules(schema: dict[str, Any]) -> None:
+    """Add the rules of the whole spec; that of immutability goes over all frozen fields."""
+    frozen = [name for name in schema["properties"] if name not in MUTABLE]
+    unchanged = " && ".join(meta.unchanged(name, dyn=name in UNTYPED) for name in frozen)
     schema["not"] = {"required": ["input", "inputObject"]}
     schema["x-kubernetes-validations"] = [
         meta.cel(
@@ -234,6 +272,11 @@ def _add_spec_rules(schema: dict[str, Any]) -> None:
             "!(has(oldSelf.cancel) && oldSelf.cancel) || (has(self.cancel) && self.cancel)",
             CANCEL_MESSAGE,
             field_path=".cancel",
+        ),
+        meta.cel(
+            f"!{_CANCELS_TREE.format(spec='oldSelf')} || {_CANCELS_TREE.format(spec='self')}",
+            CANCEL_SCOPE_MESSAGE,
+            field_path=".cancelScope",
         ),
         # Rules of the spec are evaluated at each write of the status too, and a look at a field
         # by CEL costs as much as the spec has fields: a quarter of the write in all.
@@ -316,8 +359,10 @@ class TaskSpec(SpecModel):
         When,
         Field(
             description="Which outcome of the tasks in `runAfter` lets this one run. Success (the "
-            "default): all have succeeded, else this Task fails with DependencyFailed. Failure: "
-            "at least one has not succeeded. Always: they have finished.",
+            "default): all have succeeded; if one has not, this Task fails with DependencyFailed, "
+            "and if one was skipped, it is skipped too. Failure: at least one has failed or was "
+            "cancelled; if none has, this Task is Skipped, which fails nothing. Always: they have "
+            "finished.",
         ),
     ] = When.SUCCESS
     group: Annotated[
@@ -381,8 +426,15 @@ class TaskSpec(SpecModel):
     cancel: Annotated[
         bool | None,
         Field(
-            description="Set to true to stop the Task: SIGTERM, a grace, SIGKILL. Cannot be taken "
-            "back."
+            description="Set to true to stop the Task and all its descendants: SIGTERM, a grace, "
+            "SIGKILL; what waits never starts. Cannot be taken back."
+        ),
+    ] = None
+    cancel_scope: Annotated[
+        CancelScope | None,
+        Field(
+            description="What `cancel` stops. Tree (the default): the Task and its descendants. "
+            "Task: this Task alone; its descendants run on."
         ),
     ] = None
     read_only_workspace: Annotated[
@@ -391,6 +443,13 @@ class TaskSpec(SpecModel):
     limits: Annotated[Limits | None, Field(description="Budgets of the tree below this Task.")] = (
         None
     )
+    lineage: Annotated[
+        Lineage | None,
+        Field(
+            description="Whose child the Task is. Written by taskctl for what tasks spawn; leave "
+            "it out."
+        ),
+    ] = None
 
     @field_validator("command")
     @classmethod
@@ -419,7 +478,12 @@ class Task(SpecModel):
 
     model_config = ConfigDict(
         json_schema_extra=meta.validations(
-            meta.cel(f"size(self.metadata.name) <= {MAX_TASK_NAME}", NAME_MESSAGE)
+            meta.cel(f"size(self.metadata.name) <= {MAX_TASK_NAME}", NAME_MESSAGE),
+            meta.cel(
+                "!has(self.spec.lineage) || self.spec.lineage.task == self.metadata.name",
+                LINEAGE_MESSAGE,
+                field_path=".spec.lineage",
+            ),
         )
     )
     api_version: Literal["taskctl.dev/v1alpha1"] = "taskctl.dev/v1alpha1"
@@ -432,6 +496,9 @@ class Task(SpecModel):
     def _name_fits(self) -> Self:
         if len(self.metadata.name or "") > MAX_TASK_NAME:
             raise ValueError(NAME_MESSAGE)
+        lineage = self.spec.lineage
+        if lineage is not None and lineage.task != self.metadata.name:
+            raise ValueError(LINEAGE_MESSAGE)
         return self
 
     @classmethod

@@ -62,9 +62,8 @@ class TaskObject(SpecModel):
             **meta.validations(
                 meta.cel("!(has(self.data) && has(self.ref))", ONE_OF_MESSAGE),
                 meta.cel(
-                    "has(self.data) == has(oldSelf.data) && has(self.ref) == has(oldSelf.ref)"
-                    " && (!has(self.data) || self.data == oldSelf.data)"
-                    " && (!has(self.ref) || self.ref == oldSelf.ref)",
+                    f"{meta.unchanged('data')} && {meta.unchanged('ref')}"
+                    f" && {meta.unchanged('value', dyn=True)}",
                     IMMUTABLE_MESSAGE,
                 ),
             ),

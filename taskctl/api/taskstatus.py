@@ -62,6 +62,7 @@ class Descendants(StatusModel):
     succeeded: Annotated[int, Field(ge=0, description="Succeeded.")] = 0
     failed: Annotated[int, Field(ge=0, description="Failed.")] = 0
     cancelled: Annotated[int, Field(ge=0, description="Cancelled.")] = 0
+    skipped: Annotated[int, Field(ge=0, description="Skipped.")] = 0
 
 
 class PastAttempt(StatusModel):
@@ -82,7 +83,8 @@ class TaskStatus(StatusModel):
         TaskState,
         Field(
             description="Pending (not placed yet), Scheduled (placed, its container is starting), "
-            "Running, or one of the ends: Succeeded, Failed, Cancelled."
+            "Running, or one of the ends: Succeeded, Failed, Cancelled, Skipped (`when` asked for "
+            "an outcome that did not come, so there was nothing to run)."
         ),
     ] = TaskState.PENDING
     reason: Annotated[
@@ -145,7 +147,7 @@ class TaskStatus(StatusModel):
         Field(
             max_length=20,
             description="Complete: this Task and every descendant has ended. Succeeded: how "
-            "(on a root: whether the whole tree succeeded).",
+            "(on a root: whether the whole tree succeeded; a Skipped Task does no harm).",
             json_schema_extra=meta.map_list("type"),
         ),
     ] = None

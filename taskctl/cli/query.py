@@ -16,7 +16,7 @@ from taskctl.cli.output import Output, echo, note
 from taskctl.cli.tables import by_creation, print_tasks
 from taskctl.cli.verbs import verb
 from taskctl.cli.waiting import Goal, Wait, verdict, wait_for
-from taskctl.constants import LABEL_ROOT_UID
+from taskctl.constants import FIELD_ROOT_UID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +120,7 @@ async def _selected(session: Session, options: GetOptions) -> list[dict[str, Any
         root = await session.client.get(
             TASKS, parse_name(options.root, option="--root"), session.namespace
         )
-        labels.append(f"{LABEL_ROOT_UID}={root['metadata']['uid']}")
+        fields[FIELD_ROOT_UID] = root["metadata"]["uid"]
         filtered = options.state or options.cluster or options.selector
         roots = () if filtered else (root,)
     list_options = ListOptions(

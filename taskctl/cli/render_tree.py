@@ -31,6 +31,7 @@ _GLYPHS = {
     TaskState.SUCCEEDED: ("✔", "+"),
     TaskState.FAILED: ("✘", "x"),
     TaskState.CANCELLED: ("⊘", "-"),
+    TaskState.SKIPPED: ("↷", "~"),
 }
 # What people look for first when not everything can be shown.
 _INTEREST = (
@@ -40,9 +41,12 @@ _INTEREST = (
     TaskState.PENDING,
     TaskState.CANCELLED,
     TaskState.SUCCEEDED,
+    TaskState.SKIPPED,
 )
 _UNDER_WAY = frozenset({TaskState.SCHEDULED, TaskState.RUNNING})
-_QUIET_REASONS = frozenset({Reason.COMPLETED, Reason.STARTED, Reason.CANCELLED, Reason.QUEUED})
+_QUIET_REASONS = frozenset(
+    {Reason.COMPLETED, Reason.STARTED, Reason.CANCELLED, Reason.QUEUED, Reason.SKIPPED}
+)
 CHILDREN_SHOWN = 12
 CAUSE_CHARS = 80
 CHAIN_HEAD, CHAIN_TAIL = 5, 3

@@ -20,8 +20,10 @@ STATE_STYLES: Mapping[str, Style] = {
     TaskState.SUCCEEDED: Style.GOOD,
     TaskState.FAILED: Style.BAD,
     TaskState.CANCELLED: Style.DIM,
+    TaskState.SKIPPED: Style.DIM,
 }
 MESSAGE_WIDTH = 80
+_SAME_CHARS = 100
 _NONE = "-"
 
 
@@ -110,7 +112,7 @@ def cause_of(status: Mapping[str, Any]) -> str:
     most logs, the last line says what went wrong.
     """
     lines = [line for line in str(status.get("message") or "").splitlines() if line.strip()]
-    if len(lines) < 2:
+    if len(lines) < 2 or lines[-1].strip()[:_SAME_CHARS] in lines[0]:  # it says so already
         return one_line("".join(lines))
     return one_line(f"{lines[0].rstrip().removesuffix('.')}: {lines[-1]}")
 

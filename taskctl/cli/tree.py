@@ -29,7 +29,7 @@ from taskctl.cli.output import (
 from taskctl.cli.tables import state_of
 from taskctl.cli.verbs import verb
 from taskctl.clock import SystemClock
-from taskctl.constants import LABEL_ROOT_UID
+from taskctl.constants import FIELD_ROOT_UID
 
 if TYPE_CHECKING:
     from taskctl.cli.follow import Selection
@@ -105,9 +105,9 @@ async def _load(session: Session, root: str | None) -> Trees:
         top = await session.client.get(TASKS, root, session.namespace)
         trees.root_uid = top["metadata"]["uid"]
         trees.tasks[trees.root_uid] = top
-        selector = f"{LABEL_ROOT_UID}={trees.root_uid}"
+        selector = f"{FIELD_ROOT_UID}={trees.root_uid}"
     page = await session.client.list_all(
-        TASKS, session.namespace, options=ListOptions(label_selector=selector)
+        TASKS, session.namespace, options=ListOptions(field_selector=selector)
     )
     trees.tasks.update((task["metadata"]["uid"], task) for task in page.items)
     return trees
@@ -257,9 +257,9 @@ async def _follow_tree(
         top = await session.client.get(TASKS, root, session.namespace)
         trees.root_uid = top["metadata"]["uid"]
         trees.tasks[trees.root_uid] = top
-        label = f"{LABEL_ROOT_UID}={trees.root_uid}"
+        members = f"{FIELD_ROOT_UID}={trees.root_uid}"
         selections = [
-            Selection(TASKS, session.namespace, label_selector=label),
+            Selection(TASKS, session.namespace, field_selector=members),
             Selection(TASKS, session.namespace, field_selector=f"metadata.name={root}"),
         ]
     queue: asyncio.Queue[Exception | None] = asyncio.Queue()

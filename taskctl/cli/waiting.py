@@ -16,6 +16,7 @@ from taskctl.cli.exits import CliError, ExitCode
 from taskctl.cli.follow import Selection, follow
 from taskctl.cli.tables import cause_of, state_of
 from taskctl.cli.terminal import one_line
+from taskctl.policy.status import FINE
 
 # A short time to wait is no reason not to look; a server that is away, is.
 FIRST_LOOK_S: Final = REQUEST_TIMEOUT_S
@@ -35,7 +36,7 @@ def is_complete(task: Mapping[str, Any]) -> bool:
 
 def has_succeeded(task: Mapping[str, Any]) -> bool:
     """Whether a complete Task, and of a root its whole tree, succeeded."""
-    return state_of(task) == TaskState.SUCCEEDED and _condition(task, ConditionType.SUCCEEDED)
+    return state_of(task) in FINE and _condition(task, ConditionType.SUCCEEDED)
 
 
 def verdict(task: Mapping[str, Any]) -> str:

@@ -28,7 +28,6 @@ from taskctl.policy.evidence import (
     decide_release,
     standing_of,
 )
-from taskctl.policy.lost import worker_end
 from taskctl.policy.podview import PodView, parse_pod
 from taskctl.policy.view import TaskView, parse_task
 from taskctl.runtime.controller import DONE, Result
@@ -77,7 +76,7 @@ class EvidenceReconciler:
         orphaned = await self._is_orphaned(raw, pod)
         if pod.deletion is None and not orphaned:
             return DONE
-        end = worker_end(pod, world.timing.clock.now())
+        end = world.ledger.end_of(pod)
         attempts = [await self._judge(pod, entry, ended=end.over) for entry in _entries(raw)]
         facts = PinFacts(
             pinned=pod.pinned,

@@ -17,12 +17,13 @@ from typing import Any, Protocol
 
 from taskctl.api.meta import ObjectKey
 from taskctl.clock import Clock
+from taskctl.controllers.ages import Ages
 from taskctl.controllers.workerstate import NEVER_S, Attempt, Worker
 from taskctl.policy.entry import container_name, json_bytes, parse_entry
 from taskctl.policy.evidence import Standing, standing_of
-from taskctl.policy.lost import worker_end
+from taskctl.policy.lost import WorkerEnd, worker_end
 from taskctl.policy.placement import WorkerState
-from taskctl.policy.podview import ContainerState, container_report, parse_pod
+from taskctl.policy.podview import ContainerState, PodView, container_report, parse_pod
 from taskctl.policy.rest import after_report
 from taskctl.policy.rotation import STATUS_BYTES, Rotation
 from taskctl.policy.task import PlacedFacts, WorkerFacts
@@ -59,6 +60,7 @@ class Ledger:
         listener: told of changes.
         find_task: the Task with that UID as the cache knows it, or None.
         clock: the time.
+        ages: how long ago stamps of other clocks were.
     """
 
     def __init__(
@@ -66,10 +68,12 @@ class Ledger:
         listener: LedgerListener,
         find_task: Callable[[str], TaskView | None],
         clock: Clock,
+        ages: Ages | None = None,
     ) -> None:
         self._listener = listener
         self._find_task = find_task
         self._clock = clock
+        self._ages = Ages(clock) if ages is None else ages
         self._workers: dict[str, Worker] = {}
         self._by_cluster: dict[str, dict[str, Worker]] = {}
         # Attempts not known to be over, by Task UID: usually one, the next or the running
@@ -147,7 +151,7 @@ class Ledger:
             pod_name=worker.pod.name,
             pod_uid=worker.pod.uid,
             container=attempt.container,
-            placed=attempt.placed,
+            waited_s=self._ages.age_s(_placed_key(attempt), attempt.placed),
             ended_for_s=self._ended_for_s(attempt),
             waiting=attempt.waiting,
         )
@@ -157,7 +161,7 @@ class Ledger:
         worker = self._workers.get(view.pod_uid)
         if worker is None:
             return WorkerFacts(gone=True, why="its pod is gone")
-        end = worker_end(worker.pod, self._clock.now())
+        end = self.end_of(worker.pod)
         attempt = worker.attempts.get(view.container)
         return WorkerFacts(
             gone=end.over,
@@ -166,6 +170,13 @@ class Ledger:
             look_again_s=end.look_again_s,
             ended=None if attempt is None else attempt.ended,
         )
+
+    def end_of(self, pod: PodView) -> WorkerEnd:
+        """Return whether anything may still run in a worker's pod."""
+        if pod.deletion is None:
+            return worker_end(pod, 0.0)
+        key = ("deleted", pod.uid)
+        return worker_end(pod, self._ages.age_s(key, pod.deletion, at_least_s=-pod.grace_s))
 
     def _ended_for_s(self, attempt: Attempt) -> float | None:
         if attempt.ended_at_s is None:
@@ -235,6 +246,7 @@ class Ledger:
     def _add(self, worker: Worker, attempt: Attempt) -> None:
         worker.attempts[attempt.container] = attempt
         self._by_task.setdefault(attempt.uid, []).append((worker, attempt))
+        self._ages.age_s(_placed_key(attempt), attempt.placed)  # counts from here
         self._judge(worker, attempt, self._find_task(attempt.uid))
 
     def _read_status(self, worker: Worker, raw: Mapping[str, Any]) -> None:
@@ -269,6 +281,7 @@ class Ledger:
     def on_pod_gone(self, uid: str) -> None:
         """Forget a worker; the Tasks that were open on it have to be looked at."""
         worker = self._workers.pop(uid, None)
+        self._ages.drop(("deleted", uid))
         if worker is None:
             return
         cluster_uid = worker.pod.cluster_uid
@@ -335,6 +348,7 @@ class Ledger:
     def _drop(self, worker: Worker, attempt: Attempt) -> None:
         self._account(worker, attempt, is_open=False, slots=attempt.slots)
         worker.attempts.pop(attempt.container, None)
+        self._ages.drop(_placed_key(attempt))
         rest = [pair for pair in self._by_task.get(attempt.uid, ()) if pair[1] is not attempt]
         if rest:
             self._by_task[attempt.uid] = rest
@@ -389,6 +403,10 @@ class Ledger:
         if worker.attempts.get(attempt.container) is attempt:
             self._drop(worker, attempt)
         self._listener.look_at(attempt.task)
+
+
+def _placed_key(attempt: Attempt) -> tuple[str, str]:
+    return ("placed", attempt.container)
 
 
 def _bare_bytes(raw: Mapping[str, Any]) -> int:

@@ -22,6 +22,7 @@ from taskctl.controllers.tree import TreeReconciler
 from taskctl.controllers.ttl import TtlReconciler
 from taskctl.controllers.worker import WorkerEvents
 from taskctl.controllers.world import Queues, Stores, World
+from taskctl.policy.status import with_generation
 from taskctl.policy.taskevents import decide_event
 from taskctl.policy.view import parse_task
 from taskctl.policy.workeraccess import WorkerAccess
@@ -170,6 +171,9 @@ class Controllers:
             return
         world = self.world
         key, uid = ObjectKey.of(obj), obj["metadata"]["uid"]
+        world.arrivals.on_task(old, new)
+        for cancelled in world.families.on_task(old, new):
+            world.queues.tasks.add(cancelled)
         world.ledger.on_task(uid)
         self.trees.on_task(old, new)
         self.ttl.on_task(old, new)
@@ -187,12 +191,18 @@ class Controllers:
             world.pending.discard(uid)
             world.pending.release(uid)
             world.waiting.clear(key)
-        if after in _WAITS or (new is not None and after is TaskState.RUNNING and self._ails(new)):
+            world.backoffs.drop(uid)
+        if new is None:
+            awaited = world.waiting.is_awaited(key)
+            world.cycles.deleted(key.namespace, key.name, awaited=awaited)
+        elif after in _WAITS or self._needs_look(new, after):
             world.queues.tasks.add(key)
 
-    def _ails(self, task: KubeObject) -> bool:
-        """Whether a Running Task's worker or container needs looking into."""
-        return not self.world.ledger.runs_well(parse_task(task))
+    def _needs_look(self, task: KubeObject, state: TaskState | None) -> bool:
+        """Whether a Running Task's worker needs looking into, or a status lags behind its spec."""
+        view = parse_task(task)
+        ails = state is TaskState.RUNNING and not self.world.ledger.runs_well(view)
+        return ails or with_generation(view, None) is not None
 
     def _tell_waiting(
         self, key: ObjectKey, before: TaskState | None, after: TaskState | None

@@ -8,12 +8,15 @@ from typing import Any
 
 from taskctl.api.meta import ObjectKey
 from taskctl.api.states import TaskState, When
+from taskctl.client.base import PatchOptions
 from taskctl.client.resources import PODS, TASKS
+from taskctl.constants import FIELD_MANAGER
 from taskctl.controllers.apply import write_status
 from taskctl.controllers.pending import MAX_REFUSALS
 from taskctl.controllers.waiting import WaitsFor
 from taskctl.controllers.world import CLUSTER_STATUS_PERIOD_S, World, look_again
 from taskctl.errors import NotFound
+from taskctl.policy.cycles import failed_for_cycle, run_after_now
 from taskctl.policy.queue import PendingTask
 from taskctl.policy.readiness import Dependency, ReadinessFacts
 from taskctl.policy.task import HeldFacts, TaskFacts, decide_task
@@ -25,6 +28,7 @@ log = logging.getLogger(__name__)
 
 # Our view of the pods was behind: the watch should bring the pod before that.
 _STALE_POD_LOOK_S = 1.0
+_CANCEL = PatchOptions(idempotent=True, field_manager=FIELD_MANAGER)
 
 
 class TaskReconciler:
@@ -49,13 +53,13 @@ class TaskReconciler:
         if task is None:
             return DONE  # the event handler has cleared up
         view = parse_task(task)
-        if view.state.terminal:
-            return DONE  # as above
         facts = self._facts(view)
         if facts.worker is not None and facts.worker.gone and not await self._surely_gone(view):
             return Result(_STALE_POD_LOOK_S)
         plan = decide_task(view, facts, world.timing.clock.now())
         self._note_waiting(key, view, facts)
+        if plan.cancel:
+            await self._cancel(view)
         if not plan.queue:
             world.pending.discard(view.uid)
         if plan.patch is not None:
@@ -63,21 +67,29 @@ class TaskReconciler:
                 return DONE
             if _ends(plan.patch):
                 world.pending.release(view.uid)
+                self._tell_cycle(view, facts.readiness.cycle)
         held_s = self._queue(view) if plan.queue else None
         return look_again(plan.requeue_after_s, held_s)
 
     # --- facts --------------------------------------------------------------------------
 
     def _facts(self, view: TaskView) -> TaskFacts:
+        world = self._world
+        if view.state.terminal:
+            return TaskFacts(readiness=ReadinessFacts(worker_slots=None))
         if view.state is TaskState.RUNNING:
-            none = ReadinessFacts(worker_slots=None)
-            return TaskFacts(readiness=none, worker=self._world.ledger.worker_facts(view))
+            none = ReadinessFacts(
+                worker_slots=None, cancelled_with=world.families.cancelled_with(view)
+            )
+            worker = world.ledger.worker_facts(view)
+            return TaskFacts(readiness=none, worker=worker, jitter=world.timing.random())
         return TaskFacts(
             readiness=self._readiness(view),
             placed=self._world.ledger.placed_facts(view),
             refused=self._refused(view),
             held=self._held(view),
             unserved=self._world.unserved.get(ObjectKey(view.namespace, view.cluster), ""),
+            age_s=self._world.arrivals.age_s(view),
         )
 
     def _readiness(self, view: TaskView) -> ReadinessFacts:
@@ -90,7 +102,32 @@ class TaskReconciler:
             worker_slots=None if cluster is None else cluster_slots(cluster),
             input_exists=input_key is None or input_key in stores.objects,
             dependencies=tuple(Dependency(name, self._state(view, name)) for name in names),
+            cycle=self._cycle(view) if names else (),
+            cancelled_with=self._world.families.cancelled_with(view),
+            backoff_left_s=self._world.backoffs.left_s(view),
         )
+
+    def _cycle(self, view: TaskView) -> tuple[str, ...]:
+        """Return the cycle of ``runAfter`` that a Task is on; empty: it is on none.
+
+        A cycle is closed by the last of its members to be created, which the one before waits
+        for already. So no other needs a look, but for those who are told of a cycle.
+        """
+        world = self._world
+
+        def raw(name: str) -> Mapping[str, Any] | None:
+            return world.stores.tasks.get(ObjectKey(view.namespace, name))
+
+        def waits(name: str) -> tuple[str, ...] | None:
+            task = raw(name)
+            return None if task is None else run_after_now(task)
+
+        closes = (
+            view.name in view.run_after
+            or world.waiting.is_awaited(ObjectKey(view.namespace, view.name))
+            or any((task := raw(name)) and failed_for_cycle(task) for name in view.run_after)
+        )
+        return world.cycles.find(view.namespace, view.name, waits) if closes else ()
 
     def _state(self, view: TaskView, name: str) -> TaskState | None:
         raw = self._world.stores.tasks.get(ObjectKey(view.namespace, name))
@@ -124,6 +161,28 @@ class TaskReconciler:
         return False
 
     # --- effects ------------------------------------------------------------------------
+
+    async def _cancel(self, view: TaskView) -> None:
+        """Set ``spec.cancel`` of a Task that runs and whose ancestor was cancelled.
+
+        Its agent watches nothing else.
+        """
+        body = {
+            "metadata": {"uid": view.uid, "resourceVersion": view.resource_version},
+            "spec": {"cancel": True},
+        }
+        try:
+            stored = await self._world.client.patch(
+                TASKS, view.name, view.namespace, body, options=_CANCEL
+            )
+        except NotFound:
+            return
+        self._world.stores.tasks.observe(stored)
+
+    def _tell_cycle(self, view: TaskView, cycle: tuple[str, ...]) -> None:
+        """Have the other members of a cycle looked at, which may wait for further tasks."""
+        for name in cycle[1:]:
+            self._world.queues.tasks.add(ObjectKey(view.namespace, name))
 
     def _note_waiting(self, key: ObjectKey, view: TaskView, facts: TaskFacts) -> None:
         """Register for the events that may set the Task free.
@@ -169,18 +228,18 @@ class TaskReconciler:
         return None
 
     def _pending_task(self, view: TaskView) -> PendingTask:
-        tasks = self._world.stores.tasks
-        root = None if view.is_root else tasks.get_by_uid(view.root_uid)
-        parent = tasks.get_by_uid(view.parent_uid) if view.parent_uid else None
+        world = self._world
+        root = world.relative(view, view.root_uid) or view
+        parent = world.relative(view, view.parent_uid)
         return PendingTask(
             uid=view.uid,
-            created=view.created,
+            created=(view.created, world.arrivals.order(view.uid)),
             root_uid=view.root_uid,
-            root_created=view.created if root is None else _created(root),
+            root_created=(root.created, world.arrivals.order(root.uid)),
             priority=view.priority,
             slots=view.slots,
             image=str(view.spec.get("image", "")),
-            parent_worker="" if parent is None else _pod_uid(parent),
+            parent_worker="" if parent is None else parent.pod_uid,
         )
 
 
@@ -190,14 +249,6 @@ def state_of(raw: Mapping[str, Any]) -> TaskState:
         return TaskState((raw.get("status") or {}).get("state") or TaskState.PENDING)
     except ValueError:
         return TaskState.PENDING
-
-
-def _created(raw: Mapping[str, Any]) -> str:
-    return str(raw["metadata"].get("creationTimestamp") or "")
-
-
-def _pod_uid(raw: Mapping[str, Any]) -> str:
-    return str((raw.get("status") or {}).get("podUID") or "")
 
 
 def _input_key(view: TaskView) -> ObjectKey | None:

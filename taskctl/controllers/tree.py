@@ -10,12 +10,12 @@ from taskctl.api.conditions import condition_is
 from taskctl.api.states import ConditionStatus, ConditionType, TaskState
 from taskctl.client.base import KubeObject
 from taskctl.client.resources import TASKS
-from taskctl.constants import LABEL_ROOT_UID
 from taskctl.controllers.apply import write_status
+from taskctl.controllers.families import Tree
 from taskctl.controllers.task import state_of
 from taskctl.controllers.world import World, look_again
 from taskctl.policy.tree import TreeCounts, decide_tree
-from taskctl.policy.view import parse_task
+from taskctl.policy.view import lineage_of, parse_task
 from taskctl.runtime.controller import DONE, Result
 
 log = logging.getLogger(__name__)
@@ -33,15 +33,15 @@ class TreeReconciler:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._counts: dict[str, TreeCounts] = {}
+        self._counts: dict[Tree, TreeCounts] = {}
         self._written_at_s: dict[str, float] = {}
 
     def __len__(self) -> int:
         return len(self._counts)
 
-    def counts(self, root_uid: str) -> TreeCounts:
+    def counts(self, tree: Tree) -> TreeCounts:
         """Return the counters of a tree; zeros for one without descendants."""
-        return self._counts.get(root_uid) or TreeCounts()
+        return self._counts.get(tree) or TreeCounts()
 
     # --- events -------------------------------------------------------------------------
 
@@ -60,21 +60,22 @@ class TreeReconciler:
 
     def _on_root(self, root: KubeObject) -> None:
         uid = root["metadata"]["uid"]
+        tree = Tree(root["metadata"].get("namespace", ""), uid)
         ended, complete = state_of(root).terminal, _says_complete(root)
-        if ended != complete or (ended and uid in self._counts):
+        if ended != complete or (ended and tree in self._counts):
             self._world.queues.trees.add(uid)
 
-    def _count(self, root_uid: str, state: TaskState, count: int) -> None:
-        counts = self._counts.get(root_uid)
+    def _count(self, tree: Tree, state: TaskState, count: int) -> None:
+        counts = self._counts.get(tree)
         if counts is None:
-            counts = self._counts[root_uid] = TreeCounts()
+            counts = self._counts[tree] = TreeCounts()
         counts.add(state, count)
         if counts.total == 0:
-            del self._counts[root_uid]
+            del self._counts[tree]
         if counts.active == 0:
-            self._world.queues.trees.add(root_uid)
+            self._world.queues.trees.add(tree.root_uid)
         else:
-            self._world.queues.trees.add_after(root_uid, DEBOUNCE_S)
+            self._world.queues.trees.add_after(tree.root_uid, DEBOUNCE_S)
 
     # --- reconcile ----------------------------------------------------------------------
 
@@ -89,7 +90,8 @@ class TreeReconciler:
         root = world.stores.tasks.get_by_uid(root_uid)
         if root is None or root["metadata"].get("deletionTimestamp"):
             return DONE
-        change = decide_tree(parse_task(root), self.counts(root_uid), world.timing.clock.now())
+        view = parse_task(root)
+        change = decide_tree(view, self.counts(Tree.of(view)), world.timing.clock.now())
         if change is None:
             return DONE
         written_at_s = self._written_at_s.get(root_uid)
@@ -102,15 +104,14 @@ class TreeReconciler:
         return DONE
 
 
-def _place(task: Mapping[str, Any] | None) -> tuple[str, TaskState] | None:
-    """Return where a descendant counts: its root's UID and its state; None for a root."""
+def _place(task: Mapping[str, Any] | None) -> tuple[Tree, TaskState] | None:
+    """Return where a descendant counts: its tree and its state; None for a root."""
     if task is None:
         return None
-    metadata = task["metadata"]
-    root_uid = (metadata.get("labels") or {}).get(LABEL_ROOT_UID)
-    if not root_uid or root_uid == metadata["uid"]:
+    lineage = lineage_of(task)
+    if lineage is None:
         return None
-    return root_uid, state_of(task)
+    return Tree(task["metadata"].get("namespace", ""), lineage["rootUID"]), state_of(task)
 
 
 def _says_complete(task: Mapping[str, Any]) -> bool:

@@ -74,7 +74,7 @@ class TtlReconciler:
         if task is None:
             return DONE
         view = parse_task(task)
-        root = view if view.is_root else world.task_by_uid(view.root_uid)
+        root = view if view.is_root else world.relative(view, view.root_uid)
         awaited = world.waiting.is_awaited(key)
         decision = decide_ttl(view, root, awaited=awaited, now=world.timing.clock.now())
         match decision:

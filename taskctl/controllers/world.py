@@ -11,10 +11,15 @@ from typing import Final
 from taskctl.api.meta import ObjectKey
 from taskctl.client.base import Client, KubeObject
 from taskctl.client.timing import SYSTEM_TIMING, Timing
+from taskctl.controllers.ages import Ages
+from taskctl.controllers.arrivals import Arrivals
+from taskctl.controllers.backoffs import Backoffs
+from taskctl.controllers.families import Families
 from taskctl.controllers.pending import PendingTasks
 from taskctl.controllers.placements import Ledger
 from taskctl.controllers.waiting import Waiting
 from taskctl.controllers.workerstate import Worker
+from taskctl.policy.cycles import Cycles
 from taskctl.policy.podview import PodView
 from taskctl.policy.view import TaskView, parse_task
 from taskctl.runtime.controller import DONE, Result
@@ -129,12 +134,25 @@ class World:
         self.waiting = Waiting()
         # Of TaskClusters that have had no ready worker for a while: why, for people.
         self.unserved: dict[ObjectKey, str] = {}
-        self.ledger = Ledger(_LedgerEvents(self), self.task_by_uid, timing.clock)
+        self.ages = Ages(timing.clock)
+        self.arrivals = Arrivals(self.ages)
+        self.backoffs = Backoffs(timing.clock)
+        self.families = Families(self.task_by_uid)
+        self.cycles = Cycles()
+        self.ledger = Ledger(_LedgerEvents(self), self.task_by_uid, timing.clock, self.ages)
 
     def task_by_uid(self, uid: str) -> TaskView | None:
         """Return the cached Task with that UID, or None."""
         raw = self.stores.tasks.get_by_uid(uid)
         return None if raw is None else parse_task(raw)
+
+    def relative(self, view: TaskView, uid: str) -> TaskView | None:
+        """Return the cached Task with that UID if it can belong to the same tree.
+
+        A lineage is taken at its word within a namespace only.
+        """
+        found = self.task_by_uid(uid) if uid else None
+        return found if found is not None and found.namespace == view.namespace else None
 
     def cluster_key(self, uid: str) -> ObjectKey | None:
         """Return the key of the cached TaskCluster with that UID, or None."""

@@ -33,7 +33,8 @@ def controller_rules() -> list[Rule]:
     return [
         # `get`: before a worker is let go, whether its Tasks and TaskCluster are really gone.
         # `delete`: ttlSecondsAfterFinished.
-        _rule(GROUP, ["tasks"], ["get", "list", "watch", "delete"]),
+        # `patch`: spec.cancel of what runs below a cancelled Task.
+        _rule(GROUP, ["tasks"], ["get", "list", "watch", "patch", "delete"]),
         _rule(GROUP, ["taskclusters"], ["get", "list", "watch"]),
         _rule(GROUP, ["taskobjects"], ["list", "watch"]),
         _rule(GROUP, _STATUSES, ["patch"]),

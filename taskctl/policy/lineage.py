@@ -20,7 +20,7 @@ from taskctl.constants import (
     LABEL_ROOT,
     LABEL_ROOT_UID,
 )
-from taskctl.policy.view import TaskView
+from taskctl.policy.view import TaskView, lineage_of
 
 MAX_LABEL_CHARS: Final = 63
 _HASH_CHARS: Final = 10
@@ -61,6 +61,19 @@ def child_metadata(
     }
 
 
+def child_lineage(parent: TaskView, name: str, key: str) -> dict[str, Any]:
+    """Return ``spec.lineage`` of a child; what a tree's membership is decided by."""
+    return {
+        "task": name,
+        "root": parent.root_name,
+        "rootUID": parent.root_uid,
+        "parent": parent.name,
+        "parentUID": parent.uid,
+        "depth": parent.depth + 1,
+        "key": key,
+    }
+
+
 def tree_labels(maker: TaskView) -> dict[str, str]:
     """Return the labels of an object that a task makes: its root, and the maker as parent."""
     return {
@@ -87,7 +100,16 @@ def label_value(name: str) -> str:
 
 
 def is_same_child(existing: Mapping[str, Any], parent: TaskView, key: str) -> bool:
-    """Whether an object that already has the name is this very child, made by an earlier try."""
+    """Whether a Task that already has the name is this very child, made by an earlier try."""
+    lineage = lineage_of(existing)
+    return lineage is not None and (lineage["parentUID"], lineage["key"]) == (parent.uid, key)
+
+
+def is_same_object(existing: Mapping[str, Any], parent: TaskView, key: str) -> bool:
+    """Whether a TaskObject that already has the name was made for this very child.
+
+    A TaskObject has no lineage of its own. It counts in no tree, and its content cannot change.
+    """
     metadata = existing.get("metadata") or {}
     labels = metadata.get("labels") or {}
     annotations = metadata.get("annotations") or {}

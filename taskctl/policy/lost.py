@@ -31,8 +31,9 @@ from typing import Final
 from taskctl.api.states import TaskState
 from taskctl.clock import format_micro
 from taskctl.constants import Reason
+from taskctl.policy.failure import Charge, failure_patch
 from taskctl.policy.podview import ContainerReport, PodView
-from taskctl.policy.retry import Retry, decide_infra_retry
+from taskctl.policy.retry import MAX_CONTAINER_LOSSES, Retry, decide_infra_retry
 from taskctl.policy.status import (
     Ending,
     StatusPatch,
@@ -55,6 +56,7 @@ SHOW_SCHEDULED_AFTER_S: Final = 2.0
 # Without a word from it, that takes longer: a busy node starts ten containers a second, so the
 # last of eight full batches waits for 25 s, and writes for them would make it slower still.
 SHOW_WAITING_AFTER_S: Final = 30.0
+_OOM_EXIT_CODE: Final = 137  # SIGKILL, as a shell counts it
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +74,19 @@ class WorkerEnd:
     look_again_s: float | None = None
 
 
-def worker_end(pod: PodView, now: datetime) -> WorkerEnd:
-    """Decide whether anything may still run in a worker's pod."""
+def worker_end(pod: PodView, overdue_s: float) -> WorkerEnd:
+    """Decide whether anything may still run in a worker's pod.
+
+    Args:
+        pod: the worker.
+        overdue_s: seconds since its deletionTimestamp, which is the end of its grace; negative
+            before that. Of no account where it is not being deleted.
+    """
     if pod.dead:
         return WorkerEnd(True, f"its pod has ended: {pod.problem}")
     if pod.deletion is None:
         return WorkerEnd(False)
-    left_s = TERMINATING_GRACE_S - (now - pod.deletion).total_seconds()
+    left_s = TERMINATING_GRACE_S - overdue_s
     if left_s > 0:
         return WorkerEnd(False, look_again_s=left_s)
     return WorkerEnd(True, "its pod was deleted and its node is silent")
@@ -117,6 +125,41 @@ def infra_patch(
         patch = terminal_patch(view, TaskState.FAILED, final, now, leaf=leaf)
         patch["attempt"] = attempt
     patch["infraFailures"] = infra_failures
+    return patch
+
+
+def container_lost_patch(
+    view: TaskView, message: str, report: ContainerReport | None, now: datetime, jitter: float
+) -> StatusPatch:
+    """Return the patch for a run whose container ended without a word while its worker is well.
+
+    Out of memory is the task's own failure. What else ends a container's first process is not
+    known: the node, or the task itself. So such losses are repeated, but not often.
+
+    Args:
+        view: the Task, Running.
+        message: what is known, as sentences.
+        report: how the kubelet saw the container end; None: it did not.
+        now: time of the decision.
+        jitter: drawn by the caller from [0, 1); spreads a back-off.
+    """
+    code = None if report is None else report.exit_code
+    if report is not None and report.reason == Reason.OOM_KILLED:
+        why = f"The task was killed because it ran out of memory. {message}"
+        ending = Ending(Reason.OOM_KILLED, why)
+        charge = Charge(view.attempt, ending, _OOM_EXIT_CODE, rule_code=_OOM_EXIT_CODE)
+        return failure_patch(view, charge, now, jitter)
+    past = view.status.get("attempts") or ()
+    losses = 1 + sum(entry.get("reason") == Reason.CONTAINER_LOST for entry in past)
+    ending = Ending(Reason.CONTAINER_LOST, message)
+    if losses < MAX_CONTAINER_LOSSES:
+        return infra_patch(view, view.attempt, ending, now, exit_code=code)
+    why = (
+        f"{message} That has happened {losses} times while the workers were well, so the task is "
+        "taken to end its own supervisor (taskctl-init, the container's first process)."
+    )
+    patch = terminal_patch(view, TaskState.FAILED, Ending(Reason.CONTAINER_LOST, why), now)
+    patch["failures"] = view.failures + 1
     return patch
 
 

@@ -10,18 +10,11 @@ from typing import Any, Final
 
 from taskctl.api.states import TaskState
 from taskctl.clock import format_micro
-from taskctl.constants import LOG_TAIL_BYTES, MESSAGE_LIMIT_CHARS, Reason
+from taskctl.constants import Reason
+from taskctl.policy.failure import Charge, failure_patch
 from taskctl.policy.lost import infra_patch
-from taskctl.policy.retry import Retry, decide_retry, parse_retry, rule_exit_code
-from taskctl.policy.status import (
-    Ending,
-    StatusPatch,
-    next_attempt_time,
-    pending_patch,
-    terminal_patch,
-    with_past_attempt,
-    with_sentence,
-)
+from taskctl.policy.retry import rule_exit_code
+from taskctl.policy.status import Ending, StatusPatch, terminal_patch, with_generation
 from taskctl.policy.view import TaskView, parse_task
 
 # taskctl-init says Signalled for a stop that came from outside (its pod is going away).
@@ -121,8 +114,8 @@ def decide_after_exit(
             f"task {view.name} is {view.state}, attempt {view.attempt} in "
             f"{view.container or 'no container'}; this was attempt {report.attempt} in {container}"
         )
-    patch = _decide(view, report, now, jitter)
-    return StatusChange(_with_facts(patch, report, now))
+    patch = with_generation(view, _decide(view, report, now, jitter))
+    return StatusChange(_with_facts(patch or {}, report, now))
 
 
 def _decide(view: TaskView, report: ExitReport, now: datetime, jitter: float) -> StatusPatch:
@@ -142,31 +135,17 @@ def _decide(view: TaskView, report: ExitReport, now: datetime, jitter: float) ->
 def _decide_failure(
     view: TaskView, report: ExitReport, now: datetime, jitter: float
 ) -> StatusPatch:
-    failures = view.failures + 1
-    ending = Ending(_failure_reason(report), _sentence(view, report))
-    code = None if report.reason == Reason.TIMEOUT else _exit_code(report)
-    decision = decide_retry(parse_retry(view.spec), failures, code, jitter)
-    if isinstance(decision, Retry):
-        message = with_tail(ending.message, report.tail)
-        patch = pending_patch(view, view.attempt, Ending(Reason.BACK_OFF, message))
-        patch["nextAttemptTime"] = next_attempt_time(decision, now)
-        patch["attempts"] = with_past_attempt(
-            view,
-            {
-                "attempt": view.attempt,
-                "podName": view.pod_name or None,
-                "reason": ending.reason.value,
-                "exitCode": _exit_code(report),
-                "started": _started(view, report),
-                "exited": format_micro(report.exited or now),
-            },
-        )
-    else:
-        message = with_tail(with_sentence(ending.message, decision), report.tail)
-        ending = Ending(ending.reason, message)
-        patch = terminal_patch(view, TaskState.FAILED, ending, now, leaf=not report.spawned)
-    patch["failures"] = failures
-    return patch
+    charge = Charge(
+        attempt=view.attempt,
+        ending=Ending(_failure_reason(report), _sentence(view, report)),
+        exit_code=_exit_code(report),
+        rule_code=None if report.reason == Reason.TIMEOUT else _exit_code(report),
+        started=None if report.started is None else format_micro(report.started),
+        exited=report.exited,
+        tail=report.tail,
+        leaf=not report.spawned,
+    )
+    return failure_patch(view, charge, now, jitter)
 
 
 def _with_facts(patch: StatusPatch, report: ExitReport, now: datetime) -> StatusPatch:
@@ -193,13 +172,6 @@ def _with_facts(patch: StatusPatch, report: ExitReport, now: datetime) -> Status
 
 def _exit_code(report: ExitReport) -> int:
     return rule_exit_code(report.code, report.signal)
-
-
-def _started(view: TaskView, report: ExitReport) -> str | None:
-    if report.started is not None:
-        return format_micro(report.started)
-    started: str | None = (view.status.get("times") or {}).get("started")
-    return started
 
 
 def _failure_reason(report: ExitReport) -> Reason:
@@ -241,12 +213,3 @@ def _signal_name(number: int) -> str:
         return f"signal {number} ({signals.Signals(number).name})"
     except ValueError:
         return f"signal {number}"
-
-
-def with_tail(sentence: str, tail: bytes) -> str:
-    """Append the end of a log to a sentence; of a long one, the end is what is kept."""
-    text = tail[-LOG_TAIL_BYTES:].decode("utf-8", "replace").replace("\x00", "").strip()
-    room = MESSAGE_LIMIT_CHARS - len(sentence) - 1
-    if not text or room <= 0:
-        return sentence
-    return f"{sentence}\n{text[-room:]}"

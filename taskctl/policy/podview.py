@@ -82,6 +82,7 @@ class PodView:
             main container was running when its node was last heard of; None: it answers.
         pinned: it has our finalizer.
         claim_uid: UID of the workspace's claim that it was made for; empty: of none.
+        grace_s: seconds of grace of its deletion, which ``deletion`` is that far ahead of.
         template: fingerprint of the template it was made from.
         problem: why it is not ready, for people; empty if it is.
     """
@@ -99,6 +100,7 @@ class PodView:
     unreachable_since: datetime | None = None
     pinned: bool = False
     claim_uid: str = ""
+    grace_s: float = 0.0
 
 
 def parse_pod(pod: Mapping[str, Any]) -> PodView:
@@ -123,6 +125,7 @@ def parse_pod(pod: Mapping[str, Any]) -> PodView:
         template=annotations.get(ANNOTATION_TEMPLATE, ""),
         problem="" if running else problem,
         unreachable_since=unreachable_since,
+        grace_s=float(metadata.get("deletionGracePeriodSeconds") or 0),
         pinned=FINALIZER_EVIDENCE in (metadata.get("finalizers") or ()),
         claim_uid=annotations.get(ANNOTATION_CLAIM_UID, ""),
     )

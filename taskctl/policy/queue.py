@@ -24,15 +24,19 @@ from typing import Final
 _SWEEP_AT: Final = 256
 
 
+Created = tuple[str, int]
+
+
 @dataclass(frozen=True, slots=True)
 class PendingTask:
     """A Task that is ready to be placed.
 
     Attributes:
         uid: the Task's UID.
-        created: its creation time as RFC 3339 text; orders tasks of one root.
+        created: when it was created: as RFC 3339 text, and a number that orders what was
+            created in the same second; orders tasks of one root.
         root_uid: UID of its tree's root.
-        root_created: creation time of the root, as RFC 3339 text.
+        root_created: the same of the root.
         priority: higher goes first.
         slots: how many it takes.
         image: its image; empty: no preference.
@@ -40,9 +44,9 @@ class PendingTask:
     """
 
     uid: str
-    created: str
+    created: Created
     root_uid: str
-    root_created: str
+    root_created: Created
     priority: int = 0
     slots: int = 1
     image: str = ""
@@ -52,13 +56,13 @@ class PendingTask:
 @dataclass(slots=True)
 class _Root:
     uid: str
-    created: str
+    created: Created
     virtual_time: int
     # (created, arrival, uid); the arrival number tells a task that left and came back.
-    tasks: list[tuple[str, int, str]] = field(default_factory=list)
+    tasks: list[tuple[Created, int, str]] = field(default_factory=list)
     listed: bool = False  # has an entry in the band's heap, or is set aside by a cycle
 
-    def rank(self) -> tuple[int, str, str]:
+    def rank(self) -> tuple[int, Created, str]:
         return (self.virtual_time, self.created, self.uid)
 
 
@@ -68,10 +72,10 @@ class _Band:
 
     now: int = 0  # present virtual time: that of the root served last
     roots: dict[str, _Root] = field(default_factory=dict)
-    ranked: list[tuple[tuple[int, str, str], str]] = field(default_factory=list)
+    ranked: list[tuple[tuple[int, Created, str], str]] = field(default_factory=list)
     departed: dict[str, int] = field(default_factory=dict)
 
-    def enter(self, uid: str, created: str) -> _Root:
+    def enter(self, uid: str, created: Created) -> _Root:
         root = self.roots.get(uid)
         if root is None:
             start = max(self.now, self.departed.pop(uid, self.now))

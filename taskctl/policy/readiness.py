@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
 from taskctl.api.states import TaskState, When
 from taskctl.constants import Reason
-from taskctl.policy.status import Ending
+from taskctl.policy.status import FINE, Ending
 from taskctl.policy.view import TaskView
 
 _NAMES_SHOWN: Final = 5
@@ -40,11 +39,17 @@ class ReadinessFacts:
         worker_slots: ``slotsPerWorker`` of its TaskCluster; None: there is no such cluster.
         input_exists: whether ``spec.inputObject`` exists; True where none is named.
         dependencies: the tasks it runs after.
+        cycle: names of a cycle in ``runAfter`` that it belongs to, itself first; or empty.
+        cancelled_with: the Task above it that was cancelled with all its descendants; or empty.
+        backoff_left_s: seconds until its back-off ends; 0: there is none, or it has ended.
     """
 
     worker_slots: int | None
     input_exists: bool = True
     dependencies: tuple[Dependency, ...] = ()
+    cycle: tuple[str, ...] = ()
+    cancelled_with: str = ""
+    backoff_left_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +64,12 @@ class Wait:
     Attributes:
         reason: machine-readable.
         message: for people.
-        until: look again then; None: an event will tell.
+        left_s: look again after so many seconds; None: an event will tell.
     """
 
     reason: Reason
     message: str
-    until: datetime | None = None
+    left_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +80,17 @@ class Never:
     ending: Ending
 
 
-def decide_readiness(view: TaskView, facts: ReadinessFacts, now: datetime) -> Ready | Wait | Never:
+def decide_readiness(view: TaskView, facts: ReadinessFacts) -> Ready | Wait | Never:
     """Decide on a Task that is Pending or Scheduled and not placed."""
     if view.cancel:
         return Never(
             TaskState.CANCELLED,
             Ending(Reason.CANCELLED, "The task was cancelled before it was started."),
         )
+    if facts.cancelled_with:
+        return Never(TaskState.CANCELLED, Ending(Reason.CANCELLED, _with_tree(facts)))
+    if facts.cycle:
+        return Never(TaskState.FAILED, Ending(Reason.DEPENDENCY_CYCLE, cycle_message(facts.cycle)))
     if view.suspend:
         return Wait(Reason.SUSPENDED, "spec.suspend is true; set it to false to let the task run.")
     blocked = _dependencies(view, facts.dependencies)
@@ -103,37 +112,63 @@ def decide_readiness(view: TaskView, facts: ReadinessFacts, now: datetime) -> Re
             Reason.INPUT_NOT_FOUND,
             f"There is no TaskObject {view.input_object!r} in namespace {view.namespace!r}.",
         )
-    until = view.next_attempt_time
-    if until is not None and until > now:
-        return Wait(Reason.BACK_OFF, "The next attempt waits for its back-off to end.", until)
+    if facts.backoff_left_s > 0:
+        message = "The next attempt waits for its back-off to end."
+        return Wait(Reason.BACK_OFF, message, facts.backoff_left_s)
     return Ready()
+
+
+def _with_tree(facts: ReadinessFacts) -> str:
+    return (
+        f"Task {facts.cancelled_with} was cancelled and its descendants with it; this one had not "
+        "started."
+    )
+
+
+def cycle_message(cycle: tuple[str, ...]) -> str:
+    """Return the sentence that names a cycle of ``runAfter``, the Task itself first."""
+    remedy = "create them again without it."
+    if len(cycle) == 1:
+        return f"The task runs after itself (runAfter names {cycle[0]}): create it again without."
+    shown = cycle if len(cycle) <= _NAMES_SHOWN else (*cycle[: _NAMES_SHOWN - 1], "…")
+    path = " → ".join((*shown, cycle[0]))
+    return f"runAfter has a cycle of {len(cycle)} tasks that wait for each other ({path}); {remedy}"
 
 
 def _dependencies(view: TaskView, dependencies: Iterable[Dependency]) -> Wait | Never | None:
     when = view.spec.get("when") or When.SUCCESS
-    open_names, bad, good = [], [], 0
+    open_names, bad, good, skipped = [], [], 0, []
     for dependency in dependencies:
         if dependency.state is None or not dependency.state.terminal:
             open_names.append(dependency.name)
         elif dependency.state is TaskState.SUCCEEDED:
             good += 1
+        elif dependency.state is TaskState.SKIPPED:
+            skipped.append(dependency.name)
         else:
             bad.append(f"{dependency.name} is {dependency.state}")
     if when == When.SUCCESS and bad:
         return _never(f"when is Success, but {_some(bad)}.")
     if open_names:
-        total = len(open_names) + len(bad) + good
+        total = len(open_names) + len(bad) + good + len(skipped)
         return Wait(
             Reason.WAITING_FOR_TASKS,
             f"Waits for {len(open_names)} of {total} tasks: {_some(open_names)}.",
         )
-    if when == When.FAILURE and good and not bad:
-        return _never("when is Failure, but every task in runAfter succeeded.")
+    if when == When.SUCCESS and skipped:
+        # Only now, so that the outcome does not hang on who ended first: a failure counts more.
+        return _skipped(f"when is Success, but {_some(skipped)} was skipped.")
+    if when == When.FAILURE and not bad and (good or skipped):
+        return _skipped("when is Failure, but no task in runAfter failed.")
     return None
 
 
 def _never(message: str) -> Never:
     return Never(TaskState.FAILED, Ending(Reason.DEPENDENCY_FAILED, message))
+
+
+def _skipped(message: str) -> Never:
+    return Never(TaskState.SKIPPED, Ending(Reason.SKIPPED, message))
 
 
 def _some(names: list[str]) -> str:
@@ -148,4 +183,4 @@ def settles(when: str, state: TaskState) -> bool:
     True where it makes ``when: Success`` impossible; the caller need not look at the
     waiting Task again before the last dependency ends otherwise.
     """
-    return when == When.SUCCESS and state.terminal and state is not TaskState.SUCCEEDED
+    return when == When.SUCCESS and state.terminal and state not in FINE

@@ -13,6 +13,9 @@ from typing import Any, Final
 
 MAX_INFRA_FAILURES: Final = 10
 MAX_INFRA_DELAY_S: Final = 30.0
+# Containers that end without a word on a worker that is well: a mishap once or twice, after that
+# the task's own doing (it kills its supervisor, for example).
+MAX_CONTAINER_LOSSES: Final = 3
 # 2**62 s is far past any maxBackoffSeconds; the cap keeps the power a small number.
 _MAX_DOUBLINGS: Final = 62
 _SIGNAL_EXIT_BASE: Final = 128
@@ -111,6 +114,25 @@ def backoff_delay_s(policy: RetryPolicy, failures: int, jitter: float) -> float:
     return min(base * spread, policy.max_backoff_s)
 
 
+def longest_delay_s(policy: RetryPolicy, failures: int, infra_failures: int) -> float:
+    """Return the longest that a Task may be made to wait for its next attempt, in seconds.
+
+    Whichever kind of failure the wait is for.
+    """
+    longest = [0.0]
+    if failures:
+        longest.append(backoff_delay_s(policy, failures, 1.0))
+    if infra_failures:
+        longest.append(_infra_delay_s(infra_failures))
+    return max(longest)
+
+
+def _infra_delay_s(infra_failures: int) -> float:
+    if infra_failures <= 1:
+        return 0.0
+    return min(2.0 ** min(infra_failures - 2, _MAX_DOUBLINGS), MAX_INFRA_DELAY_S)
+
+
 def decide_infra_retry(infra_failures: int) -> Retry | GiveUp:
     """Decide on an attempt lost with its worker or container.
 
@@ -122,6 +144,4 @@ def decide_infra_retry(infra_failures: int) -> Retry | GiveUp:
     """
     if infra_failures >= MAX_INFRA_FAILURES:
         return GiveUp(f"{infra_failures} attempts were lost with their worker or container.")
-    if infra_failures <= 1:
-        return Retry(0.0)
-    return Retry(min(2.0 ** (infra_failures - 2), MAX_INFRA_DELAY_S))
+    return Retry(_infra_delay_s(infra_failures))

@@ -21,6 +21,8 @@ from taskctl.policy.view import TaskView
 StatusPatch = dict[str, Any]
 
 PAST_ATTEMPTS_KEPT: Final = 10
+# Ends that fail neither the Task nor its tree.
+FINE: Final = frozenset({TaskState.SUCCEEDED, TaskState.SKIPPED})
 # A Task that waits again belongs to no worker: agents select theirs by status.podName.
 NO_WORKER: Final[Mapping[str, None]] = {"podName": None, "podUID": None, "containerName": None}
 
@@ -55,7 +57,7 @@ def terminal_patch(
 
     Args:
         view: the Task.
-        state: Succeeded, Failed or Cancelled.
+        state: Succeeded, Failed, Cancelled or Skipped.
         ending: reason and message.
         now: for the conditions' transition times and ``times.observed``.
         leaf: a root that certainly has no descendants: its tree is then complete too. Of
@@ -70,7 +72,7 @@ def terminal_patch(
         "times": {"observed": format_micro(now)},
     }
     if leaf or not view.is_root:
-        succeeded = state is TaskState.SUCCEEDED
+        succeeded = state in FINE
         patch["conditions"] = end_conditions(view, succeeded=succeeded, ending=ending, now=now)
     return patch
 
@@ -113,6 +115,26 @@ def is_complete(view: TaskView) -> bool:
     return condition_is(view.status.get("conditions"), ConditionType.COMPLETE, ConditionStatus.TRUE)
 
 
+def with_generation(view: TaskView, patch: StatusPatch | None) -> StatusPatch | None:
+    """Return a patch, if need be a new one, after which the status is up to date with the spec.
+
+    ``observedGeneration`` of the status and of every condition must not stay behind a change of
+    the spec, or tools that wait for it (kstatus, Argo CD) wait for ever. A Task that nothing has
+    been written to is up to date as long as its spec is its first.
+    """
+    conditions = (patch or {}).get("conditions", view.status.get("conditions")) or ()
+    seen = {entry.get("observedGeneration", 0) for entry in conditions}
+    seen.add((patch or {}).get("observedGeneration", view.status.get("observedGeneration") or 1))
+    if view.deleting or all(number >= view.generation for number in seen):
+        return patch
+    now_seen = {"observedGeneration": view.generation}
+    return {
+        **(patch or {}),
+        **now_seen,
+        **({"conditions": [{**entry, **now_seen} for entry in conditions]} if conditions else {}),
+    }
+
+
 def pending_patch(view: TaskView, attempt: int, ending: Ending) -> StatusPatch:
     """Return the patch that puts a Task back in the queue, ``attempt`` being spent.
 
@@ -143,4 +165,6 @@ def next_attempt_time(decision: Retry, now: datetime) -> str | None:
 
 def with_sentence(message: str, decision: GiveUp) -> str:
     """Append the reason for giving up, where there is one."""
-    return f"{message} {decision.message}" if decision.message else message
+    if not decision.message:
+        return message
+    return f"{message}{'' if message.endswith('.') else '.'} {decision.message}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -13,14 +13,15 @@ from taskctl.policy.lost import (
     CONTAINER_LOST_AFTER_S,
     SHOW_SCHEDULED_AFTER_S,
     SHOW_WAITING_AFTER_S,
+    container_lost_patch,
     container_words,
     infra_patch,
     suspended_patch,
 )
 from taskctl.policy.podview import ContainerReport
 from taskctl.policy.readiness import Never, ReadinessFacts, Ready, Wait, decide_readiness
-from taskctl.policy.status import Ending, StatusPatch, terminal_patch
-from taskctl.policy.view import TaskView, time_or_none
+from taskctl.policy.status import Ending, StatusPatch, terminal_patch, with_generation
+from taskctl.policy.view import TaskView
 
 # A reason to wait is written down only when it lasts: most inputs, clusters and
 # predecessors that are missing at first are there a moment later.
@@ -71,7 +72,7 @@ class PlacedFacts:
         pod_name: the worker.
         pod_uid: its UID.
         container: name of the ephemeral container.
-        placed: when it was decided.
+        waited_s: seconds since it was decided.
         ended_for_s: seconds since the container was first seen terminated; None: it was not.
         waiting: the kubelet's word and sentence on why it does not run yet, or empty.
     """
@@ -79,7 +80,7 @@ class PlacedFacts:
     pod_name: str
     pod_uid: str
     container: str
-    placed: datetime
+    waited_s: float
     ended_for_s: float | None = None
     waiting: str = ""
 
@@ -110,6 +111,8 @@ class TaskFacts:
         refused: why the API server will not have its container, now and again; or empty.
         held: failures to place it; None: there were none of late.
         unserved: why its TaskCluster has had no ready worker for a while; or empty.
+        age_s: seconds since it was created.
+        jitter: drawn from [0, 1); spreads a back-off.
     """
 
     readiness: ReadinessFacts
@@ -118,6 +121,8 @@ class TaskFacts:
     refused: str = ""
     held: HeldFacts | None = None
     unserved: str = ""
+    age_s: float = float("inf")
+    jitter: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +131,13 @@ class TaskPlan:
 
     Attributes:
         patch: status patch to write under the resourceVersion, or None.
+        cancel: set ``spec.cancel``, so that its agent stops it.
         queue: the Task belongs in the queue of tasks to place.
         requeue_after_s: look again then; None: an event will tell.
     """
 
     patch: StatusPatch | None = None
+    cancel: bool = False
     queue: bool = False
     requeue_after_s: float | None = None
 
@@ -140,13 +147,20 @@ NOTHING: Final = TaskPlan()
 
 def decide_task(view: TaskView, facts: TaskFacts, now: datetime) -> TaskPlan:
     """Return the next step of a Task."""
+    plan = _next_step(view, facts, now)
+    return replace(plan, patch=with_generation(view, plan.patch))
+
+
+def _next_step(view: TaskView, facts: TaskFacts, now: datetime) -> TaskPlan:
     if view.deleting or view.state.terminal:
         return NOTHING
+    cancelled = view.cancel or bool(facts.readiness.cancelled_with)
     if view.state is TaskState.RUNNING:
-        return _running(view, facts.worker, now)
-    if facts.placed is not None and not view.cancel:
+        plan = _running(view, facts, now)
+        return plan if plan.patch is not None else replace(plan, cancel=cancelled != view.cancel)
+    if facts.placed is not None and not cancelled:
         return _placed(view, facts.placed, now)
-    if facts.refused and not view.cancel:
+    if facts.refused and not cancelled:
         ending = Ending(Reason.START_ERROR, f"The container was refused: {facts.refused}")
         patch = terminal_patch(view, TaskState.FAILED, ending, now)
         return TaskPlan(patch=patch)
@@ -156,7 +170,8 @@ def decide_task(view: TaskView, facts: TaskFacts, now: datetime) -> TaskPlan:
 # --- Running ------------------------------------------------------------------------
 
 
-def _running(view: TaskView, worker: WorkerFacts | None, now: datetime) -> TaskPlan:
+def _running(view: TaskView, facts: TaskFacts, now: datetime) -> TaskPlan:
+    worker = facts.worker
     if worker is None:
         return NOTHING
     code = None if worker.ended is None else worker.ended.exit_code
@@ -175,7 +190,9 @@ def _running(view: TaskView, worker: WorkerFacts | None, now: datetime) -> TaskP
         f"Container {view.container} on worker {view.pod_name} ended without a report.",
         container_words(worker.ended),
     )
-    return _lost(view, view.attempt, Ending(Reason.CONTAINER_LOST, message), now, code)
+    if view.cancel:
+        return _lost(view, view.attempt, Ending(Reason.CONTAINER_LOST, message), now, code)
+    return TaskPlan(patch=container_lost_patch(view, message, worker.ended, now, facts.jitter))
 
 
 def _joined(*sentences: str) -> str:
@@ -205,7 +222,7 @@ def _placed(view: TaskView, placed: PlacedFacts, now: datetime) -> TaskPlan:
             f"the task{_because(placed.waiting)}."
         )
         return _lost(view, attempt, Ending(Reason.CONTAINER_LOST, message), now)
-    waited_s = (now - placed.placed).total_seconds()
+    waited_s = placed.waited_s
     if waited_s >= view.start_deadline_s:
         return _deadline(view, placed, now)
     next_look_s = view.start_deadline_s - waited_s
@@ -265,7 +282,7 @@ def _scheduled_patch(view: TaskView, placed: PlacedFacts) -> StatusPatch | None:
 
 
 def _unplaced(view: TaskView, facts: TaskFacts, now: datetime) -> TaskPlan:
-    verdict = decide_readiness(view, facts.readiness, now)
+    verdict = decide_readiness(view, facts.readiness)
     match verdict:
         case Never():
             patch = terminal_patch(view, verdict.state, verdict.ending, now)
@@ -273,15 +290,15 @@ def _unplaced(view: TaskView, facts: TaskFacts, now: datetime) -> TaskPlan:
                 patch["attempt"] = view.next_attempt  # its container will find itself superseded
             return TaskPlan(patch=patch)
         case Ready():
-            return _ready(view, facts, now)
+            return _ready(view, facts)
         case Wait():
-            return _wait(view, verdict, now)
+            return _wait(view, verdict, facts.age_s)
 
 
-def _ready(view: TaskView, facts: TaskFacts, now: datetime) -> TaskPlan:
+def _ready(view: TaskView, facts: TaskFacts) -> TaskPlan:
     trouble = _trouble(facts)
     if trouble is not None:
-        left_s = SHOW_UNPLACED_AFTER_S - _age_s(view, now)
+        left_s = SHOW_UNPLACED_AFTER_S - facts.age_s
         if left_s > 0 and not (facts.held is not None and facts.held.forbidden):
             return TaskPlan(queue=True, requeue_after_s=left_s)
         shown = view.state is TaskState.PENDING and (
@@ -319,12 +336,12 @@ def _queued_patch(view: TaskView, why: Ending) -> StatusPatch:
     }
 
 
-def _wait(view: TaskView, wait: Wait, now: datetime) -> TaskPlan:
-    look_s = None if wait.until is None else max((wait.until - now).total_seconds(), 0.0)
+def _wait(view: TaskView, wait: Wait, age_s: float) -> TaskPlan:
+    look_s = wait.left_s
     unchanged = view.status.get("reason") == wait.reason and view.state is TaskState.PENDING
     if unchanged or wait.reason is Reason.BACK_OFF:
         return TaskPlan(requeue_after_s=look_s)
-    show_s = SHOW_WAIT_AFTER_S - _age_s(view, now)
+    show_s = SHOW_WAIT_AFTER_S - age_s
     if show_s > 0:
         return TaskPlan(requeue_after_s=show_s if look_s is None else min(show_s, look_s))
     patch: StatusPatch = {
@@ -334,8 +351,3 @@ def _wait(view: TaskView, wait: Wait, now: datetime) -> TaskPlan:
         "observedGeneration": view.generation,
     }
     return TaskPlan(patch=patch, requeue_after_s=look_s)
-
-
-def _age_s(view: TaskView, now: datetime) -> float:
-    created = time_or_none(view.created)
-    return (now - created).total_seconds() if created is not None else float("inf")

@@ -13,10 +13,10 @@ from typing import Any, Final
 from taskctl.api.conditions import ConditionUpdate, set_condition
 from taskctl.api.states import ConditionStatus, ConditionType, TaskState
 from taskctl.constants import Reason
-from taskctl.policy.status import Ending, StatusPatch, end_conditions, is_complete
+from taskctl.policy.status import FINE, Ending, StatusPatch, end_conditions, is_complete
 from taskctl.policy.view import TaskView
 
-FIELDS: Final = ("pending", "running", "succeeded", "failed", "cancelled")
+FIELDS: Final = ("pending", "running", "succeeded", "failed", "cancelled", "skipped")
 _FIELD_OF: Final = {
     TaskState.PENDING: "pending",
     TaskState.SCHEDULED: "pending",
@@ -24,6 +24,7 @@ _FIELD_OF: Final = {
     TaskState.SUCCEEDED: "succeeded",
     TaskState.FAILED: "failed",
     TaskState.CANCELLED: "cancelled",
+    TaskState.SKIPPED: "skipped",
 }
 
 
@@ -36,6 +37,7 @@ class TreeCounts:
     succeeded: int = 0
     failed: int = 0
     cancelled: int = 0
+    skipped: int = 0
 
     def add(self, state: TaskState, count: int = 1) -> None:
         """Count a descendant in (or, with a negative count, out)."""
@@ -45,7 +47,7 @@ class TreeCounts:
     @property
     def total(self) -> int:
         """All of them."""
-        return self.pending + self.running + self.succeeded + self.failed + self.cancelled
+        return sum(getattr(self, field) for field in FIELDS)
 
     @property
     def active(self) -> int:
@@ -102,7 +104,7 @@ def _shown(root: TaskView, counts: TreeCounts) -> TreeCounts:
     if not current or counts.active or not root.state.terminal or not is_complete(root):
         return counts
     kept = TreeCounts()
-    for field in ("succeeded", "failed", "cancelled"):
+    for field in ("succeeded", "failed", "cancelled", "skipped"):
         setattr(kept, field, max(getattr(counts, field), current.get(field) or 0))
     return kept
 
@@ -130,15 +132,18 @@ def _conditions(root: TaskView, counts: TreeCounts, now: datetime) -> list[dict[
 
 
 def _succeeded(root: TaskView, counts: TreeCounts) -> bool:
-    return root.state is TaskState.SUCCEEDED and not counts.failed and not counts.cancelled
+    return root.state in FINE and not counts.failed and not counts.cancelled
 
 
 def _ending(root: TaskView, counts: TreeCounts) -> Ending:
-    if counts.total == 0 or root.state is not TaskState.SUCCEEDED:
+    if counts.total == 0 or root.state not in FINE:
         reason = _reason(root.status.get("reason"))
         return Ending(reason, str(root.status.get("message") or ""))
     if _succeeded(root, counts):
-        return Ending(Reason.TREE_COMPLETE, f"All {counts.total} descendants succeeded.")
+        message = f"All {counts.total} descendants succeeded."
+        if counts.skipped:
+            message = f"Of {counts.total} descendants none failed; {counts.skipped} were skipped."
+        return Ending(Reason.TREE_COMPLETE, message)
     return Ending(
         Reason.TREE_COMPLETE,
         f"Of {counts.total} descendants, {counts.failed} failed and "

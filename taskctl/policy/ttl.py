@@ -13,7 +13,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from taskctl.api.conditions import find_condition
-from taskctl.api.states import ConditionStatus, ConditionType, TaskState
+from taskctl.api.states import ConditionStatus, ConditionType
+from taskctl.policy.status import FINE
 from taskctl.policy.view import TaskView, time_or_none
 
 # How often to ask whether somebody still waits for a Task whose time is up.
@@ -50,7 +51,7 @@ class Keep:
 def ttl_s(view: TaskView) -> int | None:
     """Return the seconds an ended Task stays, by how it ended; None: for ever."""
     ttl = view.spec.get("ttlSecondsAfterFinished") or {}
-    value = ttl.get("success" if view.state is TaskState.SUCCEEDED else "failure")
+    value = ttl.get("success" if view.state in FINE else "failure")
     return None if value is None else int(value)
 
 

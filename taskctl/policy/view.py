@@ -12,15 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from taskctl.api.states import TaskState
+from taskctl.api.states import CancelScope, TaskState
 from taskctl.clock import parse_time
 from taskctl.constants import (
     ANNOTATION_CREATED,
-    ANNOTATION_DEPTH,
-    ANNOTATION_PARENT,
-    LABEL_PARENT_UID,
-    LABEL_ROOT,
-    LABEL_ROOT_UID,
 )
 
 DEFAULT_START_DEADLINE_S: Final = 300
@@ -92,6 +87,11 @@ class TaskView:
         return bool(self.spec.get("cancel"))
 
     @property
+    def cancels_tree(self) -> bool:
+        """Whether it is cancelled together with its descendants (``spec.cancelScope``)."""
+        return self.cancel and self.spec.get("cancelScope") != CancelScope.TASK
+
+    @property
     def suspend(self) -> bool:
         """``spec.suspend``."""
         return bool(self.spec.get("suspend"))
@@ -144,12 +144,10 @@ def parse_task(task: Mapping[str, Any]) -> TaskView:
         KeyError: ``metadata`` lacks ``name`` or ``uid``: not an object from the API server.
     """
     metadata = task["metadata"]
-    labels = metadata.get("labels") or _EMPTY
     annotations = metadata.get("annotations") or _EMPTY
     status = task.get("status") or _EMPTY
     uid, name = metadata["uid"], metadata["name"]
-    root_uid = labels.get(LABEL_ROOT_UID) or uid
-    is_root = root_uid == uid
+    lineage = lineage_of(task)
     return TaskView(
         namespace=metadata.get("namespace", ""),
         name=name,
@@ -158,11 +156,11 @@ def parse_task(task: Mapping[str, Any]) -> TaskView:
         resource_version=metadata.get("resourceVersion", ""),
         created=_created(metadata.get("creationTimestamp", ""), annotations),
         deleting=bool(metadata.get("deletionTimestamp")),
-        root_uid=root_uid,
-        root_name=name if is_root else _root_name(metadata, root_uid, labels),
-        parent_uid="" if is_root else labels.get(LABEL_PARENT_UID, ""),
-        parent_name="" if is_root else annotations.get(ANNOTATION_PARENT, ""),
-        depth=0 if is_root else parse_depth(annotations.get(ANNOTATION_DEPTH)),
+        root_uid=uid if lineage is None else lineage["rootUID"],
+        root_name=name if lineage is None else lineage["root"],
+        parent_uid="" if lineage is None else lineage["parentUID"],
+        parent_name="" if lineage is None else lineage["parent"],
+        depth=0 if lineage is None else lineage["depth"],
         state=_STATES.get(status.get("state", ""), TaskState.PENDING),
         attempt=status.get("attempt") or 0,
         failures=status.get("failures") or 0,
@@ -185,17 +183,16 @@ def _created(stamp: str, annotations: Mapping[str, str]) -> str:
     return noted if abs((exact - second).total_seconds()) <= _CREATED_TOLERANCE_S else stamp
 
 
-def _root_name(metadata: Mapping[str, Any], root_uid: str, labels: Mapping[str, str]) -> str:
-    # The owner reference has the whole name; a label value is cut at 63 characters.
-    for owner in metadata.get("ownerReferences") or ():
-        if owner.get("uid") == root_uid:
-            return str(owner.get("name", ""))
-    return labels.get(LABEL_ROOT, "")
+def lineage_of(task: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return ``spec.lineage`` of a child; None for a root.
 
-
-def parse_depth(text: object) -> int:
-    """Return the depth in an annotation; 0 where it is absent or no decimal number."""
-    return int(text) if isinstance(text, str) and text.isascii() and text.isdigit() else 0
+    Labels are not asked: whoever may edit a Task may write them. The lineage cannot be changed,
+    and in a copy of the object it names another Task, which makes the copy a root.
+    """
+    lineage: Mapping[str, Any] | None = (task.get("spec") or _EMPTY).get("lineage")
+    if not lineage or lineage.get("task") != task["metadata"]["name"]:
+        return None
+    return lineage
 
 
 def time_or_none(text: object) -> datetime | None:

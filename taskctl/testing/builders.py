@@ -162,14 +162,14 @@ class TaskBuilder(ObjectBuilder):
     def child_of(self, parent: Object, *, key: str = "") -> Self:
         """Hang it below a parent, as the agent does for a child it creates."""
         metadata = parent["metadata"]
-        labels = metadata.get("labels", {})
-        annotations = metadata.get("annotations", {})
+        lineage = parent["spec"].get("lineage") or {}
+        depth = lineage.get("depth", 0) + 1
         root: Object = {
             "apiVersion": API_VERSION,
             "kind": "Task",
             "metadata": {
-                "name": labels.get(LABEL_ROOT, metadata["name"]),
-                "uid": labels.get(LABEL_ROOT_UID, metadata["uid"]),
+                "name": lineage.get("root", metadata["name"]),
+                "uid": lineage.get("rootUID", metadata["uid"]),
             },
         }
         name = self._object["metadata"]["name"]
@@ -184,11 +184,22 @@ class TaskBuilder(ObjectBuilder):
             .annotations(
                 {
                     ANNOTATION_PARENT: metadata["name"],
-                    ANNOTATION_DEPTH: str(int(annotations.get(ANNOTATION_DEPTH, "0")) + 1),
+                    ANNOTATION_DEPTH: str(depth),
                     ANNOTATION_SPAWN_KEY: key or name,
                 }
             )
             .owned_by(root)
+            .spec(
+                lineage={
+                    "task": name,
+                    "root": root["metadata"]["name"],
+                    "rootUID": root["metadata"]["uid"],
+                    "parent": metadata["name"],
+                    "parentUID": metadata["uid"],
+                    "depth": depth,
+                    "key": key or name,
+                }
+            )
         )
 
 

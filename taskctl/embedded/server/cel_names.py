@@ -121,6 +121,8 @@ class _Scanner:
         if text in ROOTS:
             self.names.roots.add(text)
             return self._chain(index, self._types[text], top=True)
+        if text == "dyn" and after == "(" and self._text(index + 2) in ROOTS:
+            return self._dyn(index, self._text(index + 2))
         if text in self._bound:
             return self._chain(index, self._bound[text], top=False)
         if text in NAMESPACES and after == ".":
@@ -132,6 +134,19 @@ class _Scanner:
             return index + 1
         self.names.unknown.append(f"undeclared reference to '{text}'")
         return index + 1
+
+    def _dyn(self, index: int, root: str) -> int:
+        """``dyn(self).x``: what has no declared type can be reached, and compared, that way."""
+        self.names.roots.add(root)
+        node, name = self._types[root], self._text(index + 5).strip("`")
+        if self._text(index + 3) != ")" or self._text(index + 4) != "." or node is None:
+            self.names.top_fields = None
+            return index + 3
+        if self.names.top_fields is not None:
+            self.names.top_fields.add(name)
+        if name not in {escape(prop) for prop in node.properties}:
+            self.names.unknown.append(f"undefined field '{name}'")
+        return index + 6
 
     def _is_binding(self, index: int) -> bool:
         """``x`` in ``[1].all(x, ...)``: a variable whose type is not known here."""

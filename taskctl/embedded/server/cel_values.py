@@ -28,7 +28,7 @@ def convert_object(value: JSON, node: Node, wanted: set[str] | None) -> JSON:
     out: JSON = {}
     for name, one in value.items():
         prop = node.properties.get(name)
-        if prop is None or one is None:
+        if prop is None or (one is None and prop.type):
             continue  # unknown fields are not visible; a null field counts as absent
         key = escape(name)
         if key is None or (wanted is not None and key not in wanted):
@@ -51,11 +51,13 @@ def to_cel(value: Any, node: Node) -> Any:
                 additional = node.additional
                 return {name: to_cel(one, additional) for name, one in value.items()}
             if not node.properties:
-                return {}
+                return {} if node.type else value  # without a type: compared as a whole
             return convert_object(value, node, None)
         case list():
             items = node.items
-            return [to_cel(one, items) for one in value] if items is not None else []
+            if items is None:
+                return [] if node.type else value
+            return [to_cel(one, items) for one in value]
         case str() if node.format and node.type == "string":
             return _convert_text(value, node.format)
         case int() if node.type == "number" and not isinstance(value, bool):

@@ -66,6 +66,15 @@ async def test_child_has_lineage_and_inherits(world: World) -> None:
         "timeoutSeconds": 60,
         "slots": 2,
         "group": "g",
+        "lineage": {
+            "task": name,
+            "root": "job",
+            "rootUID": told["uid"],
+            "parent": "job",
+            "parentUID": told["uid"],
+            "depth": 1,
+            "key": "k",
+        },
     }
     metadata = made["metadata"]
     assert metadata["labels"] == {
@@ -205,6 +214,35 @@ async def test_another_key_under_the_same_name_is_a_conflict(world: World) -> No
     assert (await task.refused("spawn", tasks=[{"key": "b", "name": "x"}]))[0] == "conflict"
 
 
+async def test_a_copy_of_a_child_is_not_the_child(world: World) -> None:
+    """Its labels say so, but labels are anybody's."""
+    task, _ = await parent(world)
+    await task.good("spawn", tasks=[{"key": "k", "name": "child"}])
+    copy = world.api.see(TASKS, "child")
+    copy["metadata"] = {**copy["metadata"], "name": "copy", "uid": "uid-copy"}
+    world.api.put(TASKS, copy)
+    code, message = await task.refused("spawn", tasks=[{"key": "k", "name": "copy"}])
+    assert code == "conflict"
+    assert "copy" in message
+
+
+@pytest.mark.parametrize(("scope", "allowed"), [(None, False), ("Tree", False), ("Task", True)])
+async def test_no_children_of_a_cancelled_tree(
+    world: World, scope: str | None, allowed: bool
+) -> None:
+    spec = {} if scope is None else {"cancelScope": scope}
+    task, _ = await parent(world, **spec)
+    world.api.change(TASKS, "job", spec={"cancel": True})
+    async with asyncio.timeout(5):
+        while not (await task.good("info"))["cancel"]:
+            await asyncio.sleep(0.002)
+    answer = await task.call("spawn", tasks=[{"key": "k"}])
+    assert answer["ok"] is allowed
+    if not allowed:
+        assert answer["error"] == "superseded"
+        assert "cancelled" in answer["message"]
+
+
 async def test_depth_limit(world: World) -> None:
     task, _ = await parent(world, limits={"depth": 1})
     await task.good("spawn", tasks=[{"key": "k", "name": "child"}])
@@ -235,7 +273,7 @@ async def test_depth_limit(world: World) -> None:
         ([{"key": "a"}, {"key": "a"}], "tasks[1].key"),
         ([{"key": "a", "name": "x"}, {"key": "b", "name": "x"}], "tasks[1].name"),
         ([{"key": "a", "name": "Not A Name"}], "tasks[0].name"),
-        ([{"key": "a", "name": "x" * 231}], "tasks[0].name"),
+        ([{"key": "a", "name": "x" * 241}], "tasks[0].name"),
         ([{"key": "a", "inputs": 1}], "tasks[0].inputs"),
         ([{"key": "a", "value": 1, "data": {}}], "tasks[0].data"),
         ([{"key": "a", "value": 1, "input_object": "o"}], "tasks[0].input_object"),

@@ -77,4 +77,5 @@ def test_messages_are_capped(text: str) -> None:
 
 
 def test_terminal_states() -> None:
-    assert {state for state in TaskState if state.terminal} == {"Succeeded", "Failed", "Cancelled"}
+    ends = {"Succeeded", "Failed", "Cancelled", "Skipped"}
+    assert {state for state in TaskState if state.terminal} == ends

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from datetime import timedelta
 from typing import Any
 
@@ -95,28 +94,24 @@ def test_cancel(run: Run, client: FakeClient) -> None:
     assert run("cancel", "ghost").exit_code == 3
 
 
-def test_cancel_a_tree_that_still_grows(
-    run: Run, client: FakeClient, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("complete", [False, True])
+def test_cancel_takes_the_tree_of_a_root_that_has_ended(
+    run: Run, client: FakeClient, complete: bool
 ) -> None:
-    monkeypatch.setattr("taskctl.cli.manage.TREE_PAUSE_S", 0)
-    root = task("root").state(TaskState.SUCCEEDED).build()
-    kid = task("kid").child_of(root).running("c-1").build()
-    done = task("done").child_of(root).state(TaskState.SUCCEEDED).build()
-    late = task("late").child_of(root).build()
-    client.put(root, kid, done, task("stranger").build())
-
-    def obey(changed: dict[str, Any]) -> None:
-        changed["status"]["state"] = "Cancelled"
-        if changed["metadata"]["name"] == "kid":
-            client.put(late)
-
-    client.controller = obey
-    result = run("cancel", "root", "--tree", "-o", "json")
+    status = "True" if complete else "False"
+    condition = {"type": "Complete", "status": status, "lastTransitionTime": "a", "reason": "x"}
+    client.put(task("root").state(TaskState.SUCCEEDED).status(conditions=[condition]).build())
+    result = run("cancel", "root")
     assert result.exit_code == 0
-    names = [item["metadata"]["name"] for item in json.loads(result.stdout)["items"]]
-    assert names == ["root", "kid", "late"]
-    assert "cancel" not in client.objects["Task", "stranger"]["spec"]
-    client.controller = None
-    client.put(kid)
-    monkeypatch.setattr("taskctl.cli.manage.TREE_TIMEOUT_S", 0.01)
-    assert run("cancel", "root", "--tree").exit_code == 4
+    assert ("cancelled" in result.stdout) is not complete
+    assert client.objects["Task", "root"]["spec"].get("cancel", False) is not complete
+
+
+def test_cancel_one_alone_and_then_the_rest(run: Run, client: FakeClient) -> None:
+    client.put(task("a").build())
+    assert run("cancel", "a", "--only").exit_code == 0
+    spec = client.objects["Task", "a"]["spec"]
+    assert (spec["cancel"], spec["cancelScope"]) == (True, "Task")
+    assert run("cancel", "a").exit_code == 0
+    assert "cancelScope" not in client.objects["Task", "a"]["spec"]
+    assert run("cancel", "a", "--only", "--tree").exit_code == 2

@@ -19,7 +19,7 @@ from taskctl.clock import format_seconds
 from taskctl.errors import AlreadyExists, ApiError, Conflict, NotFound
 from taskctl.policy.claim import AlreadyOurs, Claimed, ClaimEntry, decide_claim
 from taskctl.policy.entry import EntryView, parse_entry
-from taskctl.policy.lineage import child_metadata, child_name
+from taskctl.policy.lineage import child_lineage, child_metadata, child_name
 from taskctl.policy.outcome import ExitReport, StatusChange, decide_after_exit
 from taskctl.policy.status import status_body
 from taskctl.policy.view import parse_task
@@ -202,8 +202,17 @@ class FakeNode:
             return True
 
     async def _work(self, pod: KubeObject, entry: EntryView, command: list[str]) -> None:
-        code, spawned = 0, False
+        code, spawned, reason = 0, False, ""
         match command:
+            case ["work", seconds]:  # and stops when it is cancelled
+                reason = await self._until_cancelled(entry, float(seconds))
+            case ["grow", count, seconds]:
+                spawned = True
+                await self._spawn(entry, [["work", seconds]] * int(count))
+            case ["grow-and-work", count, seconds]:
+                spawned = True
+                await self._spawn(entry, [["work", seconds]] * int(count))
+                reason = await self._until_cancelled(entry, float(seconds))
             case ["sleep", seconds]:
                 await asyncio.sleep(float(seconds))
             case ["fail", text]:
@@ -218,7 +227,15 @@ class FakeNode:
                 await self._spawn(entry, [["chain", str(int(left) - 1)]])
             case ["vanish"]:
                 return
-        await self._exit(entry, code, spawned=spawned)
+        await self._exit(entry, code, spawned=spawned, reason=reason)
+
+    async def _until_cancelled(self, entry: EntryView, seconds: float) -> str:
+        end_s = self.api.clock.monotonic_s() + seconds
+        while self.api.clock.monotonic_s() < end_s:
+            if (self._task(entry) or {}).get("spec", {}).get("cancel"):
+                return "Cancelled"
+            await asyncio.sleep(0.2)
+        return ""
 
     async def _spawn(self, entry: EntryView, commands: list[list[str]]) -> None:
         parent = await self._insist(lambda: self.api.get(TASKS, entry.task_name, "ns"))
@@ -228,7 +245,8 @@ class FakeNode:
         for number, command in enumerate(commands):
             name = child_name(view, str(number))
             metadata = child_metadata(view, name, str(number), depth=view.depth + 1)
-            child = {"metadata": metadata, "spec": parent["spec"] | {"command": command}}
+            spec = {"command": command, "lineage": child_lineage(view, name, str(number))}
+            child = {"metadata": metadata, "spec": parent["spec"] | spec}
             await self._insist(partial(self.api.create, TASKS, child, "ns"))
 
     async def _insist(self, call: Callable[[], Awaitable[KubeObject]]) -> KubeObject | None:

@@ -18,7 +18,7 @@ from tests.unit.controllers import virtual
 from tests.unit.controllers.fake_api import WHO, FakeApi
 from tests.unit.controllers.fake_node import FakeNode
 
-TERMINAL = ("Succeeded", "Failed", "Cancelled")
+TERMINAL = ("Succeeded", "Failed", "Cancelled", "Skipped")
 
 
 class Simulation:

@@ -156,8 +156,9 @@ def test_container_that_ends_without_a_word() -> None:
             await sim.until(lambda: sim.status("t").get("infraFailures") == 1)
             assert sim.status("t")["attempts"][0]["reason"] == "ContainerLost"
             (status,) = await sim.finished("t")
-            assert (status["state"], status["reason"]) == ("Failed", "InfrastructureFailures")
-            assert (status["attempt"], status["infraFailures"]) == (10, 10)
+            assert (status["state"], status["reason"]) == ("Failed", "ContainerLost")
+            assert (status["attempt"], status["infraFailures"], status["failures"]) == (3, 2, 1)
+            assert "supervisor" in status["message"]
             once_each(sim)
 
     run(main())

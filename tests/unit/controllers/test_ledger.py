@@ -266,7 +266,8 @@ def test_silent_node_is_no_place_to_wait_either() -> None:
 def test_death_of_a_dying_worker_is_noticed() -> None:
     bench = Bench()
     bench.task(status=running(containerName=NAME))
-    worker = bench.pod(placed=(("t", 1),), deletionTimestamp="2030-01-01T12:00:30Z")
+    deleted = {"deletionTimestamp": "2030-01-01T12:00:30Z", "deletionGracePeriodSeconds": 30}
+    worker = bench.pod(placed=(("t", 1),), **deleted)
     assert bench.listener.looked_at == ["t"]
     view = parse_task(bench.tasks["uid-t"])
     assert bench.ledger.worker_facts(view).look_again_s == 60.0

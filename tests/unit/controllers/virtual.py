@@ -43,10 +43,16 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class VirtualClock:
-    """The wall clock and the monotonic clock of a :class:`VirtualLoop`."""
+    """The wall clock and the monotonic clock of a :class:`VirtualLoop`.
+
+    Attributes:
+        offset_s: how far the wall clock was set forward, of all clocks of this class.
+    """
+
+    offset_s = 0.0
 
     def now(self) -> datetime:
-        return START + timedelta(seconds=self.monotonic_s())
+        return START + timedelta(seconds=self.monotonic_s() + VirtualClock.offset_s)
 
     def monotonic_s(self) -> float:
         return asyncio.get_running_loop().time()

@@ -52,6 +52,25 @@ def check(rule: str | dict[str, Any], spec: Any, old: Any = None) -> list[str]:
     return [str(error) for error in compiled.validate({"spec": spec}, before)]
 
 
+UNCHANGED = "has(dyn(self).free) == has(dyn(oldSelf).free)" + (
+    " && (!has(dyn(self).free) || dyn(self).free == dyn(oldSelf).free)"
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(1, 2), (1, True), ("1", 1), ({"a": [{"b": 1}]}, {"a": [{"b": 2}]}), (None, 0), ([], {})],
+)
+def test_what_has_no_type_is_compared_as_a_whole(old: Any, new: Any) -> None:
+    """Through dyn() only, as on the real server (unknownPreserved in apiserver's values.go)."""
+    assert check(UNCHANGED, {"free": old, "a": 1}, {"free": old}) == []
+    assert len(check(UNCHANGED, {"free": new}, {"free": old})) == 1
+    assert len(check(UNCHANGED, {}, {"free": old})) == 1
+    assert len(check(UNCHANGED, {"free": new}, {"a": 1})) == 1
+    assert schema("self.free == oldSelf.free").rule_errors != []
+    assert schema("dyn(self).fre == dyn(oldSelf).fre").rule_errors != []
+
+
 @pytest.mark.parametrize(
     ("rule", "good", "bad"),
     [

@@ -37,7 +37,7 @@ def raw_task(
         }
         | metadata,
         "spec": {"clusterName": "c", "image": "img", "command": ["run"]} | (spec or {}),
-        "status": {"state": "Pending"} | (status or {}),
+        "status": {"state": "Pending", "observedGeneration": 3} | (status or {}),
     }
 
 
@@ -58,8 +58,19 @@ def running(attempt: int = 1, **status: Any) -> dict[str, Any]:
 
 
 def child(name: str, root: str = "root", **parts: Any) -> dict[str, Any]:
+    lineage = {
+        "task": name,
+        "root": root,
+        "rootUID": f"uid-{root}",
+        "parent": root,
+        "parentUID": f"uid-{root}",
+        "depth": 1,
+        "key": name,
+    }
+    spec = {"lineage": lineage} | (parts.pop("spec", None) or {})
     return raw_task(
         name,
+        spec=spec,
         labels={
             "taskctl.dev/root": root,
             "taskctl.dev/root-uid": f"uid-{root}",

@@ -8,11 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskctl.policy.lineage import (
+    child_lineage,
     child_metadata,
     child_name,
     depth_refusal,
     input_name,
     is_same_child,
+    is_same_object,
     label_value,
 )
 from taskctl.policy.view import parse_task
@@ -24,8 +26,10 @@ NAMES = st.from_regex(DNS_SUBDOMAIN, fullmatch=True).filter(lambda name: len(nam
 
 
 def test_children_of_a_root() -> None:
-    metadata = child_metadata(parse_task(raw_task("root")), "kid", "k1", depth=1)
-    view = parse_task({"metadata": metadata | {"uid": "uid-kid"}, "spec": {}})
+    root = parse_task(raw_task("root"))
+    metadata = child_metadata(root, "kid", "k1", depth=1)
+    spec = {"lineage": child_lineage(root, "kid", "k1")}
+    view = parse_task({"metadata": metadata | {"uid": "uid-kid"}, "spec": spec})
     assert (view.root_name, view.root_uid) == ("root", "uid-root")
     assert (view.parent_name, view.parent_uid, view.depth) == ("root", "uid-root", 1)
     assert metadata["annotations"]["taskctl.dev/spawn-key"] == "k1"
@@ -50,18 +54,44 @@ def test_names_come_from_parent_and_key() -> None:
 
 def test_long_root_name_survives_its_label() -> None:
     name = "r" * 150
-    metadata = child_metadata(parse_task(raw_task(name)), "kid", "k") | {"uid": "x"}
+    root = parse_task(raw_task(name))
+    metadata = child_metadata(root, "kid", "k") | {"uid": "x"}
     assert len(metadata["labels"]["taskctl.dev/root"]) <= 63
-    assert parse_task({"metadata": metadata}).root_name == name
+    spec = {"lineage": child_lineage(root, "kid", "k")}
+    assert parse_task({"metadata": metadata, "spec": spec}).root_name == name
+
+
+def test_labels_make_no_child() -> None:
+    """Whoever may edit a Task may label it, or take a child's labels away."""
+    kid = child("kid", root="root")
+    stranger = raw_task(
+        "stranger",
+        **{field: kid["metadata"][field] for field in ("labels", "annotations", "ownerReferences")},
+    )
+    view = parse_task(stranger)
+    assert view.is_root
+    assert (view.root_uid, view.parent_uid, view.depth) == ("uid-stranger", "", 0)
+    del kid["metadata"]["labels"]
+    assert parse_task(kid).root_uid == "uid-root"
+
+
+def test_a_copy_under_another_name_is_a_root() -> None:
+    copy = child("kid", root="root")
+    copy["metadata"] |= {"name": "copy", "uid": "uid-copy"}
+    view = parse_task(copy)
+    assert (view.is_root, view.root_uid, view.depth) == (True, "uid-copy", 0)
+    assert not is_same_child(copy, parse_task(raw_task("root")), "kid")
 
 
 def test_same_child() -> None:
     root, stranger = parse_task(raw_task("root")), parse_task(raw_task("other"))
-    existing = {"metadata": child_metadata(root, "kid", "k1")}
-    assert is_same_child(existing, root, "k1")
-    assert not is_same_child(existing, root, "k2")
-    assert not is_same_child(existing, stranger, "k1")
-    assert not is_same_child({"metadata": {}}, root, "k1")
+    metadata = child_metadata(root, "kid", "k1")
+    existing = {"metadata": metadata, "spec": {"lineage": child_lineage(root, "kid", "k1")}}
+    for same in (is_same_child, is_same_object):
+        assert same(existing, root, "k1")
+        assert not same(existing, root, "k2")
+        assert not same(existing, stranger, "k1")
+        assert not same({"metadata": {"name": "kid"}}, root, "k1")
 
 
 def test_depth() -> None:

@@ -90,7 +90,9 @@ def test_failures_of_the_user(
 def test_message_has_detail_and_the_end_of_the_log() -> None:
     tail = b"x" * 5000 + b"\nTraceback\nValueError: \xff bad\x00\n"
     status = after(task_with(), report(code=1, tail=tail, message="Something more."))
-    assert status["message"].startswith("The command exited with code 1. Something more.\n")
+    assert status["message"].startswith(
+        "The command exited with code 1. Something more: ValueError: \ufffd bad\n"
+    )
     assert status["message"].endswith("ValueError: \ufffd bad")
     assert len(status["message"]) <= MESSAGE_LIMIT_CHARS
 

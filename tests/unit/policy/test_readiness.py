@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from taskctl.api.states import TaskState
-from taskctl.clock import format_micro
 from taskctl.constants import Reason
 from taskctl.policy.readiness import (
     Dependency,
@@ -18,7 +17,7 @@ from taskctl.policy.readiness import (
     decide_readiness,
     settles,
 )
-from tests.unit.policy.build import NOW, at, view
+from tests.unit.policy.build import view
 
 FACTS = ReadinessFacts(worker_slots=4)
 
@@ -30,11 +29,11 @@ def after(*states: TaskState | None) -> ReadinessFacts:
 
 
 OK, BAD, STOPPED = TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED
-OPEN = TaskState.RUNNING
+OPEN, PASSED = TaskState.RUNNING, TaskState.SKIPPED
 
 
 def test_plain_task_is_ready() -> None:
-    assert decide_readiness(view(), FACTS, NOW) == Ready()
+    assert decide_readiness(view(), FACTS) == Ready()
 
 
 @pytest.mark.parametrize(
@@ -52,27 +51,25 @@ def test_plain_task_is_ready() -> None:
     ],
 )
 def test_waits(spec: dict[str, Any], facts: ReadinessFacts, reason: Reason, words: str) -> None:
-    verdict = decide_readiness(view(spec=spec), facts, NOW)
+    verdict = decide_readiness(view(spec=spec), facts)
     assert isinstance(verdict, Wait)
     assert verdict.reason is reason
     assert words in verdict.message
-    assert verdict.until is None
+    assert verdict.left_s is None
 
 
 def test_cancel_beats_everything() -> None:
     verdict = decide_readiness(
-        view(spec={"cancel": True, "suspend": True}), ReadinessFacts(worker_slots=None), NOW
+        view(spec={"cancel": True, "suspend": True}), ReadinessFacts(worker_slots=None)
     )
     assert isinstance(verdict, Never)
     assert verdict.state is TaskState.CANCELLED
 
 
 def test_back_off_ends() -> None:
-    waiting = view(status={"nextAttemptTime": format_micro(at(5))})
-    verdict = decide_readiness(waiting, FACTS, NOW)
+    verdict = decide_readiness(view(), ReadinessFacts(worker_slots=4, backoff_left_s=5.0))
     assert isinstance(verdict, Wait)
-    assert (verdict.reason, verdict.until) == (Reason.BACK_OFF, at(5))
-    assert decide_readiness(waiting, FACTS, at(5)) == Ready()
+    assert (verdict.reason, verdict.left_s) == (Reason.BACK_OFF, 5.0)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +83,15 @@ def test_back_off_ends() -> None:
         ("Failure", [BAD, OK], "ready"),
         ("Failure", [STOPPED], "ready"),
         ("Failure", [BAD, OPEN], "wait"),
-        ("Failure", [OK, OK], "never"),
+        ("Failure", [OK, OK], "skipped"),
+        ("Failure", [OK, PASSED], "skipped"),
+        ("Failure", [PASSED], "skipped"),
+        ("Failure", [PASSED, BAD], "ready"),
+        ("Failure", [PASSED, OPEN], "wait"),
+        ("Success", [OK, PASSED], "skipped"),
+        ("Success", [PASSED, OPEN], "wait"),  # the open one may fail, which counts more
+        ("Success", [PASSED, BAD], "never"),
+        ("Always", [OK, PASSED], "ready"),
         ("Failure", [OK, OPEN], "wait"),
         ("Always", [OK, BAD, STOPPED], "ready"),
         ("Always", [BAD, OPEN], "wait"),
@@ -94,24 +99,49 @@ def test_back_off_ends() -> None:
     ],
 )
 def test_dependencies(when: str, states: list[TaskState | None], expected: str) -> None:
-    verdict = decide_readiness(view(spec={"when": when}), after(*states), NOW)
-    kinds: dict[str, type] = {"ready": Ready, "wait": Wait, "never": Never}
+    verdict = decide_readiness(view(spec={"when": when}), after(*states))
+    kinds: dict[str, type] = {"ready": Ready, "wait": Wait, "never": Never, "skipped": Never}
     assert isinstance(verdict, kinds[expected])
     if isinstance(verdict, Never):
-        assert verdict.state is TaskState.FAILED
-        assert verdict.ending.reason is Reason.DEPENDENCY_FAILED
+        end = (verdict.state, verdict.ending.reason)
+        failed = (TaskState.FAILED, Reason.DEPENDENCY_FAILED)
+        assert end == (failed if expected == "never" else (PASSED, Reason.SKIPPED))
 
 
 def test_long_lists_are_cut() -> None:
-    verdict = decide_readiness(view(), after(*[None] * 8), NOW)
+    verdict = decide_readiness(view(), after(*[None] * 8))
     assert isinstance(verdict, Wait)
     assert "8 of 8" in verdict.message
     assert "3 more" in verdict.message
 
 
 @pytest.mark.parametrize("when", ["Success", "Failure", "Always"])
-@pytest.mark.parametrize("ended", [OK, BAD, STOPPED])
+@pytest.mark.parametrize("ended", [OK, BAD, STOPPED, PASSED])
 def test_settles_is_right(when: str, ended: TaskState) -> None:
     """What it says can wait for the last dependency really makes no difference before."""
-    verdict = decide_readiness(view(spec={"when": when}), after(ended, OPEN), NOW)
+    verdict = decide_readiness(view(spec={"when": when}), after(ended, OPEN))
     assert settles(when, ended) is not isinstance(verdict, Wait)
+
+
+def test_cancelled_with_a_task_above() -> None:
+    facts = ReadinessFacts(worker_slots=4, cancelled_with="root")
+    verdict = decide_readiness(view(spec={"suspend": True}), facts)
+    assert isinstance(verdict, Never)
+    assert (verdict.state, verdict.ending.reason) == (TaskState.CANCELLED, Reason.CANCELLED)
+    assert "root" in verdict.ending.message
+
+
+@pytest.mark.parametrize(
+    ("cycle", "words"),
+    [
+        (("a",), "after itself"),
+        (("a", "b"), "a → b → a"),
+        (tuple("abcdefgh"), "a → b → c → d → … → a"),
+    ],
+)
+def test_a_cycle_is_named(cycle: tuple[str, ...], words: str) -> None:
+    facts = ReadinessFacts(worker_slots=None, cycle=cycle)
+    verdict = decide_readiness(view(), facts)
+    assert isinstance(verdict, Never)
+    assert (verdict.state, verdict.ending.reason) == (TaskState.FAILED, Reason.DEPENDENCY_CYCLE)
+    assert words in verdict.ending.message

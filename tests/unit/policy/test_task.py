@@ -22,13 +22,13 @@ from taskctl.policy.task import (
     decide_task,
 )
 from taskctl.policy.view import parse_task
-from tests.unit.policy.build import NOW, at, raw_task, running, written
+from tests.unit.policy.build import NOW, raw_task, running, written
 
 READY = ReadinessFacts(worker_slots=4)
 
 
 def placed(waited_s: float, **fields: Any) -> PlacedFacts:
-    return PlacedFacts("w-1", "pod-1", "k", placed=at(-waited_s), **fields)
+    return PlacedFacts("w-1", "pod-1", "k", waited_s=waited_s, **fields)
 
 
 def step(task: dict[str, Any], **facts: Any) -> TaskPlan:
@@ -68,8 +68,7 @@ NO_CLUSTER = ReadinessFacts(worker_slots=None)
 
 
 def test_reason_to_wait_is_shown_once_it_lasts() -> None:
-    young = raw_task(creationTimestamp="2030-01-01T11:59:59Z")
-    assert step(young, readiness=NO_CLUSTER) == TaskPlan(requeue_after_s=1.0)
+    assert step(raw_task(), readiness=NO_CLUSTER, age_s=1.0) == TaskPlan(requeue_after_s=1.0)
     old = raw_task()
     plan = step(old, readiness=NO_CLUSTER)
     assert result(old, plan)["reason"] == "ClusterNotFound"
@@ -79,8 +78,8 @@ def test_reason_to_wait_is_shown_once_it_lasts() -> None:
 
 
 def test_back_off_is_waited_for_without_a_write() -> None:
-    task = raw_task(status={"nextAttemptTime": "2030-01-01T12:00:07.500000Z", "attempt": 1})
-    assert step(task) == TaskPlan(requeue_after_s=7.5)
+    waits = ReadinessFacts(worker_slots=4, backoff_left_s=7.5)
+    assert step(raw_task(), readiness=waits) == TaskPlan(requeue_after_s=7.5)
 
 
 def test_cancelled_in_the_queue() -> None:
@@ -116,8 +115,8 @@ UNSERVED = "TaskCluster 'c': 0 of 1 workers are ready. c-1: ImagePullBackOff"
 
 
 def test_no_ready_worker_is_shown_after_a_while() -> None:
-    young = raw_task(creationTimestamp="2030-01-01T11:59:57Z")
-    assert step(young, unserved=UNSERVED) == TaskPlan(queue=True, requeue_after_s=2.0)
+    young = step(raw_task(), unserved=UNSERVED, age_s=3.0)
+    assert young == TaskPlan(queue=True, requeue_after_s=2.0)
     task = raw_task()
     plan = step(task, unserved=UNSERVED)
     status = result(task, plan)

@@ -55,6 +55,7 @@ def test_counters_of_a_running_root() -> None:
             "succeeded": 3,
             "failed": 0,
             "cancelled": 0,
+            "skipped": 0,
         }
     }
 

@@ -19,7 +19,7 @@ from taskctl.policy.lost import worker_end
 from taskctl.policy.podview import ContainerState, container_report, parse_pod
 from taskctl.policy.view import parse_task
 from taskctl.policy.workspace import Workspace
-from tests.unit.policy.build import NOW, at, merged, pod_view, raw_cluster, raw_task, view
+from tests.unit.policy.build import CREATED, NOW, at, merged, pod_view, raw_cluster, raw_task, view
 
 POD: dict[str, Any] = {
     "metadata": {
@@ -165,9 +165,7 @@ def test_task_without_status() -> None:
 
 
 def test_malformed_annotations_do_no_harm() -> None:
-    labels = {"taskctl.dev/root-uid": "x"}
-    parsed = view(labels=labels, annotations={"taskctl.dev/depth": "deep"})
-    assert (parsed.depth, parsed.root_name) == (0, "")
+    assert view(annotations={"taskctl.dev/created": "deep"}).created == CREATED
     assert view(status={"nextAttemptTime": "soon"}).next_attempt_time is None
 
 
@@ -271,6 +269,7 @@ def test_created_is_the_creators_note_if_the_server_bears_it_out(
     ],
 )
 def test_end_of_a_worker(fields: dict[str, Any], over: bool, look_again_s: float | None) -> None:
-    end = worker_end(pod_view(1, **fields), NOW)
+    overdue_s = (NOW - fields["deletion"]).total_seconds() if "deletion" in fields else 0.0
+    end = worker_end(pod_view(1, **fields), overdue_s)
     assert (end.over, end.look_again_s) == (over, look_again_s)
     assert bool(end.why) is over

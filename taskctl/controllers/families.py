@@ -1,0 +1,111 @@
+"""Trees as the controller needs them: who is in one, and who of them is cancelled with it.
+
+A cancelled Task takes its descendants along (``spec.cancelScope``). So that this costs a tree
+without a cancelled Task nothing, the cancelled ones are kept by tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from taskctl.api.meta import ObjectKey
+from taskctl.client.base import KubeObject
+from taskctl.policy.view import TaskView, parse_task
+
+
+class Tree(NamedTuple):
+    """Names a tree. A root of another namespace is none of its own."""
+
+    namespace: str
+    root_uid: str
+
+    @classmethod
+    def of(cls, view: TaskView) -> Tree:
+        """Return the tree that a Task belongs to."""
+        return cls(view.namespace, view.root_uid)
+
+
+@dataclass(slots=True)
+class _Family:
+    live: dict[str, ObjectKey] = field(default_factory=dict)
+    cancelled: set[str] = field(default_factory=set)
+
+
+class Families:
+    """All trees of more than one Task, and all cancelled ones.
+
+    Args:
+        find: returns the cached Task with a UID.
+    """
+
+    def __init__(self, find: Callable[[str], TaskView | None]) -> None:
+        self._find = find
+        self._families: dict[Tree, _Family] = {}
+
+    def __len__(self) -> int:
+        return len(self._families)
+
+    def on_task(self, old: KubeObject | None, new: KubeObject | None) -> list[ObjectKey]:
+        """Take in a Task event; return the Tasks that are to be cancelled by it.
+
+        O(1), but for a Task that is cancelled: O(members of its tree).
+        """
+        if new is None:
+            if old is not None:
+                self._forget(parse_task(old))
+            return []
+        view = parse_task(new)
+        tree = Tree.of(view)
+        family = self._families.get(tree)
+        live = not view.is_root and not view.state.terminal
+        if family is None:
+            if not live and not view.cancels_tree:
+                return []
+            family = self._families[tree] = _Family()
+        if live:
+            family.live[view.uid] = ObjectKey.of(new)
+        else:
+            family.live.pop(view.uid, None)
+        found: list[ObjectKey] = []
+        if view.cancels_tree and view.uid not in family.cancelled:
+            family.cancelled.add(view.uid)
+            found = list(family.live.values())
+        elif live and family.cancelled:
+            found = [ObjectKey.of(new)]
+        self._tidy(tree, family)
+        return found
+
+    def _forget(self, view: TaskView) -> None:
+        tree = Tree.of(view)
+        family = self._families.get(tree)
+        if family is not None:
+            family.live.pop(view.uid, None)
+            family.cancelled.discard(view.uid)
+            self._tidy(tree, family)
+
+    def _tidy(self, tree: Tree, family: _Family) -> None:
+        if not family.live and not family.cancelled:
+            del self._families[tree]
+
+    def cancelled_with(self, view: TaskView) -> str:
+        """Return the name of a Task above this one that is cancelled with its descendants.
+
+        Empty where there is none. Costs the depth of the Task, in trees with a cancelled one.
+        """
+        if view.is_root:
+            return ""
+        family = self._families.get(Tree.of(view))
+        if family is None or not family.cancelled:
+            return ""
+        if view.root_uid in family.cancelled:
+            return view.root_name
+        seen = {view.uid}
+        above: TaskView | None = view
+        while above is not None and not above.is_root and above.parent_uid not in seen:
+            seen.add(above.parent_uid)
+            if above.parent_uid in family.cancelled:
+                return above.parent_name
+            above = self._find(above.parent_uid)
+        return ""
