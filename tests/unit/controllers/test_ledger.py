@@ -266,7 +266,10 @@ def test_silent_node_is_no_place_to_wait_either() -> None:
 def test_death_of_a_dying_worker_is_noticed() -> None:
     bench = Bench()
     bench.task(status=running(containerName=NAME))
-    deleted = {"deletionTimestamp": "2030-01-01T12:00:30Z", "deletionGracePeriodSeconds": 30}
+    deleted: dict[str, Any] = {
+        "deletionTimestamp": "2030-01-01T12:00:30Z",
+        "deletionGracePeriodSeconds": 30,
+    }
     worker = bench.pod(placed=(("t", 1),), **deleted)
     assert bench.listener.looked_at == ["t"]
     view = parse_task(bench.tasks["uid-t"])

@@ -64,7 +64,7 @@ def test_noting_the_same_again_repairs_what_is_open() -> None:
 
 
 def pending_task(uid: str) -> PendingTask:
-    return PendingTask(uid=uid, created="1", root_uid=uid, root_created="1")
+    return PendingTask(uid=uid, created=("1", 0), root_uid=uid, root_created=("1", 0))
 
 
 def test_queues_come_and_go() -> None:

@@ -92,7 +92,7 @@ def by_policy(client: Client, parent: str) -> str:
         for serial, name in enumerate(client.names)
     ]
     queue = PendingQueue()
-    queue.push(PendingTask("t", "0", "r", "0", parent_worker=parent))
+    queue.push(PendingTask("t", ("0", 0), "r", ("0", 0), parent_worker=parent))
     decided = place(queue, Snapshot(SLOTS, states, client.events.now_s))
     return decided.assignments[0].worker_uid
 
