@@ -98,8 +98,14 @@ class Stack:
     def _bind(self) -> socket.socket:
         from taskctl.embedded.listening import bind, stored_port
 
-        port = self._port or stored_port(self._directory.path)
-        return bind(_HOST, port, chosen=self._port is not None)
+        stored = stored_port(self._directory.path)
+        listener = bind(_HOST, self._port or stored, chosen=self._port is not None)
+        if self._port and stored and self._port != stored:
+            self._say(
+                f"the port was {stored}: worker pods of an earlier run that are still there go on "
+                "asking at that one; delete them (`kubectl delete pods --all -A`)"
+            )
+        return listener
 
     # --- starting -----------------------------------------------------------------------
 

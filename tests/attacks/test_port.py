@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from taskctl.client.kube import KubeClient
 from tests.attacks.conftest import Local, StartLocal
 from tests.embedded.world import World
 
@@ -125,3 +126,71 @@ def test_a_port_that_was_taken_while_the_stack_was_stopped(local: Local) -> None
     port = local.port
     local.start()
     assert local.port == port
+
+
+# Listens on the port for 20 seconds and keeps what is sent to it; ends when it may not any more.
+IMPOSTOR = """
+import socket, sys, time
+port, until = int(sys.argv[1]), time.monotonic() + 20
+heard = open("/workspace/heard", "wb", buffering=0)
+while time.monotonic() < until:
+    try:
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port)); listener.listen(); listener.settimeout(0.3)
+        open("/workspace/listening", "w").close()
+    except OSError:
+        time.sleep(0.02)
+        continue
+    while time.monotonic() < until:
+        try:
+            connection, _ = listener.accept()
+            connection.settimeout(0.3)
+            heard.write(connection.recv(65536))
+            connection.send(b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\n{}")
+            heard.write(connection.recv(65536))
+        except OSError:
+            pass
+"""
+
+
+@pytest.mark.timeout(120)
+async def test_who_takes_the_port_of_a_dead_stack_hears_no_token(start_local: StartLocal) -> None:
+    """Containers outlive a kill -9 of everything; their agents go on asking at the old port."""
+    local = start_local()
+    port = local.port
+    async with local.world() as world:
+        await world.cluster()
+        await world.task("impostor", "python3", "-c", IMPOSTOR, str(port))
+        await world.in_state("impostor", "Running")
+        workspace = world.workspace()
+        assert local.process is not None
+        local.process.kill()
+        local.process.wait()
+        async with asyncio.timeout(20):
+            while not (workspace / "listening").exists():
+                await asyncio.sleep(0.1)
+        (local.data_dir / "ready").unlink(missing_ok=True)
+        with pytest.raises(AssertionError, match=r"cannot listen on 127.0.0.1:\d+"):
+            local.start()
+        await asyncio.sleep(5)
+        heard = (workspace / "heard").read_bytes()
+        assert heard, "nobody asked, so that this proves nothing"
+        assert b"Bearer" not in heard
+        assert b"HTTP/1.1" not in heard
+        for secret in local.secrets:
+            assert secret.encode() not in heard
+    # In its own time: the impostor ends, the stack comes back where it was, and all is accounted.
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                await asyncio.to_thread(local.start)
+                break
+            except AssertionError:
+                await asyncio.sleep(1)
+    assert local.port == port
+    async with await KubeClient.connect(local.settings()) as client:
+        again = World(client, world.namespace, local.data_dir)
+        assert (await again.finished("impostor"))["status"]["state"] == "Succeeded"
+        await again.task("after", "true")
+        assert (await again.finished("after"))["status"]["state"] == "Succeeded"
