@@ -1,6 +1,7 @@
 /* shim: one per container of the local node; what containerd-shim is to containerd.
  *
  *   shim DIR [FD]   run the container that DIR/spec describes; write progress to FD
+ *   shim --enter …  run a further command in a container, see shim_enter.h
  *   shim --noop     exit 0 (lets the node try out which kinds of isolation the kernel allows)
  *
  * It is detached from the node and outlives it. All it knows of the outside is its directory:
@@ -59,6 +60,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
@@ -110,11 +112,26 @@ static void execute(const struct spec *spec)
     give_up(seen == ENOENT || seen == ENOTDIR ? NOT_FOUND : NOT_EXECUTABLE, "exec", name);
 }
 
+/* Give up all powers and descriptors that the container is not to have; exec follows. */
+static void surrender(const struct spec *spec)
+{
+    sigset_t none;
+    if (!spec->privileged)
+        drop_capabilities(spec->capabilities);
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        give_up(START_FAILED, "set", "no_new_privs");
+    for (int fd = 3; fd < 256; fd++) /* all of ours are close-on-exec; others may not be */
+        if (fd != report_fd)
+            close(fd);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    if (!spec->privileged && !spec->all_calls)
+        filter_calls(spec);
+}
+
 static void become(struct spec *spec, int go_fd, int out_fd, int err_fd)
 {
     char go;
-    sigset_t none;
-    sigemptyset(&none);
     for (int sig = 1; sig < NSIG; sig++)
         signal(sig, SIG_DFL); /* ignored signals would stay ignored over exec */
     prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
@@ -129,20 +146,13 @@ static void become(struct spec *spec, int go_fd, int out_fd, int err_fd)
         enter_root(spec);
     if (chdir(*spec->cwd ? spec->cwd : "/") < 0)
         give_up(START_FAILED, "enter the working directory", spec->cwd);
-    if (!spec->privileged)
-        drop_capabilities(spec->capabilities);
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-        give_up(START_FAILED, "set", "no_new_privs");
     if (dup2(null, 0) < 0 || dup2(out_fd, 1) < 0 || dup2(err_fd, 2) < 0)
         give_up(START_FAILED, "set up", "stdin, stdout and stderr");
-    for (int fd = 3; fd < 256; fd++) /* all of ours are close-on-exec; others may not be */
-        if (fd != report_fd)
-            close(fd);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    if (!spec->privileged && !spec->all_calls)
-        filter_calls(spec);
+    surrender(spec);
     execute(spec);
 }
+
+#include "shim_enter.h"
 
 /* ---- supervision ------------------------------------------------------------------------ */
 
@@ -354,6 +364,8 @@ int main(int argc, char **argv)
 {
     if (argc == 2 && !strcmp(argv[1], "--noop"))
         return 0;
+    if (argc >= 2 && !strcmp(argv[1], "--enter"))
+        return enter(argc, argv);
     if (argc < 2 || argc > 3 || chdir(argv[1]) < 0) {
         fprintf(stderr, "usage: shim DIR [FD], where DIR is a container's directory\n");
         return EXIT_USAGE;

@@ -8,7 +8,7 @@ import io
 import json
 import os
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -175,6 +175,20 @@ class Api:
         ) as answer:
             assert answer.status == 200, await answer.text()
             yield WatchStream(answer)
+
+    @asynccontextmanager
+    async def websocket(
+        self, path: str, *protocols: str, query: Sequence[tuple[str, str]] = ()
+    ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        """Open a WebSocket."""
+        async with self._session.ws_connect(
+            # Without an origin a real server refuses watches.
+            self.url + path,
+            protocols=protocols,
+            params=query,
+            origin=self.url,
+        ) as socket:
+            yield socket
 
     async def gone(self, path: str, timeout_s: float = WAIT_S) -> None:
         """Wait until a GET answers 404."""

@@ -31,6 +31,7 @@ class LogQuery:
         since: leave out what is older.
         tail_lines: only so many lines from the end; None for all.
         limit_bytes: stop after so many; None for no limit.
+        stream: only this one, ``stdout`` or ``stderr``; None for both as they came.
     """
 
     follow: bool = False
@@ -39,6 +40,7 @@ class LogQuery:
     since: datetime | None = None
     tail_lines: int | None = None
     limit_bytes: int | None = None
+    stream: str | None = None
 
 
 def parse_query(query: Mapping[str, str], now: datetime) -> LogQuery:
@@ -156,7 +158,9 @@ class LogReader:
         parts = line.split(b" ", 3)
         if len(parts) < 4:
             return b""
-        stamp, _, tag, text = parts
+        stamp, stream, tag, text = parts
+        if self._query.stream is not None and stream.decode() != self._query.stream:
+            return b""
         if self._query.since is not None and _before(stamp, self._query.since):
             return b""
         prefix = b"" if self._open_line or not self._query.timestamps else stamp + b" "

@@ -1,4 +1,4 @@
-"""The node's HTTP endpoint: container logs, for the API server's ``pods/log``."""
+"""The node's HTTP endpoint: container logs, and streams into containers, for the API server."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from taskctl.clock import Clock
 from taskctl.embedded.listening import bind_unix
 from taskctl.embedded.node.logs import LogOptionError, LogReader, parse_query
 from taskctl.embedded.node.model import containers_of
+from taskctl.embedded.node.remote.endpoint import RemoteStreams
 from taskctl.embedded.node.slot import ContainerSlot
 from taskctl.embedded.node.worker import PodWorker
 
@@ -59,10 +60,12 @@ class LogServer:
         find: returns the worker of a pod.
         token: expected as bearer token.
         clock: for ``sinceSeconds``.
+        shim: the shim's binary, which enters containers.
     """
 
-    def __init__(self, find: Finder, token: str, clock: Clock) -> None:
+    def __init__(self, find: Finder, token: str, clock: Clock, shim: Path) -> None:
         self._find = find
+        self._remote = RemoteStreams(find, shim, self._authenticate)
         self._token = token
         self._clock = clock
         self._runner: web.AppRunner | None = None
@@ -73,6 +76,7 @@ class LogServer:
         app = web.Application()
         app.router.add_get("/containerLogs/{namespace}/{pod}/{container}", self._logs)
         app.router.add_get("/healthz", self._healthz)
+        self._remote.add_to(app.router)
         self._runner = web.AppRunner(
             app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0
         )
@@ -82,6 +86,7 @@ class LogServer:
 
     async def stop(self) -> None:
         """Stop listening and end what is being followed."""
+        await self._remote.stop()
         if self._runner is not None:
             await self._runner.cleanup()
         if self._socket is not None:
@@ -90,10 +95,13 @@ class LogServer:
     async def _healthz(self, request: web.Request) -> web.Response:
         return web.Response(text="ok")
 
-    async def _logs(self, request: web.Request) -> web.StreamResponse:
+    def _authenticate(self, request: web.Request) -> None:
         given = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if not hmac.compare_digest(given.encode(), self._token.encode()):
             raise web.HTTPUnauthorized(text="Unauthorized")
+
+    async def _logs(self, request: web.Request) -> web.StreamResponse:
+        self._authenticate(request)
         try:
             query = parse_query(request.query, self._clock.now())
         except LogOptionError as error:

@@ -105,7 +105,7 @@ class Node:
             manager = PodManager(context, scheduler, pods)
             manager.adopt()
             token = await asyncio.to_thread(node_token, context.paths.node_token_file)
-            server = LogServer(manager.find, token, self._clock)
+            server = LogServer(manager.find, token, self._clock, context.shim)
             await server.start(context.paths.node_socket)
             facts = NodeFacts(f"v{__version__}", isolation_message)
             heartbeat = Heartbeat(context, facts)

@@ -20,6 +20,7 @@ from taskctl.embedded.server import (
     protobuf,
     reads,
     stream,
+    websockets,
 )
 from taskctl.embedded.server.admission import BODY, Origin, Via
 from taskctl.embedded.server.auth import Authenticator, User
@@ -108,7 +109,7 @@ class Api:
             if request.method not in ("GET", "HEAD"):
                 raise errors.method_not_allowed()
             return self._documents.public(path)
-        user = self._authenticator.authenticate(request.headers.get("Authorization"))
+        user = self._authenticator.authenticate(websockets.authorization(request))
         self.admitted(request.protocol)
         target = parse_path(path)
         if target is None:

@@ -82,7 +82,8 @@ _STORED: Final[tuple[Kind, ...]] = (
         _namespaced("Pod", "pods", *_POD_FIELDS),
         short_names=("po",),
         categories=("all",),
-        subresources=frozenset({"status", "log", "ephemeralcontainers", "binding", "eviction"}),
+        subresources=frozenset({"status", "log", "ephemeralcontainers", "binding", "eviction"})
+        | {"exec", "attach", "portforward"},
         columns=_columns(
             "Ready",
             "Status",

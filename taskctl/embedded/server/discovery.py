@@ -35,6 +35,9 @@ _SUBRESOURCES: Final[dict[str, tuple[tuple[str, ...], str, str, str]]] = {
     "finalize": (("update",), "", "", ""),
     "log": (("get",), "", "", ""),
     "scale": (_READ_WRITE, "autoscaling", "v1", "Scale"),
+    "attach": (("create", "get"), "", "v1", "PodAttachOptions"),
+    "exec": (("create", "get"), "", "v1", "PodExecOptions"),
+    "portforward": (("create", "get"), "", "v1", "PodPortForwardOptions"),
 } | {
     name: (("create",), kind.group, kind.version, kind.kind)
     for name, kind in (("binding", BINDING), ("eviction", EVICTION), ("token", TOKEN_REQUEST))

@@ -5,48 +5,33 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 import aiohttp
 from aiohttp import web
 
-from taskctl.embedded.listening import short_path
 from taskctl.embedded.server import errors, fields
-from taskctl.embedded.server.errors import Json, Resource
+from taskctl.embedded.server.nodelink import BASE_URL, NodeLink, choose_container
 from taskctl.embedded.server.records import Record
 from taskctl.embedded.server.schema_formats import is_date_time
-from taskctl.embedded.server.store import Store
 from taskctl.embedded.server.targets import parse_int
 
 logger = logging.getLogger(__name__)
 
-_NODES: Final = Resource("", "nodes")
 _PASSED_ON: Final = (
     "follow", "previous", "sinceSeconds", "sinceTime", "timestamps", "tailLines", "limitBytes",
     "stream",
 )  # fmt: skip
 _CONNECT_TIMEOUT_S: Final = 5.0
 _READ_TIMEOUT_S: Final = 30.0
-_SOCKET: Final = "node.sock"
-_TOKEN: Final = "node-token"
 _PIECE_BYTES: Final = 64 * 1024
 
 
 class LogProxy:
     """Fetches logs from nodes."""
 
-    def __init__(self, store: Store, directory: Path | None) -> None:
-        """Set up; makes no connection.
-
-        Args:
-            store: to find the pod's node.
-            directory: where the node has its socket, and the file with the token that it expects;
-                both are looked up for each request, since the node may make them after this
-                server has started. None: there is no node.
-        """
-        self._store = store
-        self._directory = directory
+    def __init__(self, link: NodeLink) -> None:
+        self._link = link
 
     async def serve(self, request: web.BaseRequest, pod: Record) -> web.StreamResponse:
         """Answer a request for a log.
@@ -57,16 +42,11 @@ class LogProxy:
         """
         _check_options(request.query, pod.name)
         obj = pod.load()
-        container = _choose_container(obj, request.query.get("container", ""))
+        container = choose_container(obj, request.query.get("container", ""))
         node = obj["spec"].get("nodeName")
         if not node:
             return web.Response(status=204)  # as Kubernetes: there is no log yet
-        if self._store.get(_NODES, "", node) is None:
-            raise errors.not_found(_NODES, node)
-        if self._directory is None:
-            raise errors.unavailable("this server has no data directory, and so no node")
-        # The host's name says nothing: the connection goes to a socket of the data directory.
-        url = f"http://node/containerLogs/{pod.namespace}/{pod.name}/{container}"
+        url = f"{BASE_URL}/containerLogs/{pod.namespace}/{pod.name}/{container}"
         query = {name: request.query[name] for name in _PASSED_ON if name in request.query}
         follow = query.get("follow", "") in ("true", "1", "True")
         timeout = aiohttp.ClientTimeout(
@@ -75,28 +55,11 @@ class LogProxy:
             # A followed log may be silent for hours; the client's going ends it.
             sock_read=None if follow else _READ_TIMEOUT_S,
         )
-        try:
-            with short_path(self._directory / _SOCKET) as path:
-                async with (
-                    aiohttp.ClientSession(connector=aiohttp.UnixConnector(path)) as session,
-                    session.get(
-                        url, params=query, headers=self._headers(), timeout=timeout
-                    ) as answer,
-                ):
-                    return await _pass_through(request, answer)
-        except (aiohttp.ClientConnectionError, TimeoutError, OSError) as error:
-            raise errors.StatusError(
-                502, "ServiceUnavailable", f"the node {node} cannot be reached: {error}"
-            ) from error
-
-    def _headers(self) -> dict[str, str]:
-        if self._directory is None:
-            return {}
-        try:
-            token = (self._directory / _TOKEN).read_text().strip()
-        except FileNotFoundError:
-            return {}
-        return {"Authorization": f"Bearer {token}"}
+        async with (
+            self._link.session(node) as session,
+            session.get(url, params=query, timeout=timeout) as answer,
+        ):
+            return await _pass_through(request, answer)
 
 
 def _check_options(query: Mapping[str, str], name: str) -> None:
@@ -114,27 +77,6 @@ def _check_options(query: Mapping[str, str], name: str) -> None:
         )
     if found:
         raise errors.invalid("", "PodLogOptions", name, found)
-
-
-def _choose_container(pod: Json, name: str) -> str:
-    spec: Json = pod["spec"]
-    regular = [c["name"] for c in spec.get("containers") or ()]
-    others = [
-        c["name"]
-        for part in ("initContainers", "ephemeralContainers")
-        for c in spec.get(part) or ()
-    ]
-    pod_name = pod["metadata"]["name"]
-    if not name:
-        if len(regular) == 1:
-            return str(regular[0])
-        raise errors.bad_request(
-            f"a container name must be specified for pod {pod_name}, choose one of: "
-            f"[{' '.join(regular)}]"
-        )
-    if name not in regular and name not in others:
-        raise errors.bad_request(f"container {name} is not valid for pod {pod_name}")
-    return name
 
 
 async def _pass_through(

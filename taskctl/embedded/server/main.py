@@ -47,7 +47,9 @@ from taskctl.embedded.server.hub import Hub
 from taskctl.embedded.server.kinds import Registry
 from taskctl.embedded.server.logs import LogProxy
 from taskctl.embedded.server.namespaces import NamespaceController
+from taskctl.embedded.server.nodelink import NodeLink
 from taskctl.embedded.server.persistence import Database
+from taskctl.embedded.server.remote import RemoteRelay
 from taskctl.embedded.server.special import Special
 from taskctl.embedded.server.store import Store
 from taskctl.embedded.server.upkeep import Upkeep
@@ -149,7 +151,8 @@ class EmbeddedServer:
         self.token = _secret(directory, "token")
         signing_key = _secret(directory, "service-account.key").encode()
         authenticator = Authenticator(self.core, self.token, signing_key)
-        special = Special(self.core, authenticator, LogProxy(store, directory))
+        link = NodeLink(store, directory)
+        special = Special(self.core, authenticator, LogProxy(link), RemoteRelay(link))
         api = Api(self.core, authenticator, special, self._options.bookmark_interval_s)
         await self._listen(api, listener)
         if directory is not None:

@@ -18,6 +18,7 @@ from taskctl.embedded.server.errors import Json
 from taskctl.embedded.server.fields import FieldError
 from taskctl.embedded.server.kinds import Kind
 from taskctl.embedded.server.logs import LogProxy
+from taskctl.embedded.server.remote import SUBRESOURCES, RemoteRelay
 from taskctl.embedded.server.store import Written
 from taskctl.embedded.server.targets import (
     Target,
@@ -28,16 +29,19 @@ from taskctl.embedded.server.virtual_kinds import VirtualKind
 from taskctl.embedded.server.writes import Writer
 
 _Answer = Callable[[web.BaseRequest, Target, User], Awaitable[web.StreamResponse]]
-_UNSUPPORTED: Final = ("exec", "attach", "portforward", "proxy")
+_UNSUPPORTED: Final = ("proxy",)
 
 
 class Special:
     """Answers the requests that need code of their own."""
 
-    def __init__(self, core: Core, authenticator: Authenticator, logs: LogProxy) -> None:
+    def __init__(
+        self, core: Core, authenticator: Authenticator, logs: LogProxy, remote: RemoteRelay
+    ) -> None:
         self._core = core
         self._authenticator = authenticator
         self._logs = logs
+        self._remote = remote
         self._writer = Writer(core)
         self._answers: dict[tuple[str, str, str, str], _Answer] = {
             ("GET", "", "pods", "log"): self._log,
@@ -45,6 +49,9 @@ class Special:
             ("POST", "", "pods", "eviction"): self._evict,
             ("POST", "", "serviceaccounts", "token"): self._token,
         }
+        for subresource in SUBRESOURCES:
+            for method in ("GET", "POST"):
+                self._answers[method, "", "pods", subresource] = self._stream
         for kind, answer in (
             (virtual_kinds.BINDING, self._bind),
             (virtual_kinds.SELF_ACCESS_REVIEW, self._allowed_self),
@@ -91,6 +98,12 @@ class Special:
     ) -> web.StreamResponse:
         pod = self._core.store.require(pods.PODS, target.namespace or "", target.name or "")
         return await self._logs.serve(request, pod)
+
+    async def _stream(
+        self, request: web.BaseRequest, target: Target, user: User
+    ) -> web.StreamResponse:
+        pod = self._core.store.require(pods.PODS, target.namespace or "", target.name or "")
+        return await self._remote.serve(request, pod, target.subresource)
 
     async def _bind(
         self, request: web.BaseRequest, target: Target, user: User

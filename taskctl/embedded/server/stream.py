@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import orjson
 from aiohttp import web
 
-from taskctl.embedded.server import errors, pacing
+from taskctl.embedded.server import errors, pacing, websockets
 from taskctl.embedded.server.core import Core, resource_of
 from taskctl.embedded.server.encode import Bytes, Encoder
 from taskctl.embedded.server.eventlog import Past
-from taskctl.embedded.server.hub import Sight, Watcher, classify
+from taskctl.embedded.server.hub import Sight, WatchEnd, Watcher, classify
 from taskctl.embedded.server.records import Event, Record
 from taskctl.embedded.server.selectors import Selector
 from taskctl.embedded.server.targets import ListOptions
@@ -90,9 +90,10 @@ async def serve(request: web.BaseRequest, core: Core, watch: WatchRequest) -> we
     except errors.StatusError as error:
         if error.code != 410:
             raise
-        line = orjson.dumps({"type": "ERROR", "object": error.body()}) + b"\n"
-        return web.Response(body=line, content_type="application/json")
-    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        # The watcher is not with the hub, so that the stream ends after this line.
+        first = iter([orjson.dumps({"type": "ERROR", "object": error.body()}) + b"\n"])
+        watcher.end(WatchEnd.STOPPED)
+    response = _response(request, lambda: watcher.end(WatchEnd.STOPPED))
     try:
         with pacing.begun(request):
             await response.prepare(request)
@@ -104,6 +105,12 @@ async def serve(request: web.BaseRequest, core: Core, watch: WatchRequest) -> we
     finally:
         core.hub.discard(watcher)
     return response
+
+
+def _response(request: web.BaseRequest, on_gone: Callable[[], None]) -> web.StreamResponse:
+    if websockets.is_asked_for(request):
+        return websockets.LineSocket(on_gone)
+    return web.StreamResponse(headers={"Content-Type": "application/json"})
 
 
 def _begin(core: Core, watch: WatchRequest, lines: _Lines) -> Iterator[Bytes]:

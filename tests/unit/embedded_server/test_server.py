@@ -466,10 +466,10 @@ async def test_a_node_that_cannot_be_reached(tmp_path: Path) -> None:
 
 async def test_what_this_server_cannot_do_is_said() -> None:
     async with EmbeddedServer(ServerOptions()) as server, client_of(server) as client:
-        path = "/api/v1/namespaces/default/pods/p/exec"
+        path = "/api/v1/namespaces/default/pods/p/proxy"
         body = await client.send("POST", path, {}, code=501)
         assert body["reason"] == "NotImplemented"
-        assert "pods/exec" in body["message"]
+        assert "pods/proxy" in body["message"]
 
 
 async def test_a_fault_of_the_server_is_a_status_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,80 @@
+"""Attach: what a running container writes from now on, carried by a WebSocket.
+
+Containers of this node have no standard input of their own, so there is nothing to send to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Final
+
+from taskctl.embedded.node.logs import LogQuery, LogReader
+from taskctl.embedded.node.remote.channels import Channel, ChannelSocket
+from taskctl.embedded.node.remote.commands import Streams
+from taskctl.embedded.node.slot import ContainerSlot
+
+_POLL_S: Final = 0.05
+_POLL_LIMIT_S: Final = 0.5
+
+
+async def follow_output(socket: ChannelSocket, slot: ContainerSlot, streams: Streams) -> None:
+    """Send what the container writes until it ends or the client goes.
+
+    Args:
+        socket: to the client.
+        slot: of a container that runs.
+        streams: which of its streams are wanted.
+    """
+    wanted = [(Channel.STDOUT, streams.stdout), (Channel.STDERR, streams.stderr)]
+    tasks = {
+        asyncio.create_task(_follow(socket, slot, channel), name=f"attach {channel.name}")
+        for channel, is_wanted in wanted
+        if is_wanted
+    }
+    hearing = asyncio.create_task(_hear(socket), name="attach input")
+    ending = asyncio.create_task(_all(tasks), name="streams")
+    try:
+        await asyncio.wait({hearing, ending}, return_when=asyncio.FIRST_COMPLETED)
+        if not hearing.done():
+            await ending
+            await socket.succeed()
+    except ConnectionError:
+        pass
+    finally:
+        for task in (hearing, ending, *tasks):
+            task.cancel()
+        await asyncio.gather(hearing, ending, *tasks, return_exceptions=True)
+
+
+async def _all(tasks: Iterable[asyncio.Task[None]]) -> None:
+    await asyncio.gather(*tasks)
+
+
+async def _hear(socket: ChannelSocket) -> None:
+    while await socket.receive() is not None:
+        pass  # nobody reads it in the container
+
+
+async def _follow(socket: ChannelSocket, slot: ContainerSlot, channel: Channel) -> None:
+    instance = slot.instance
+    if instance is None:
+        return
+    query = LogQuery(follow=True, tail_lines=0, stream=channel.name.lower())
+    reader = LogReader(instance.directory, query)
+    delay_s = _POLL_S
+    try:
+        while True:
+            # Asked before reading: what is written after the end was seen cannot be missed.
+            ended = slot.instance is not instance or not slot.is_live
+            data = await asyncio.to_thread(reader.read)
+            if data:
+                await socket.send(channel, data)
+                delay_s = _POLL_S
+            elif ended:
+                return
+            else:
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, _POLL_LIMIT_S)
+    finally:
+        await asyncio.shield(asyncio.to_thread(reader.close))
