@@ -66,6 +66,10 @@ class Children:
                 f"task {parent.name} is cancelled and its descendants with it: it cannot have new "
                 "children (spec.cancelScope: Task would cancel it alone)",
             )
+        for index, spec in enumerate(specs):
+            if isinstance(spec, dict):
+                where = f"tasks[{index}]."
+                specs[index] = await self._objects.large.checked(spec, where=where)
         children = await _build(parent, specs)
         await self._rights.check_spawn(parent, _named_inputs(children))
         run.check_running()

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from taskctl.agent.context import Context
 from taskctl.agent.fields import bad
+from taskctl.agent.largejson import LargeJson
 from taskctl.agent.refusals import ErrorCode, Refusal
 from taskctl.agent.values import Content, no_workspace
 from taskctl.api.states import Codec
@@ -24,10 +25,14 @@ class ObjectStore:
 
     Args:
         context: of the agent.
+
+    Attributes:
+        large: checks large JSON texts.
     """
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self.large = LargeJson()
 
     async def settle(self, content: Content, field: str) -> Content:
         """Return the content as it goes into a TaskObject, spilled where it is large.

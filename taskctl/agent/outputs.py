@@ -7,8 +7,6 @@ import hashlib
 import logging
 from typing import Any, Final
 
-import msgpack
-
 from taskctl.agent import fields
 from taskctl.agent.context import Context
 from taskctl.agent.fields import bad
@@ -90,9 +88,13 @@ class Outputs:
                 ErrorCode.NO_WORKSPACE,
                 f"the input lies in a workspace, at {ref['path']}, and this TaskCluster has none",
             )
-        return await asyncio.to_thread(
-            lambda: _as_json(workspace.read_object(ref["path"], ref["sha256"]), ref["codec"])
-        )
+        content = await asyncio.to_thread(workspace.read_object, ref["path"], ref["sha256"])
+        try:
+            if ref["codec"] == Codec.MSGPACK:
+                content = await self._objects.large.as_json(content, Codec.MSGPACK, "it")
+            return content.decode()
+        except (ValueError, Refusal) as error:
+            raise Refusal(ErrorCode.REJECTED, f"the stored input is of no use: {error}") from error
 
     # --- output ---------------------------------------------------------------------
     async def output(self, run: Run, message: Message) -> Message:
@@ -102,7 +104,8 @@ class Outputs:
             Refusal: ``conflict``: there is another output already; ``bad_request``,
                 ``superseded``, ``no_workspace``, ``rejected`` or ``unavailable``.
         """
-        content = parse_content(message)
+        message = await self._objects.large.checked(message)
+        content = await asyncio.to_thread(parse_content, message)
         if content is None:
             raise bad("value", f"is missing; give one of {', '.join(FORMS)}")
         run.check_running()
@@ -188,14 +191,3 @@ def _metadata(task: dict[str, Any], name: str) -> dict[str, Any]:
 def _is_own(found: dict[str, Any], run: Run) -> bool:
     labels = found["metadata"].get("labels") or {}
     return bool(labels.get(LABEL_PARENT_UID) == run.told.uid)
-
-
-def _as_json(content: bytes, codec: str) -> str:
-    """Return a stored value as JSON text. Blocking: it may have megabytes."""
-    try:
-        if codec == Codec.MSGPACK:
-            value = msgpack.unpackb(content, raw=False, strict_map_key=True)
-            return encode_json(value, "input").decode()
-        return content.decode()
-    except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
-        raise Refusal(ErrorCode.REJECTED, f"the stored input is not {codec}: {error}") from error

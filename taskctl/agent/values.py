@@ -18,7 +18,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-from taskctl.agent import fields
+from taskctl.agent import fields, jsoncheck
 from taskctl.agent.fields import bad
 from taskctl.agent.refusals import ErrorCode, Refusal
 from taskctl.agent.workspace import object_path
@@ -27,7 +27,6 @@ from taskctl.constants import INLINE_LIMIT_BYTES
 from taskctl.wire import Message
 
 FORMS: Final = ("value", "json", "data", "ref")
-MAX_NESTING: Final = 200
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -38,7 +37,8 @@ class Content:
     Attributes:
         field: ``value``, ``data`` or ``ref``: where it goes in a TaskObject.
         body: what goes there.
-        encoded: ``value`` and ``data`` as compact JSON; empty for a ``ref``.
+        encoded: ``value`` and ``data`` as compact JSON; empty for a ``ref``. Of a large text it
+            is all there is: the body is None.
     """
 
     field: str
@@ -69,6 +69,8 @@ def parse_content(message: Message, *, where: str = "") -> Content | None:
     if not given:
         return None
     form, value = given[0], message[given[0]]
+    if isinstance(value, Content):  # a large text that was checked already
+        return value
     if form == "value":
         return Content("value", value, encode_json(value, where + "value"))
     if form == "json":
@@ -86,10 +88,12 @@ def encode_json(value: Any, field: str) -> bytes:
         Refusal: ``bad_request``: the value has no JSON form (raw bytes, NaN, a time), or is
             nested too deeply.
     """
-    _check(value, field)
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return text.encode()
+        jsoncheck.check(value)
+    except ValueError as error:
+        raise bad(field, str(error)) from error
+    try:
+        return jsoncheck.compact(value)
     except (TypeError, ValueError) as error:
         raise bad(field, f"has no JSON form ({error}); send bytes as text or in a file") from error
 
@@ -149,13 +153,9 @@ def _parse_json(value: Any, field: str) -> Any:
     if not isinstance(value, str):
         raise bad(field, f"must be text, not {fields.kind_of(value)}")
     try:
-        return json.loads(value, parse_constant=_no_constant)
+        return jsoncheck.parse(value)
     except (ValueError, RecursionError) as error:
         raise bad(field, f"is not JSON: {error}") from error
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _data(value: Any, field: str) -> Content:
@@ -164,26 +164,6 @@ def _data(value: Any, field: str) -> Content:
         if not isinstance(text, str):
             raise bad(f"{field}.{key}", f"must be text, not {fields.kind_of(text)}")
     return Content("data", data, encode_json(data, field))
-
-
-def _check(value: Any, field: str) -> None:
-    """Refuse what Kubernetes would choke on, or change silently; no recursion here."""
-    level = [value]
-    for _ in range(MAX_NESTING):
-        below: list[Any] = []
-        for item in level:
-            if isinstance(item, dict):
-                below.extend(item.values())
-            elif isinstance(item, list | tuple):
-                below.extend(item)
-            elif isinstance(item, int) and not -(2**63) <= item < 2**63:
-                raise bad(
-                    field, f"holds the integer {item}, which has over 64 bits; send it as text"
-                )
-        if not below:
-            return
-        level = below
-    raise bad(field, f"is nested more than {MAX_NESTING} levels deep")
 
 
 def _whole(value: Any) -> Any:
