@@ -142,6 +142,7 @@ class Reason(StrEnum):
     WORKERS_READY = "WorkersReady"
     WORKERS_NOT_READY = "WorkersNotReady"
     WORKERS_REFUSED = "WorkersRefused"
+    SPEC_INVALID = "SpecInvalid"
     WORKSPACE_READY = "WorkspaceReady"
     WORKSPACE_PENDING = "WorkspacePending"
     WORKSPACE_DISABLED = "WorkspaceDisabled"

@@ -188,7 +188,15 @@ BAD: dict[str, tuple[Json, str]] = {
     "two workspaces": (cluster(workspace={"pvc": {}, "claimName": "x"}), "at most one of pvc"),
     "workspace over ours": (cluster(workspace={"mountPath": "/taskctl"}), "belong to taskctl"),
     "workspace inside ours": (cluster(workspace={"mountPath": "/taskctl/x"}), "belong to taskctl"),
-    "our volume name": (cluster(volumes=[{"name": "workspace"}]), "taskctl's own"),
+    "our volume name": (
+        cluster(volumes=[{"name": "workspace", "emptyDir": {}}]),
+        "taskctl's own",
+    ),
+    "volume without a source": (cluster(volumes=[{"name": "a"}]), "exactly one source"),
+    "volume with two sources": (
+        cluster(volumes=[{**DATA_VOLUME, "emptyDir": {}}]),
+        "exactly one source",
+    ),
     "mount over ours": (
         cluster(volumes=[DATA_VOLUME], volumeMounts=[{**MOUNT, "mountPath": "/taskctl-state"}]),
         "belong to taskctl",

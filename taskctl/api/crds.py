@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import yaml
 
-from taskctl.api.schema import Column, KindInfo, build_crd
+from taskctl.api.schema import Column, KindInfo, Scale, build_crd
 from taskctl.api.task import Task
 from taskctl.api.taskcluster import TaskCluster
 from taskctl.api.taskobject import TaskObject
@@ -62,6 +62,7 @@ KINDS: Final[tuple[KindInfo, ...]] = (
             Column("Workers", "integer", ".status.workers", wide=True),
             _AGE,
         ),
+        scale=Scale(".spec.replicas", ".status.workers", ".status.selector"),
         status_default={},
     ),
 )

@@ -62,6 +62,29 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
+class Scale:
+    """The `scale` subresource, which `kubectl scale` and autoscalers use.
+
+    Attributes:
+        spec_replicas: JSON path of the number wanted.
+        status_replicas: JSON path of the number there is.
+        selector: JSON path of the label selector of the pods, as a string.
+    """
+
+    spec_replicas: str
+    status_replicas: str
+    selector: str
+
+    def to_json(self) -> dict[str, str]:
+        """Return the entry as the CRD has it."""
+        return {
+            "specReplicasPath": self.spec_replicas,
+            "statusReplicasPath": self.status_replicas,
+            "labelSelectorPath": self.selector,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class KindInfo:
     """What a CRD says besides its schema.
 
@@ -71,6 +94,7 @@ class KindInfo:
         short_names: for ``kubectl get``.
         columns: printer columns.
         selectable: JSON paths usable in field selectors (Kubernetes 1.32 and later).
+        scale: paths of the `scale` subresource; None: the kind has none. It needs a status.
         status_default: what readers see before anybody has written a status; None: the kind
             has no status subresource; empty: it has one without a default.
     """
@@ -80,6 +104,7 @@ class KindInfo:
     short_names: tuple[str, ...]
     columns: tuple[Column, ...]
     selectable: tuple[str, ...] = ()
+    scale: Scale | None = None
     status_default: Mapping[str, Any] | None = None
 
     @property
@@ -128,6 +153,8 @@ def build_crd(info: KindInfo) -> dict[str, Any]:
     }
     if info.status_default is not None:
         version["subresources"] = {"status": {}}
+    if info.scale is not None:
+        version["subresources"]["scale"] = info.scale.to_json()
     if info.selectable:
         version["selectableFields"] = [{"jsonPath": path} for path in info.selectable]
     return {

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from taskctl.api import meta
-from taskctl.api.meta import Condition, Name, ObjectMeta, RawObject, SpecModel, StatusModel
+from taskctl.api import meta, podparts
+from taskctl.api.meta import Condition, Name, ObjectMeta, SpecModel, StatusModel
 from taskctl.api.workspace import (
     MOUNT_PATH,
     MOUNT_PATH_MESSAGE,
@@ -32,6 +32,11 @@ NAME_MESSAGE = (
 VOLUME_NAME_MESSAGE = (
     f"the volume names {', '.join(RESERVED_VOLUMES)} are taskctl's own; choose another"
 )
+# To Kubernetes a volume without a source is an empty directory: a misspelt one would be, too.
+ONE_SOURCE_MESSAGE = (
+    "set exactly one source, for example persistentVolumeClaim; for an empty directory write "
+    "emptyDir: {}"
+)
 SUBPATH_MESSAGE = (
     "subPath and subPathExpr are not possible: tasks run in ephemeral containers, where "
     "Kubernetes forbids them; mount the whole volume"
@@ -42,12 +47,18 @@ def _not_yet(field: str) -> str:
     return f"{field} is not supported yet; remove it"
 
 
+def _add_sources(schema: dict[str, Any]) -> None:
+    """Add what volumes may be; one without a source, or with two, is refused."""
+    podparts.extend("Volume")(schema)
+    sources = [name for name in schema["properties"] if name != "name"]
+    count = f"[{', '.join(f'has(self.{name})' for name in sources)}].filter(x, x).size()"
+    schema |= meta.validations(meta.cel(f"{count} == 1", ONE_SOURCE_MESSAGE))
+
+
 class Volume(SpecModel):
     """A volume of the worker pods, as in a pod's `spec.volumes`."""
 
-    model_config = ConfigDict(
-        extra="allow", json_schema_extra={"x-kubernetes-preserve-unknown-fields": True}
-    )
+    model_config = ConfigDict(extra="allow", json_schema_extra=_add_sources)
     name: Annotated[
         str,
         Field(
@@ -58,19 +69,21 @@ class Volume(SpecModel):
         ),
     ]
 
+    _known = model_validator(mode="before")(podparts.checker("Volume"))
+
     @model_validator(mode="after")
-    def _not_ours(self) -> Self:
+    def _sound(self) -> Self:
         if self.name in RESERVED_VOLUMES:
             raise ValueError(VOLUME_NAME_MESSAGE)
+        if sum(source is not None for source in (self.model_extra or {}).values()) != 1:
+            raise ValueError(ONE_SOURCE_MESSAGE)
         return self
 
 
 class VolumeMount(SpecModel):
     """A mount of the worker and of every task container, as in a container's `volumeMounts`."""
 
-    model_config = ConfigDict(
-        extra="allow", json_schema_extra={"x-kubernetes-preserve-unknown-fields": True}
-    )
+    model_config = ConfigDict(extra="allow", json_schema_extra=podparts.extend("VolumeMount"))
     name: Annotated[
         str, Field(min_length=1, max_length=meta.MAX_LABEL, description="Name of the volume.")
     ]
@@ -85,6 +98,8 @@ class VolumeMount(SpecModel):
     read_only: Annotated[bool | None, Field(description="Mount read-only.")] = None
     sub_path: Annotated[str | None, Field(description="Refused: see the message.")] = None
     sub_path_expr: Annotated[str | None, Field(description="Refused: see the message.")] = None
+
+    _known = model_validator(mode="before")(podparts.checker("VolumeMount"))
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -103,30 +118,30 @@ class WorkerTemplate(SpecModel):
         Field(max_length=50, description="Labels that the node must have."),
     ] = None
     tolerations: Annotated[
-        list[RawObject] | None,
+        list[podparts.Toleration] | None,
         Field(
             max_length=50,
             description="Taints of nodes that the workers tolerate.",
             json_schema_extra=meta.ATOMIC_LIST,
         ),
     ] = None
-    affinity: Annotated[RawObject | None, Field(description="As in a pod's spec.")] = None
+    affinity: Annotated[podparts.Affinity | None, Field(description="As in a pod's spec.")] = None
     resources: Annotated[
-        RawObject | None,
+        podparts.ResourceRequirements | None,
         Field(
             description="`requests` and `limits` of the worker's main container. Ephemeral "
             "containers cannot have their own, so requests should cover the tasks too."
         ),
     ] = None
     security_context: Annotated[
-        RawObject | None,
+        podparts.PodSecurityContext | None,
         Field(
             description="Security context of the pod. What is not set here gets the values of "
             "the restricted Pod Security Standard."
         ),
     ] = None
     image_pull_secrets: Annotated[
-        list[RawObject] | None,
+        list[podparts.LocalObjectReference] | None,
         Field(
             max_length=50,
             description="Secrets to pull the images of workers and tasks with.",
@@ -297,6 +312,10 @@ class TaskClusterStatus(StatusModel):
     replicas: Annotated[int | None, Field(ge=0, description="Workers wanted.")] = None
     workers: Annotated[
         int | None, Field(ge=0, description="Workers there are, replaced ones included.")
+    ] = None
+    selector: Annotated[
+        str | None,
+        Field(max_length=meta.MAX_TEXT, description="Label selector of the workers' pods."),
     ] = None
     ready: Annotated[int | None, Field(ge=0, description="Workers that can take tasks.")] = None
     available_replicas: Annotated[int | None, Field(ge=0, description="The same as `ready`.")] = (

@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from taskctl.api import meta
-from taskctl.api.meta import Name, RawObject, SpecModel
+from taskctl.api import meta, podparts
+from taskctl.api.meta import Name, SpecModel
 from taskctl.api.states import Reclaim
 from taskctl.constants import DEFAULT_WORKSPACE_PATH, RUNTIME_PATH, STATE_PATH
 
@@ -80,7 +80,7 @@ class WorkspaceClaim(SpecModel):
         Literal["Filesystem"], Field(description="Filesystem: tasks share files.")
     ] = "Filesystem"
     selector: Annotated[
-        RawObject | None,
+        podparts.LabelSelector | None,
         Field(description="Label selector for the PersistentVolumes to bind to."),
     ] = None
 

@@ -22,6 +22,7 @@ from taskctl.controllers.unserved import Unserved
 from taskctl.controllers.workerstate import Worker
 from taskctl.controllers.world import CLUSTER_STATUS_PERIOD_S, World, look_again
 from taskctl.errors import BadRequest, Conflict, Forbidden, Invalid, NotFound
+from taskctl.policy.clusterspec import LAST_APPLIED, spec_problem
 from taskctl.policy.clusterstatus import (
     ClusterCounts,
     decide_cluster_status,
@@ -81,6 +82,8 @@ class _Memory:
         refusal: why the last creation was refused: a sentence; empty: it was not.
         serial_floor: numbers up to here have been used, some by pods of strangers.
         status_at_s: when the status was last written (monotonic).
+        judged: generation and last applied manifest that ``invalid`` is about.
+        invalid: what of the spec is not understood: a sentence; empty: nothing.
     """
 
     failures: int = 0
@@ -89,6 +92,8 @@ class _Memory:
     refusal: str = ""
     serial_floor: int = 0
     status_at_s: float = float("-inf")
+    judged: tuple[Any, Any] = (None, None)
+    invalid: str = ""
 
 
 class TaskClusterReconciler:
@@ -143,9 +148,10 @@ class TaskClusterReconciler:
         memory = self._memories.setdefault(cluster["metadata"]["uid"], _Memory())
         deleting = bool(cluster["metadata"].get("deletionTimestamp"))
         workspace, standing = plan_workspace(cluster), ClaimStanding()
+        _judge_spec(cluster, memory)
         if deleting:
             await self._claims.record_end(cluster)
-        else:
+        elif not memory.invalid:
             standing = await self._claims.ensure(cluster, workspace)
         uid = cluster["metadata"]["uid"]
         workers = self._world.ledger.workers_of(uid)
@@ -155,9 +161,12 @@ class TaskClusterReconciler:
         now_s = self._world.now_s()
         used = [_worker_facts(worker, now_s, queued) for worker in workers]
         plan = plan_workers(facts, used, self._now())
-        again_s = await self._carry_out(cluster, workers, plan, memory, standing)
+        again_s: float | None = None
+        if deleting or not memory.invalid:
+            done_s = await self._carry_out(cluster, workers, plan, memory, standing)
+            again_s = min((s for s in (plan.look_again_s, done_s) if s is not None), default=None)
         status_s = await self._status(key, facts, workspace, memory, standing)
-        return look_again(plan.look_again_s, again_s, status_s, standing.look_again_s)
+        return look_again(again_s, status_s, standing.look_again_s)
 
     def _now(self) -> datetime:
         return self._world.timing.clock.now()
@@ -301,7 +310,7 @@ class TaskClusterReconciler:
             memory.failures, memory.create_after, memory.refusal = 0, None, ""
         generation = cluster["metadata"].get("generation") or 0
         conditions: list[ConditionUpdate] = [
-            ready_condition(counts, generation, memory.refusal),
+            ready_condition(counts, generation, memory.refusal, invalid=memory.invalid),
             workspace_condition(workspace, standing.facts, generation),
         ]
         patch = decide_cluster_status(cluster, counts, conditions, self._now())
@@ -330,6 +339,14 @@ class TaskClusterReconciler:
             last_serial=max([facts.last_serial, *serials]),
             problems=[standing.facts.message] if facts.held else problems,
         )
+
+
+def _judge_spec(cluster: KubeObject, memory: _Memory) -> None:
+    """See whether the spec is understood; once for each that is written, as it takes a while."""
+    metadata = cluster["metadata"]
+    judged = (metadata.get("generation"), (metadata.get("annotations") or {}).get(LAST_APPLIED))
+    if memory.judged != judged or not metadata.get("generation"):
+        memory.judged, memory.invalid = judged, spec_problem(cluster)
 
 
 def _worker_facts(worker: Worker, now_s: float, queued: float) -> WorkerFacts:

@@ -16,6 +16,7 @@ Rule = dict[str, Any]
 _CORE: Final = ""
 _COORDINATION: Final = "coordination.k8s.io"
 _KINDS: Final = ("tasks", "taskobjects", "taskclusters")
+_SCALE: Final = "taskclusters/scale"
 _STATUSES: Final = ("tasks/status", "taskclusters/status")
 
 
@@ -86,13 +87,17 @@ def worker_rules() -> list[Rule]:
 
 def view_rules() -> list[Rule]:
     """Return what people may do who may look."""
-    return [_rule(GROUP, _KINDS, ["get", "list", "watch"]), _rule(GROUP, _STATUSES, ["get"])]
+    return [
+        _rule(GROUP, _KINDS, ["get", "list", "watch"]),
+        _rule(GROUP, [*_STATUSES, _SCALE], ["get"]),
+    ]
 
 
 def edit_rules() -> list[Rule]:
     """Return what people may do who may also run things."""
     return [
         _rule(GROUP, _KINDS, ["create", "update", "patch", "delete", "deletecollection"]),
+        _rule(GROUP, [_SCALE], ["update", "patch"]),
         # `taskctl retry` opens an ended Task again.
         _rule(GROUP, ["tasks/status"], ["patch"]),
     ]

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from taskctl.api.conditions import ConditionUpdate, set_condition
 from taskctl.api.states import ConditionStatus, ConditionType
-from taskctl.constants import Reason
+from taskctl.constants import LABEL_CLUSTER_UID, Reason
 from taskctl.policy.status import StatusPatch
 from taskctl.policy.workspace import Workspace
 
@@ -71,6 +71,7 @@ def decide_cluster_status(
     wanted: dict[str, Any] = {
         "replicas": counts.wanted,
         "workers": counts.workers,
+        "selector": f"{LABEL_CLUSTER_UID}={cluster['metadata']['uid']}",
         "ready": counts.ready,
         "availableReplicas": counts.ready,
         "busySlots": counts.busy_slots,
@@ -89,15 +90,20 @@ def decide_cluster_status(
     return patch or None
 
 
-def ready_condition(counts: ClusterCounts, generation: int, refusal: str = "") -> ConditionUpdate:
+def ready_condition(
+    counts: ClusterCounts, generation: int, refusal: str = "", *, invalid: str = ""
+) -> ConditionUpdate:
     """Return the Ready condition: are all workers up?
 
     Args:
         counts: of workers.
         generation: the TaskCluster's.
         refusal: why no worker could be created lately, as a sentence; empty: nothing is known.
+        invalid: what of the spec is not understood, as a sentence; empty: nothing.
     """
-    if counts.ready >= counts.wanted:
+    if invalid:
+        status, reason, message = ConditionStatus.FALSE, Reason.SPEC_INVALID, invalid
+    elif counts.ready >= counts.wanted:
         status, reason = ConditionStatus.TRUE, Reason.WORKERS_READY
         message = f"{counts.ready} workers are ready."
     elif refusal:

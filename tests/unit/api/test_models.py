@@ -88,7 +88,7 @@ def test_errors_name_the_field_and_the_remedy() -> None:
     assert errors_of(Task, task().spec(env=doubled).build()) == [
         "spec: env names A twice; remove one"
     ]
-    doubled_volumes = [{"name": "a"}, {"name": "a"}]
+    doubled_volumes = [{"name": "a", "emptyDir": {}}, {"name": "a", "emptyDir": {}}]
     assert errors_of(TaskCluster, taskcluster().spec(volumes=doubled_volumes).build()) == [
         "spec: volumes has the same name twice; rename one"
     ]

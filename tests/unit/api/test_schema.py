@@ -5,11 +5,16 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
-from taskctl.api.meta import Quantity, RawObject, RawValue, SpecModel
+from taskctl.api.meta import Quantity, RawValue, SpecModel
 from taskctl.api.schema import Column, KindInfo, build_crd, structural_schema
 from taskctl.errors import TerminalError
+
+RawObject = Annotated[
+    dict[str, Any],
+    WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True}),
+]
 
 
 class Part(SpecModel):
