@@ -405,3 +405,15 @@ def test_status_default_and_names() -> None:
     assert {"podName", "podUID", "infraFailures", "nextAttemptTime"} <= set(status)
     assert "subresources" not in CRDS["TaskObject"]["spec"]["versions"][0]
     assert {crd["spec"]["names"]["shortNames"][0] for crd in CRDS.values()} == {"tk", "tobj", "tc"}
+
+
+@pytest.mark.parametrize("kind", CRDS)
+def test_paths_of_the_scale_subresource_are_in_the_schema(kind: str) -> None:
+    version = CRDS[kind]["spec"]["versions"][0]
+    scale = version.get("subresources", {}).get("scale", {})
+    assert bool(scale) == (kind == "TaskCluster")
+    for name, path in scale.items():
+        node = version["schema"]["openAPIV3Schema"]
+        for step in path.removeprefix(".").split("."):
+            node = node["properties"][step]
+        assert node["type"] == ("string" if name == "labelSelectorPath" else "integer")

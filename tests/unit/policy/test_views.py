@@ -191,6 +191,7 @@ def test_cluster_status_is_written_once() -> None:
     status = merged({}, patch)
     assert (status["replicas"], status["ready"], status["availableReplicas"]) == (2, 1, 1)
     assert (status["busySlots"], status["queueLength"], status["workerSerial"]) == (3, 5, 7)
+    assert status["selector"] == f"taskctl.dev/cluster-uid={cluster['metadata']['uid']}"
     assert "ErrImagePull" in status["conditions"][0]["message"]
     assert decide_cluster_status(cluster | {"status": status}, COUNTS, conditions, at(9)) is None
 
