@@ -16,7 +16,6 @@ from typing import Any, Final
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from scripts import gen_builtin_schemas as builtin
-
 from taskctl.api.meta import QUANTITY
 
 JSON = dict[str, Any]
