@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any, Final
 
 from taskctl.agent.context import Context
@@ -11,9 +12,10 @@ from taskctl.agent.largejson import LargeJson
 from taskctl.agent.refusals import ErrorCode, Refusal
 from taskctl.agent.values import Content, no_workspace
 from taskctl.api.states import Codec
+from taskctl.client.base import DeleteOptions
 from taskctl.client.resources import TASKOBJECTS, Resource
 from taskctl.constants import API_VERSION
-from taskctl.errors import AlreadyExists, NotFound
+from taskctl.errors import AlreadyExists, Conflict, NotFound
 
 # A task that waits for its child or its output is told `unavailable` after that time. It asks
 # again; its own deadline (docs/protocol.md) is longer.
@@ -76,6 +78,23 @@ class ObjectStore:
             content.field: content.body,
         }
         return await self.create(TASKOBJECTS, body)
+
+    async def delete(self, found: dict[str, Any]) -> None:
+        """Delete a TaskObject as it was read; one that is gone, or another by now, is fine.
+
+        Raises:
+            ApiError: the server refuses, or has been away for 20 s.
+        """
+        metadata = found["metadata"]
+        options = DeleteOptions(uid=metadata["uid"])
+        with contextlib.suppress(NotFound, Conflict):
+            await self._context.retrier.call(
+                f"delete task object {metadata['name']}",
+                lambda: self._context.client.delete(
+                    TASKOBJECTS, metadata["name"], self._context.namespace, options=options
+                ),
+                give_up_after_s=GIVE_UP_AFTER_S,
+            )
 
     async def create(self, resource: Resource, body: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         """Create an object, or return the one of that name, and whether it was created.

@@ -18,15 +18,17 @@ from taskctl.agent.values import FORMS, Content, content_of, encode_json, parse_
 from taskctl.api import meta
 from taskctl.api.states import Codec
 from taskctl.client.resources import TASKOBJECTS
-from taskctl.constants import LABEL_PARENT_UID
+from taskctl.constants import LABEL_ATTEMPT, LABEL_OUTPUT_OF, LABEL_PARENT_UID
 from taskctl.errors import ApiError, NotFound
-from taskctl.policy.lineage import owner_reference, tree_labels
+from taskctl.policy.lineage import OUTPUT_SUFFIX, owner_reference, tree_labels
 from taskctl.policy.view import parse_task
 from taskctl.wire import Message
 
 logger = logging.getLogger(__name__)
 
 _FORMATS: Final = ("value", "json")
+# An output is replaced once, or twice if two attempts write at the same time.
+_MAX_SWAPS: Final = 5
 
 
 class Outputs:
@@ -98,10 +100,10 @@ class Outputs:
 
     # --- output ---------------------------------------------------------------------
     async def output(self, run: Run, message: Message) -> Message:
-        """Record the output of a run; the same again is fine.
+        """Record the output of a run; of several, the last counts.
 
         Raises:
-            Refusal: ``conflict``: there is another output already; ``bad_request``,
+            Refusal: ``conflict``: something else has its name; ``bad_request``,
                 ``superseded``, ``no_workspace``, ``rejected`` or ``unavailable``.
         """
         message = await self._objects.large.checked(message)
@@ -115,28 +117,43 @@ class Outputs:
         async with run.output_lock:
             content = await self._objects.settle(content, content.field)
             digest = content.digest()
-            if run.output is None:
+            if run.output is None or run.output.digest != digest:
+                run.output = None  # what it names may be gone when this fails
                 try:
-                    run.output = await self._create(run, content, digest)
+                    run.output = await self._put(run, content, digest)
                 except ApiError as error:
                     raise from_api(error) from error
-            if run.output.digest != digest:
-                raise Refusal(
-                    ErrorCode.CONFLICT,
-                    f"attempt {run.told.attempt} of {run.told.task} has another output already, "
-                    f"TaskObject {run.output.name}; a task has one",
-                )
             return run.output.name
 
-    async def _create(self, run: Run, content: Content, digest: str) -> RecordedOutput:
+    async def _put(self, run: Run, content: Content, digest: str) -> RecordedOutput:
+        """Create the output in place of what this or an earlier attempt has left.
+
+        A TaskObject never changes, so the old one is deleted first, by its UID: no other
+        writer's object is hit. Whatever dies in between, the task asks again.
+        """
         task = await self._context.task_of(run)
-        for name in output_names(run):
-            found, created = await self._objects.create_object(_metadata(task, name), content)
-            if created:
-                return RecordedOutput(name, digest)
-            if _is_own(found, run):
-                return RecordedOutput(name, content_of(found).digest())
-            # Left by a task of the same name that was deleted; it is being collected.
+        for name in output_names(run.told.task, run.told.uid):
+            metadata = _metadata(task, name, run.told.attempt)
+            for _ in range(_MAX_SWAPS):
+                found, created = await self._objects.create_object(metadata, content)
+                if created:
+                    return RecordedOutput(name, digest)
+                if not _is_replaceable(found, run):
+                    break
+                attempt = _attempt_of(found, run)
+                if attempt > run.told.attempt:
+                    raise Refusal(
+                        ErrorCode.SUPERSEDED,
+                        f"attempt {attempt} of {run.told.task} has an output already; this is "
+                        f"attempt {run.told.attempt}",
+                    )
+                if attempt == run.told.attempt and content_of(found).digest() == digest:
+                    return RecordedOutput(name, digest)
+                await self._objects.delete(found)
+            else:
+                raise Refusal(
+                    ErrorCode.UNAVAILABLE, f"TaskObject {name} cannot be replaced yet; try again"
+                )
         raise Refusal(
             ErrorCode.CONFLICT, f"TaskObject {name} belongs to something else; delete or rename it"
         )
@@ -144,29 +161,37 @@ class Outputs:
     async def name_of(self, run: Run) -> str | None:
         """Return the name of a run's output; None if it has none.
 
+        The output of an earlier attempt is not this one's, and is deleted.
+
         Raises:
-            ApiError: after a restart the API server has to be asked, and could not be.
+            ApiError: after a restart, or an earlier attempt, the API server has to be asked,
+                and could not be.
         """
-        if run.output is None and run.recovered:
-            for name in output_names(run):
+        if run.output is None and (run.recovered or run.told.attempt > 1):
+            for name in output_names(run.told.task, run.told.uid):
                 try:
                     found = await self._context.client.get(
                         TASKOBJECTS, name, self._context.namespace
                     )
                 except NotFound:
                     continue
-                if _is_own(found, run):
+                if not _is_own(found, run):
+                    continue
+                if _attempt_of(found, run) == run.told.attempt:
                     run.output = RecordedOutput(name, content_of(found).digest())
-                    break
+                elif _attempt_of(found, run) < run.told.attempt:
+                    await self._objects.delete(found)
+                break
         return run.output.name if run.output else None
 
 
-def output_names(run: Run) -> tuple[str, str]:
-    """Return the name of a run's output, and the one to use if a stranger has that name."""
-    told = run.told
-    suffix = "-output" if told.attempt == 1 else f"-output-{told.attempt}"
-    digest = hashlib.sha256(told.uid.encode()).hexdigest()[:10]
-    return _fit(told.task, suffix), _fit(told.task, f"{suffix}-{digest}")
+def output_names(task: str, uid: str) -> tuple[str, str]:
+    """Return the name of a Task's output, and the one to use if a stranger has that name.
+
+    All attempts share it, so that others can name it before it is there.
+    """
+    digest = hashlib.sha256(uid.encode()).hexdigest()[:10]
+    return _fit(task, OUTPUT_SUFFIX), _fit(task, f"{OUTPUT_SUFFIX}-{digest}")
 
 
 def _fit(name: str, suffix: str) -> str:
@@ -177,13 +202,14 @@ def _fit(name: str, suffix: str) -> str:
     return f"{stem}-{digest}{suffix}"
 
 
-def _metadata(task: dict[str, Any], name: str) -> dict[str, Any]:
+def _metadata(task: dict[str, Any], name: str, attempt: int) -> dict[str, Any]:
     """Return the metadata of an output: it goes when the task that made it goes."""
     view = parse_task(task)
+    own = {LABEL_OUTPUT_OF: view.uid, LABEL_ATTEMPT: str(attempt)}
     return {
         "name": name,
         "namespace": view.namespace,
-        "labels": tree_labels(view),
+        "labels": tree_labels(view) | own,
         "ownerReferences": [owner_reference(view.name, view.uid)],
     }
 
@@ -191,3 +217,21 @@ def _metadata(task: dict[str, Any], name: str) -> dict[str, Any]:
 def _is_own(found: dict[str, Any], run: Run) -> bool:
     labels = found["metadata"].get("labels") or {}
     return bool(labels.get(LABEL_PARENT_UID) == run.told.uid)
+
+
+def _is_replaceable(found: dict[str, Any], run: Run) -> bool:
+    """Whether an object is an output of this Task, or of one of its name that is gone.
+
+    The latter waits to be collected: a Task of that name and another UID cannot exist.
+    """
+    owners = found["metadata"].get("ownerReferences") or ()
+    return _is_own(found, run) or (
+        LABEL_OUTPUT_OF in (found["metadata"].get("labels") or {})
+        and any(owner["kind"] == "Task" and owner["name"] == run.told.task for owner in owners)
+    )
+
+
+def _attempt_of(found: dict[str, Any], run: Run) -> int:
+    """Return which attempt of this Task made an output; 0: another Task did."""
+    text = (found["metadata"].get("labels") or {}).get(LABEL_ATTEMPT, "1")
+    return int(text) if _is_own(found, run) and text.isdecimal() else 0

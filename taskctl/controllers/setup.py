@@ -11,7 +11,7 @@ from taskctl.api.states import TaskState
 from taskctl.client.base import Client, KubeObject
 from taskctl.client.resources import PODS, PVCS, TASKCLUSTERS, TASKOBJECTS, TASKS
 from taskctl.client.timing import SYSTEM_TIMING, Timing
-from taskctl.constants import DEFAULT_IMAGE, LABEL_MANAGED_BY
+from taskctl.constants import DEFAULT_IMAGE, LABEL_MANAGED_BY, LABEL_OUTPUT_OF
 from taskctl.controllers.binder import Binder
 from taskctl.controllers.claims import ClaimReconciler
 from taskctl.controllers.evidence import EvidenceReconciler
@@ -285,10 +285,14 @@ def _informers(client: Client, options: SetupOptions) -> Informers:
 
 
 def _bare(obj: KubeObject) -> KubeObject:
-    """Keep what names an object and orders its versions."""
+    """Keep what names an object and orders its versions, and which Task it is the output of."""
     metadata: Mapping[str, Any] = obj["metadata"]
     kept = ("name", "namespace", "uid", "resourceVersion")
-    return {"metadata": {field: metadata[field] for field in kept if field in metadata}}
+    bare = {field: metadata[field] for field in kept if field in metadata}
+    maker = (metadata.get("labels") or {}).get(LABEL_OUTPUT_OF)
+    if maker:
+        bare["labels"] = {LABEL_OUTPUT_OF: maker}
+    return {"metadata": bare}
 
 
 def _generation(obj: KubeObject) -> int:

@@ -10,15 +10,16 @@ from taskctl.api.meta import ObjectKey
 from taskctl.api.states import TaskState, When
 from taskctl.client.base import PatchOptions
 from taskctl.client.resources import PODS, TASKS
-from taskctl.constants import FIELD_MANAGER
+from taskctl.constants import FIELD_MANAGER, LABEL_OUTPUT_OF
 from taskctl.controllers.apply import write_status
 from taskctl.controllers.pending import MAX_REFUSALS
 from taskctl.controllers.waiting import WaitsFor
 from taskctl.controllers.world import CLUSTER_STATUS_PERIOD_S, World, look_again
 from taskctl.errors import NotFound
 from taskctl.policy.cycles import failed_for_cycle, run_after_now
+from taskctl.policy.lineage import OUTPUT_SUFFIX
 from taskctl.policy.queue import PendingTask
-from taskctl.policy.readiness import Dependency, ReadinessFacts
+from taskctl.policy.readiness import Dependency, ReadinessFacts, Source
 from taskctl.policy.task import HeldFacts, TaskFacts, decide_task
 from taskctl.policy.view import TaskView, parse_task
 from taskctl.policy.workers import cluster_slots
@@ -105,6 +106,7 @@ class TaskReconciler:
             cycle=self._cycle(view) if names else (),
             cancelled_with=self._world.families.cancelled_with(view),
             backoff_left_s=self._world.backoffs.left_s(view),
+            source=self._source(view),
         )
 
     def _cycle(self, view: TaskView) -> tuple[str, ...]:
@@ -128,6 +130,25 @@ class TaskReconciler:
             or any((task := raw(name)) and failed_for_cycle(task) for name in view.run_after)
         )
         return world.cycles.find(view.namespace, view.name, waits) if closes else ()
+
+    def _source(self, view: TaskView) -> Source | None:
+        """Return the Task that makes, or will make, the Task's input; None if none does."""
+        key, stores = _input_key(view), self._world.stores
+        if key is None:
+            return None
+        found = stores.objects.get(key)
+        maker = "" if found is None else _maker(found)
+        if found is not None and not maker:
+            return None  # somebody else's object
+        # Without that Task the object is to come, or is the output of one that is gone.
+        named = _source_key(key)
+        raw = stores.tasks.get_by_uid(maker) if maker else None
+        if raw is None and named is not None:
+            raw = stores.tasks.get(named)
+        if raw is None:
+            return None
+        output = (raw.get("status") or {}).get("outputObject") or ""
+        return Source(raw["metadata"]["name"], state_of(raw), output)
 
     def _state(self, view: TaskView, name: str) -> TaskState | None:
         raw = self._world.stores.tasks.get(ObjectKey(view.namespace, name))
@@ -197,6 +218,9 @@ class TaskReconciler:
         slots = readiness.worker_slots
         no_cluster = slots is None or view.slots > slots
         names = readiness.dependencies
+        source = _expected_source(view, readiness)
+        if source is not None:  # as if it ran after that one
+            names += (source,)
         self._world.waiting.set(
             key,
             WaitsFor(
@@ -253,6 +277,27 @@ def state_of(raw: Mapping[str, Any]) -> TaskState:
 
 def _input_key(view: TaskView) -> ObjectKey | None:
     return ObjectKey(view.namespace, view.input_object) if view.input_object else None
+
+
+def _source_key(output: ObjectKey) -> ObjectKey | None:
+    """Return the key of the Task whose output would have that name; None: of no Task."""
+    name = output.name.removesuffix(OUTPUT_SUFFIX)
+    return None if name == output.name else ObjectKey(output.namespace, name)
+
+
+def _expected_source(view: TaskView, readiness: ReadinessFacts) -> Dependency | None:
+    """Return the Task that makes the input as something to wait for, also if it is to come."""
+    if readiness.source is not None:
+        return Dependency(readiness.source.name, readiness.source.state)
+    key = _input_key(view)
+    named = None if key is None or readiness.input_exists else _source_key(key)
+    return None if named is None else Dependency(named.name, None)
+
+
+def _maker(task_object: Mapping[str, Any]) -> str:
+    """Return the UID of the Task whose output a TaskObject is, or an empty text."""
+    labels = task_object["metadata"].get("labels") or {}
+    return str(labels.get(LABEL_OUTPUT_OF) or "")
 
 
 def _ends(patch: Mapping[str, Any]) -> bool:

@@ -81,7 +81,8 @@ def worker_rules() -> list[Rule]:
         _rule(_CORE, ["pods"], ["get"]),
         _rule(GROUP, ["tasks"], ["get", "list", "watch", "create"]),
         _rule(GROUP, ["tasks/status"], ["patch"]),
-        _rule(GROUP, ["taskobjects"], ["get", "create"]),
+        # `delete`: an output takes the place of an earlier one of the same Task.
+        _rule(GROUP, ["taskobjects"], ["get", "create", "delete"]),
     ]
 
 

@@ -23,6 +23,7 @@ from taskctl.constants import (
 from taskctl.policy.view import TaskView, lineage_of
 
 MAX_LABEL_CHARS: Final = 63
+OUTPUT_SUFFIX: Final = "-output"  # behind a Task's name: the TaskObject with its output
 _HASH_CHARS: Final = 10
 # With "-" and the hash: what a label value holds.
 _STEM_CHARS: Final = MAX_LABEL_CHARS - _HASH_CHARS - 1

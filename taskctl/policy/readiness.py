@@ -32,6 +32,21 @@ class Dependency:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """The Task whose output is another Task's input.
+
+    Attributes:
+        name: the Task's name.
+        state: its state.
+        output_object: ``status.outputObject``, or empty.
+    """
+
+    name: str
+    state: TaskState
+    output_object: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ReadinessFacts:
     """What the answer depends on beyond the Task itself.
 
@@ -42,6 +57,7 @@ class ReadinessFacts:
         cycle: names of a cycle in ``runAfter`` that it belongs to, itself first; or empty.
         cancelled_with: the Task above it that was cancelled with all its descendants; or empty.
         backoff_left_s: seconds until its back-off ends; 0: there is none, or it has ended.
+        source: the Task whose output ``spec.inputObject`` is, or will be; None: it is of none.
     """
 
     worker_slots: int | None
@@ -50,6 +66,7 @@ class ReadinessFacts:
     cycle: tuple[str, ...] = ()
     cancelled_with: str = ""
     backoff_left_s: float = 0.0
+    source: Source | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +124,9 @@ def decide_readiness(view: TaskView, facts: ReadinessFacts) -> Ready | Wait | Ne
             f"The task takes {view.slots} slots; workers of TaskCluster {view.cluster!r} have "
             f"{facts.worker_slots} (spec.slotsPerWorker).",
         )
+    unmade = _source(view, facts.source)
+    if unmade is not None:
+        return unmade
     if not facts.input_exists:
         return Wait(
             Reason.INPUT_NOT_FOUND,
@@ -133,6 +153,27 @@ def cycle_message(cycle: tuple[str, ...]) -> str:
     shown = cycle if len(cycle) <= _NAMES_SHOWN else (*cycle[: _NAMES_SHOWN - 1], "…")
     path = " → ".join((*shown, cycle[0]))
     return f"runAfter has a cycle of {len(cycle)} tasks that wait for each other ({path}); {remedy}"
+
+
+def _source(view: TaskView, source: Source | None) -> Wait | Never | None:
+    """Decide on an input that is a Task's output: only that of its last attempt counts.
+
+    It is known when the Task is over. Before, what is there may be of an attempt that fails.
+    """
+    if source is None:
+        return None
+    about = f"The input {view.input_object!r} is the output of Task {source.name!r}"
+    if source.name == view.name:
+        return _never(f"{about}, which is this Task itself.")
+    if not source.state.terminal:
+        return Wait(Reason.WAITING_FOR_TASKS, f"{about}, which is {source.state}.")
+    if source.state is TaskState.SKIPPED:
+        return _skipped(f"{about}, which was skipped.")
+    if source.state is not TaskState.SUCCEEDED:
+        return _never(f"{about}, which is {source.state}.")
+    if source.output_object != view.input_object:
+        return _never(f"{about}, which has succeeded without one.")
+    return None
 
 
 def _dependencies(view: TaskView, dependencies: Iterable[Dependency]) -> Wait | Never | None:

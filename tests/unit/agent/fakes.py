@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from taskctl.client.base import (
+    DeleteOptions,
     EventType,
     KubeObject,
     ListOptions,
@@ -192,6 +193,24 @@ class FakeApi:
         stored = self.put(res, obj)
         self._leave(fault)
         return stored
+
+    async def delete(
+        self,
+        res: Resource,
+        name: str,
+        namespace: str | None = None,
+        *,
+        options: DeleteOptions = DeleteOptions(),  # noqa: B008  (frozen)
+    ) -> KubeObject:
+        fault = await self._enter("delete", res.plural, name)
+        found = self._objects.get((res.plural, namespace or "", name))
+        if found is None:
+            raise NotFound(f"{res.plural} {name!r} not found", status=404)
+        if options.uid and options.uid != found["metadata"]["uid"]:
+            raise Conflict(f"{name}: uid is not {options.uid}", status=409)
+        self.remove(res, name)
+        self._leave(fault)
+        return found
 
     async def patch_status(
         self, res: Resource, name: str, namespace: str | None, body: KubeObject

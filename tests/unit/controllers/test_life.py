@@ -160,6 +160,42 @@ def test_waits_for_its_cluster_and_its_input() -> None:
     run(main())
 
 
+def test_an_output_is_an_input_once_its_task_has_succeeded() -> None:
+    async def main() -> None:
+        async with Simulation.started() as sim:
+            await sim.task("early", inputObject="make-output")
+            await asyncio.sleep(3)
+            await sim.task("make", "sleep", "30")
+            await sim.until(lambda: sim.status("make").get("state") == "Running")
+            uid = sim.api.get_now(TASKS, "make")["metadata"]["uid"]
+            await sim.object("make-output", labels={LABEL_OUTPUT_OF: uid})
+            await sim.task("late", inputObject="make-output")
+            await asyncio.sleep(10)
+            assert sim.node.runs == [("make", 1)], "an attempt that may fail has written it"
+            assert sim.status("late")["reason"] == "WaitingForTasks"
+            states = [s["state"] for s in await sim.finished("make", "early", "late")]
+            # The fake agent records no output, so the object is one of a failed attempt.
+            assert states == ["Succeeded", "Failed", "Failed"]
+            assert sim.status("late")["reason"] == "DependencyFailed"
+
+    run(main())
+
+
+@pytest.mark.parametrize("command", ["fail", "true"])
+def test_a_task_without_output_leaves_nobody_waiting_for_it(command: str) -> None:
+    async def main() -> None:
+        async with Simulation.started() as sim:
+            await sim.task("early", inputObject="make-output")
+            await asyncio.sleep(3)
+            await sim.task("make", command, "1")
+            await sim.finished("make")
+            await sim.task("late", inputObject="make-output")
+            for status in await sim.finished("early", "late", timeout_s=10):
+                assert (status["state"], status["reason"]) == ("Failed", "DependencyFailed")
+
+    run(main())
+
+
 def test_input_that_comes_a_moment_later_costs_no_write() -> None:
     async def main() -> None:
         async with Simulation.started() as sim:

@@ -13,6 +13,7 @@ from taskctl.policy.readiness import (
     Never,
     ReadinessFacts,
     Ready,
+    Source,
     Wait,
     decide_readiness,
     settles,
@@ -145,3 +146,42 @@ def test_a_cycle_is_named(cycle: tuple[str, ...], words: str) -> None:
     assert isinstance(verdict, Never)
     assert (verdict.state, verdict.ending.reason) == (TaskState.FAILED, Reason.DEPENDENCY_CYCLE)
     assert words in verdict.ending.message
+
+
+SKIPPED = TaskState.SKIPPED
+
+
+@pytest.mark.parametrize(
+    ("source", "exists", "expected", "words"),
+    [
+        # Whatever is there before the end may be of an attempt that fails.
+        (Source("make", OPEN), True, Wait, "the output of Task 'make', which is Running"),
+        (Source("make", OPEN), False, Wait, "which is Running"),
+        (Source("make", TaskState.PENDING), True, Wait, "which is Pending"),
+        (Source("make", OK, "make-output"), True, Ready, ""),
+        (Source("make", OK, "make-output"), False, Wait, "There is no TaskObject"),
+        (Source("make", OK), True, Never, "has succeeded without one"),
+        (Source("make", OK), False, Never, "has succeeded without one"),
+        (Source("make", OK, "make-output-0123456789"), True, Never, "has succeeded without one"),
+        (Source("make", BAD, "make-output"), True, Never, "which is Failed"),
+        (Source("make", STOPPED), False, Never, "which is Cancelled"),
+        (Source("make", SKIPPED), False, Never, "which was skipped"),
+        (Source("t", OPEN), False, Never, "this Task itself"),
+        (None, True, Ready, ""),
+        (None, False, Wait, "There is no TaskObject"),
+    ],
+)
+def test_an_input_that_is_an_output(
+    source: Source | None, exists: bool, expected: type, words: str
+) -> None:
+    facts = ReadinessFacts(worker_slots=4, input_exists=exists, source=source)
+    waiting = view(spec={"inputObject": "make-output"})
+    assert waiting.name == "t"
+    verdict = decide_readiness(waiting, facts)
+    assert isinstance(verdict, expected)
+    if isinstance(verdict, Wait):
+        assert words in verdict.message
+    if isinstance(verdict, Never):
+        assert words in verdict.ending.message
+        skipped = source is not None and source.state is SKIPPED
+        assert verdict.state is (SKIPPED if skipped else TaskState.FAILED)
