@@ -79,8 +79,9 @@ class Simulation:
         body = {"clusterName": "c", "image": "img", "command": list(command) or ["ok"]} | spec
         return await self.api.create(TASKS, {"metadata": {"name": name}, "spec": body}, "ns")
 
-    async def object(self, name: str) -> None:
-        await self.api.create(TASKOBJECTS, {"metadata": {"name": name}, "value": 1}, "ns")
+    async def object(self, name: str, **metadata: Any) -> None:
+        body = {"metadata": {"name": name, **metadata}, "value": 1}
+        await self.api.create(TASKOBJECTS, body, "ns")
 
     def spec(self, name: str, **changes: Any) -> None:
         self.api.edit(TASKS, name, lambda task: task["spec"].update(changes))

@@ -9,6 +9,7 @@ import pytest
 
 from taskctl.client.resources import EVENTS, PODS, PVCS, TASKCLUSTERS, TASKS
 from taskctl.clock import parse_time
+from taskctl.constants import LABEL_OUTPUT_OF
 from tests.unit.controllers.simulation import Simulation
 from tests.unit.controllers.virtual import run
 
@@ -167,7 +168,7 @@ def test_an_output_is_an_input_once_its_task_has_succeeded() -> None:
             await asyncio.sleep(3)
             await sim.task("make", "sleep", "30")
             await sim.until(lambda: sim.status("make").get("state") == "Running")
-            uid = sim.api.get_now(TASKS, "make")["metadata"]["uid"]
+            uid = sim.api.peek(TASKS, "make")["metadata"]["uid"]
             await sim.object("make-output", labels={LABEL_OUTPUT_OF: uid})
             await sim.task("late", inputObject="make-output")
             await asyncio.sleep(10)
@@ -181,7 +182,7 @@ def test_an_output_is_an_input_once_its_task_has_succeeded() -> None:
     run(main())
 
 
-@pytest.mark.parametrize("command", ["fail", "true"])
+@pytest.mark.parametrize("command", ["fail", "sleep"])
 def test_a_task_without_output_leaves_nobody_waiting_for_it(command: str) -> None:
     async def main() -> None:
         async with Simulation.started() as sim:
