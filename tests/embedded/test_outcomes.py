@@ -164,6 +164,36 @@ async def test_missing_input_then_it_appears(world: World) -> None:
     assert (await world.finished("early"))["status"]["state"] == "Succeeded"
 
 
+async def test_input_is_the_output_of_the_attempt_that_succeeded(world: World) -> None:
+    await world.cluster()
+    await world.task(
+        "reads", "sh", "-c", "[ $(taskctl-init input n) = 2 ]", inputObject="makes-output"
+    )
+    await world.task(
+        "makes",
+        *("sh", "-c"),
+        "taskctl-init output --data n=0 && taskctl-init output --data n=$TASKCTL_ATTEMPT"
+        " && sleep 1 && [ $TASKCTL_ATTEMPT = 2 ]",
+        retry={"limit": 1, "backoffSeconds": 0.1},
+    )
+    makes, reads = await world.finished("makes"), await world.finished("reads")
+    assert (makes["status"]["attempt"], makes["status"]["outputObject"]) == (2, "makes-output")
+    assert reads["status"]["state"] == "Succeeded"
+    made = await world.get(TASKOBJECTS, "makes-output")
+    assert made["data"] == {"n": "2"}
+
+
+async def test_input_that_will_never_be_made(world: World) -> None:
+    await world.cluster()
+    await world.task("early", "true", inputObject="makes-output")
+    await world.task("makes", "sh", "-c", "taskctl-init output --data n=1; exit 1")
+    await world.finished("makes")
+    await world.task("late", "true", inputObject="makes-output")
+    for name in ("early", "late"):
+        task = await world.finished(name)
+        assert (task["status"]["state"], task["status"]["reason"]) == ("Failed", "DependencyFailed")
+
+
 async def test_run_after(world: World) -> None:
     await world.cluster()
     await world.task(

@@ -237,12 +237,13 @@ async def installed(directory: Path, options: InstallOptions, served: str) -> As
 
 
 async def work(world: World) -> None:
-    """The counter; a task that is removed when its time is up; workers that come and go."""
+    """The counter; a task with two outputs, removed when its time is up; workers come and go."""
     await apply(world, DEMO / "counter" / "taskcluster.yaml")
     await world.cluster_ready("counter")
     await apply(world, DEMO / "counter" / "task.yaml", **{'limit: "50"': 'limit: "4"'})
     await chain(world, "task-", 4)
-    await world.task("brief", "true", clusterName="counter",
+    twice = "taskctl-init output --data n=1 && taskctl-init output --data n=2"
+    await world.task("brief", "sh", "-c", twice, clusterName="counter",
                      ttlSecondsAfterFinished={"success": 0})  # fmt: skip
 
     async def brief_is_gone() -> bool:
