@@ -9,7 +9,7 @@ from typing import Final
 
 import orjson
 
-from taskctl.embedded.server import errors, fields, meta
+from taskctl.embedded.server import errors, fields, json_numbers, meta
 from taskctl.embedded.server.containers import fresh
 from taskctl.embedded.server.deletion import KNOWN_FINALIZERS
 from taskctl.embedded.server.errors import Json
@@ -72,6 +72,7 @@ def check_identity(kind: Kind, obj: Json, origin: Origin = BODY) -> None:
         _check_builtin(kind, obj, origin)
     else:
         _check_custom(kind, obj, origin)
+        json_numbers.settle(obj)
     metadata = obj.get("metadata")
     if metadata is None:
         metadata = obj["metadata"] = {}
@@ -234,7 +235,9 @@ def check_types(kind: Kind, part: Json, origin: Origin = BODY) -> None:
     schema = kind.schema
     if not kind.builtin or schema is None:
         return
-    schema.drop_empty(part)
+    undecodable = schema.settle(part)
+    if undecodable is not None:
+        raise origin.cannot_handle(kind, part, str(undecodable))
     found = schema.validate(part, None)
     wrong = [one for one in found if one.reason == FieldReason.TYPE_INVALID]
     if wrong:

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from taskctl.embedded.server import fields
+from taskctl.embedded.server.deletion import KNOWN_FINALIZERS
 from taskctl.embedded.server.errors import Json
 from taskctl.embedded.server.fields import FieldError
 
@@ -44,6 +45,7 @@ _VALUE_MESSAGE: Final = (
     "'.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  "
     "or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
 )
+UNQUALIFIED: Final = "name is neither a standard finalizer name nor is it fully qualified"
 IMMUTABLE: Final = "field is immutable"
 
 
@@ -130,21 +132,36 @@ def check_shape(meta: Any) -> list[FieldError]:
         value = meta.get(name)
         if value is None or value == {}:
             meta.pop(name, None)
-        elif not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
+            continue
+        if isinstance(value, dict) and None in value.values():
+            value = meta[name] = {key: "" if v is None else v for key, v in value.items()}
+        if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
             found.append(fields.type_invalid(f"metadata.{name}", value, "must be a map of strings"))
     for name, kind in (("finalizers", str), ("ownerReferences", dict), ("managedFields", dict)):
         value = meta.get(name)
         if value is None or (value == [] and name != "managedFields"):
             meta.pop(name, None)
-        elif not isinstance(value, list) or not all(isinstance(v, kind) for v in value):
+            continue
+        if isinstance(value, list) and None in value:
+            value = meta[name] = [kind() if v is None else v for v in value]
+        if not isinstance(value, list) or not all(isinstance(v, kind) for v in value):
             found.append(
                 fields.type_invalid(f"metadata.{name}", value, f"must be a list of {kind.__name__}")
             )
     return found
 
 
-def check(meta: Json, *, namespaced: bool, rule: NameRule) -> list[FieldError]:
-    """Check ``metadata`` of an object about to be stored."""
+def check(
+    meta: Json, *, namespaced: bool, rule: NameRule, finalizers: bool = False
+) -> list[FieldError]:
+    """Check ``metadata`` of an object about to be stored.
+
+    Args:
+        meta: the metadata.
+        namespaced: objects of the kind have a namespace.
+        rule: for the name.
+        finalizers: those without a domain must be Kubernetes' own.
+    """
     found: list[FieldError] = []
     name = meta.get("name") or ""
     problems_of = _NAME_RULES[rule]
@@ -171,6 +188,8 @@ def check(meta: Json, *, namespaced: bool, rule: NameRule) -> list[FieldError]:
         found += _check_owners(meta["ownerReferences"])
     if meta.get("finalizers"):
         found += _check_finalizers(meta["finalizers"])
+        if finalizers:
+            found += _check_domains(meta["finalizers"])
     return found
 
 
@@ -233,6 +252,15 @@ def _check_owners(owners: list[Json]) -> list[FieldError]:
             )
         )
     return found
+
+
+def _check_domains(finalizers: list[str]) -> list[FieldError]:
+    """Refuse finalizers that are of no domain (core ``ValidateFinalizerName``)."""
+    return [
+        fields.invalid(f"metadata.finalizers[{index}]", name, UNQUALIFIED)
+        for index, name in enumerate(finalizers)
+        if "/" not in name and name not in KNOWN_FINALIZERS
+    ]
 
 
 def _check_finalizers(finalizers: list[str]) -> list[FieldError]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from taskctl.embedded.server import cel, cel_check, schema_walks
+from taskctl.embedded.server import builtin_values, cel, cel_check, schema_walks
 from taskctl.embedded.server.fields import NO_PATH, FieldError, FieldReason, invalid
 from taskctl.embedded.server.schema_nodes import Node, build
 from taskctl.embedded.server.schema_values import ValueValidator
@@ -74,9 +74,13 @@ class StructuralSchema:
             dropped.sort()
         return [f'unknown field "{path}"' for path in dropped]
 
-    def drop_empty(self, obj: JSON) -> None:
-        """Take out, in place, what a built-in kind's decoding leaves out."""
-        schema_walks.drop_empty(obj, self.root)
+    def settle(self, obj: JSON) -> FieldError | None:
+        """Make of a built-in kind's values, in place, what decoding them does.
+
+        Returns:
+            What cannot be decoded, or None.
+        """
+        return builtin_values.settle(obj, self.root)
 
     def validate(
         self, obj: JSON, old: JSON | None, *, found: Sequence[FieldError] = ()

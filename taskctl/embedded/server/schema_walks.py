@@ -82,8 +82,6 @@ def _default_fields(value: dict[str, Any], node: Node) -> None:
                 nulls.append((key, below))
         elif isinstance(one, dict | list):
             apply_defaults(one, below)
-        elif below.format == QUANTITY:  # ``cpu: 1`` is stored as a real server stores it
-            value[key] = str(one)
     for key, below in nulls:
         if below.has_default:
             value[key] = copy_json(below.default)
@@ -159,32 +157,6 @@ def prune_metadata(obj: dict[str, Any]) -> list[str]:
     return dropped
 
 
-def drop_empty(value: dict[str, Any], node: Node) -> None:
-    """Take out, in place, what Kubernetes' typed decoding of built-in kinds leaves out.
-
-    That is null, and lists and maps that are empty; an empty object with declared fields
-    (``emptyDir: {}``) says something. What may be null on purpose is left alone.
-    """
-    gone = []
-    for key, one in value.items():
-        if one is None:
-            gone.append(key)
-        elif isinstance(one, dict | list):
-            below = node.child(key)
-            if below is None or below.preserve:
-                drop_nulls(one)
-                continue
-            is_map = isinstance(one, list) or (
-                not below.properties and below.additional is not None
-            )
-            if not one and is_map and key not in ANY_JSON:
-                gone.append(key)
-            elif key not in ANY_JSON:
-                _drop_empty_below(one, below)
-    for key in gone:
-        del value[key]
-
-
 def drop_nulls(value: Any) -> None:
     """Take out nulls, in place, where there is no schema."""
     if isinstance(value, dict):
@@ -196,15 +168,6 @@ def drop_nulls(value: Any) -> None:
     elif isinstance(value, list):
         for item in value:
             drop_nulls(item)
-
-
-def _drop_empty_below(value: Any, node: Node) -> None:
-    if isinstance(value, dict):
-        drop_empty(value, node)
-    elif node.items is not None:
-        for one in value:
-            if isinstance(one, dict):
-                drop_empty(one, node.items)
 
 
 def check_lists(value: Any, node: Node, path: Path, errors: list[FieldError]) -> None:

@@ -20,7 +20,6 @@ CLAIM_FINALIZER: Final = "kubernetes.io/pvc-protection"
 _STORAGE_CLASSES: Final = Resource("storage.k8s.io", "storageclasses")
 _DEFAULT_CLASS: Final = "storageclass.kubernetes.io/is-default-class"
 PERMANENT_NAMESPACES: Final = ("default", "kube-system", "kube-public")
-_UNQUALIFIED: Final = "name is neither a standard finalizer name nor is it fully qualified"
 _IDENTITY: Final = frozenset({"apiVersion", "kind", "metadata", "status"})
 
 
@@ -147,7 +146,7 @@ def _content(obj: Json) -> Json:
 def _finalizer_faults(where: str, name: str) -> list[FieldError]:
     problems = meta.qualified_problems(name)
     if "/" not in name and name not in KNOWN_FINALIZERS:
-        problems.append(_UNQUALIFIED)
+        problems.append(meta.UNQUALIFIED)
     return [fields.invalid(where, name, one) for one in problems]
 
 

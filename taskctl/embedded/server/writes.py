@@ -152,7 +152,7 @@ class Writer:
             schema.apply_defaults(obj)
         self._admit_namespace(kind, metadata)
         strategy.admit_create(obj, self._store, format_seconds(self._core.clock.now()))
-        found = meta.check(metadata, namespaced=kind.namespaced, rule=strategy.name_rule)
+        found = _check_metadata(kind, metadata)
         found += strategy.check_create(obj) + scale.check(kind, obj)
         if not kind.builtin and schema is not None:
             found += schema.validate(obj, None, found=found)
@@ -353,7 +353,7 @@ class Writer:
         else:
             strategy.prepare_update(obj, before)
             found = strategy.check_update(obj, before)
-        found += meta.check(obj["metadata"], namespaced=kind.namespaced, rule=strategy.name_rule)
+        found += _check_metadata(kind, obj["metadata"])
         if not kind.builtin and schema is not None:
             found += schema.validate(obj, before, found=found)
         found += scale.check(kind, obj, status_only=update.subresource == "status")
@@ -374,6 +374,15 @@ class Writer:
         grace_s = strategy.grace_s(record.load(), options.grace_s)
         deletion = options.deletion(grace_s, strategy.prepare_delete, graceful=strategy.graceful)
         return self._store.delete(resource, namespace, name, deletion, dry_run=options.dry_run)
+
+
+def _check_metadata(kind: Kind, metadata: Json) -> list[FieldError]:
+    return meta.check(
+        metadata,
+        namespaced=kind.namespaced,
+        rule=strategy_of(kind).name_rule,
+        finalizers=kind.builtin and kind.kind != "CustomResourceDefinition",
+    )
 
 
 def background_delete() -> DeleteOptions:

@@ -66,6 +66,7 @@ def test_a_pod_is_pruned_defaulted_and_valid() -> None:
     pod = {**POD, "spec": {**POD["spec"], "restartPolcy": "Never"}}
     assert schema.prune(pod) == ['unknown field "spec.restartPolcy"']
     schema.apply_defaults(pod)
+    assert schema.settle(pod) is None
     container = pod["spec"]["containers"][0]
     assert pod["spec"]["restartPolicy"] == "Always"
     assert container["ports"] == [{"containerPort": 80, "protocol": "TCP"}]

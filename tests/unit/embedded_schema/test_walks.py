@@ -195,7 +195,7 @@ def test_empty_parts_of_built_in_kinds_are_left_out() -> None:
             "containers": [{"name": "c", "command": [], "resources": {"limits": {}}, "env": None}],
         },
     }
-    schema.drop_empty(pod)
+    schema.settle(pod)
     assert pod == {
         "metadata": {"name": "p"},
         "spec": {
@@ -218,7 +218,7 @@ def test_a_definitions_own_json_is_left_alone() -> None:
         "additionalPrinterColumns": [],
     }
     crd = {"spec": {"versions": [copy.deepcopy(version)]}}
-    schema.drop_empty(crd)
+    schema.settle(crd)
     del version["additionalPrinterColumns"]
     assert crd == {"spec": {"versions": [version]}}
 

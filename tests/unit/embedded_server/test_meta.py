@@ -82,7 +82,7 @@ def test_what_is_fine() -> None:
         {"name": 5},
         {"labels": []},
         {"labels": {"a": 1}},
-        {"annotations": {"a": None}},
+        {"annotations": {"a": 1}},
         {"finalizers": "x"},
         {"finalizers": [1]},
         {"ownerReferences": ["x"]},
