@@ -54,8 +54,9 @@ logger = logging.getLogger(__name__)
 
 # What Kubernetes lets anyone see (clusterrole system:public-info-viewer).
 _PUBLIC: Final = ("/healthz", "/livez", "/readyz", "/version")
+_JSON_PATCH: Final = "application/json-patch+json"
 _PATCH_TYPES: Final = (
-    "application/json-patch+json",
+    _JSON_PATCH,
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
     "application/apply-patch+yaml",
@@ -223,17 +224,40 @@ class Api:
             if not request.query.get("fieldManager"):
                 problem = fields.required("fieldManager", "is required for apply patch")
                 raise options_invalid("PatchOptions", problem)
-            applied = bodies.parse_object(body, "application/yaml", kind.kind)
+            applied = await bodies.in_turn(
+                len(body), lambda: bodies.parse_object(body, "application/yaml", kind.kind)
+            )
             outcome = self._writer.server_side_apply(kind, target, applied, options)
             return _written(encoder, outcome)
-        twice = _duplicates(body, options)
-        patch = _patch(media_type, body)
+        patch, twice = await self._read_patch(kind, target, media_type, body, options)
         if twice and options.validation is FieldValidation.STRICT:
             patch = replace(patch, faults=tuple(twice))
         if target.subresource == SUBRESOURCE:
             made = (patch.change, Origin(Via.PATCH, patch.shown), twice)
             return self._rescale(request, kind, target, made, options)
         return _written(encoder, self._writer.patch(kind, target, patch, options), twice)
+
+    async def _read_patch(
+        self, kind: Kind, target: Target, media_type: str, body: bytes, options: WriteOptions
+    ) -> tuple[Patch, list[str]]:
+        """Return a patch, and a sentence per field that it has twice.
+
+        A large one is computed beforehand, in a thread, from the object as it is now.
+        """
+        size_bytes = len(body)
+        if media_type == _JSON_PATCH and b"copy" in body:
+            size_bytes = bodies.BODY_LIMIT_BYTES  # it may become so large
+        patch, twice = await bodies.in_turn(
+            size_bytes, lambda: (_patch(media_type, body), _duplicates(body, options))
+        )
+        large = size_bytes > bodies.SMALL_BODY_BYTES and target.subresource != SUBRESOURCE
+        present = self._writer.present(kind, target) if large else None
+        if present is not None:
+            patch = await bodies.in_turn(
+                size_bytes,
+                lambda: patch.prepared(present, lambda obj: _patch(media_type, body).change(obj)),
+            )
+        return patch, twice
 
     def _rescale(
         self,
@@ -334,8 +358,12 @@ async def _read_object(
     """Return a body, and a sentence per field that it has twice."""
     body = await bodies.read(request)
     media_type = bodies.media_type(request)
-    obj = bodies.parse_object(body, media_type, kind.kind, protobuf_too=kind.builtin)
-    twice = [] if media_type == protobuf.MEDIA_TYPE else _duplicates(body, options, obj)
+
+    def parse() -> tuple[Json, list[str]]:
+        obj = bodies.parse_object(body, media_type, kind.kind, protobuf_too=kind.builtin)
+        return obj, [] if media_type == protobuf.MEDIA_TYPE else _duplicates(body, options, obj)
+
+    obj, twice = await bodies.in_turn(len(body), parse)
     if twice and options.validation is FieldValidation.STRICT:
         raise BODY.cannot_handle(kind, obj, f"strict decoding error: {', '.join(twice)}")
     return obj, twice
@@ -366,7 +394,7 @@ def _check_patch_type(
 
 def _patch(media_type: str, text: bytes) -> Patch:
     body = bodies.parse_json(text, "error decoding patch")
-    if media_type == "application/json-patch+json":
+    if media_type == _JSON_PATCH:
         return Patch(lambda obj: patching.json_patch(obj, body))
     if not isinstance(body, dict):
         raise errors.bad_request("error decoding patch: a JSON object is wanted")

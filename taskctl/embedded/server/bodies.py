@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 import re
 from collections import Counter
-from typing import Any, ClassVar, Final
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
 
 import orjson
-import yaml
 from aiohttp import web
 
-from taskctl.embedded.server import errors, protobuf
+from taskctl.embedded.server import errors, protobuf, yaml_bodies
+from taskctl.embedded.server.nesting import MAX_DEPTH, too_deep
+
+T = TypeVar("T")
 
 # k8s.io/apiserver pkg/server/config.go, MaxRequestBodyBytes.
 BODY_LIMIT_BYTES: Final = 3 * 1024 * 1024
 _MEDIA_TYPES: Final = "application/json, application/yaml"
 _JSON: Final = ("", "application/json", "text/plain", "application/octet-stream")
 _YAML: Final = ("application/yaml", "text/yaml", "application/x-yaml")
+# Bodies that are being received, of all clients.
+RECEIVED_LIMIT_BYTES: Final = 64 * 1024 * 1024
+RECEIVE_TIMEOUT_S: Final = 60.0
+_RETRY_S: Final = 2
+SMALL_BODY_BYTES: Final = 32 * 1024
+_thread: Final = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large-bodies")
 _READ_BYTES: Final = 256 * 1024
+
+
+class _Received:
+    """Counts what clients have sent of bodies that are not whole yet."""
+
+    size_bytes = 0
 
 
 async def read(request: web.BaseRequest) -> bytes:
     """Read a request's body.
 
     Raises:
-        errors.StatusError: 413.
+        errors.StatusError: 408, the client takes too long; 413; 429, too much is on its way.
     """
     if not request.can_read_body:
         return b""
@@ -34,12 +52,53 @@ async def read(request: web.BaseRequest) -> bytes:
         raise errors.too_large(BODY_LIMIT_BYTES)
     parts = []
     size = 0
-    async for part in request.content.iter_chunked(_READ_BYTES):
-        size += len(part)
-        if size > BODY_LIMIT_BYTES:
-            raise errors.too_large(BODY_LIMIT_BYTES)
-        parts.append(part)
+    try:
+        async with asyncio.timeout(RECEIVE_TIMEOUT_S):
+            async for part in request.content.iter_chunked(_READ_BYTES):
+                size += len(part)
+                _Received.size_bytes += len(part)
+                if size > BODY_LIMIT_BYTES:
+                    raise errors.too_large(BODY_LIMIT_BYTES)
+                if _Received.size_bytes > RECEIVED_LIMIT_BYTES:
+                    raise errors.too_many_requests(
+                        "too many large requests are being received; try again later", _RETRY_S
+                    )
+                parts.append(part)
+    except TimeoutError:
+        raise errors.StatusError(
+            408, "Timeout", f"the body has not arrived within {RECEIVE_TIMEOUT_S:.0f} seconds"
+        ) from None
+    finally:
+        _Received.size_bytes -= size
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def in_turn(size_bytes: int, work: Callable[[], T]) -> T:
+    """Do work that may take long with a large body, so that others need not wait for it.
+
+    Large ones are done in a thread, one after the other.
+
+    Args:
+        size_bytes: of the body.
+        work: must not touch what others see.
+    """
+    if size_bytes <= SMALL_BODY_BYTES:
+        return work()
+    return await asyncio.get_running_loop().run_in_executor(_thread, _uncollected, work)
+
+
+def _uncollected(work: Callable[[], T]) -> T:
+    """Do work that makes a million objects without looking at each of them again and again.
+
+    One thread alone does this, so it always knows whom it has to switch the collector on for.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return work()
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def media_type(request: web.BaseRequest) -> str:
@@ -102,22 +161,11 @@ def parse_json(body: bytes, refusal: str) -> Any:
         errors.StatusError: 400.
     """
     try:
-        return orjson.loads(body)
+        parsed = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise errors.bad_request(f"{refusal}: {error}") from error
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML as Kubernetes reads it: dates stay text, a plain ``y`` or ``n`` is a boolean."""
-
-    bool_values: ClassVar = {**yaml.SafeLoader.bool_values, "y": True, "n": False}
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:timestamp"]
-    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^[yYnN]$"), list("yYnN"))
+    check_depth(body, parsed, refusal)
+    return parsed
 
 
 def parse_yaml(body: bytes) -> Any:
@@ -127,15 +175,33 @@ def parse_yaml(body: bytes) -> Any:
         errors.StatusError: 400.
     """
     try:
-        return orjson.loads(body)
+        parsed = orjson.loads(body)
     except orjson.JSONDecodeError:
         pass
+    else:
+        check_depth(body, parsed, "error parsing YAML")
+        return parsed
     try:
-        obj = yaml.load(body, _Loader)
-        # Keys that are not strings, and numbers such as .nan, are YAML but not JSON.
-        return orjson.loads(orjson.dumps(obj))
-    except (yaml.YAMLError, UnicodeDecodeError, orjson.JSONEncodeError, RecursionError) as error:
+        return yaml_bodies.parse(body)
+    except yaml_bodies.YamlError as error:
         raise errors.bad_request(f"error parsing YAML: {error}") from error
+
+
+def check_depth(body: bytes, parsed: Any, refusal: str) -> None:
+    """Refuse JSON that is too deeply nested to be stored and walked.
+
+    Args:
+        body: the text, if there is one; what has few brackets is not deep.
+        parsed: what it says.
+        refusal: how the sentence begins.
+
+    Raises:
+        errors.StatusError: 400.
+    """
+    if body and body.count(b"{") + body.count(b"[") <= MAX_DEPTH:
+        return
+    if too_deep(parsed):
+        raise errors.bad_request(f"{refusal}: exceeded max depth of {MAX_DEPTH}")
 
 
 _NAME_END: Final = re.compile(rb'"\s*:')

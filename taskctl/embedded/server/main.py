@@ -377,6 +377,17 @@ def _secret(directory: Path | None, name: str) -> str:
     return made
 
 
+def tune_collector() -> None:
+    """Have Python's collector look at new objects only.
+
+    What was loaded lives on: the collector need not walk it again and again. Records made later
+    are few per cycle and hold no cycles, so young collections suffice.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GC_ALLOCATIONS, 20, 100)
+
+
 async def run_server(options: ServerOptions) -> None:
     """Serve until SIGTERM or SIGINT.
 
@@ -388,11 +399,7 @@ async def run_server(options: ServerOptions) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     async with EmbeddedServer(options) as server:
-        # What was loaded lives on: the collector need not walk it again and again. Records
-        # made later are few per cycle and hold no cycles, so young collections suffice.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(_GC_ALLOCATIONS, 20, 100)
+        tune_collector()
         failed = asyncio.create_task(server.wait(), name="server-watchdog")
         stopped = asyncio.create_task(stopping.wait(), name="server-stop")
         await asyncio.wait((failed, stopped), return_when=asyncio.FIRST_COMPLETED)

@@ -12,6 +12,7 @@ from typing import Any, Final
 from taskctl.embedded.server import json_patch as json_patch_operations
 from taskctl.embedded.server.builtin_schema import schema_for
 from taskctl.embedded.server.gotext import go_value
+from taskctl.embedded.server.nesting import too_deep
 from taskctl.embedded.server.schema_nodes import Node
 from taskctl.embedded.server.schema_walks import canonical, copy_json
 
@@ -69,7 +70,7 @@ def json_patch(obj: JSON, ops: Any) -> JSON:
     except json_patch_operations.OperationError as error:
         # Kubernetes does not say which operation it was, and why.
         raise PatchError(_REJECTED, 422) from error
-    if not isinstance(result, dict):
+    if not isinstance(result, dict) or too_deep(result):
         raise PatchError(_REJECTED, 422)
     return result
 
@@ -270,13 +271,13 @@ def _special_items(
     """Carry out ``$patch: delete`` and ``$patch: replace`` among the items."""
     changes: list[JSON] = []
     before, replace = original, False
+    gone: set[Any] = set()
     for one in patch:
         directive = one.get(_DIRECTIVE)
         if directive is None:
             changes.append(one)
         elif directive == "delete":
-            identity = _identity(one, merge_key)
-            before = [item for item in before if _identity(item, merge_key) != identity]
+            gone.add(_identity(one, merge_key))
         elif directive == "replace":
             replace = True
         elif directive == "merge":
@@ -284,6 +285,8 @@ def _special_items(
         else:
             text = go_value(one)
             raise PatchError(f"unknown patch type: {directive} in map: {text}", 500)
+    if gone:
+        before = [item for item in before if _identity(item, merge_key) not in gone]
     return (changes, []) if replace else (before, changes)
 
 

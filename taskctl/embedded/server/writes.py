@@ -86,6 +86,29 @@ class Patch:
     shown: Callable[[], str] | None = None
     faults: tuple[str, ...] = ()
 
+    def prepared(self, present: Json, again: Callable[[Json], Json]) -> Patch:
+        """Return a patch that has been computed already.
+
+        Args:
+            present: what it was computed from; is changed.
+            again: computes it from something else, if another write comes in between.
+        """
+        revision = present["metadata"]["resourceVersion"]
+        made: Json | patching.PatchError
+        try:
+            made = self.change(present)
+        except patching.PatchError as error:
+            made = error
+
+        def change(obj: Json) -> Json:
+            if obj["metadata"]["resourceVersion"] != revision:
+                return again(obj)
+            if isinstance(made, patching.PatchError):
+                raise made
+            return made
+
+        return replace(self, change=change)
+
 
 class Writer:
     """Carries out writes."""
@@ -93,6 +116,11 @@ class Writer:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._store = core.store
+
+    def present(self, kind: Kind, target: Target) -> Json | None:
+        """Return a copy of an object as a patch of it begins with; None if there is none."""
+        old = self._store.get(resource_of(kind), target.namespace or "", target.name or "")
+        return as_version(kind, old) if old is not None else None
 
     # --- create ---------------------------------------------------------------------
 

@@ -267,3 +267,36 @@ def test_strategic_merge_is_idempotent_and_loses_nothing(
     merged = {one["name"]: one for one in new["spec"]["containers"]}
     for one in want:
         assert all(merged[one["name"]][key] == value for key, value in one.items() if key != "env")
+
+
+@pytest.mark.parametrize(
+    "ops",
+    [
+        [{"op": "copy", "from": "/l", "path": "/l/-"}] * 40,
+        [{"op": "copy", "from": "", "path": "/a"}] * 40,
+        [{"op": "copy", "from": "/s", "path": f"/s{n}"} for n in range(400)],
+    ],
+)
+def test_copies_of_a_json_patch_have_a_budget(ops: list[dict[str, Any]]) -> None:
+    with pytest.raises(PatchError) as caught:
+        json_patch({"l": [1], "s": "x" * 10_000}, ops)
+    assert caught.value.status == 422
+
+
+def test_a_json_patch_does_not_dig() -> None:
+    ops = [{"op": "add", "path": "/a" * depth, "value": {}} for depth in range(1, 140)]
+    with pytest.raises(PatchError) as caught:
+        json_patch({}, ops)
+    assert caught.value.status == 422
+    assert json_patch({}, ops[:100])
+
+
+def test_a_copy_is_one() -> None:
+    ops = [
+        {"op": "copy", "from": "/a", "path": "/b"},
+        {"op": "add", "path": "/b/x", "value": {"y": 1}},
+        {"op": "copy", "from": "/b/x", "path": "/l/0"},
+        {"op": "add", "path": "/l/0/z", "value": 2},
+    ]
+    found = json_patch({"a": {}, "l": [0]}, ops)
+    assert found == {"a": {}, "b": {"x": {"y": 1}}, "l": [{"y": 1, "z": 2}, 0]}

@@ -148,3 +148,50 @@ def test_protobuf_numbers_and_times() -> None:
 def test_protobuf_that_cannot_be_read(body: bytes) -> None:
     with pytest.raises(protobuf.UnreadableError):
         protobuf.decode(body)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (b"a: &a [*a]", "contains itself"),
+        (b"a: " + b"[" * 100_000, "max depth of 128"),
+        (b"- " * 50_000, "max depth of 128"),
+        (b"a: " + b"9" * 100_000, "too many digits"),
+        (b"a: 1" + b":59" * 10_000, "too many digits"),
+        (b"a: .inf", "not a JSON number"),
+        (b"[" + b"1," * 300_000 + b"]", "more than 250000 values"),
+        (b"a: &a " + b"x" * 10_000 + b"\nb: [" + b"*a," * 1000 + b"]", "excessive aliasing"),
+        (
+            b"x0: &x0 {a: 1, b: 2}\n"
+            + b"".join(b"x%d: &x%d {<<: [%s]}\n" % (n, n, b",".join([b"*x%d" % (n - 1)] * 9))
+                       for n in range(1, 12)),
+            "excessive aliasing",
+        ),
+        (
+            b"x0: &x0 [1, 2]\n"
+            + b"".join(b"x%d: &x%d [%s]\n" % (n, n, b",".join([b"*x%d" % (n - 1)] * 9))
+                       for n in range(1, 12)),
+            "excessive aliasing",
+        ),
+    ],
+)  # fmt: skip
+def test_yaml_is_bounded(text: bytes, why: str) -> None:
+    with pytest.raises(StatusError, match=why) as caught:
+        bodies.parse_yaml(text)
+    assert caught.value.code == 400
+
+
+def test_aliases_and_merge_keys_work() -> None:
+    found = bodies.parse_yaml(b"a: &a {x: 1, z: 2}\nb: {<<: *a, z: 3}\nc: [*a, *a]\nd: 0x1F\n")
+    both = {"x": 1, "z": 2}
+    assert found == {"a": both, "b": {"x": 1, "z": 3}, "c": [both, both], "d": 31}
+
+
+@pytest.mark.parametrize("depth", [129, 300, 5000])
+def test_depth_is_bounded(depth: int) -> None:
+    for text in (b"[" * depth + b"]" * depth, b'{"a":' * depth + b"1" + b"}" * depth):
+        for parse in (lambda body: bodies.parse_json(body, "no"), bodies.parse_yaml):
+            with pytest.raises(StatusError) as caught:
+                parse(text)
+            assert caught.value.code == 400
+    assert bodies.parse_json(b"[" * 128 + b"]" * 128, "no")
