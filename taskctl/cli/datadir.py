@@ -63,7 +63,9 @@ class DataDir:
             self.path.chmod(0o700)
             (self.path / "logs").mkdir(mode=0o700, exist_ok=True)
             # Nobody wants to commit tokens and volumes.
-            (self.path / ".gitignore").write_text("*\n")
+            ignored = self.path / ".gitignore"
+            if not ignored.exists():
+                ignored.write_text("*\n")
         except OSError as error:
             raise ConfigError(
                 f"cannot use {self.path} as data directory: {error}; choose another with --data-dir"
@@ -84,10 +86,10 @@ class DataDir:
                     f"a local stack already runs on {self.path} (pid {self._holder()}); stop it "
                     f"with `taskctl local stop`, or choose another directory with --data-dir"
                 ) from error
-            file.seek(0)
-            file.truncate()
-            file.write(f"{os.getpid()}\n")
-            file.flush()
+            # On a full disk nobody learns our process id; the lock is what counts.
+            with suppress(OSError):
+                os.ftruncate(file.fileno(), 0)
+                os.write(file.fileno(), f"{os.getpid()}\n".encode())
             yield
 
     def running_pid(self) -> int | None:

@@ -85,10 +85,8 @@ class Stack:
                 cleanup.push_async_callback(self._stop_all)
                 await self._until_asked(self._start_all())
                 if not self._asked_to_stop.is_set():
-                    self._directory.mark_ready(server_url(self._directory))
                     self._supervisor.ready_once = True
-                    echo(banner(self._directory))
-                    sys.stdout.flush()
+                    self._announce()
                     await self._asked_to_stop.wait()
         finally:
             for number in _SIGNALS:
@@ -96,16 +94,27 @@ class Stack:
         return ExitCode.OK
 
     def _bind(self) -> socket.socket:
-        from taskctl.embedded.listening import bind, stored_port
+        from taskctl.embedded.listening import bind, is_taken, stored_port
 
-        stored = stored_port(self._directory.path)
-        listener = bind(_HOST, self._port or stored, chosen=self._port is not None)
-        if self._port and stored and self._port != stored:
+        port = self._port or stored_port(self._directory.path)
+        if self._port is None and port and is_taken(_HOST, port):
+            # Whoever has it must not be able to keep the stack from starting. Everybody who asks
+            # the server is told of another port: by the kubeconfig, or by being started again.
+            listener = bind(_HOST, 0)
             self._say(
-                f"the port was {stored}: worker pods of an earlier run that are still there go on "
-                "asking at that one; delete them (`kubectl delete pods --all -A`)"
+                f"port {port}, where the API server was, is taken by another program (`ss -ltnp` "
+                f"shows which); it is at port {listener.getsockname()[1]} from now on"
             )
-        return listener
+            return listener
+        return bind(_HOST, port, chosen=self._port is not None)
+
+    def _announce(self) -> None:
+        try:
+            self._directory.mark_ready(server_url(self._directory))
+            echo(banner(self._directory))
+            sys.stdout.flush()
+        except OSError as error:  # a full disk; whoever waits for the stack can ask the server
+            self._say(f"it is ready, but that cannot be written down: {error.strerror}")
 
     # --- starting -----------------------------------------------------------------------
 

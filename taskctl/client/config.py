@@ -183,7 +183,7 @@ def in_cluster_connection(
         server=f"https://{bracketed}:{port}",
         source=f"the pod's service account in {place.directory}",
         credentials=TokenFile(place.directory / "token", timing.clock),
-        tls=TlsSettings(ca_data=ca_file.read_bytes()),
+        tls=TlsSettings(ca_data=ca_file.read_bytes(), read_ca=ca_file.read_bytes),
         namespace=namespace or "default",
     )
 

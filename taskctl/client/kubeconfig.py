@@ -193,11 +193,17 @@ def build_connection(
             server_name=cluster.text("tls-server-name") or None,
             cert_data=certificate,
             key_data=key,
+            read_ca=lambda: _read_authority(config),
         ),
         namespace=config.namespace,
         headers=_impersonation(config.user),
         proxy=proxy_for(server, cluster.text("proxy-url") or None, environ),
     )
+
+
+def _read_authority(config: Kubeconfig) -> bytes | None:
+    now = read_kubeconfig(config.files, config.context)
+    return now.cluster.file_or_data("certificate-authority")
 
 
 def _split_address(cluster: _Entry) -> tuple[str, Credentials | None]:

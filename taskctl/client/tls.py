@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import ssl
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import aiohttp
+
 from taskctl.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +27,7 @@ class TlsSettings:
         server_name: name to expect in the certificate; None takes the address.
         cert_data: our certificate, PEM; None for none.
         key_data: its private key, PEM.
+        read_ca: reads ``ca_data`` again from where it came from; raises OSError or ConfigError.
     """
 
     ca_data: bytes | None = None
@@ -27,6 +35,41 @@ class TlsSettings:
     server_name: str | None = None
     cert_data: bytes | None = field(default=None, repr=False)
     key_data: bytes | None = field(default=None, repr=False)
+    read_ca: Callable[[], bytes | None] | None = field(default=None, repr=False, compare=False)
+
+
+class Trust:
+    """The context of a connection, which follows a change of the authority.
+
+    A certificate authority may be replaced while we run: the kubelet then writes another
+    ``ca.crt`` into the pod, the local stack another kubeconfig.
+
+    Args:
+        settings: of the connection.
+
+    Raises:
+        ConfigError: a certificate or key is unreadable.
+    """
+
+    def __init__(self, settings: TlsSettings) -> None:
+        self.context = make_context(settings)
+        self._read_ca = settings.read_ca
+        self._known = settings.ca_data
+
+    async def follow(self, error: Exception) -> None:
+        """After an error: trust the authority that is named now, if that is another one."""
+        if self._read_ca is None or not isinstance(error, aiohttp.ClientConnectorCertificateError):
+            return
+        try:
+            found = await asyncio.to_thread(self._read_ca)
+            if found is None or found == self._known:
+                return
+            self.context.load_verify_locations(cadata=found.decode("ascii"))
+        except (OSError, ConfigError, UnicodeDecodeError, ValueError) as problem:
+            log.warning("the certificate authority cannot be read again: %s", problem)
+            return
+        self._known = found
+        log.info("the certificate authority was replaced; connections use the new one")
 
 
 def make_context(settings: TlsSettings) -> ssl.SSLContext:

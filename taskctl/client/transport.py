@@ -18,7 +18,7 @@ from taskctl.client.config import ClientSettings, Connection
 from taskctl.client.library import LibraryCredentials
 from taskctl.client.requests import Request
 from taskctl.client.responses import ERROR_BODY_LIMIT_BYTES, error_from_response
-from taskctl.client.tls import make_context
+from taskctl.client.tls import Trust
 from taskctl.errors import ApiError, Unavailable
 
 _SOCK_CONNECT_S: Final = 5.0
@@ -62,8 +62,10 @@ class Transport:
         self._settings = settings
         self._clock = settings.timing.clock
         context: ssl.SSLContext | bool = True
+        self._trust: Trust | None = None
         if connection.server.startswith("https:"):
-            context = make_context(connection.tls)
+            self._trust = Trust(connection.tls)
+            context = self._trust.context
             if isinstance(connection.credentials, LibraryCredentials):
                 connection.credentials.bind(context)
         self._crud = self._make_session(context, limit=_CRUD_CONNECTIONS, buffer_bytes=2**20)
@@ -103,7 +105,7 @@ class Transport:
                     return await response.read()
                 return Failure(await _error(request, response), True, authorization)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            return self._failure(request, error, authorization, timeout_s)
+            return await self._failure(request, error, authorization, timeout_s)
         finally:
             self._observe(request, status, started_s)
 
@@ -141,7 +143,7 @@ class Transport:
             if opened:
                 raise
             self._observe(request, status, started_s)
-            yield self._failure(request, error, authorization, silence_s or 0.0)
+            yield await self._failure(request, error, authorization, silence_s or 0.0)
 
     @asynccontextmanager
     async def websocket(
@@ -174,6 +176,7 @@ class Transport:
                 error.status, error.headers or {}, b"", str(request)
             ) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            await self._follow(error)
             raise Unavailable(self._explain(request, error, timeout_s)) from error
         finally:
             self._observe(request, status, started_s)
@@ -235,17 +238,22 @@ class Transport:
                 duration_s=self._clock.monotonic_s() - started_s,
             )
 
-    def _failure(
+    async def _failure(
         self,
         request: Request,
         error: Exception,
         authorization: str | None,
         timeout_s: float,
     ) -> Failure:
+        await self._follow(error)
         sent = not isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
         translated = Unavailable(self._explain(request, error, timeout_s))
         translated.__cause__ = error
         return Failure(translated, sent, authorization)
+
+    async def _follow(self, error: Exception) -> None:
+        if self._trust is not None:
+            await self._trust.follow(error)
 
     def _explain(self, request: Request, error: Exception, timeout_s: float) -> str:
         server, source = self._connection.server, self._connection.source

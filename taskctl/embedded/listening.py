@@ -59,6 +59,15 @@ def bind(host: str, port: int, *, chosen: bool = False) -> socket.socket:
         raise ConfigError(f"cannot listen on {host}: {error.strerror or error}") from error
 
 
+def is_taken(host: str, port: int) -> bool:
+    """Whether somebody else holds a port."""
+    try:
+        _bind(host, port).close()
+    except OSError as error:
+        return error.errno == errno.EADDRINUSE
+    return False
+
+
 def inherited(descriptor: int) -> socket.socket:
     """Return a socket that the parent process holds as well, and keeps when this one ends.
 
@@ -99,9 +108,9 @@ def _refusal(host: str, port: int, error: OSError, *, chosen: bool) -> str:
     if chosen:
         return f"{where} Choose another port, or stop the program that uses it"
     return (
-        f"{where} This port was chosen at the first start, and the kubeconfig and running "
-        "containers name it. Stop the program that uses it (`ss -ltnp` shows which), or choose "
-        "another port with --port; containers that still run then have to be started again"
+        f"{where} This port was chosen at the first start, and clients that run know it. Stop the "
+        "program that uses it (`ss -ltnp` shows which), or choose another port with --port and "
+        "start the clients again"
     )
 
 

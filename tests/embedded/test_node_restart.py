@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ import pytest
 from taskctl.embedded.node import records
 from taskctl.embedded.node.api import core_path
 from taskctl.embedded.node.records import Liveness
+from taskctl.errors import Unavailable
 from tests.embedded.node_world import Json, NodeWorld, container_status, node_world
 from tests.unit.embedded_node.shim_box import is_running
 
@@ -230,3 +233,39 @@ async def test_two_nodes_on_one_directory_are_refused(world: NodeWorld) -> None:
     await world.ready("p")
     with pytest.raises(ConfigError, match="another node uses"):
         await Node(world.options).run()
+
+
+async def test_clients_of_a_server_that_moved_are_started_again(world: NodeWorld) -> None:
+    """Who has a token and the old address would ask there for ever; the others are left alone."""
+    script = "echo $KUBERNETES_SERVICE_PORT >> /ws/$0; while :; do sleep 0.05; done"
+    told = {**WS, "terminationGracePeriodSeconds": 0}
+    await world.pod("client", "sh", "-c", script, "main", main=AT_WS, **told)
+    await world.pod(
+        "other", "sh", "-c", script, "main", main=AT_WS, automountServiceAccountToken=False, **told
+    )
+    client, other = await world.ready("client"), await world.ready("other")
+    await world.file(world.volume(client, "ws") / "main")
+    await world.file(world.volume(other, "ws") / "main")
+    await world.drop_node()
+    await world.stop_server()
+    (world.data_dir / "server.json").unlink()  # as with --port
+    await world.start_server()
+    world.start_node()
+
+    with suppress(Unavailable):  # our own client learns of the new address, too
+        await world.get("pods", "client")
+
+    async def ports() -> list[str]:
+        return (world.volume(client, "ws") / "main").read_text().split()
+
+    async def restarts() -> int:
+        status = container_status((await world.get("pods", "client"))["status"], "main")
+        return int(status["restartCount"])
+
+    await world.until(restarts, lambda count: count == 1, "started again")
+    found = await world.until(ports, lambda lines: len(lines) == 2, "told")
+    moved = json.loads((world.data_dir / "server.json").read_text())["port"]
+    assert found[0] != found[1] == str(moved)
+    status = container_status((await world.get("pods", "other"))["status"], "main")
+    assert status["restartCount"] == 0
+    assert len((world.volume(other, "ws") / "main").read_text().split()) == 1

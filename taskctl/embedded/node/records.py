@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import shutil
 import stat
@@ -22,6 +23,8 @@ OLD_LOG_FILE = "log.1"
 TMP_DIR = "tmp"
 TERMINATION_FILE = "termination-log"
 
+_ACCOUNT_PATH = b"/var/run/secrets/kubernetes.io/serviceaccount"
+_PORT_VARIABLE = b"KUBERNETES_SERVICE_PORT="
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -102,6 +105,23 @@ def liveness(directory: Path) -> tuple[Liveness, int]:
         return Liveness.DEAD, 0
     finally:
         os.close(fd)
+
+
+def server_port(directory: Path) -> str | None:
+    """Return the API server's port as a container was told it that has a token for that server.
+
+    None where it has no token, and so nothing to ask the server.
+    """
+    try:
+        tokens = (directory / SPEC_FILE).read_bytes().split(b"\0")
+    except OSError:
+        return None
+    if _ACCOUNT_PATH not in tokens:
+        return None
+    for keyword, operand in itertools.pairwise(tokens):
+        if keyword == b"env" and operand.startswith(_PORT_VARIABLE):
+            return operand.removeprefix(_PORT_VARIABLE).decode("utf-8", "replace")
+    return None
 
 
 def read_tail(path: Path, limit: int) -> str:

@@ -87,6 +87,20 @@ class ContainerSlot:
             if instance.state is RunState.EXITED:
                 self._note_exit(instance)
 
+    def end_if_it_asks_elsewhere(self, port: int) -> bool:
+        """Kill the adopted run if it asks the API server at another port than this one.
+
+        What has come up with an address never asks at another one. The next run is told the
+        right one, if the pod's policy is to restart.
+        """
+        if self.instance is None or not self.is_live:
+            return False
+        told = records.server_port(self.instance.directory)
+        if told is None or told == str(port):
+            return False
+        self.instance.kill()
+        return True
+
     def next_directory(self) -> Path:
         """Return the directory of the run that :meth:`launch` will begin."""
         return self._directory / str(self._restarts + 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -30,7 +31,7 @@ from taskctl.embedded.node.status import StatusInputs, differs, pod_status
 from taskctl.embedded.node.stopping import Stopping
 from taskctl.embedded.node.unsupported import ignored_fields, not_yet_told
 from taskctl.embedded.node.volumes import REFRESH_S, PodVolumes, VolumeError
-from taskctl.errors import ApiError, Conflict, NotFound
+from taskctl.errors import ApiError, Conflict, NotFound, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +99,12 @@ class PodWorker:
         if not base.is_dir():
             return
         for directory in sorted(base.iterdir()):
-            self._slot(directory.name).adopt()
+            slot = self._slot(directory.name)
+            slot.adopt()
+            with suppress(Unavailable):  # it has never run
+                _, _, port = self._context.api.address()
+                if slot.end_if_it_asks_elsewhere(port):
+                    log.warning("%s of %s asks at an old port; killed", slot.name, self.ref)
         self._wake.set()
 
     def successor(self) -> PodWorker:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -10,6 +10,7 @@ from taskctl.embedded.node import records
 from taskctl.embedded.node.instance import Instance
 from taskctl.embedded.node.isolation import candidates, describe, find_isolation
 from taskctl.embedded.node.model import PodRef, RunState
+from taskctl.embedded.node.mounts import Bind
 from taskctl.embedded.node.shimspec import Isolation, ShimSpec
 from taskctl.embedded.node.slot import ContainerSlot
 from taskctl.embedded.node.volumes import VolumeError, host_path
@@ -142,3 +143,19 @@ async def test_slot_counts_restarts_and_backs_off(tmp_path: Path) -> None:
         view.state, 2, view.container_id, view.started_at, view.terminated, view.last
     )
     assert again.log_directory(previous=True) == tmp_path / "c" / "1"
+
+
+def test_the_port_that_a_client_of_the_server_was_told(tmp_path: Path) -> None:
+    account = PurePosixPath("/var/run/secrets/kubernetes.io/serviceaccount")
+    token = (Bind(tmp_path, account, read_only=True),)
+    env = {"A": "KUBERNETES_SERVICE_PORT=1", "KUBERNETES_SERVICE_PORT": "6443"}
+    args = ["env", "KUBERNETES_SERVICE_PORT=2"]
+
+    def told(spec: ShimSpec) -> str | None:
+        (tmp_path / records.SPEC_FILE).write_bytes(spec.encode())
+        return records.server_port(tmp_path)
+
+    assert records.server_port(tmp_path) is None
+    assert told(ShimSpec(args, env, "", Isolation.FULL, token)) == "6443"
+    assert told(ShimSpec(args, env, "", Isolation.FULL)) is None
+    assert told(ShimSpec(args, {}, "", Isolation.FULL, token)) is None
