@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -71,6 +72,11 @@ class ClaimStanding:
     def uid(self) -> str:
         """UID of the claim; empty: there is none."""
         return "" if self.claim is None else str(self.claim["metadata"]["uid"])
+
+    def with_words(self, words: Mapping[str, str]) -> ClaimStanding:
+        """Return this with what an Event says of the claim, if one does."""
+        found = words.get(self.uid, "") if self.claim is not None else ""
+        return replace(self, facts=replace(self.facts, words=found)) if found else self
 
 
 class ClaimKeeper:

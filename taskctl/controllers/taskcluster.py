@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -18,10 +19,11 @@ from taskctl.constants import DEFAULT_IMAGE
 from taskctl.controllers.access import AccessKeeper
 from taskctl.controllers.apply import create_owned, namespace_goes, write_status
 from taskctl.controllers.claims import ClaimKeeper, ClaimStanding
+from taskctl.controllers.troubles import Subject, Troubles
 from taskctl.controllers.unserved import Unserved
 from taskctl.controllers.workerstate import Worker
 from taskctl.controllers.world import CLUSTER_STATUS_PERIOD_S, World, look_again
-from taskctl.errors import BadRequest, Conflict, Forbidden, Invalid, NotFound
+from taskctl.errors import ApiError, BadRequest, Conflict, Forbidden, Invalid, NotFound
 from taskctl.policy.clusterspec import LAST_APPLIED, spec_problem
 from taskctl.policy.clusterstatus import (
     ClusterCounts,
@@ -30,7 +32,7 @@ from taskctl.policy.clusterstatus import (
     unserved_message,
     workspace_condition,
 )
-from taskctl.policy.podview import PodView
+from taskctl.policy.podview import PodView, tells_nothing
 from taskctl.policy.workeraccess import WorkerAccess
 from taskctl.policy.workerpod import (
     build_worker,
@@ -114,6 +116,7 @@ class TaskClusterReconciler:
         self._world = world
         self._access = AccessKeeper(world.client, world.timing.clock, access)
         self._claims = ClaimKeeper(world)
+        self._troubles = Troubles(world)
         self._worker_image = worker_image
         self._memories: dict[str, _Memory] = {}
         self._unserved = Unserved(world)
@@ -124,6 +127,7 @@ class TaskClusterReconciler:
         self._memories.pop(uid, None)
         self._access.forget(uid)
         self._claims.forget(uid)
+        self._troubles.forget(uid)
         self._unserved.forget(ObjectKey.of(cluster))
 
     async def reconcile(self, key: ObjectKey) -> Result:
@@ -163,9 +167,16 @@ class TaskClusterReconciler:
         plan = plan_workers(facts, used, self._now())
         again_s: float | None = None
         if deleting or not memory.invalid:
-            done_s = await self._carry_out(cluster, workers, plan, memory, standing)
+            try:
+                done_s = await self._carry_out(cluster, workers, plan, memory, standing)
+            except ApiError as error:
+                # The status must not stay behind the spec because something else goes wrong.
+                with contextlib.suppress(ApiError):
+                    if not namespace_goes(error):
+                        await self._status(cluster, facts, workspace, memory, standing)
+                raise
             again_s = min((s for s in (plan.look_again_s, done_s) if s is not None), default=None)
-        status_s = await self._status(key, facts, workspace, memory, standing)
+        status_s = await self._status(cluster, facts, workspace, memory, standing)
         return look_again(again_s, status_s, standing.look_again_s)
 
     def _now(self) -> datetime:
@@ -291,21 +302,32 @@ class TaskClusterReconciler:
 
     async def _status(
         self,
-        key: ObjectKey,
+        decided: KubeObject,
         facts: ClusterFacts,
         workspace: Workspace,
         memory: _Memory,
         standing: ClaimStanding,
     ) -> float | None:
-        """Write the status where it is not true, once a second at most."""
-        world = self._world
+        """Write the status where it is not true, once a second at most.
+
+        Args:
+            decided: the TaskCluster as it was when the workers were planned: where its spec has
+                changed since, the next pass knows what to say of it.
+            facts: made from it.
+            workspace: likewise.
+            memory: of it.
+            standing: of its claim.
+        """
+        world, key = self._world, ObjectKey.of(decided)
         cluster = world.stores.clusters.get(key)
-        if cluster is None:
+        if cluster is None or _version(cluster) != _version(decided):
             return None
         wait_s = memory.status_at_s + CLUSTER_STATUS_PERIOD_S - world.now_s()
         if wait_s > 0:
             return wait_s
-        counts = self._counts(key, cluster, facts, standing)
+        words, troubles_s = await self._words(cluster, facts, standing)
+        standing = standing.with_words(words)
+        counts = self._counts(key, cluster, facts, standing, words)
         if counts.ready >= counts.wanted:
             memory.failures, memory.create_after, memory.refusal = 0, None, ""
         generation = cluster["metadata"].get("generation") or 0
@@ -318,17 +340,43 @@ class TaskClusterReconciler:
             memory.status_at_s = world.now_s()
             await write_status(world, TASKCLUSTERS, cluster, patch)
         why = unserved_message(key.name, counts, conditions[0].message)
-        return self._unserved.look(key, ready=counts.ready, message=why)
+        unserved_s = self._unserved.look(key, ready=counts.ready, message=why)
+        return min((s for s in (unserved_s, troubles_s) if s is not None), default=None)
+
+    async def _words(
+        self, cluster: KubeObject, facts: ClusterFacts, standing: ClaimStanding
+    ) -> tuple[Mapping[str, str], float | None]:
+        """Return what Events say is wrong, by UID, and when to look again, in seconds."""
+        metadata = cluster["metadata"]
+        workers = self._world.ledger.workers_of(metadata["uid"])
+        if facts.held or sum(worker.accepting for worker in workers) >= facts.replicas:
+            self._troubles.forget(metadata["uid"])
+            return {}, None
+        unbound = standing.claim is not None and standing.facts.phase != "Bound"
+        subjects = [Subject(standing.uid, normal=True)] if unbound else []
+        subjects += [Subject(pod.uid) for pod in _coming(workers) if tells_nothing(pod.problem)]
+        return await self._troubles.look(metadata["uid"], metadata["namespace"], subjects)
 
     def _counts(
-        self, key: ObjectKey, cluster: KubeObject, facts: ClusterFacts, standing: ClaimStanding
+        self,
+        key: ObjectKey,
+        cluster: KubeObject,
+        facts: ClusterFacts,
+        standing: ClaimStanding,
+        words: Mapping[str, str],
     ) -> ClusterCounts:
         world = self._world
         workers = world.ledger.workers_of(cluster["metadata"]["uid"])
         ready = [worker for worker in workers if worker.accepting]
         serials = [serial_of(worker.pod.name, facts.prefix) for worker in workers]
-        pods = [w.pod for w in workers if not w.pod.dead and w.pod.deletion is None]
-        problems = sorted(f"{pod.name}: {pod.problem}" for pod in pods if pod.problem)
+        problems = sorted(
+            f"{pod.name}: {(tells_nothing(pod.problem) and words.get(pod.uid)) or pod.problem}"
+            for pod in _coming(workers)
+            if pod.problem
+        )
+        if standing.facts.words:
+            claim = (standing.claim or {})["metadata"]["name"]
+            problems.insert(0, f"PersistentVolumeClaim {claim!r}: {standing.facts.words}")
         return ClusterCounts(
             wanted=facts.replicas,
             workers=len(workers),
@@ -339,6 +387,16 @@ class TaskClusterReconciler:
             last_serial=max([facts.last_serial, *serials]),
             problems=[standing.facts.message] if facts.held else problems,
         )
+
+
+def _version(cluster: KubeObject) -> tuple[str, int]:
+    metadata = cluster["metadata"]
+    return metadata["uid"], int(metadata.get("generation") or 0)
+
+
+def _coming(workers: Sequence[Worker]) -> list[PodView]:
+    """The pods that are workers, or are to become some."""
+    return [w.pod for w in workers if not w.pod.dead and w.pod.deletion is None]
 
 
 def _judge_spec(cluster: KubeObject, memory: _Memory) -> None:

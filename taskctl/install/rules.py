@@ -52,7 +52,8 @@ def controller_rules() -> list[Rule]:
             ["persistentvolumeclaims"],
             ["get", "list", "watch", "create", "patch", "delete"],
         ),
-        _rule(_CORE, ["events"], ["create", "patch"]),
+        # `list`: why a worker or a claim does not come up.
+        _rule(_CORE, ["events"], ["create", "patch", "list"]),
     ]
 
 

@@ -51,6 +51,7 @@ class WorkspaceFacts:
         reason: why no worker may use it, or why it cannot be made; None: nothing is wrong.
         message: the same for people.
         held: no worker runs, because of that.
+        words: what an Event says of a claim that is not bound; empty: nothing.
     """
 
     exists: bool = False
@@ -58,6 +59,7 @@ class WorkspaceFacts:
     reason: Reason | None = None
     message: str = ""
     held: bool = False
+    words: str = ""
 
 
 def decide_cluster_status(
@@ -161,6 +163,8 @@ def workspace_condition(
         status, reason = ConditionStatus.FALSE, Reason.WORKSPACE_PENDING
         state = f"is {facts.phase or 'Pending'}" if facts.exists else "does not exist"
         message = f"PersistentVolumeClaim {name!r} {state}."
+        if facts.words:
+            message = f"{message} {facts.words}"
     return ConditionUpdate(
         type=ConditionType.WORKSPACE_READY,
         status=status,

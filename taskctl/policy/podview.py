@@ -145,24 +145,59 @@ def _ready_taken_away(pod: Mapping[str, Any]) -> datetime | None:
 
 
 def _agent_state(status: Mapping[str, Any]) -> ContainerState:
-    for entry in status.get("containerStatuses") or ():
-        if entry.get("name") == AGENT_CONTAINER:
-            return container_report(entry).state
-    return ContainerState.UNKNOWN
+    entries = _agent_entries(status)
+    return container_report(entries[0]).state if entries else ContainerState.UNKNOWN
 
 
 def _problem(status: Mapping[str, Any]) -> str:
-    for entry in status.get("containerStatuses") or ():
-        if entry.get("name") == AGENT_CONTAINER:
-            report = container_report(entry)
-            if report.reason:
-                return ": ".join(part for part in (report.reason, report.message) if part)
+    usual = ""
+    # The agent's container waits for the init container: what keeps that one comes first.
+    for entry in [*(status.get("initContainerStatuses") or ()), *_agent_entries(status)]:
+        words = _container_problem(entry)
+        if words and not tells_nothing(words):
+            return words
+        usual = words or usual
     for condition in status.get("conditions") or ():
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             parts = (condition.get("reason"), condition.get("message"))
             return ": ".join(part for part in parts if part)
     parts = (status.get("reason"), status.get("message"))
-    return ": ".join(part for part in parts if part) or str(status.get("phase") or "Pending")
+    words = ": ".join(part for part in parts if part)
+    return words or usual or str(status.get("phase") or "Pending")
+
+
+def _agent_entries(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    entries = status.get("containerStatuses") or ()
+    return [entry for entry in entries if entry.get("name") == AGENT_CONTAINER]
+
+
+def _container_problem(entry: Mapping[str, Any]) -> str:
+    """Why a container that is to run on does not; after a crash, with how it ended."""
+    state = entry.get("state") or {}
+    waiting, ended = state.get("waiting"), state.get("terminated")
+    if waiting is not None:
+        last = (entry.get("lastState") or {}).get("terminated")
+        words = _words(waiting.get("reason"), waiting.get("message"))
+        return words if last is None else f"{words} ({_end(last)})"
+    if ended is not None and ended.get("exitCode") != 0:
+        return _end(ended)
+    return ""
+
+
+def _end(terminated: Mapping[str, Any]) -> str:
+    code = terminated.get("exitCode")
+    reason = str(terminated.get("reason") or "Terminated")
+    head = reason if code is None else f"{reason}, exit code {code}"
+    return _words(head, terminated.get("message"))
+
+
+def _words(reason: Any, message: Any) -> str:
+    return ": ".join(str(part) for part in (reason, message) if part)
+
+
+def tells_nothing(problem: str) -> bool:
+    """Whether :attr:`PodView.problem` is what a kubelet says of any pod that it has begun with."""
+    return problem.partition(":")[0] in _USUAL_WAITS or problem == "Pending"
 
 
 def container_report(entry: Mapping[str, Any]) -> ContainerReport:

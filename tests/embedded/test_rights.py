@@ -59,6 +59,7 @@ SELDOM = {
     ("taskctl-controller", "get", "taskctl.dev", "tasks"): "a worker goes and the watch is late",
     ("taskctl-controller", "get", "", "persistentvolumeclaims"): "a claim of the user's own",
     ("taskctl-controller", "patch", "", "events"): "the same event again",
+    ("taskctl-controller", "list", "", "events"): "a worker does not come up",
 }
 Used = tuple[str, str, str, str]  # account's name, verb, group, resource/subresource
 

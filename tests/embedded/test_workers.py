@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from taskctl.client.resources import PODS, PVCS, TASKCLUSTERS, TASKS
 from tests.embedded.world import World, eventually
@@ -124,3 +125,19 @@ async def test_a_cluster_made_again_at_once_has_a_claim_of_its_own(world: World)
     (claim,) = await world.all(PVCS)
     assert claim["metadata"]["uid"] != before
     assert "deletionTimestamp" not in claim["metadata"]
+
+
+async def test_a_cluster_says_in_whose_words_its_workers_do_not_come(world: World) -> None:
+    workspace = {"hostPath": {"path": "/nowhere/at/all", "type": "Directory"}}
+    spec = {"replicas": 1, "workspace": workspace}
+    await world.make(TASKCLUSTERS, "c", spec=spec)
+
+    def words(found: dict[str, Any]) -> str:
+        conditions = found.get("status", {}).get("conditions") or []
+        return next((c["message"] for c in conditions if c["type"] == "Ready"), "")
+
+    await eventually(
+        lambda: world.get(TASKCLUSTERS, "c"),
+        lambda found: "/nowhere/at/all does not exist" in words(found),
+        what="told why",
+    )

@@ -9,6 +9,9 @@ from taskctl.embedded.node.model import Json
 from taskctl.quantity import parse_quantity
 
 PROVISIONER: Final = "taskctl.local/directory"
+# Of a class for volumes that an administrator makes ("Local" in Kubernetes' documentation of
+# StorageClasses).
+NO_PROVISIONER: Final = "kubernetes.io/no-provisioner"
 PROVISIONED_BY: Final = "pv.kubernetes.io/provisioned-by"
 BIND_COMPLETED: Final = "pv.kubernetes.io/bind-completed"
 _FILESYSTEM: Final = "Filesystem"
@@ -22,8 +25,8 @@ def explanation(claim: Json) -> str:
             "directories; use volumeMode Filesystem"
         )
     return (
-        "no PersistentVolume matches, and a claim with a selector, a volumeName or the storage "
-        'class "" does not get a directory made for it'
+        "no PersistentVolume matches, and a claim with a selector, a volumeName, the storage "
+        f'class "" or one with the provisioner {NO_PROVISIONER} does not get a directory made'
     )
 
 
@@ -44,17 +47,24 @@ def wants_block(claim: Json) -> bool:
     return _mode(claim) != _FILESYSTEM
 
 
-def may_provision(claim: Json) -> bool:
+def may_provision(claim: Json, classes: Iterable[Json] = ()) -> bool:
     """Whether a directory may be made for the claim.
 
-    Not with a selector or an empty class: both ask for a volume that exists.
+    Not with a selector, an empty class, or a class that says that nothing makes its volumes: all
+    ask for one that exists. A class of any other provisioner, or one that is not there, is taken
+    for ours, so that manifests written for a cluster work here.
     """
     spec = claim["spec"]
     if wants_block(claim):
         return False
     if spec.get("selector") or spec.get("volumeName"):
         return False
-    return bool(spec.get("storageClassName") != "")
+    name = spec.get("storageClassName")
+    static = any(
+        one["metadata"]["name"] == name and one.get("provisioner") == NO_PROVISIONER
+        for one in classes
+    )
+    return bool(name != "") and not static
 
 
 def belongs_to(volume: Json, claim: Json) -> bool:

@@ -68,7 +68,9 @@ class Collection:
 
 
 class ClaimBinder:
-    """Binds claims and cleans up after them. ``claims`` and ``volumes`` are fed by Reflectors.
+    """Binds claims and cleans up after them.
+
+    ``claims``, ``volumes`` and ``classes`` (StorageClasses) are fed by Reflectors.
 
     Args:
         context: the node.
@@ -82,6 +84,7 @@ class ClaimBinder:
         self._wake = asyncio.Event()
         self.claims = Collection(self._wake.set)
         self.volumes = Collection(self._wake.set)
+        self.classes = Collection(self._wake.set)
         self._told: set[str] = set()
 
     async def run(self) -> None:
@@ -95,7 +98,7 @@ class ClaimBinder:
             except TimeoutError:
                 pass
             self._wake.clear()
-            if not (self.claims.synced and self.volumes.synced):
+            if not (self.claims.synced and self.volumes.synced and self.classes.synced):
                 delay_s = None
                 continue
             try:
@@ -130,7 +133,7 @@ class ClaimBinder:
     async def _bind(self, claim: Json) -> None:
         meta = claim["metadata"]
         volume = binding.match(claim, self.volumes.items.values())
-        if volume is None and binding.may_provision(claim):
+        if volume is None and binding.may_provision(claim, self.classes.items.values()):
             volume = await self._provision(claim)
         if volume is None:
             self._explain(claim)

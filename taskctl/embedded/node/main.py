@@ -34,6 +34,7 @@ from taskctl.init import shim_binary_path
 log = logging.getLogger(__name__)
 
 _FAREWELL_S: Final = 3.0
+_STORAGE_CLASSES: Final = "/apis/storage.k8s.io/v1/storageclasses"
 
 
 async def run_node(options: NodeOptions) -> None:
@@ -120,12 +121,14 @@ class Node:
                 "persistentvolumeclaims": binder.claims,
                 "persistentvolumes": binder.volumes,
             }
+            classes = Reflector(api, _STORAGE_CLASSES, binder.classes)
             parts = [
                 pods.create_task(heartbeat.run(), name="heartbeat"),
                 pods.create_task(scheduler.run(), name="scheduler"),
                 pods.create_task(binder.run(), name="claims"),
                 pods.create_task(context.events.run(), name="events"),
             ]
+            parts.append(pods.create_task(classes.run(), name="storageclasses"))
             parts += [
                 pods.create_task(Reflector(api, core_path(plural), handler).run(), name=plural)
                 for plural, handler in watches.items()

@@ -71,6 +71,13 @@ def test_when_a_directory_is_made() -> None:
     assert not binding.may_provision(claim(selector={"matchLabels": {"a": "1"}}))
     assert not binding.may_provision(claim(volumeName="v"))
     assert not binding.may_provision(claim(volumeMode="Block"))
+    classes = [
+        {"metadata": {"name": "static"}, "provisioner": "kubernetes.io/no-provisioner"},
+        {"metadata": {"name": "cloud"}, "provisioner": "ebs.csi.aws.com"},
+    ]
+    assert not binding.may_provision(claim(storageClassName="static"), classes)
+    assert binding.may_provision(claim(storageClassName="cloud"), classes)
+    assert binding.may_provision(claim(), classes)
 
 
 def test_a_pending_claim_is_told_what_to_change() -> None:

@@ -37,6 +37,7 @@ async def test_a_claim_for_a_device_stays_pending_and_is_told_why(tmp_path: Path
     binder.claims.replace(
         [item("c", volumeMode="Block", volumeName="v"), item("d", volumeMode="Block")]
     )
+    binder.classes.replace([])
     running = asyncio.create_task(binder.run())
     async with asyncio.timeout(5):
         while len(events.messages) < 2:

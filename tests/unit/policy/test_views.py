@@ -108,6 +108,40 @@ def test_exit_codes_are_believed_where_somebody_saw_them(
             "Unschedulable: no node",
         ),
         ({"phase": "Failed", "reason": "Evicted", "message": "disk"}, "Evicted: disk"),
+        (
+            {
+                "containerStatuses": agent({"waiting": {"reason": "PodInitializing"}}),
+                "initContainerStatuses": agent(
+                    {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}
+                ),
+            },
+            "ImagePullBackOff: no such image",
+        ),
+        (
+            {
+                "containerStatuses": agent({"waiting": {"reason": "PodInitializing"}}),
+                "initContainerStatuses": agent({"terminated": {"reason": "Error", "exitCode": 3}}),
+            },
+            "Error, exit code 3",
+        ),
+        (
+            {
+                "containerStatuses": agent({"waiting": {"reason": "ContainerCreating"}}),
+                "initContainerStatuses": agent(
+                    {"terminated": {"reason": "Completed", "exitCode": 0}}
+                ),
+            },
+            "ContainerCreating",
+        ),
+        (
+            {
+                "containerStatuses": [
+                    agent({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}})[0]
+                    | {"lastState": {"terminated": {"reason": "OOMKilled", "exitCode": 137}}}
+                ],
+            },
+            "CrashLoopBackOff: back-off 10s (OOMKilled, exit code 137)",
+        ),
     ],
 )
 def test_problems(status: dict[str, Any], problem: str) -> None:
