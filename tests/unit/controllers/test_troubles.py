@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
@@ -137,7 +138,8 @@ def test_what_is_said_of_a_generation_was_worked_out_from_it() -> None:
         async with Simulation.started() as sim:
             await sim.until(lambda: condition(sim).get("status") == "True")
             for replicas in (2, 3, 1, 2, 5):
-                sim.api.edit(TASKCLUSTERS, "c", lambda c, n=replicas: c["spec"].update(replicas=n))
+                change = {"replicas": replicas}
+                sim.api.edit(TASKCLUSTERS, "c", partial(_update_spec, change))
                 await asyncio.sleep(0.3)
                 cluster = sim.api.peek(TASKCLUSTERS, "c")
                 if cluster["status"]["observedGeneration"] == cluster["metadata"]["generation"]:
@@ -145,3 +147,7 @@ def test_what_is_said_of_a_generation_was_worked_out_from_it() -> None:
             await sim.until(lambda: sim.api.peek(TASKCLUSTERS, "c")["status"]["ready"] == 5)
 
     run(main())
+
+
+def _update_spec(change: dict[str, Any], cluster: KubeObject) -> None:
+    cluster["spec"].update(change)
