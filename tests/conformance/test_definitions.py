@@ -233,7 +233,7 @@ async def test_names_are_no_longer_than_labels(api: Api, path: str) -> None:
         ),
         pytest.param(
             "self.matches('(a+)+') && self.contains(self + self + self)",
-            marks=real_only("the embedded one has no cost budget"),
+            marks=real_only("the embedded one finds what rules cost only when they run"),
         ),
     ],
 )
