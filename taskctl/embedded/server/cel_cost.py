@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
+from taskctl.embedded.server import cel_net
 from taskctl.embedded.server.cel_syntax import LOOPS, Expression, Form
 
 # k8s.io/apiserver pkg/apis/cel/config.go: PerCallLimit; RuntimeCELCostBudget is ten times that
@@ -319,7 +320,7 @@ _RESULTS: Final[dict[str, Callable[[Expression, list[Bound]], Bound]]] = {
         (
             "isSorted", "indexOf", "lastIndexOf", "contains", "equivalent", "intersects",
             "compareTo", "isGreaterThan", "isLessThan", "isInteger", "isQuantity", "sign",
-            "asInteger", "asApproximateFloat", "matches",
+            "asInteger", "asApproximateFloat", "matches", *cel_net.SMALL,
         ),
         _small,
     ),

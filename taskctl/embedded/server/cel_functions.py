@@ -1,9 +1,9 @@
 """CEL functions that Kubernetes offers beyond the language itself.
 
 Covered: the string extensions (version 2), the list library, the regular-expression
-library, ``sets`` and ``quantity``; see kubernetes.io "Common Expression Language in
-Kubernetes". A rule that uses another function (``url``, ``ip``, ``cidr``, ``format``
-validators, two-variable comprehensions) is refused when the CRD is created.
+library, ``sets`` and ``quantity``, and with :mod:`.cel_net` addresses, URLs and formats; see
+kubernetes.io "Common Expression Language in Kubernetes". A rule that uses another function
+(semantic versions, two-variable comprehensions) is refused when the CRD is created.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from cel import stdlib
 
-from taskctl.embedded.server import cel_patterns
+from taskctl.embedded.server import cel_net, cel_patterns
 
 # Operators, macros and functions that the CEL library itself provides.
 NATIVE: Final = frozenset(
@@ -191,6 +191,7 @@ def _format(template: str, values: list[Any]) -> str:
 
 
 FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
+    **cel_net.FUNCTIONS,
     "charAt": stdlib.char_at,
     "find": cel_patterns.find,
     "findAll": cel_patterns.find_all,
@@ -227,7 +228,7 @@ FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "sub": lambda a, b: _plain(parse_quantity(a) - _operand(b)),
 }
 
-NAMESPACES: Final = frozenset({"sets", "strings", "optional"})
+NAMESPACES: Final = frozenset({"sets", "strings", "optional"}) | cel_net.NAMESPACES
 TYPE_NAMES: Final = frozenset(
     {"int", "uint", "double", "string", "bytes", "bool", "list", "map", "null_type", "type"}
 )

@@ -54,6 +54,21 @@ def escape(name: str) -> str | None:
     return out.replace(".", "__dot__").replace("-", "__dash__").replace("/", "__slash__")
 
 
+@lru_cache(maxsize=4096)
+def spellings(name: str) -> tuple[str, ...]:
+    """Return the names by which CEL rules reach a property: escaped, and mostly as it is, too.
+
+    What is reserved and no literal or operator is taken after a dot, so ``self.namespace`` works
+    as well as ``self.__namespace__``.
+    """
+    escaped = escape(name)
+    if escaped is None:
+        return ()
+    if name in _RESERVED and name not in _LITERALS:
+        return (escaped, name)
+    return (escaped,)
+
+
 def exposed(node: Node | None) -> bool:
     """Tell whether rules can see this value (k8s.io/apiserver ``SchemaDeclType``)."""
     if node is None:
@@ -144,7 +159,7 @@ class _Scanner:
             return index + 3
         if self.names.top_fields is not None:
             self.names.top_fields.add(name)
-        if name not in {escape(prop) for prop in node.properties}:
+        if not any(name in spellings(prop) for prop in node.properties):
             self.names.unknown.append(f"undefined field '{name}'")
         return index + 6
 
@@ -199,7 +214,7 @@ class _Scanner:
         if node is None or node.raw.get("x-kubernetes-int-or-string"):
             return None
         for prop, one in node.properties.items():
-            if escape(prop) == name and exposed(one):
+            if name in spellings(prop) and exposed(one):
                 return one
         if node.additional is not None and exposed(node.additional):
             return node.additional

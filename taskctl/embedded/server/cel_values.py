@@ -9,7 +9,7 @@ from typing import Any, Final
 import cel
 
 from taskctl.clock import parse_time
-from taskctl.embedded.server.cel_names import escape
+from taskctl.embedded.server.cel_names import spellings
 from taskctl.embedded.server.schema_nodes import Node
 
 JSON = dict[str, Any]
@@ -30,12 +30,10 @@ def convert_object(value: JSON, node: Node, wanted: set[str] | None) -> JSON:
         prop = node.properties.get(name)
         if prop is None or (one is None and prop.type):
             continue  # unknown fields are not visible; a null field counts as absent
-        key = escape(name)
-        if key is None or (wanted is not None and key not in wanted):
-            continue
-        converted = to_cel(one, prop)
+        keys = [key for key in spellings(name) if wanted is None or key in wanted]
+        converted = to_cel(one, prop) if keys else _UNSUPPORTED
         if converted is not _UNSUPPORTED:
-            out[key] = converted
+            out.update(dict.fromkeys(keys, converted))
     return out
 
 

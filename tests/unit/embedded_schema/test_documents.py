@@ -29,9 +29,12 @@ def test_aggregated_discovery_of_the_core_group(registry: Registry) -> None:
     assert "watch" in pods["verbs"]
     below = {one["subresource"]: one["verbs"] for one in pods["subresources"]}
     assert below == {
+        "attach": ["create", "get"],
         "binding": ["create"],
         "eviction": ["create"],
         "ephemeralcontainers": ["get", "patch", "update"],
+        "exec": ["create", "get"],
+        "portforward": ["create", "get"],
         "log": ["get"],
         "status": ["get", "patch", "update"],
     }
