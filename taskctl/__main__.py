@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
+import sys
 
 
 def main() -> None:
@@ -12,6 +14,9 @@ def main() -> None:
         # The first process of a container (the agent) does not get signals it has no handler
         # for, so a stop during the imports would only end with SIGKILL.
         signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A message may have letters that the terminal's character set has not.
+        sys.stdout.reconfigure(errors="backslashreplace")
     from taskctl.cli.app import build_app
 
     build_app()(prog_name="taskctl")

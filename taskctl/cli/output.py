@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from taskctl.cli.terminal import escape_in_json, one_line, visible, with_looks
+from taskctl.cli.terminal import columns, escape_in_json, one_line, visible, with_looks
 from taskctl.cli.yamlwrite import write_yaml
 
 
@@ -123,7 +123,7 @@ def table(
     """
     rows = [[one_line(cell) for cell in row] for row in rows]
     widths = [
-        max([len(heading), *(_width(row[column]) for row in rows)])
+        max([len(heading), *(columns(row[column]) for row in rows)])
         for column, heading in enumerate(headings)
     ]
     lines = [_line([heading.upper() for heading in headings], widths, (), colour=False)]
@@ -138,16 +138,7 @@ def _line(
 ) -> str:
     parts = []
     for column, (cell, width) in enumerate(zip(cells, widths, strict=True)):
-        padding = " " * (width - _width(cell)) if column + 1 < len(cells) else ""
+        padding = " " * (width - columns(cell)) if column + 1 < len(cells) else ""
         style = styles[column] if column < len(styles) else Style.PLAIN
         parts.append(paint(cell, style, colour=colour) + padding)
     return "   ".join(parts).rstrip()
-
-
-def _width(text: str) -> int:
-    """Return how many columns of a terminal a text takes."""
-    if text.isascii():
-        return len(text)
-    from rich.cells import cell_len
-
-    return cell_len(text)

@@ -20,7 +20,7 @@ from taskctl.cli.durations import precise
 from taskctl.cli.forest import Node, Stage, all_views, latency_stages, run_s, wall_s
 from taskctl.cli.output import paint, table
 from taskctl.cli.tables import STATE_STYLES
-from taskctl.cli.terminal import one_line, shorten
+from taskctl.cli.terminal import columns, one_line, shorten
 from taskctl.constants import Reason
 from taskctl.policy.view import TaskView
 
@@ -48,7 +48,8 @@ _QUIET_REASONS = frozenset(
     {Reason.COMPLETED, Reason.STARTED, Reason.CANCELLED, Reason.QUEUED, Reason.SKIPPED}
 )
 CHILDREN_SHOWN = 12
-CAUSE_CHARS = 80
+CAUSE_CHARS_MIN = 20
+LINE_CHARS = 160
 CHAIN_HEAD, CHAIN_TAIL = 5, 3
 
 
@@ -61,12 +62,14 @@ class TreeStyle:
         max_lines: budget for the tree itself; 0 means no limit, and everything is shown.
         colour: whether to colour.
         unicode: False draws in ASCII.
+        width: columns that a line should not exceed for what it says of a failure.
     """
 
     now: datetime
     max_lines: int = 100
     colour: bool = False
     unicode: bool = True
+    width: int = LINE_CHARS
 
 
 @dataclass(slots=True)
@@ -183,7 +186,8 @@ def _render_tree(root: Node, budget: int, style: TreeStyle) -> list[str]:
             continue
         branch = plan.get(id(node))
         collapsed = node.counts if branch is None else Counter()
-        lines.append(prefix + _label(node, collapsed, style))
+        line = prefix + _label(node, collapsed, style)
+        lines.append(line + _cause(node.view, style.width - columns(line)))
         if branch is not None:
             stack += reversed(_below(branch, below, style))
     return lines
@@ -224,7 +228,7 @@ def _label(node: Node, collapsed: Counter[TaskState], style: TreeStyle) -> str:
     if reason and reason not in _QUIET_REASONS:
         code = view.status.get("exitCode")
         said = f"{reason} {code}" if reason == Reason.NON_ZERO_EXIT else str(reason)
-        details.append(one_line(said + _cause(view)))
+        details.append(one_line(said))
     duration = run_s(view, style.now)
     if duration is not None:
         details.append(precise(duration))
@@ -236,14 +240,14 @@ def _label(node: Node, collapsed: Counter[TaskState], style: TreeStyle) -> str:
     return f"{text}  {', '.join(details)}" if details else text
 
 
-def _cause(view: TaskView) -> str:
+def _cause(view: TaskView, max_chars: int) -> str:
     """Return ``: ValueError: …`` for a failed Task: the last line of its message."""
     lines = str(view.status.get("message") or "").strip().splitlines()
     if view.state is not TaskState.FAILED or not lines:
         return ""
     if len(lines) == 1 and view.status.get("reason") == Reason.NON_ZERO_EXIT:
         return ""  # the sentence says no more than the exit code
-    return f": {shorten(one_line(lines[-1]), CAUSE_CHARS)}"
+    return f": {shorten(one_line(lines[-1]), max(CAUSE_CHARS_MIN, max_chars - 2))}"
 
 
 def _left_out(prefix: str, lead: str, hidden: Counter[TaskState], style: TreeStyle) -> str:

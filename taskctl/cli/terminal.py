@@ -54,6 +54,16 @@ def with_looks(text: str, keep: str = "\n\t") -> str:
     return "".join([*parts, visible(text[position:], keep)])
 
 
+def columns(text: str) -> int:
+    """Return how many columns of a terminal a line takes; colours take none."""
+    plain = _SGR.sub("", text)
+    if plain.isascii():
+        return len(plain)
+    from rich.cells import cell_len
+
+    return cell_len(plain)
+
+
 def escape_in_json(text: str) -> str:
     """Escape unsafe characters in a JSON text, which stays the same value."""
     return _UNSAFE.sub(

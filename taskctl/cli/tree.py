@@ -165,10 +165,18 @@ def _draw(trees: Trees, max_lines: int, *, colour: bool, unicode: bool) -> list[
     from taskctl.cli.forest import build_forest
     from taskctl.cli.render_tree import TreeStyle, render_forest, render_standstill, render_summary
 
-    style = TreeStyle(SystemClock().now(), max_lines=max_lines, colour=colour, unicode=unicode)
+    style = TreeStyle(
+        SystemClock().now(), max_lines=max_lines, colour=colour, unicode=unicode, width=_width()
+    )
     roots = build_forest(trees.tasks.values())
     waiting = render_standstill(roots, trees.clusters.values())
     return [*render_forest(roots, style), "", *waiting, *render_summary(roots, style)]
+
+
+def _width() -> int:
+    from taskctl.cli.render_tree import LINE_CHARS
+
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else LINE_CHARS
 
 
 # --- watching -----------------------------------------------------------------------

@@ -3,6 +3,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+import pytest
+
 from taskctl.api.states import TaskState
 from taskctl.cli.forest import all_views, build_forest, latency_stages
 from taskctl.cli.render_tree import (
@@ -189,3 +191,28 @@ def test_standstill() -> None:
     for builder in (task("x").running("c-1"), task("x").state(TaskState.SCHEDULED)):
         assert render_standstill(build_forest([*pending, builder.build()]), clusters) == []
     assert render_standstill([], clusters) == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "width", "end"),
+    [
+        ("NonZeroExit", "It failed.\nTrace\nValueError: x\n", 80, "NonZeroExit 1: ValueError: x"),
+        ("NonZeroExit", "The command exited with code 1.", 80, "NonZeroExit 1"),
+        ("Timeout", "It ran too long.", 80, "Timeout: It ran too long."),
+        ("StartError", "x" * 300, 80, "x" * 53 + "..."),
+        ("StartError", "x" * 300, 10, ": " + "x" * 17 + "..."),
+        ("StartError", "\x1b[2Jx\n\u202ey", 80, "StartError: \\u202ey"),
+    ],
+)  # fmt: skip
+def test_the_cause_of_a_failure(reason: str, message: str, width: int, end: str) -> None:
+    failed = task("t").state(TaskState.FAILED, reason).status(message=message, exitCode=1)
+    style = TreeStyle(NOW, width=width)
+    (line,) = render_forest(build_forest([failed.build()]), style)
+    assert line.endswith(end)
+    assert len(line) <= max(width, 60)
+
+
+def test_a_task_that_did_not_fail_has_no_cause() -> None:
+    running = task("t").running("c-1").status(message="It runs.").build()
+    (line,) = render_forest(build_forest([running]), STYLE)
+    assert "It runs" not in line
