@@ -8,6 +8,7 @@ import sys
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from taskctl.cli.terminal import escape_in_json, visible
 from taskctl.runtime.logcontext import RECONCILE_ID
 
 # Chatty below this level, and not ours.
@@ -52,12 +53,14 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as text."""
-        message = record.getMessage().replace("\n", "\n    ")
+        # Names and messages of objects are in there, and somebody reads it on a terminal.
+        message = visible(record.getMessage()).replace("\n", "\n    ")
         context = RECONCILE_ID.get()
         where = f" [{context}]" if context else ""
         line = f"{_moment(record)} {record.levelname:<5} {record.name}:{where} {message}"
         if record.exc_info:
-            line += "\n    " + self.formatException(record.exc_info).replace("\n", "\n    ")
+            trace = visible(self.formatException(record.exc_info))
+            line += "\n    " + trace.replace("\n", "\n    ")
         return line
 
 
@@ -76,4 +79,4 @@ class JsonFormatter(logging.Formatter):
             entry["reconcile"] = context
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry, ensure_ascii=False)
+        return escape_in_json(json.dumps(entry, ensure_ascii=False))

@@ -133,16 +133,20 @@ def read_manifests(paths: Sequence[str]) -> list[Object]:
         try:
             documents = read_documents(_read(path), partial(_note_about, path))
         except ManifestError as error:
-            raise CliError(f"{path}: {error}") from error
+            raise CliError(f"{_source(path)}: {error}") from error
         for document in documents:
             objects += _objects_of(document, path)
     if not objects:
-        raise CliError(f"{', '.join(paths)}: no objects in there")
+        raise CliError(f"{', '.join(map(_source, paths))}: no objects in there")
     return objects
 
 
 def _note_about(path: str, text: str) -> None:
-    note(f"{path}: {text}")
+    note(f"{_source(path)}: {text}")
+
+
+def _source(path: str) -> str:
+    return "standard input" if path == "-" else path
 
 
 def check_own(objects: Sequence[Object]) -> None:
@@ -187,26 +191,24 @@ def _objects_of(document: Any, path: str) -> list[Object]:
     if not isinstance(document, dict) or not all(
         isinstance(document.get(key), str) for key in ("apiVersion", "kind")
     ):
-        raise CliError(f"{path}: not a Kubernetes object: apiVersion or kind is missing")
+        raise CliError(f"{_source(path)}: not a Kubernetes object: apiVersion or kind is missing")
     if document["kind"].endswith("List") and isinstance(document.get("items"), list):
         return [obj for item in document["items"] for obj in _objects_of(item, path)]
     metadata = document.get("metadata")
     if not isinstance(metadata, dict) or not (metadata.get("name") or metadata.get("generateName")):
-        raise CliError(f"{path}: {document['kind']} without metadata.name")
+        raise CliError(f"{_source(path)}: {document['kind']} without metadata.name")
     own = document["kind"] in ("Task", "TaskObject", "TaskCluster")
     if own and document["apiVersion"] != API_VERSION and "task" in document["apiVersion"]:
         raise CliError(
-            f"{path}: apiVersion {document['apiVersion']} of {document['kind']} is not known; "
+            f"{_source(path)}: apiVersion {document['apiVersion']} of {document['kind']} is not known; "
             f"change it to {API_VERSION}"
         )
     return [document]
 
 
 def _read(path: str) -> str:
-    if path == "-":
-        path = "/dev/stdin"
     try:
-        content = sys.stdin.buffer.read() if path == "/dev/stdin" else Path(path).read_bytes()
+        content = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
         return content.decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise CliError(f"cannot read {path}: {error}") from error
+        raise CliError(f"cannot read {_source(path)}: {error}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from taskctl.api.states import TaskState
@@ -50,16 +50,31 @@ def parse_names(texts: Iterable[str], option: str = "") -> list[str]:
     return list(dict.fromkeys(parse_name(text, option=option) for text in texts))
 
 
+def parse_when(text: str) -> str:
+    """Return the value of ``spec.when`` that a text names in any case.
+
+    Raises:
+        UsageError: there is no such value; names those there are.
+    """
+    from taskctl.api.states import When
+
+    return _choice(text, list(When), "--when: there is no outcome")
+
+
 def parse_state(text: str) -> TaskState:
     """Return the state that a text names in any case.
 
     Raises:
         UsageError: there is no such state; names those there are.
     """
-    known = {state.value.lower(): state for state in TaskState}
+    return TaskState(_choice(text, list(TaskState), "--state: there is no state"))
+
+
+def _choice(text: str, values: Sequence[str], complaint: str) -> str:
+    known = {str(value).lower(): str(value) for value in values}
     try:
         return known[text.lower()]
     except KeyError:
         raise UsageError(
-            f"--state: there is no state {text!r}; choose one of {', '.join(TaskState)}"
+            f"{complaint} {text!r}; choose one of {', '.join(known.values())}"
         ) from None

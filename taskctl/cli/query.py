@@ -96,7 +96,7 @@ async def _named(session: Session, options: GetOptions) -> list[dict[str, Any]]:
     from taskctl.client.resources import TASKS
 
     for name in ("all_namespaces", "state", "cluster", "root", "selector"):
-        if getattr(options, name):
+        if getattr(options, name) not in (None, False):
             raise UsageError(f"--{name.replace('_', '-')} and task names exclude each other")
     names = parse_names(options.names or ())
     return [await session.client.get(TASKS, name, session.namespace) for name in names]
@@ -109,12 +109,12 @@ async def _selected(session: Session, options: GetOptions) -> list[dict[str, Any
     fields = {
         "status.state": parse_state(options.state) if options.state is not None else None,
         "spec.clusterName": parse_name(options.cluster, "TaskCluster", "--cluster")
-        if options.cluster
+        if options.cluster is not None
         else None,
     }
     labels = [options.selector] if options.selector else []
     roots: Sequence[dict[str, Any]] = ()
-    if options.root:
+    if options.root is not None:
         if options.all_namespaces:
             raise UsageError("--root and --all-namespaces exclude each other")
         root = await session.client.get(

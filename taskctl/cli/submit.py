@@ -20,7 +20,7 @@ from taskctl.cli.manifest import (
     read_manifests,
     task_manifest,
 )
-from taskctl.cli.names import parse_name, parse_names
+from taskctl.cli.names import parse_name, parse_names, parse_when
 from taskctl.cli.output import Output, echo, note, object_name, print_objects
 from taskctl.cli.verbs import verb
 from taskctl.clock import SystemClock, format_micro
@@ -181,7 +181,7 @@ async def submit(access: Access, options: SubmitOptions) -> int:
 def _refuse_task_options(options: SubmitOptions) -> None:
     allowed = {"file", "wait", "dry_run", "output"}
     for name in (name for name in options.__dataclass_fields__ if name not in allowed):
-        if getattr(options, name):
+        if getattr(options, name) not in (None, False, []):
             option = "a command" if name == "command" else f"--{name.replace('_', '-')}"
             raise UsageError(f"{option} and -f exclude each other; put it into the manifest")
 
@@ -195,7 +195,9 @@ async def _task_from_options(session: Session, options: SubmitOptions) -> Object
         raise UsageError("--input and --data exclude each other")
     if options.when and not options.after:
         raise UsageError("--when needs --after")
-    name = options.name or generate_name(options.command)
+    name = generate_name(options.command) if options.name is None else options.name
+    if not name:
+        raise UsageError("--name is empty; leave it out to have one made from the command")
     environment = parse_pairs(options.env or (), "--env")
     timeout_s = None
     if options.timeout is not None:
@@ -211,7 +213,7 @@ async def _task_from_options(session: Session, options: SubmitOptions) -> Object
         "priority": options.priority,
         "slots": options.slots,
         "runAfter": {"tasks": parse_names(options.after, "--after")} if options.after else None,
-        "when": options.when,
+        "when": None if options.when is None else parse_when(options.when),
         "group": options.group,
         "suspend": options.suspend,
     }
@@ -268,7 +270,7 @@ async def _create_all(
             obj["metadata"].pop("namespace", None)
         result, what = await _create(session, resource, obj, dry_run=options.dry_run)
         results.append(result)
-        if options.output is None and not options.dry_run:
+        if options.output in (None, Output.TABLE, Output.WIDE) and not options.dry_run:
             if options.file:
                 echo(f"{object_name(result)} {what}")
             else:
@@ -282,9 +284,12 @@ async def _create(
     from taskctl.client.base import PatchOptions
 
     namespace = obj["metadata"].get("namespace")
+    # As kubectl does, so that what `get -o yaml` prints can be created again.
+    obj["metadata"].pop("resourceVersion", None)
     if obj["kind"] == "Task":  # for the latency receipt: the server notes whole seconds only
-        notes = obj["metadata"].setdefault("annotations", {})
-        notes.setdefault(ANNOTATION_CREATED, format_micro(SystemClock().now()))
+        notes = obj["metadata"].get("annotations") or {}
+        created = {ANNOTATION_CREATED: format_micro(SystemClock().now())}
+        obj["metadata"]["annotations"] = notes | created
     try:
         result = await session.client.create(resource, obj, namespace, dry_run=dry_run, strict=True)
     except AlreadyExists as error:

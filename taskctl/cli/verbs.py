@@ -143,7 +143,7 @@ def run_guarded(
 
 def _tell(code: ExitCode, lines: list[str], *, debug: bool) -> int:
     if debug:
-        traceback.print_exc()
+        note(traceback.format_exc())
     for line in (f"taskctl: {lines[0]}", *lines[1:]):
         note(line)
     return code

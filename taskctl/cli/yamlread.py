@@ -28,6 +28,8 @@ from taskctl.cli.yamlscalars import (
 MAX_DEPTH: Final = 200
 # What aliases may add: nine levels of nine aliases each would be 400 million values.
 MAX_ALIASED_NODES: Final = 100_000
+# A double ends at 1.8e308; Python refuses to read integers of more than 4,300 digits.
+_INTEGER_DIGITS: Final = 310
 _TAG: Final = "tag:yaml.org,2002:"
 
 Note = Callable[[str], None]
@@ -69,12 +71,14 @@ def parse_json(text: str) -> Any:
             surrogates are none either.
     """
     try:
-        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_json_float)
+        value = json.loads(
+            text, parse_constant=_refuse_constant, parse_float=_json_float, parse_int=_json_integer
+        )
+        check_texts(value)
     except RecursionError:
-        raise ManifestError("is nested too deeply") from None
+        raise ManifestError(f"is nested deeper than {MAX_DEPTH} levels") from None
     except json.JSONDecodeError as error:
         raise ManifestError(f"is not JSON ({error})") from error
-    check_texts(value)
     return value
 
 
@@ -108,6 +112,7 @@ def _json_documents(text: str, note: Note) -> list[Any]:
         object_pairs_hook=_distinct,
         parse_constant=_refuse_constant,
         parse_float=_json_float,
+        parse_int=_json_integer,
     )
     documents, position = [], 0
     while True:
@@ -147,19 +152,27 @@ def _json_float(text: str) -> float:
     return value
 
 
-def check_texts(value: Any, path: str = "") -> None:
-    """Refuse texts that UTF-8 cannot carry.
+def _json_integer(text: str) -> int:
+    if len(text) > _INTEGER_DIGITS:
+        raise ManifestError(f"has a number of {len(text)} digits, which is out of range")
+    return int(text)
+
+
+def check_texts(value: Any, path: str = "", depth: int = 0) -> None:
+    """Refuse texts that UTF-8 cannot carry, and values that are nested too deeply.
 
     Raises:
         ManifestError: half of a surrogate pair is in a text or a key; names its path.
     """
+    if depth > MAX_DEPTH:
+        raise ManifestError(f"is nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, dict):
         for key, item in value.items():
-            check_texts(key, path)
-            check_texts(item, f"{path}.{key}" if path else key)
+            check_texts(key, path, depth)
+            check_texts(item, f"{path}.{key}" if path else key, depth + 1)
     elif isinstance(value, list):
         for number, item in enumerate(value):
-            check_texts(item, f"{path}[{number}]")
+            check_texts(item, f"{path}[{number}]", depth + 1)
     elif isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
         where = f"{path}: " if path else ""
         raise ManifestError(f"{where}{value!r} has half of a surrogate pair; it is no Unicode text")

@@ -262,7 +262,9 @@ def test_wait_tells_the_outcome(run: Run, client: FakeClient) -> None:
         ("1e999", "1e999"),
         ('{"n": [9223372036854775808]}', "9223372036854775808 has more than 64 bits"),
         ('["\\ud800"]', "half of a surrogate pair"),
-        ("[" * 100_000, "nested too deeply"),
+        ("[" * 100_000, "nested deeper"),
+        ("[" * 900 + "]" * 900, "nested deeper"),
+        ("9" * 5000, "out of range"),
         ("plain", "text needs quotes"),
         ("{'a': 1}", "is not JSON"),
     ],
@@ -301,6 +303,7 @@ def test_a_key_that_comes_twice_in_an_input_is_pointed_out(run: Run, client: Fak
         ("--priority", "2147483648"),
         ("--slots", "0"),
         ("--after", "pod/x"),
+        ("--name", ""),
         ("--cluster", "task/c"),
     ],
 )
@@ -330,3 +333,32 @@ def test_yaml_means_what_it_means_to_kubectl(run: Run, client: FakeClient) -> No
         "false": "12:30:00",
         "at": "2024-01-01",
     }
+
+
+def test_what_get_prints_can_be_created_again(run: Run, client: FakeClient) -> None:
+    base = ("submit", "--name", "t", "--cluster", "c", "--image", "i", "--when", "always")
+    run(*base, "--after", "x", "--input", '{"y": "1e3", "at": "12:30:00"}', "--", "sh", "no")
+    first = client.objects["Task", "t"]
+    first["metadata"]["annotations"]["taskctl.dev/created"] = "2020-01-01T00:00:00.000000Z"
+    text = run("get", "t", "-o", "yaml").stdout
+    client.objects.clear()
+    assert run("submit", "-f", "-", stdin=text).exit_code == 0
+    again = client.objects["Task", "t"]
+    assert again["spec"] == first["spec"]
+    assert again["spec"]["when"] == "Always"
+    # It is created now, not when the other one was.
+    assert not again["metadata"]["annotations"]["taskctl.dev/created"].startswith("2020")
+
+
+@pytest.mark.parametrize("output", ["table", "wide"])
+def test_a_table_of_what_is_submitted_is_its_name(
+    run: Run, client: FakeClient, output: str
+) -> None:
+    base = ("submit", "--cluster", "c", "--image", "i", "--name", "t")
+    assert run(*base, "-o", output, "x").stdout == "t\n"
+
+
+def test_outcomes_are_named_in_any_case(run: Run, client: FakeClient) -> None:
+    result = run("submit", "--cluster", "c", "--image", "i", "--after", "a", "--when", "no", "x")
+    assert result.exit_code == 2
+    assert "--when: there is no outcome 'no'; choose one of Success, " in result.stderr
