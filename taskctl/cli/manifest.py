@@ -200,8 +200,8 @@ def _objects_of(document: Any, path: str) -> list[Object]:
     own = document["kind"] in ("Task", "TaskObject", "TaskCluster")
     if own and document["apiVersion"] != API_VERSION and "task" in document["apiVersion"]:
         raise CliError(
-            f"{_source(path)}: apiVersion {document['apiVersion']} of {document['kind']} is not known; "
-            f"change it to {API_VERSION}"
+            f"{_source(path)}: apiVersion {document['apiVersion']} of {document['kind']} is "
+            f"not known; change it to {API_VERSION}"
         )
     return [document]
 
