@@ -103,7 +103,7 @@ static void stop_child(const char *reason, int64_t grace_ms) {
  * command had been hit: no reason, and whoever runs the container is not blamed. */
 static void stop_by_itself(int signal) {
     if (S.phase == RUNNING && !S.stopping)
-        snprintf(S.message, sizeof S.message, "the task sent %s to its own supervisor, taskctl-init, which stops it",
+        snprintf(S.message, sizeof S.message, "The task sent %s to its own supervisor, taskctl-init, which stopped it.",
                  signal == SIGINT ? "SIGINT" : "SIGTERM");
     stop_child("", S.grace_ms);
 }

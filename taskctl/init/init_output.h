@@ -49,7 +49,8 @@ static void stream_read(Stream *s) {
 /* Our stdout may be shared, so it is not made non-blocking: writable is asked for each time. */
 static void stream_write(Stream *s) {
     struct pollfd ready = {.fd = s->to, .events = POLLOUT};
-    while (s->len > 0 && poll(&ready, 1, 0) == 1) {
+    int writable = 0;
+    while (s->len > 0 && (writable = poll(&ready, 1, 0)) == 1) {
         ssize_t n = write(s->to, s->chunk + s->off, s->len < SAFE_WRITE ? s->len : SAFE_WRITE);
         if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
         if (n < 0) { /* nobody reads it any more: the task need not suffer */
@@ -59,6 +60,7 @@ static void stream_write(Stream *s) {
         }
         s->off += (size_t)n, s->len -= (size_t)n;
     }
+    if (writable < 0 && errno == EINVAL) s->to = -1, s->len = 0; /* see wait_and_handle() */
 }
 
 static bool streams_flushed(void) { return S.streams[0].len == 0 && S.streams[1].len == 0; }

@@ -144,7 +144,13 @@ static void wait_and_handle(int signals) {
         p[OUTPUT + i] = (struct pollfd){.fd = s->len == 0 ? s->from : -1, .events = POLLIN};
         p[SINK + i] = (struct pollfd){.fd = s->len > 0 ? s->to : -1, .events = POLLOUT};
     }
-    if (poll(p, FDS, poll_timeout()) <= 0) return;
+    int ready = poll(p, FDS, poll_timeout());
+    if (ready < 0 && errno == EINVAL) { /* our RLIMIT_NOFILE was lowered by another process */
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+        for (int i = 0; i < FDS; i++) p[i].revents = p[i].fd >= 0 ? p[i].events : 0;
+    } else if (ready <= 0) {
+        return;
+    }
     for (int i = 0; i < 2; i++) {
         if (p[OUTPUT + i].revents) stream_read(&S.streams[i]);
         if (p[OUTPUT + i].revents || p[SINK + i].revents) stream_write(&S.streams[i]);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import signal
 import socket
 import stat
@@ -289,11 +290,15 @@ def test_task_that_stops_its_own_supervisor(agent: Agent, init: Init, name: str,
     assert f"SIG{name}" in report["message"]
 
 
-def test_lowered_limits_do_not_end_the_supervisor(agent: Agent, init: Init, tmp_path: Path) -> None:
-    """prlimit asks for the same user only."""
-    import resource
-
-    for limit in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE):
-        resource.prlimit(init.process.pid, limit, (0, 0))
-    link = agent.start("/bin/sh", "-c", "echo hello", log=str(tmp_path / "log"))
-    assert init.finish(link)["code"] == 0
+@pytest.mark.parametrize("limit", ["FSIZE", "CORE", "NOFILE"])
+def test_lowered_limits_do_not_end_the_supervisor(
+    agent: Agent, init: Init, tmp_path: Path, limit: str
+) -> None:
+    """Any process of the same user may set them; poll() does not work without open files."""
+    link = agent.start(
+        "/bin/sh", "-c", "touch up; sleep 60", cwd=str(tmp_path), timeout_ms=1000, grace_ms=100
+    )
+    eventually((tmp_path / "up").exists, "it runs")
+    resource.prlimit(init.process.pid, getattr(resource, f"RLIMIT_{limit}"), (0, 0))
+    report = init.finish(link, code=143)
+    assert (report["reason"], report["signal"]) == ("Timeout", signal.SIGTERM)
