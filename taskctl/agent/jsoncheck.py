@@ -5,6 +5,9 @@ in the agent would hold up all tasks of the worker, because the parser does not 
 interpreter, and a few megabytes of ``[{},{},…`` become hundreds of megabytes.
 
     python -I jsoncheck.py json|msgpack  <value  >json
+    python -I jsoncheck.py json|msgpack KEY  <value  >text
+
+The second form picks one member of a map: a text as it stands, anything else as JSON.
 
 Exit code 3: refused, with the reason on standard error; 4: over the limit on memory.
 """
@@ -20,6 +23,7 @@ from typing import Any, Final
 MAX_NESTING: Final = 200
 MEMORY_BYTES: Final = 1024 * 1024 * 1024
 CPU_S: Final = 20
+KEYS_SHOWN: Final = 50
 REFUSED: Final = 3
 TOO_LARGE: Final = 4
 
@@ -68,6 +72,23 @@ def check(value: Any) -> None:
     raise ValueError(f"is nested more than {MAX_NESTING} levels deep")
 
 
+def pick(value: Any, key: str) -> bytes:
+    """Return one member of a map: a text as it stands, anything else as compact JSON.
+
+    Raises:
+        ValueError: it is no map, or has no such key; the message names the keys.
+    """
+    if not isinstance(value, dict):
+        what = "empty" if value is None else "not a map"
+        raise ValueError(f"is {what}, so it has no key {key!r}")
+    if key not in value:
+        names = ", ".join(list(value)[:KEYS_SHOWN])
+        more = ", ..." if len(value) > KEYS_SHOWN else ""
+        raise ValueError(f"has no key {key!r}; it has: {names}{more}")
+    found = value[key]
+    return found.encode() if isinstance(found, str) else compact(found)
+
+
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
@@ -80,8 +101,8 @@ def _load(codec: str, content: bytes) -> Any:
     return msgpack.unpackb(content, raw=False, strict_map_key=True)
 
 
-def main(codec: str) -> int:
-    """Read a value from standard input, write it as JSON to standard output."""
+def main(codec: str, key: str | None = None) -> int:
+    """Read a value from standard input, write it, or one member, to standard output."""
     os.nice(5)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
@@ -92,7 +113,7 @@ def main(codec: str) -> int:
             sys.stderr.write(f"is not {codec}: {error}")
             return REFUSED
         check(value)
-        sys.stdout.buffer.write(compact(value))
+        sys.stdout.buffer.write(compact(value) if key is None else pick(value, key))
     except (ValueError, TypeError) as error:
         sys.stderr.write(str(error))
         return REFUSED
@@ -102,4 +123,4 @@ def main(codec: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))

@@ -52,9 +52,20 @@ class LargeJson:
         Raises:
             Refusal: ``bad_request``: it is none; ``too_large``: it takes too much memory or time.
         """
+        return await self._run(content, field, codec.value)
+
+    async def member(self, content: bytes, codec: Codec, key: str, field: str) -> bytes:
+        """Return one member of a map: a text as it stands, anything else as compact JSON.
+
+        Raises:
+            Refusal: ``bad_request``: it is no map, or has no such key; ``too_large``.
+        """
+        return await self._run(content, field, codec.value, key)
+
+    async def _run(self, content: bytes, field: str, *arguments: str) -> bytes:
         async with self._slots:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", _PROGRAM, codec.value),
+                *(sys.executable, "-I", _PROGRAM, *arguments),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,

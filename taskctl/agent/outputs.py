@@ -26,7 +26,8 @@ from taskctl.wire import Message
 
 logger = logging.getLogger(__name__)
 
-_FORMATS: Final = ("value", "json")
+_FORMATS: Final = ("value", "json", "text")
+_MAX_KEY_CHARS: Final = 1024
 # An output is replaced once, or twice if two attempts write at the same time.
 _MAX_SWAPS: Final = 5
 
@@ -59,6 +60,8 @@ class Outputs:
             content = await self._input(await self._context.task_of(run))
         except ApiError as error:
             raise from_api(error) from error
+        if wanted == "text":
+            return {"text": await self._member(content, message)}
         if wanted == "value":
             return {"ref" if content.field == "ref" else "value": content.body}
         if content.field == "ref":
@@ -83,14 +86,29 @@ class Outputs:
         await self._rights.check_use(parse_task(task), found)
         return content_of(found)
 
-    async def _read_as_json(self, ref: dict[str, Any]) -> str:
+    async def _member(self, content: Content, message: Message) -> str:
+        """Return one member of an input, however large the others are."""
+        key = fields.text(message, "key", max_chars=_MAX_KEY_CHARS)
+        if "\0" in key:
+            raise bad("key", "holds a NUL character")
+        if content.field == "ref":
+            encoded, codec = await self._read(content.body), Codec(content.body["codec"])
+        else:
+            encoded, codec = encode_json(content.body, "input"), Codec.JSON
+        member = await self._objects.large.member(encoded, codec, key, "the input")
+        return member.decode()
+
+    async def _read(self, ref: dict[str, Any]) -> bytes:
         workspace = self._context.workspace
         if workspace is None:
             raise Refusal(
                 ErrorCode.NO_WORKSPACE,
                 f"the input lies in a workspace, at {ref['path']}, and this TaskCluster has none",
             )
-        content = await asyncio.to_thread(workspace.read_object, ref["path"], ref["sha256"])
+        return await asyncio.to_thread(workspace.read_object, ref["path"], ref["sha256"])
+
+    async def _read_as_json(self, ref: dict[str, Any]) -> str:
+        content = await self._read(ref)
         try:
             if ref["codec"] == Codec.MSGPACK:
                 content = await self._objects.large.as_json(content, Codec.MSGPACK, "it")

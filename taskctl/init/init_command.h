@@ -253,14 +253,25 @@ static char *read_stdin(void) {
 
 /* ------------------------------------------------------------------ the commands */
 
+/* The agent reads the file in the workspace and picks the key. */
+static void input_key_of_large(const char *key) {
+    Buf fields = {0};
+    Value v;
+    pack_pair(&fields, "format", "text");
+    pack_pair(&fields, "key", key);
+    Reader answer = ask("input", &fields, 2);
+    if (!map_get(answer, "text", MP_STR, &v)) fail(EXIT_REFUSED, "the agent answered without the input");
+    print(v.s, v.n);
+    print("\n", 1);
+}
+
 static void input_key(const char *key) {
     Buf fields = {0}, text = {0};
     Value v;
     Reader value, item;
     pack_pair(&fields, "format", "value");
     Reader answer = ask("input", &fields, 1);
-    if (map_find(answer, "ref", &value))
-        fail(EXIT_REFUSED, "the input is too large to pick a key from; print all of it with `taskctl-init input`");
+    if (map_find(answer, "ref", &value)) return input_key_of_large(key);
     if (!map_find(answer, "value", &value)) fail(EXIT_REFUSED, "the agent answered without the input");
     Reader head = value;
     if (!mp_read(&head, &v) || v.type != MP_MAP)

@@ -90,6 +90,28 @@ async def test_large_input(world: World, codec: str) -> None:
     assert "ref" not in answer
 
 
+MEMBERS = {"text": "é\n", "n": 7, "list": [1, {"a": None}], "none": None, "big": BIG}
+
+
+@pytest.mark.parametrize("codec", ["json", "msgpack", ""])
+async def test_one_member_of_an_input(world: World, codec: str) -> None:
+    if codec:
+        content = json.dumps(MEMBERS).encode() if codec == "json" else msgpack.packb(MEMBERS)
+        body: dict[str, Any] = {"ref": store(world, content) | {"codec": codec}}
+    else:
+        body = {"value": MEMBERS}
+    world.api.put(TASKOBJECTS, {"metadata": {"name": "o"}} | body)
+    _, task, _ = await task_with(world, inputObject="o")
+    for key, text in (
+        *(("text", "é\n"), ("n", "7"), ("list", '[1,{"a":null}]')),
+        *(("none", "null"), ("big", BIG)),
+    ):
+        assert (await task.good("input", format="text", key=key))["text"] == text
+    for key, words in (("nope", "it has: text, n, list, none, big"), ("a\0", "NUL"), (5, "text")):
+        code, message = await task.refused("input", format="text", key=key)
+        assert (code, words in message) == ("bad_request", True), message
+
+
 async def test_input_that_cannot_be_had(world: World, tmp_path: Path) -> None:
     _, task, _ = await task_with(world, inputObject="o")
     code, message = await task.refused("input", format="json")

@@ -67,9 +67,22 @@ def test_key_that_is_not_there(shell: Shell, value: Any, message: str) -> None:
 
 
 def test_key_of_a_large_input(shell: Shell) -> None:
-    done = shell.ask("input", "key", ref={"path": "x"})
-    assert done.returncode == 1
-    assert "print all of it with `taskctl-init input`" in done.stderr
+    """The agent reads the file and picks the key."""
+
+    def serve() -> None:
+        link = attach(shell.agent)
+        for fields in ({"ref": {"path": "x"}}, {"text": "7\nß"}):
+            request = link.receive()
+            shell.requests.append(request)
+            link.answer(request, **fields)
+
+    server = threading.Thread(target=serve)
+    server.start()
+    done = shell.run("input", "key")
+    server.join(20)
+    assert (done.returncode, done.stdout) == (0, "7\nß\n")
+    asked = [(request["op"], request["format"], request.get("key")) for request in shell.requests]
+    assert asked == [("input", "value", None), ("input", "text", "key")]
 
 
 JSON = st.recursive(
