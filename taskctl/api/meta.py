@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 from taskctl.api.states import ConditionStatus
@@ -19,7 +19,10 @@ MAX_NAME = 253  # DNS-1123 subdomain
 MAX_LABEL = 63  # label value
 MAX_TEXT = 4096
 MAX_COMMAND_ITEMS = 256
-MAX_COMMAND_TEXT = 131072  # MAX_ARG_STRLEN of Linux: one argument cannot be longer
+# MAX_ARG_STRLEN of Linux is 131,072 bytes with the NUL at the end, for an argument and for a
+# variable with its name. A schema can count characters only; what has others than ASCII is
+# measured here, by the command line and the agent.
+MAX_COMMAND_TEXT = 131_071
 MAX_ENV = 256
 MAX_LIST = 1000
 
@@ -116,7 +119,19 @@ Quantity = Annotated[
 ]
 MicroTime = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
-LongText = Annotated[str, Field(max_length=MAX_COMMAND_TEXT)]
+
+
+def _startable(text: str) -> str:
+    size = len(text.encode(errors="replace"))
+    if size > MAX_COMMAND_TEXT:
+        raise ValueError(
+            f"has {size} bytes; Linux starts no process with an argument or variable of over "
+            f"{MAX_COMMAND_TEXT}: pass it as input, or in a file"
+        )
+    return text
+
+
+LongText = Annotated[str, Field(max_length=MAX_COMMAND_TEXT), AfterValidator(_startable)]
 
 
 class SpecModel(BaseModel):

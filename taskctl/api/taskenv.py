@@ -106,6 +106,12 @@ class EnvVar(SpecModel):
     def _consistent(self) -> Self:
         if self.value is not None and self.value_from is not None:
             raise ValueError("set either value or valueFrom, not both")
+        size = len(f"{self.name}={self.value or ''}".encode(errors="replace"))
+        if size > meta.MAX_COMMAND_TEXT:
+            raise ValueError(
+                f"has {size} bytes with its name; Linux starts no process with a variable of over "
+                f"{meta.MAX_COMMAND_TEXT}: pass it as input, or in a file"
+            )
         if self.name.startswith("TASKCTL_"):
             raise ValueError("names that begin with TASKCTL_ are taskctl's own; choose another")
         return self

@@ -294,6 +294,15 @@ async def test_depth_limit(world: World) -> None:
         ([{"key": "a", "overrides": {"limits": {"depth": 3}}}], "tasks[0].overrides.limits"),
         ([{"key": "a", "overrides": {"treeTimeoutSeconds": 3}}], "tasks[0].overrides: tree"),
         ([{"key": "a", "overrides": {"timeout_seconds": 5}}], "tasks[0].overrides.timeout_seconds"),
+        ([{"key": "a", "overrides": {"args": ["x" * 131_072]}}], "tasks[0].overrides.args[0]"),
+        (
+            [{"key": "a", "overrides": {"args": ["é" * 65_536]}}],
+            "tasks[0].overrides.args[0]: has 131072 bytes",
+        ),
+        (
+            [{"key": "a", "overrides": {"env": [{"name": "A", "value": "x" * 131_070}]}}],
+            "tasks[0].overrides.env[0]: has 131072 bytes with its name",
+        ),
         (
             [{"key": "a", "overrides": {"retry": {"backoff_seconds": 60}}}],
             "tasks[0].overrides.retry.backoff_seconds",

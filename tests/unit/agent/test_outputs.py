@@ -107,8 +107,13 @@ async def test_one_member_of_an_input(world: World, codec: str) -> None:
         *(("none", "null"), ("big", BIG)),
     ):
         assert (await task.good("input", format="text", key=key))["text"] == text
-    for key, words in (("nope", "it has: text, n, list, none, big"), ("a\0", "NUL"), (5, "text")):
-        code, message = await task.refused("input", format="text", key=key)
+    refused: tuple[tuple[Any, str], ...] = (
+        ("nope", "it has: text, n, list, none, big"),
+        ("a\0", "NUL"),
+        (5, "text"),
+    )
+    for wrong, words in refused:
+        code, message = await task.refused("input", format="text", key=wrong)
         assert (code, words in message) == ("bad_request", True), message
 
 
