@@ -162,5 +162,8 @@ class Claims:
             await asyncio.to_thread(workspace.try_prepare)
         await asyncio.to_thread(context.journal.tell, told)
         run = Run(told=told, claim=claim, task=won.task)
+        if told.timeout_ms:
+            now_s = context.timing.clock.monotonic_s()
+            run.deadline_s = now_s + told.timeout_ms / 1000  # taskctl-init's clock starts later
         context.runs.add(run)
         return run

@@ -29,6 +29,8 @@ class StopReason(StrEnum):
     CANCELLED = "Cancelled"
     DELETED = "Deleted"
     SUPERSEDED = "Superseded"
+    TIMEOUT = "Timeout"
+    WORKER_LOST = "WorkerLost"  # its pod is being stopped: deleted, evicted, drained
 
 
 class Link(Protocol):
@@ -69,6 +71,8 @@ class Run:
         outcome: the task that writes the outcome; its result is the exit code.
         output: its output, once there is one.
         output_lock: one output at a time.
+        deadline_s: when its time is up (monotonic), at the latest; None: no timeout, or the
+            agent was restarted since.
         spawned: it has, or may have, asked for children.
         exit_code: what taskctl-init was told to exit with, once reported.
     """
@@ -85,6 +89,7 @@ class Run:
     outcome: asyncio.Task[int] | None = None
     output: RecordedOutput | None = None
     output_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    deadline_s: float | None = None
     spawned: bool = False
     exit_code: int = 0
 

@@ -22,7 +22,8 @@ from taskctl.agent.outputs import Outputs
 from taskctl.agent.podspec import OwnPod, PodEntry
 from taskctl.agent.progress import ProgressWriter
 from taskctl.agent.refusals import ErrorCode, Refusal, from_api
-from taskctl.agent.runs import Link, Run, RunPhase
+from taskctl.agent.runmessage import micros
+from taskctl.agent.runs import Link, Run, RunPhase, StopReason
 from taskctl.agent.stops import Stops
 from taskctl.constants import INLINE_LIMIT_BYTES
 from taskctl.errors import ApiError, NotFound
@@ -288,7 +289,26 @@ class Service:
         """Return whether the run shall stop, and when it must have ended."""
         told = run.told
         deadline_us = told.started_us + told.timeout_ms * 1000 if told.timeout_ms else 0
-        return {"cancel": run.stop.value if run.stop else "", "deadline_us": deadline_us}
+        return {"cancel": self._stop_reason(run), "deadline_us": deadline_us}
+
+    def _stop_reason(self, run: Run) -> str:
+        """Return why a run is being stopped, also where taskctl-init does it by itself."""
+        if run.stop is not None:
+            return run.stop.value
+        if run.phase is not RunPhase.RUNNING:
+            return ""
+        if self._is_out_of_time(run):
+            return StopReason.TIMEOUT.value
+        return StopReason.WORKER_LOST.value if self.claims.closed else ""
+
+    def _is_out_of_time(self, run: Run) -> bool:
+        clock = self._context.timing.clock
+        if run.deadline_s is not None:
+            return clock.monotonic_s() >= run.deadline_s
+        told = run.told
+        if not (told.timeout_ms and told.started_us):
+            return False
+        return micros(clock.now()) >= told.started_us + told.timeout_ms * 1000
 
 
 def check_version(message: Message) -> None:

@@ -127,6 +127,32 @@ async def test_draining_claims_nothing_and_waits_for_exits(world: World) -> None
     await ended
 
 
+async def test_why_a_run_is_stopped_by_its_own_supervisor(world: World) -> None:
+    """taskctl-init keeps the time and hears SIGTERM; the task asks the agent why."""
+    peer, _, told = await world.running(timeoutSeconds=60)
+    task = await world.attached(told)
+    assert (await task.good("info"))["cancel"] == ""
+    world.time.advance(59)
+    assert (await task.good("info"))["cancel"] == ""
+    world.time.advance(1)
+    assert (await task.good("info"))["cancel"] == "Timeout"
+    world.api.change(TASKS, "job", spec={"cancel": True})
+    await eventually(lambda: world.api.see(TASKS, "job")["spec"]["cancel"])
+    async with asyncio.timeout(5):
+        while (await task.good("info"))["cancel"] != "Cancelled":
+            await asyncio.sleep(0.002)
+    await peer.close()
+
+
+async def test_a_drained_worker_says_so_to_its_tasks(world: World) -> None:
+    _, _, told = await world.running()
+    task = await world.attached(told)
+    assert world.agent is not None
+    world.agent.drain()
+    await eventually(lambda: not (world.settings.runtime_dir / "ready").exists())
+    assert (await task.good("info"))["cancel"] == "WorkerLost"
+
+
 async def test_draining_does_not_wait_for_what_vanished(world: World) -> None:
     peer, _, _ = await world.running()
     await peer.close()
