@@ -22,8 +22,6 @@ INACTIVITY_LIMIT_S: Final = 70.0
 # client-go's minWatchTimeout and twice that (reflector.go).
 _MIN_TIMEOUT_S: Final = 300.0
 
-INITIAL_EVENTS_END: Final = "k8s.io/initial-events-end"
-
 
 def pick_timeout_s(timing: Timing) -> float:
     """Return a watch timeout between 5 and 10 minutes, so that streams end out of step."""
@@ -93,14 +91,6 @@ def resource_version(obj: KubeObject) -> str:
     metadata = obj.get("metadata")
     version: Any = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
     return version if isinstance(version, str) else ""
-
-
-def ends_initial_events(event: WatchEvent) -> bool:
-    """Whether this is the bookmark that closes the initial events of a WatchList."""
-    if event.type is not EventType.BOOKMARK:
-        return False
-    annotations = event.object.get("metadata", {}).get("annotations") or {}
-    return annotations.get(INITIAL_EVENTS_END) == "true"
 
 
 def _excerpt(line: bytes) -> str:

@@ -93,7 +93,9 @@ class Controllers:
         self._metrics = metrics
         timing = options.timing
         self.informers = _informers(client, options)
-        self.recorder = EventRecorder(client, COMPONENT, options.host, timing=timing)
+        self.recorder = EventRecorder(
+            client, COMPONENT, options.host, timing=timing, dropped=metrics.on_event_dropped
+        )
         self.world = World(
             client,
             Stores(

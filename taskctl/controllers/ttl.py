@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 
 from taskctl.api.meta import ObjectKey
 from taskctl.client.base import DeleteOptions, KubeObject, Propagation
@@ -36,6 +37,7 @@ class TtlReconciler:
         """Take in a Task event; O(1), but for the members that wait for this very root."""
         if new is None:
             if old is not None:
+                self._world.ages.drop(("ended", old["metadata"]["uid"]))
                 self._forget(ObjectKey.of(old))
                 self._release(old["metadata"]["uid"])
             return
@@ -76,7 +78,11 @@ class TtlReconciler:
         view = parse_task(task)
         root = view if view.is_root else world.relative(view, view.root_uid)
         awaited = world.waiting.is_awaited(key)
-        decision = decide_ttl(view, root, awaited=awaited, now=world.timing.clock.now())
+
+        def age_s(ended: datetime) -> float:
+            return world.ages.age_s(("ended", view.uid), ended)
+
+        decision = decide_ttl(view, root, awaited=awaited, age_s=age_s)
         match decision:
             case LookAgain():
                 return look_again(decision.delay_s)

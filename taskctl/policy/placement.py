@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from itertools import islice
 from typing import Final
 
@@ -71,14 +70,6 @@ class Snapshot:
     now_s: float
 
 
-class Refused(StrEnum):
-    """Why the task whose turn it was got no worker."""
-
-    NO_WORKER = "NoWorker"  # none accepts tasks at all
-    FULL = "Full"  # not enough free slots on any one worker
-    TOO_LARGE = "TooLarge"  # more slots than a worker has
-
-
 @dataclass(frozen=True, slots=True)
 class Assignment:
     """A task and the worker it goes to."""
@@ -93,12 +84,9 @@ class Round:
 
     Attributes:
         assignments: taken out of the queue, in order of decision.
-        refused: UID of each head that was passed over, with the reason; not of every
-            task behind it.
     """
 
     assignments: list[Assignment] = field(default_factory=list)
-    refused: dict[str, Refused] = field(default_factory=dict)
 
 
 def place(queue: PendingQueue, snapshot: Snapshot) -> Round:
@@ -113,11 +101,9 @@ def place(queue: PendingQueue, snapshot: Snapshot) -> Round:
     with queue.cycle() as cycle:
         while (task := cycle.head()) is not None:
             if task.slots > snapshot.slots:
-                result.refused[task.uid] = Refused.TOO_LARGE
                 cycle.skip()
                 continue
             if pool.empty:
-                result.refused[task.uid] = Refused.FULL if pool.any_accepts else Refused.NO_WORKER
                 break
             worker = pool.pick(task)
             if worker is not None:
@@ -125,7 +111,6 @@ def place(queue: PendingQueue, snapshot: Snapshot) -> Round:
                 result.assignments.append(Assignment(task, worker))
                 continue
             pool.reserve_freest()
-            result.refused[task.uid] = Refused.FULL
             cycle.skip()
     return result
 
@@ -154,11 +139,9 @@ class _Pool:
             [{} for _ in range(snapshot.slots)] for _ in range(_LANES)
         )
         self._by_uid: dict[str, _Slot] = {}
-        self.any_accepts = False
         for state in sorted(snapshot.workers, key=lambda item: (item.rest.at_s, item.serial)):
             if not state.accepting:
                 continue
-            self.any_accepts = True
             room = min(state.max_entries - state.entries_total, MAX_BATCH)
             self._insert(_Slot(state, _lane(state, snapshot.now_s), state.used, room))
 

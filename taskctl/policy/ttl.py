@@ -7,7 +7,7 @@ another one waits for (``runAfter``) stays as long as that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -56,7 +56,7 @@ def ttl_s(view: TaskView) -> int | None:
 
 
 def decide_ttl(
-    view: TaskView, root: TaskView | None, *, awaited: bool, now: datetime
+    view: TaskView, root: TaskView | None, *, awaited: bool, age_s: Callable[[datetime], float]
 ) -> Remove | LookAgain | Keep:
     """Decide on a Task.
 
@@ -64,7 +64,7 @@ def decide_ttl(
         view: the Task.
         root: the root of its tree (itself, for a root); None: it no longer exists.
         awaited: another Task that has not started names this one in ``runAfter``.
-        now: the time.
+        age_s: returns how many seconds ago a moment was.
     """
     if view.deleting or not view.state.terminal:
         return Keep()
@@ -81,7 +81,7 @@ def decide_ttl(
         ended = completed if ended is None else max(ended, completed)
     if ended is None:
         return Keep()
-    left_s = stay_s - (now - ended).total_seconds()
+    left_s = stay_s - age_s(ended)
     return Remove() if left_s <= 0 else LookAgain(left_s)
 
 

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from taskctl.client.base import (
-    EventType,
     KubeObject,
     ListerWatcher,
     ListOptions,
@@ -31,8 +30,8 @@ from taskctl.client.base import (
 from taskctl.client.resources import Resource
 from taskctl.client.responses import is_resource_version_too_large
 from taskctl.client.timing import SYSTEM_TIMING, Backoff, Timing
-from taskctl.client.watch import ends_initial_events, resource_version
-from taskctl.errors import ApiError, BadRequest, Gone, Invalid, Throttled, Unavailable
+from taskctl.client.watch import resource_version
+from taskctl.errors import ApiError, Gone, Throttled, Unavailable
 from taskctl.runtime.store import Handler, Store, Transform, keep_metadata, parse_version
 
 log = logging.getLogger(__name__)
@@ -55,15 +54,12 @@ class InformerOptions:
         metadata_only: ask for metadata and keep nothing else.
         relist_period_s: compare with a full list so often, a cheap guard against our own
             mistakes; 0 for never.
-        stream_lists: let the server stream the first list (WatchList, KEP-3157) and fall
-            back to paging where it refuses. Saves the server memory on large collections.
     """
 
     label_selector: str = ""
     field_selector: str = ""
     metadata_only: bool = False
     relist_period_s: float = 3600.0
-    stream_lists: bool = False
 
 
 class Informer:
@@ -99,7 +95,6 @@ class Informer:
         self._version = ""
         self._listed_at_s = 0.0
         self._contact_s: float | None = None
-        self._stream_lists = options.stream_lists
         self._last_error = ""
         self._stream_events = 0
 
@@ -182,12 +177,6 @@ class Informer:
         self.synced.set()
 
     async def _fetch(self) -> tuple[list[KubeObject], str]:
-        if self._stream_lists:
-            try:
-                return await self._fetch_streamed()
-            except (BadRequest, Invalid) as error:
-                log.info("%s: the server streams no lists (%s); paging", self.name, error)
-                self._stream_lists = False
         options = ListOptions(
             label_selector=self._options.label_selector,
             field_selector=self._options.field_selector,
@@ -196,25 +185,6 @@ class Informer:
         )
         page = await self._client.list_all(self.resource, self.namespace, options=options)
         return page.items, page.resource_version
-
-    async def _fetch_streamed(self) -> tuple[list[KubeObject], str]:
-        # A server that knows nothing of initial events would never send the closing bookmark;
-        # the short timeout makes that end as if it had refused.
-        options = self._watch_options("", timeout_s=60.0, initial=True)
-        objects: dict[tuple[str, str], KubeObject] = {}
-        async with aclosing(self._open(options)) as events:
-            async for event in events:
-                if ends_initial_events(event):
-                    return [*objects.values()], resource_version(event.object)
-                if event.type is EventType.BOOKMARK:
-                    continue
-                metadata = event.object["metadata"]
-                key = (metadata.get("namespace") or "", metadata["name"])
-                if event.type is EventType.DELETED:
-                    objects.pop(key, None)
-                else:
-                    objects[key] = event.object
-        raise BadRequest("the stream ended without the bookmark that closes a list")
 
     # --- watch --------------------------------------------------------------------------
 
@@ -265,16 +235,12 @@ class Informer:
     def _open(self, options: WatchOptions) -> AsyncGenerator[WatchEvent, None]:
         return self._client.watch(self.resource, self.namespace, options=options)
 
-    def _watch_options(
-        self, version: str, *, timeout_s: float = 0.0, initial: bool = False
-    ) -> WatchOptions:
+    def _watch_options(self, version: str) -> WatchOptions:
         return WatchOptions(
             resource_version=version,
             label_selector=self._options.label_selector,
             field_selector=self._options.field_selector,
-            timeout_s=timeout_s,
             metadata_only=self._options.metadata_only,
-            send_initial_events=initial,
         )
 
     def _relist_due(self) -> bool:

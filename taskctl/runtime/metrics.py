@@ -98,6 +98,10 @@ class Metrics:
         for outcome in Outcome:
             self.reconciles.labels(controller, outcome.value)
 
+    def on_event_dropped(self, cause: str) -> None:
+        """Serve as ``EventRecorder(dropped=…)``."""
+        self.events_dropped.labels(cause).inc()
+
     def queue(self, name: str) -> QueueMetrics:
         """Return the observer for one queue."""
         return QueueMetrics(self, name)

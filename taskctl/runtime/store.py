@@ -1,7 +1,7 @@
 """The cache that an informer feeds and reconcilers read.
 
 Objects in it are shared: read them, never change them. Every change costs O(1) in the
-number of objects, indexes and handlers included.
+number of objects, handlers included.
 """
 
 from __future__ import annotations
@@ -12,11 +12,9 @@ from typing import Any
 
 from taskctl.api.meta import ObjectKey
 from taskctl.client.base import EventType, KubeObject
-from taskctl.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-IndexFunction = Callable[[KubeObject], Iterable[str]]
 Handler = Callable[[KubeObject | None, KubeObject | None], None]
 Transform = Callable[[KubeObject], KubeObject]
 
@@ -24,42 +22,16 @@ Transform = Callable[[KubeObject], KubeObject]
 class _Entry:
     """One object, with what was worked out about it when it came in."""
 
-    __slots__ = ("indexed", "obj", "uid", "version")
+    __slots__ = ("obj", "uid", "version")
 
     def __init__(self, obj: KubeObject, uid: str, version: int) -> None:
         self.obj = obj
         self.uid = uid
         self.version = version
-        self.indexed: list[tuple[str, ...]] = []
-
-
-class _Index:
-    """Keys by a value computed from the object."""
-
-    __slots__ = ("function", "keys")
-
-    def __init__(self, function: IndexFunction) -> None:
-        self.function = function
-        # A dict for a set: it keeps the order of arrival, so that results are the same
-        # from one run to the next.
-        self.keys: dict[str, dict[ObjectKey, None]] = {}
-
-    def move(self, key: ObjectKey, before: tuple[str, ...], after: tuple[str, ...]) -> None:
-        if before == after:
-            return
-        for value in before:
-            if value not in after:
-                keys = self.keys[value]
-                del keys[key]
-                if not keys:
-                    del self.keys[value]
-        for value in after:
-            if value not in before:
-                self.keys.setdefault(value, {})[key] = None
 
 
 class Store:
-    """Objects of one kind by key, by UID and by indexes.
+    """Objects of one kind by key and by UID.
 
     Handlers are called in order and at once with ``(old, new)``: ``(None, new)`` for an
     object that appears, ``(old, None)`` for one that goes, and both, one after the other,
@@ -79,7 +51,6 @@ class Store:
         self._transform = transform
         self._entries: dict[ObjectKey, _Entry] = {}
         self._by_uid: dict[str, ObjectKey] = {}
-        self._indexes: dict[str, _Index] = {}
         self._handlers: list[Handler] = []
         self._version = 0
 
@@ -118,43 +89,7 @@ class Store:
         """Return all keys, in order of arrival. Costs O(n)."""
         return [*self._entries]
 
-    def by_index(self, name: str, value: str) -> list[KubeObject]:
-        """Return the objects that an index files under ``value``.
-
-        Raises:
-            ConfigError: there is no index of that name.
-        """
-        entries = self._entries
-        return [entries[key].obj for key in self._index(name).keys.get(value, ())]
-
-    def keys_by_index(self, name: str, value: str) -> list[ObjectKey]:
-        """Return the keys that an index files under ``value``."""
-        return [*self._index(name).keys.get(value, ())]
-
-    def count_by_index(self, name: str, value: str) -> int:
-        """Return how many objects an index files under ``value``, in O(1)."""
-        return len(self._index(name).keys.get(value, ()))
-
-    def index_values(self, name: str) -> list[str]:
-        """Return the values an index has objects for."""
-        return [*self._index(name).keys]
-
     # --- set-up -------------------------------------------------------------------------
-
-    def add_index(self, name: str, function: IndexFunction) -> None:
-        """File objects under the strings that ``function`` returns for them.
-
-        Raises:
-            ConfigError: there is an index of that name already.
-        """
-        if name in self._indexes:
-            raise ConfigError(f"store {self.name}: there is an index {name!r} already")
-        index = _Index(function)
-        self._indexes[name] = index
-        for key, entry in self._entries.items():
-            values = self._values(name, index, entry.obj)
-            index.move(key, (), values)
-            entry.indexed.append(values)
 
     def add_handler(self, handler: Handler) -> None:
         """Call ``handler(old, new)`` on every change from now on; the present objects are
@@ -258,18 +193,10 @@ class Store:
             self._entries[key] = entry
             self._by_uid[uid] = key
             old = None
-            for name, index in self._indexes.items():
-                values = self._values(name, index, obj)
-                index.move(key, (), values)
-                entry.indexed.append(values)
         else:
             old = entry.obj
             entry.obj = obj
             entry.version = version
-            for position, (name, index) in enumerate(self._indexes.items()):
-                values = self._values(name, index, obj)
-                index.move(key, entry.indexed[position], values)
-                entry.indexed[position] = values
         for handler in self._handlers:
             self._call(handler, old, obj)
 
@@ -277,32 +204,16 @@ class Store:
         del self._entries[key]
         if self._by_uid.get(entry.uid) == key:
             del self._by_uid[entry.uid]
-        for index, values in zip(self._indexes.values(), entry.indexed, strict=True):
-            index.move(key, values, ())
         for handler in self._handlers:
             self._call(handler, entry.obj, None)
-
-    def _values(self, name: str, index: _Index, obj: KubeObject) -> tuple[str, ...]:
-        try:
-            return tuple(index.function(obj))
-        except Exception:  # an odd object must not stop the informer
-            log.exception("store %s: index %s failed on %s", self.name, name, ObjectKey.of(obj))
-            return ()
 
     def _call(self, handler: Handler, old: KubeObject | None, new: KubeObject | None) -> None:
         try:
             handler(old, new)
-        except Exception:  # as above
+        except Exception:  # an odd object must not stop the informer
             subject = new if new is not None else old
             where = "?" if subject is None else ObjectKey.of(subject)
             log.exception("store %s: a handler failed on %s", self.name, where)
-
-    def _index(self, name: str) -> _Index:
-        index = self._indexes.get(name)
-        if index is None:
-            known = ", ".join(self._indexes) or "none"
-            raise ConfigError(f"store {self.name}: there is no index {name!r} (there are: {known})")
-        return index
 
 
 def parse_version(text: str) -> int:
@@ -334,7 +245,6 @@ def _uid(obj: KubeObject) -> str:
 
 __all__ = [
     "Handler",
-    "IndexFunction",
     "ObjectKey",
     "Store",
     "Transform",

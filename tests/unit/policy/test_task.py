@@ -281,3 +281,56 @@ def test_an_invented_exit_code_is_not_kept() -> None:
     assert status["reason"] == "ContainerLost"
     assert status["message"].endswith("container: ContainerStatusUnknown: gone.")
     assert "exitCode" not in status["attempts"][0]
+
+
+# --- containers that end without a word ----------------------------------------------
+
+
+def vanished(task: dict[str, Any], reason: str = "Error") -> dict[str, Any]:
+    report = ContainerReport(ContainerState.TERMINATED, reason, "", 137)
+    facts = WorkerFacts(gone=False, ended_for_s=60.0, ended=report)
+    return result(task, step(task, worker=facts))
+
+
+def test_a_container_that_vanishes_again_and_again_is_the_tasks_doing() -> None:
+    status: dict[str, Any] = {}
+    for attempt in (1, 2):
+        past = {"attempts": status.get("attempts", []), "infraFailures": attempt - 1}
+        status = vanished(raw_task(status=running(attempt) | past))
+        assert (status["state"], status["reason"]) == ("Pending", "ContainerLost")
+        assert status["infraFailures"] == attempt
+    past = {"attempts": status["attempts"], "infraFailures": 2}
+    status = vanished(raw_task(status=running(3) | past))
+    assert (status["state"], status["reason"]) == ("Failed", "ContainerLost")
+    assert "3 times" in status["message"]
+
+
+def test_lost_workers_do_not_count_as_the_tasks_doing() -> None:
+    past = [{"attempt": number, "reason": "WorkerLost"} for number in range(1, 6)]
+    status = vanished(raw_task(status=running(6, attempts=past, infraFailures=5)))
+    assert status["state"] == "Pending"
+
+
+@pytest.mark.parametrize(("limit", "state"), [(0, "Failed"), (1, "Pending")])
+def test_out_of_memory_is_charged(limit: int, state: str) -> None:
+    task = raw_task(spec={"retry": {"limit": limit}}, status=running())
+    status = vanished(task, "OOMKilled")
+    assert (status["state"], status["failures"]) == (state, 1)
+    assert "memory" in status["message"]
+    assert status.get("infraFailures") is None
+    reason = status["reason"] if state == "Failed" else status["attempts"][-1]["reason"]
+    assert reason == "OOMKilled"
+
+
+# --- the status keeps up with the spec ------------------------------------------------
+
+
+@pytest.mark.parametrize("state", ["Pending", "Scheduled", "Running", "Succeeded", "Failed"])
+def test_a_changed_spec_is_observed(state: str) -> None:
+    condition = {"type": "Complete", "status": "False", "reason": "x", "observedGeneration": 2}
+    task = raw_task(status={"state": state, "observedGeneration": 2, "conditions": [condition]})
+    plan = step(task, worker=WorkerFacts(gone=False))
+    status = result(task, plan)
+    assert status["observedGeneration"] == 3
+    assert [entry["observedGeneration"] for entry in status["conditions"]] == [3]
+    assert step(raw_task(status=status), worker=WorkerFacts(gone=False)).patch is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -22,8 +23,12 @@ def ended(task: dict[str, Any], state: TaskState, ago_s: float) -> TaskView:
     return parse_task(written(task, patch))
 
 
+def age_s(moment: datetime) -> float:
+    return (NOW - moment).total_seconds()
+
+
 def decide(view: TaskView, root: TaskView | None = None, *, awaited: bool = False) -> Any:
-    return decide_ttl(view, root or view, awaited=awaited, now=NOW)
+    return decide_ttl(view, root or view, awaited=awaited, age_s=age_s)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +71,7 @@ def test_member_stays_until_the_tree_is_complete() -> None:
     assert decide(member, active) == Keep(for_tree=True)
     complete = ended(raw_task("root"), TaskState.SUCCEEDED, 3)
     assert decide(member, complete) == LookAgain(7.0)
-    assert decide_ttl(member, None, awaited=False, now=NOW) == Remove()
+    assert decide_ttl(member, None, awaited=False, age_s=age_s) == Remove()
 
 
 def test_awaited_stays() -> None:

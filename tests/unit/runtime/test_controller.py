@@ -7,9 +7,9 @@ import logging
 
 import pytest
 
+from taskctl.cli.logsetup import TextFormatter
 from taskctl.errors import Conflict, NotFound, TaskctlError, TerminalError, Throttled, Unavailable
 from taskctl.runtime.controller import Controller, ControllerOptions, Outcome, Result
-from taskctl.runtime.logcontext import ReconcileFilter
 from taskctl.runtime.metrics import Metrics
 from taskctl.runtime.workqueue import WorkQueue
 from tests.unit.client.fakes import FakeTime, settle
@@ -182,8 +182,7 @@ async def test_log_lines_name_their_reconcile() -> None:
             lines.append(self.format(record))
 
     handler = Keep()
-    handler.addFilter(ReconcileFilter())
-    handler.setFormatter(logging.Formatter("%(reconcile)s%(message)s"))
+    handler.setFormatter(TextFormatter())
     logger = logging.getLogger("test.reconcile")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -195,4 +194,7 @@ async def test_log_lines_name_their_reconcile() -> None:
     await Controller("task", queue, reconcile).process("default/a")
     logger.info("outside")
     logger.removeHandler(handler)
-    assert lines == ["[task default/a #1] hello", "outside"]
+    assert [line.partition("test.reconcile:")[2] for line in lines] == [
+        " [task default/a #1] hello",
+        " outside",
+    ]

@@ -12,8 +12,7 @@ import pytest
 from taskctl.client.base import EventType, KubeObject, ListOptions, ListPage, WatchEvent
 from taskctl.client.base import WatchOptions as Options
 from taskctl.client.resources import TASKS, Resource
-from taskctl.client.watch import INITIAL_EVENTS_END
-from taskctl.errors import ApiError, BadRequest, Forbidden, Gone, Throttled, Unavailable
+from taskctl.errors import ApiError, Forbidden, Gone, Throttled, Unavailable
 from taskctl.runtime.informer import Informer, InformerOptions
 from tests.unit.client.fakes import FakeTime, bookmark, settle, task
 
@@ -350,39 +349,6 @@ async def test_transform_sees_each_object_once() -> None:
     await asyncio.gather(running, return_exceptions=True)
     assert seen == ["3", "11"]
     assert "spec" not in informer.store.objects()[0]
-
-
-async def test_streamed_list() -> None:
-    case = Case(stream_lists=True)
-    end = bookmark(20, **{INITIAL_EVENTS_END: "true"})
-    case.server.watches = [
-        [
-            added("a", 3),
-            added("b", 4),
-            WatchEvent(EventType.BOOKMARK, bookmark(5)),
-            WatchEvent(DELETED, task("b", 6)),
-            WatchEvent(EventType.BOOKMARK, end),
-            added("never", 99),
-        ],
-        [added("c", 21), Hang],
-    ]
-    async with case.running():
-        assert case.changes == ["+a3", "+c21"]
-    assert case.server.log == ["watch:@0", "watch:20@0"]
-    assert case.server.watch_options[0].send_initial_events
-    assert not case.server.watch_options[1].send_initial_events
-
-
-@pytest.mark.parametrize(
-    "refusal", [[BadRequest("sendInitialEvents is forbidden", 400)], [added("a", 3)]]
-)
-async def test_streamed_list_falls_back_to_paging(refusal: list[Step | type[Hang]]) -> None:
-    case = Case(stream_lists=True)
-    case.server.lists = [page(10, task("a", 3))]
-    case.server.watches = [refusal, [Hang]]
-    async with case.running():
-        assert case.changes == ["+a3"]
-    assert [line.split("@")[0] for line in case.server.log] == ["watch:", "list", "watch:10"]
 
 
 async def test_silence_is_measured() -> None:

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from taskctl.client.base import EventType, KubeObject
-from taskctl.errors import ConfigError
 from taskctl.runtime.store import ObjectKey, Store, keep_metadata
 from tests.unit.client.fakes import bookmark, task
 
@@ -182,42 +181,18 @@ def test_replace_believes_a_list_that_is_newer_than_all_we_know() -> None:
     assert log.lines == ["-a50", "+a35", "-b51", "+b51"]
 
 
-def test_indexes_follow() -> None:
-    store = Store("tasks")
-    store.apply(ADDED, task("early", 1, spec={"groups": ["x"]}))
-    store.add_index("group", lambda obj: obj.get("spec", {}).get("groups", ()))
-    store.apply(ADDED, task("a", 5, spec={"groups": ["x", "y"]}))
-    assert store.keys_by_index("group", "x") == [key("early"), key("a")]
-    store.apply(MODIFIED, task("a", 6, spec={"groups": ["y", "z"]}))
-    assert store.keys_by_index("group", "x") == [key("early")]
-    assert [obj["metadata"]["name"] for obj in store.by_index("group", "z")] == ["a"]
-    assert store.count_by_index("group", "y") == 1
-    store.apply(DELETED, task("a", 7))
-    assert store.index_values("group") == ["x"]
-    assert store.by_index("group", "never") == []
-    with pytest.raises(ConfigError, match="no index 'owner'"):
-        store.by_index("owner", "x")
-    with pytest.raises(ConfigError, match="already"):
-        store.add_index("group", lambda obj: ())
-
-
-def test_faulty_index_and_handler_do_not_stop_the_rest(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_faulty_handler_does_not_stop_the_rest(caplog: pytest.LogCaptureFixture) -> None:
     store, log = store_with_log()
-
-    def broken_index(obj: KubeObject) -> list[str]:
-        raise KeyError("spec")
 
     def broken_handler(old: KubeObject | None, new: KubeObject | None) -> None:
         raise RuntimeError("handler")
 
-    store.add_index("broken", broken_index)
     store.add_handler(broken_handler)
     late = Log()
     store.add_handler(late)
     store.apply(ADDED, task("a", 5))
     store.apply(DELETED, task("a", 6))
     assert log.lines == late.lines == ["+a5", "-a5"]
-    assert "index broken failed on default/a" in caplog.text
     assert "a handler failed on default/a" in caplog.text
 
 
@@ -240,7 +215,6 @@ def test_iteration_allows_changes() -> None:
 def test_an_event_costs_the_same_in_a_large_store() -> None:
     def cost_s(size: int) -> float:
         store = Store("tasks")
-        store.add_index("half", lambda obj: (obj["metadata"]["name"][-1],))
         store.replace([task(f"t{n}", n + 1) for n in range(size)], str(size))
         events = [task("t0", size + 10 + n) for n in range(1000)]
         best = float("inf")
@@ -268,7 +242,6 @@ class StoreMachine(RuleBasedStateMachine):
         self.feed: list[tuple[EventType, dict[str, Any]]] = []
         self.answers: list[dict[str, Any]] = []
         self.store = Store("tasks")
-        self.store.add_index("colour", lambda obj: (obj["spec"]["colour"],))
         self.mirror: dict[ObjectKey, KubeObject] = {}
         self.store.add_handler(self.on_change)
 
@@ -331,11 +304,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert self.mirror == {ObjectKey.of(obj): obj for obj in self.store}
 
     @invariant()
-    def indexes_agree(self) -> None:
-        for colour in ("red", "blue"):
-            found = {ObjectKey.of(obj) for obj in self.store.by_index("colour", colour)}
-            want = {ObjectKey.of(obj) for obj in self.store if obj["spec"]["colour"] == colour}
-            assert found == want
+    def uids_agree(self) -> None:
         for obj in self.store:
             assert self.store.get_by_uid(obj["metadata"]["uid"]) is obj
 
