@@ -39,6 +39,7 @@ INPUT_MESSAGE = "set either input or inputObject, not both"
 # Leaves room for what is added to a Task's name for its output, "-output-<attempt>".
 MAX_TASK_NAME = 240
 MAX_SPAWN_KEY = 1024
+MAX_RUN_AFTER = 10_000
 _MAX_UID = 128
 NAME_MESSAGE = (
     f"metadata.name must have at most {MAX_TASK_NAME} characters, because its output is named "
@@ -67,9 +68,10 @@ class RunAfter(SpecModel):
     tasks: Annotated[
         list[Name],
         Field(
-            max_length=meta.MAX_LIST,
+            max_length=MAX_RUN_AFTER,
             description="Names of Tasks in the same namespace. A name that does not exist (yet) "
-            "is waited for.",
+            f"is waited for. At most {MAX_RUN_AFTER}, as far as they fit into an object (1.5 MiB); "
+            "to wait for more, let some Tasks wait for a part each, and one for these.",
             default_factory=list,
             json_schema_extra=meta.SET_LIST,
         ),
