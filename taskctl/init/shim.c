@@ -125,7 +125,10 @@ static void surrender(const struct spec *spec)
             close(fd);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    if (!spec->privileged && !spec->all_calls)
+    if (spec->privileged)
+        return;
+    keep_from_abstract_sockets();
+    if (!spec->all_calls)
         filter_calls(spec);
 }
 

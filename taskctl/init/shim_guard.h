@@ -151,6 +151,22 @@ static void filter_calls(const struct spec *spec)
         give_up(START_FAILED, "filter", "system calls");
 }
 
+/* ---- sockets ----------------------------------------------------------------------------- */
+
+/* The network is the host's, and with it the names of abstract Unix sockets: the X server, message
+ * buses. Landlock keeps the container from those that it has not made itself (Linux 6.12 and newer;
+ * an older kernel refuses the ruleset). */
+static void keep_from_abstract_sockets(void)
+{
+    const struct { uint64_t files, network, scoped; } attributes = {.scoped = 1 /* abstract sockets */};
+    long ruleset = syscall(444 /* landlock_create_ruleset */, &attributes, sizeof attributes, 0);
+    if (ruleset < 0)
+        return;
+    if (syscall(446 /* landlock_restrict_self */, ruleset, 0) < 0)
+        give_up(START_FAILED, "restrict", "abstract sockets");
+    close((int)ruleset);
+}
+
 /* ---- devices and the kernel's file systems ----------------------------------------------- */
 
 /* The devices that every program may expect and that give nothing away. Others come as volumes. */
@@ -197,6 +213,8 @@ static void guard_kernel_paths(const struct spec *spec)
             attach(spec, readonly[i], readonly[i], 1);
     for (size_t i = 0; i < sizeof hidden / sizeof *hidden; i++)
         mask(hidden[i]);
+    if (!lstat("/var/run", &st) && S_ISDIR(st.st_mode)) /* elsewhere it is a link to /run */
+        mask("/var/run");
 }
 
 #endif

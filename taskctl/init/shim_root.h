@@ -6,7 +6,7 @@
  * The root is a fresh tmpfs. Each entry of the host's "/" is bound into it read-only (a symlink
  * is copied), except /proc (of the PID namespace where there is one), /dev (a few harmless devices;
  * a privileged container has the host's /dev and a writable /sys) and /tmp (a directory of this
- * container, writable).
+ * container, writable). /run is empty but for what is mounted there.
  *
  * A mount point that does not exist below such a read-only directory cannot be made there. The
  * directory is then "spread": a tmpfs goes over it and each of its entries is bound again one by
@@ -294,7 +294,7 @@ static void fill_root(const struct spec *spec)
     for (struct dirent *entry; (entry = readdir(host));) {
         const char *name = entry->d_name;
         if (is_dots(name) || !strcmp(name, "proc") || !strcmp(name, "tmp") ||
-            (!strcmp(name, "dev") && !spec->privileged))
+            (!spec->privileged && (!strcmp(name, "dev") || !strcmp(name, "run"))))
             continue;
         snprintf(path, sizeof path, "%s/%s", spec->image, name);
         if (*spec->image && strcmp(name, "dev") && !lstat(path, &st))
@@ -312,8 +312,11 @@ static void fill_root(const struct spec *spec)
             show(spec, spec->image, ROOT, entry->d_name, 1);
     if (image)
         closedir(image);
-    if (!spec->privileged)
+    if (!spec->privileged) {
         make_devices(spec);
+        if (lstat(ROOT "/run", &st) < 0) /* the host's is full of sockets that give power over it */
+            make_entry(ROOT "/run", 1, 0755);
+    }
     make_entry(ROOT "/tmp", 1, 0755);
     attach(spec, "tmp", ROOT "/tmp", 0);
     make_entry(ROOT "/proc", 1, 0555);

@@ -1,8 +1,8 @@
-"""The node's own programs, made visible in containers where they lie below ``/tmp``.
+"""What of the host is made visible again in containers, where it lies below ``/tmp`` or ``/run``.
 
-Images are not unpacked, so a container runs the host's programs, those of the interpreter
-that runs this node among them. A container's ``/tmp`` is its own; an environment or checkout
-below the host's ``/tmp`` would not be there.
+Images are not unpacked, so a container runs the host's programs, those of the interpreter that
+runs this node among them, and finds its way by the host's name service. A container's ``/tmp`` and
+``/run`` are its own: what the host has there would not be visible.
 """
 
 from __future__ import annotations
@@ -14,7 +14,12 @@ from typing import Final
 
 from taskctl.embedded.node.mounts import Bind
 
-PRIVATE: Final = PurePosixPath("/tmp")  # the shim gives each container its own
+# The shim gives each container its own.
+PRIVATE: Final = (PurePosixPath("/tmp"), PurePosixPath("/run"))
+# Files that many systems keep elsewhere, and reach through a link.
+_LINKED: Final = ("/etc/resolv.conf", "/etc/hosts", "/etc/localtime", "/etc/nsswitch.conf")
+# NixOS has its programs there.
+_SYSTEM: Final = ("/run/current-system", "/run/opengl-driver", "/run/wrappers")
 
 
 def own_directories() -> tuple[Path, ...]:
@@ -23,12 +28,23 @@ def own_directories() -> tuple[Path, ...]:
     return (Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve(), package_parent)
 
 
-def program_binds(directories: Iterable[Path]) -> tuple[Bind, ...]:
-    """Return read-only binds, each at its own path, of the directories that would be hidden.
+def system_paths() -> tuple[Path, ...]:
+    """Return what of the system's own files lies behind a link, without the links."""
+    linked = [Path(path) for path in _LINKED]
+    found = [path.resolve() for path in linked if path.is_symlink() and path.exists()]
+    return (*found, *(Path(path) for path in _SYSTEM if Path(path).exists()))
+
+
+def program_binds(paths: Iterable[Path]) -> tuple[Bind, ...]:
+    """Return read-only binds, each at its own path, of the files and directories that are hidden.
 
     Args:
-        directories: absolute, without symbolic links.
+        paths: absolute, without symbolic links.
     """
-    hidden = sorted({d for d in directories if d.is_relative_to(PRIVATE) and d != Path(PRIVATE)})
-    outermost = [d for d in hidden if not any(d != o and d.is_relative_to(o) for o in hidden)]
-    return tuple(Bind(d, PurePosixPath(d), read_only=True) for d in outermost)
+    hidden = sorted({path for path in paths if _is_hidden(path)})
+    outermost = [p for p in hidden if not any(p != o and p.is_relative_to(o) for o in hidden)]
+    return tuple(Bind(path, PurePosixPath(path), read_only=True) for path in outermost)
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(path != Path(root) and path.is_relative_to(root) for root in PRIVATE)

@@ -17,7 +17,7 @@ from taskctl.embedded.node.context import NodeContext
 from taskctl.embedded.node.model import Json, PodRef
 from taskctl.embedded.node.mounts import Bind, VolumeSource
 from taskctl.embedded.node.privileges import PrivilegeError, privileges
-from taskctl.embedded.node.programs import own_directories, program_binds
+from taskctl.embedded.node.programs import own_directories, program_binds, system_paths
 from taskctl.embedded.node.shimspec import ShimSpec
 from taskctl.errors import NotFound
 
@@ -73,7 +73,7 @@ class Starter:
 
     def __init__(self, context: NodeContext) -> None:
         self._context = context
-        self._programs = program_binds(own_directories())
+        self._programs = program_binds((*own_directories(), *system_paths()))
 
     async def build(
         self, pod: Json, container: Json, volumes: Mapping[str, VolumeSource], directory: Path

@@ -7,6 +7,7 @@ allowed as well, where that does no harm, so that a test cannot pass because the
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -153,6 +154,43 @@ def test_the_loopback_cannot_be_listened_to(guarded: Guarded) -> None:
     assert guarded.python(RAW_SOCKETS).stdout == ["PermissionError", "PermissionError"]
     if guarded.is_root:
         assert guarded.python(RAW_SOCKETS, "privileged", "yes").stdout == ["open", "open"]
+
+
+def test_the_hosts_sockets_are_out_of_reach(guarded: Guarded) -> None:
+    result = guarded.sh("ls -A /run | wc -l; ls -A /var/run/ | wc -l; touch /run/mine && echo own")
+    assert result.stdout == ["0", "0", "own"]
+    assert not Path("/run/mine").exists()
+
+
+ABSTRACT = """
+import socket, sys
+def reach(name):
+    try:
+        socket.socket(socket.AF_UNIX).connect(name)
+        print("reached")
+    except OSError as error:
+        print(type(error).__name__)
+reach("\\0" + sys.argv[1])
+own = socket.socket(socket.AF_UNIX)
+own.bind("\\0own" + sys.argv[1])
+own.listen()
+reach("\\0own" + sys.argv[1])
+"""
+
+
+def test_the_hosts_abstract_sockets_are_out_of_reach(guarded: Guarded) -> None:
+    if tuple(int(part) for part in os.uname().release.split(".")[:2]) < (6, 12):
+        pytest.skip("this kernel cannot keep a process from abstract sockets")
+    name = f"taskctl-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX) as bus:
+        bus.bind("\0" + name)
+        bus.listen()
+        script = ABSTRACT.replace("sys.argv[1]", repr(name))
+        result = guarded.python(script)
+        free = guarded.python(script, "privileged", "yes") if guarded.is_root else None
+    assert result.stdout == ["PermissionError", "reached"], result.stderr
+    if free is not None:
+        assert free.stdout == ["reached", "reached"]
 
 
 # Calls with arguments that do nothing even where they are allowed.
