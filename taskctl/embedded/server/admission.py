@@ -9,7 +9,7 @@ from typing import Final
 
 import orjson
 
-from taskctl.embedded.server import errors, fields, json_numbers, meta
+from taskctl.embedded.server import errors, fields, json_numbers, meta, shapes
 from taskctl.embedded.server.containers import fresh
 from taskctl.embedded.server.deletion import KNOWN_FINALIZERS
 from taskctl.embedded.server.errors import Json
@@ -236,6 +236,9 @@ def check_types(kind: Kind, part: Json, origin: Origin = BODY) -> None:
     if not kind.builtin or schema is None:
         return
     undecodable = schema.settle(part)
+    if undecodable is None and kind.kind == "CustomResourceDefinition":
+        # Of the schemas in it, the kind's own schema says nothing.
+        undecodable = shapes.check(part, kind.api_version, kind.kind)
     if undecodable is not None:
         raise origin.cannot_handle(kind, part, str(undecodable))
     found = schema.validate(part, None)

@@ -10,7 +10,7 @@ import orjson
 from aiohttp import web
 
 from taskctl.clock import format_seconds
-from taskctl.embedded.server import bodies, errors, fields, pods, virtual_kinds
+from taskctl.embedded.server import bodies, errors, fields, pods, shapes, virtual_kinds
 from taskctl.embedded.server.auth import ISSUER, Authenticator, User
 from taskctl.embedded.server.core import Core, strategy_of
 from taskctl.embedded.server.encode import Encoder
@@ -249,6 +249,11 @@ async def _read(request: web.BaseRequest, kind: VirtualKind) -> Json:
         version = (api_version or kind.api_version).rpartition("/")[2]
         raise errors.bad_request(
             f'{given or kind.kind} in version "{version}" cannot be handled as a {kind.kind}: {why}'
+        )
+    problem = shapes.check(found, kind.api_version, kind.kind)
+    if problem is not None:
+        raise errors.bad_request(
+            f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {problem}'
         )
     return {**found, "kind": kind.kind, "apiVersion": api_version or kind.api_version}
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from taskctl.embedded.server import errors, fields
+from taskctl.embedded.server import errors, fields, shapes
 from taskctl.embedded.server.deletion import Deletion, Propagation
 from taskctl.embedded.server.fields import FieldError
 
@@ -207,12 +207,15 @@ def parse_delete_options(
     Raises:
         errors.StatusError: 400; 422; 500, the body is malformed.
     """
-    options = _delete_query(query, dry_runs) if body is None else body
+    options = _delete_query(query, dry_runs) if body is None else dict(body)
     if options.get("kind") not in (None, "", "DeleteOptions"):
         version = options.get("apiVersion") or "meta.k8s.io/v1"
         raise errors.unclassified(
             f'no kind "{options["kind"]}" is registered for version "{version}"'
         )
+    problem = shapes.check(options, "v1", "DeleteOptions")
+    if problem is not None:  # a real server does not classify what it cannot decode here
+        raise errors.unclassified(str(problem))
     grace_s = options.get("gracePeriodSeconds")
     policy = options.get("propagationPolicy")
     if policy and options.get("orphanDependents") is not None:
@@ -227,8 +230,6 @@ def parse_delete_options(
         supported = ["Foreground", "Background", "Orphan", "nil"]
         problem = fields.not_supported("propagationPolicy", policy, supported)
         raise options_invalid("DeleteOptions", problem) from None
-    if not isinstance(grace_s, int | None) or not isinstance(preconditions, dict):
-        raise errors.unclassified("gracePeriodSeconds must be a number, preconditions an object")
     if grace_s is not None and grace_s < 0:
         grace_s = 1  # k8s.io/apiserver registry/rest/delete.go
     return DeleteOptions(
