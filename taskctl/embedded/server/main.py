@@ -43,6 +43,7 @@ from taskctl.embedded.server.errors import Resource
 from taskctl.embedded.server.eventlog import LogLimits
 from taskctl.embedded.server.expiry import EventExpiry
 from taskctl.embedded.server.gc import GarbageCollector
+from taskctl.embedded.server.http_log import request_logger
 from taskctl.embedded.server.hub import Hub
 from taskctl.embedded.server.kinds import Registry
 from taskctl.embedded.server.logs import LogProxy
@@ -252,6 +253,7 @@ class EmbeddedServer:
         server = GatedServer(
             api.handle,
             access_log=None,
+            logger=request_logger(),
             handler_cancellation=True,
             keepalive_timeout=limits.idle_s,
         )

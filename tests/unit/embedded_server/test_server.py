@@ -482,3 +482,33 @@ async def test_a_fault_of_the_server_is_a_status_too(monkeypatch: pytest.MonkeyP
         body = await client.send("POST", MAPS, {"metadata": {"name": "m"}}, code=500)
         assert body["reason"] == "InternalError"
         assert "ZeroDivisionError" in body["message"]
+
+
+# --- what is logged ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        "GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer TOKEN\x01\r\n\r\n",
+        "GET / HTTP/1.1\r\nAuthorization : Bearer TOKEN\r\n\r\n",
+        "GET /TOKEN\x01 HTTP/1.1\r\n\r\n",
+        "GET /?a=TOKEN HTTP/9.9\r\n\r\n",
+        "GET https://local:TOKEN@x:y/ HTTP/1.1\r\n\r\n",
+        "\x00TOKEN\r\n\r\n",
+    ],
+)
+async def test_no_token_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, request_: str
+) -> None:
+    caplog.set_level("DEBUG")
+    async with EmbeddedServer(ServerOptions(data_dir=tmp_path / "data")) as server:
+        host, _, port = server.url.removeprefix("https://").rpartition(":")
+        tls = server.certificates.client_context()
+        reader, writer = await asyncio.open_connection(host, int(port), ssl=tls)
+        writer.write(request_.replace("TOKEN", server.token).encode())
+        assert b" 400 " in await asyncio.wait_for(reader.readline(), 5)
+        writer.close()
+        assert "a malformed request" in caplog.text
+        assert server.token not in caplog.text
+        assert "Traceback" not in caplog.text
