@@ -11,6 +11,7 @@ from taskctl.agent import fields
 from taskctl.agent.context import Context
 from taskctl.agent.runs import Run, RunPhase
 from taskctl.errors import ApiError, Conflict
+from taskctl.safetext import visible
 from taskctl.wire import Message
 
 logger = logging.getLogger(__name__)
@@ -48,7 +49,9 @@ class ProgressWriter:
         progress = {
             "done": fields.integer(message, "done"),
             "total": fields.integer(message, "total", default=0),
-            "message": fields.optional_text(message, "message", max_chars=MAX_MESSAGE_CHARS),
+            "message": visible(
+                fields.optional_text(message, "message", max_chars=MAX_MESSAGE_CHARS)
+            ),
         }
         run.check_running()
         pending = self._pending.get(run.told.container)

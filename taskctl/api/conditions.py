@@ -14,6 +14,7 @@ from typing import Any
 from taskctl.api.states import ConditionStatus
 from taskctl.clock import format_seconds
 from taskctl.constants import MESSAGE_LIMIT_CHARS
+from taskctl.safetext import visible
 
 _ELLIPSIS = " …"
 
@@ -38,7 +39,11 @@ class ConditionUpdate:
 
 
 def cap_message(text: str, *, limit_chars: int = MESSAGE_LIMIT_CHARS) -> str:
-    """Cut ``text`` to ``limit_chars`` characters, marking the cut."""
+    """Return ``text`` fit for a status: safe on terminals, and cut to ``limit_chars`` characters.
+
+    Characters that a terminal would act on are escaped; a cut is marked.
+    """
+    text = visible(text)
     if len(text) <= limit_chars:
         return text
     return text[: limit_chars - len(_ELLIPSIS)] + _ELLIPSIS

@@ -8,8 +8,9 @@ import sys
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from taskctl.cli.terminal import escape_in_json, visible
+from taskctl.cli.terminal import escape_in_json
 from taskctl.runtime.logcontext import RECONCILE_ID
+from taskctl.safetext import visible
 
 # Chatty below this level, and not ours.
 _QUIET = ("asyncio", "aiohttp", "kubernetes_asyncio")

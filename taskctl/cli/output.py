@@ -10,8 +10,9 @@ from typing import Any
 
 import typer
 
-from taskctl.cli.terminal import columns, escape_in_json, one_line, visible, with_looks
+from taskctl.cli.terminal import columns, escape_in_json, one_line, with_looks
 from taskctl.cli.yamlwrite import write_yaml
+from taskctl.safetext import visible
 
 
 class Output(StrEnum):

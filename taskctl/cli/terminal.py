@@ -13,26 +13,13 @@ import json
 import re
 from typing import Any, Final
 
-# C0, DEL, C1; the marks, embeddings, overrides and isolates of bidirectional text; the separators
-# that some programs take for line ends; tag characters, which are invisible.
-_CONTROL: Final = r"\x00-\x1f\x7f-\x9f"
-_FORMAT: Final = r"\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f"
-_UNSAFE: Final = re.compile(f"[{_CONTROL}{_FORMAT}\ud800-\udfff]")
+from taskctl.safetext import UNSAFE, visible
+
 _BLANKS: Final = re.compile(r"[ \t\r\n\v\f]+")
 # Colours and other looks; the bound keeps a hostile one short.
 _SGR: Final = re.compile(r"\x1b\[[0-9;:]{0,40}m")
 _SGR_RESET: Final = "\x1b[0m"
 _SGR_BEGIN: Final = re.compile(r"\x1b(\[[0-9;:]{0,40})?\Z")
-
-
-def visible(text: str, keep: str = "\n\t") -> str:
-    """Return ``text`` with unsafe characters escaped, except those in ``keep``."""
-
-    def escape(match: re.Match[str]) -> str:
-        char = match[0]
-        return char if char in keep else char.encode("unicode_escape").decode()
-
-    return _UNSAFE.sub(escape, text)
 
 
 def one_line(text: str) -> str:
@@ -66,14 +53,14 @@ def columns(text: str) -> int:
 
 def escape_in_json(text: str) -> str:
     """Escape unsafe characters in a JSON text, which stays the same value."""
-    return _UNSAFE.sub(
+    return UNSAFE.sub(
         lambda match: match[0] if match[0] == "\n" else json.dumps(match[0])[1:-1], text
     )
 
 
 def is_unsafe(text: str) -> bool:
     """Whether ``text`` has a character that must not reach a terminal as it is."""
-    return _UNSAFE.search(text) is not None
+    return UNSAFE.search(text) is not None
 
 
 class LogFilter:

@@ -57,6 +57,6 @@ def _style(text: str) -> str | None:
 
 def _escape(text: str) -> str:
     """Escape what the emitter wrote as it is; it stands between double quotes."""
-    from taskctl.cli.terminal import visible
+    from taskctl.safetext import visible
 
     return visible(text, keep="\n")

@@ -22,6 +22,7 @@ from taskctl.client.resources import EVENTS
 from taskctl.client.timing import SYSTEM_TIMING, Timing
 from taskctl.clock import format_seconds
 from taskctl.errors import AlreadyExists, ApiError, NotFound, TaskctlError
+from taskctl.safetext import visible
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +142,7 @@ class EventRecorder:
             name=involved["name"],
             sort=sort,
             reason=reason,
-            message=truncate(message, MESSAGE_LIMIT_BYTES),
+            message=truncate(visible(message), MESSAGE_LIMIT_BYTES),
         )
         now = self._timing.clock.now()
         waiting = self._pending.get(fingerprint)

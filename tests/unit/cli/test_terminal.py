@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskctl.cli.output import table
-from taskctl.cli.terminal import LogFilter, escape_in_json, is_unsafe, one_line, visible, with_looks
+from taskctl.cli.terminal import LogFilter, escape_in_json, is_unsafe, one_line, with_looks
+from taskctl.safetext import visible
 
 _CHARS = st.sampled_from("a\n\t\r\x00\x07\x08\x1b[]0;31mHJ\x7f\x9b\u061c\u200f\u202e\u2066é日😀")
 _TEXT = st.text(_CHARS | st.characters())

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from taskctl.clock import parse_time
 from taskctl.constants import MESSAGE_LIMIT_CHARS
 from taskctl.policy.outcome import ExitReport, StatusChange, Superseded, decide_after_exit
+from taskctl.safetext import UNSAFE
 from tests.unit.policy.build import NOW, at, child, conditions, raw_task, running, written
 
 
@@ -241,3 +242,20 @@ def test_every_exit_settles_the_attempt(
     assert len(status["message"]) <= MESSAGE_LIMIT_CHARS
     again = decide_after_exit(task | {"status": status}, "k", exit_report, NOW, jitter)
     assert isinstance(again, Superseded)
+
+
+HOSTILE = st.text(
+    st.sampled_from("\x00\x07\x08\x1b\x7f\x9b\x9d\u202e\u2066\r\n[]0;ab "), max_size=60
+)
+
+
+@given(HOSTILE, HOSTILE)
+def test_a_message_is_safe_on_terminals(tail: str, said: str) -> None:
+    status = after(task_with(), report(code=1, tail=tail.encode(), message=said))
+    texts = [status["message"], *(c["message"] for c in status.get("conditions", ()))]
+    assert not any(UNSAFE.search(text.translate({10: None, 9: None})) for text in texts)
+
+
+def test_an_escape_sequence_is_shown_as_text() -> None:
+    status = after(task_with(), report(code=1, tail=b"\x1b]0;owned\x07hello"))
+    assert "\\x1b]0;owned\\x07hello" in status["message"]

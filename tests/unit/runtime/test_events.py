@@ -155,6 +155,15 @@ async def test_flush_gives_up() -> None:
     assert not await case.recorder.flush(0.01)
 
 
+async def test_messages_are_safe_on_terminals() -> None:
+    case = Case()
+    async with case.running():
+        case.recorder.record(task("a", 5), NORMAL, "R", "\x1b]0;owned\x07 \u202eb")
+        await case.recorder.flush(1)
+    (event,) = case.server.of(EVENTS)
+    assert event["message"] == r"\x1b]0;owned\x07 \u202eb"
+
+
 async def test_long_names_and_messages_fit() -> None:
     case = Case()
     async with case.running():
