@@ -24,6 +24,8 @@ _FACTORS: Final = {
     "Pi": Decimal(2) ** 50,
     "Ei": Decimal(2) ** 60,
 }
+# No resource needs more, and a number may be written out in full.
+_EXPONENT_LIMIT: Final = 1000
 _QUANTITY = re.compile(r"^([+-]?[0-9.]+)(?:([eE][+-]?[0-9]+)|([KMGTPE]i|[numkMGTPE])?)$")
 
 
@@ -36,7 +38,10 @@ def parse_quantity(text: str) -> Decimal:
     match = _QUANTITY.match(str(text))
     if match is None or match[1].count(".") > 1 or not any(c.isdigit() for c in match[1]):
         raise ValueError(f"{text!r} is not a quantity; write for example 500m, 2 or 1.5Gi")
-    return Decimal(match[1] + (match[2] or "")) * _FACTORS[match[3] or ""]
+    exponent = match[2] or ""
+    if abs(int(exponent[1:] or "0")) > _EXPONENT_LIMIT:
+        raise ValueError(f"the exponent of {text!r} is too large; at most {_EXPONENT_LIMIT}")
+    return Decimal(match[1] + exponent) * _FACTORS[match[3] or ""]
 
 
 def divide(value: str, divisor: str) -> str:

@@ -20,7 +20,7 @@ _SLOT_BYTES: Final = 8
 _TEXT_BYTES: Final = 80
 _RAW_BYTES: Final = 40
 _EXT_BYTES: Final = 120
-_NUMBER_BYTES: Final = 32
+_NUMBER_BYTES: Final = 36  # an integer from 2**60 on
 _SHORT_TEXT: Final = 64
 
 # Per first byte: how many bytes of length follow, for types that have some.

@@ -237,6 +237,24 @@ async def installed(directory: Path, options: InstallOptions, served: str) -> As
                 yield World(client, served, data)
 
 
+async def cancelled_tree(world: World) -> None:
+    """A parent is cancelled while its child runs; the controller cancels the child."""
+    script = "taskctl-init spawn --key child -- sleep 60 && sleep 60"
+    await world.task("parent", "sh", "-c", script, clusterName="counter", slots=1)
+
+    async def children() -> list[Json]:
+        tasks = await world.all(TASKS)
+        below = [one for one in tasks if one["spec"].get("lineage", {}).get("root") == "parent"]
+        return [one for one in below if one.get("status", {}).get("state") == "Running"]
+
+    found = await eventually(children, bool, what="running below their parent")
+    await world.patch(TASKS, "parent", {"spec": {"cancel": True}})
+    name = found[0]["metadata"]["name"]
+    for one in ("parent", name):
+        assert (await world.finished(one))["status"]["state"] == "Cancelled"
+    await world.remove(TASKS, "parent")
+
+
 async def work(world: World) -> None:
     """The counter; a task with two outputs, removed when its time is up; workers come and go."""
     await apply(world, DEMO / "counter" / "taskcluster.yaml")
@@ -255,6 +273,7 @@ async def work(world: World) -> None:
         return False
 
     await eventually(brief_is_gone, bool, what="removed")
+    await cancelled_tree(world)
     retain = {"replicas": 1, "workspace": {"reclaim": "Retain"}}
     await world.patch(TASKCLUSTERS, "counter", {"spec": retain})
     await eventually(world.workers, lambda pods: len(pods) == 1, what="one worker")

@@ -38,6 +38,8 @@ _SUFFIXES: Final = {
     "Ki": Decimal(2**10), "Mi": Decimal(2**20), "Gi": Decimal(2**30), "Ti": Decimal(2**40),
     "Pi": Decimal(2**50), "Ei": Decimal(2**60),
 }  # fmt: skip
+# No resource needs more, and a number is written out in full.
+_EXPONENT_LIMIT: Final = 1000
 _QUANTITY: Final = re.compile(r"^([+-]?(?:\d+\.?\d*|\.\d+))(?:([eE][+-]?\d+)|([numkMGTPE]i?))?$")
 
 
@@ -54,6 +56,8 @@ def parse_quantity(text: str) -> Decimal:
             "quantities must match the regular expression "
             "'^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
         )
+    if found.group(2) and abs(int(found.group(2)[1:])) > _EXPONENT_LIMIT:
+        raise ValueError(f"unable to parse quantity {text!r}: its exponent is too large")
     try:
         return Decimal(found.group(1) + (found.group(2) or "")) * _SUFFIXES[suffix]
     except InvalidOperation as error:
