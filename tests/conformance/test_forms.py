@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.conformance.samples import config_map
+from tests.conformance.samples import NOBODY, config_map
 from tests.conformance.target import GROUP, Api, widget
 
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
@@ -41,8 +41,8 @@ async def test_table_with_whole_objects_or_none(api: Api) -> None:
 
 
 async def test_table_of_pods(api: Api) -> None:
-    pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
-    (await api.create(api.core("pods"), pod)).ok()
+    spec = {"containers": [{"name": "c", "image": "i"}], "schedulerName": NOBODY}
+    (await api.create(api.core("pods"), {"metadata": {"name": "p"}, "spec": spec})).ok()
     body = (await api.send("GET", api.core("pods"), accept=TABLE)).ok()
     columns = [column["name"] for column in body["columnDefinitions"]]
     assert columns[:5] == ["Name", "Ready", "Status", "Restarts", "Age"]
