@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from taskctl.api import meta
+from taskctl.api.lineage import Lineage
 from taskctl.api.meta import Name, ObjectMeta, SpecModel
 from taskctl.api.states import CancelScope, When
 from taskctl.api.taskenv import EnvVar
@@ -38,9 +39,7 @@ LINEAGE_MESSAGE = (
 INPUT_MESSAGE = "set either input or inputObject, not both"
 # Leaves room for what is added to a Task's name for its output, "-output-<attempt>".
 MAX_TASK_NAME = 240
-MAX_SPAWN_KEY = 1024
 MAX_RUN_AFTER = 10_000
-_MAX_UID = 128
 NAME_MESSAGE = (
     f"metadata.name must have at most {MAX_TASK_NAME} characters, because its output is named "
     "after it; choose a shorter one"
@@ -218,34 +217,6 @@ class Limits(SpecModel):
         if self.live_tasks is not None:
             raise ValueError(_not_yet("limits.liveTasks"))
         return self
-
-
-class Lineage(SpecModel):
-    """Where a child hangs in its tree.
-
-    It stands in the spec because that cannot be changed, and names the child itself, so that a
-    copy of the object under another name is not taken for a member of the tree. The labels and
-    annotations that tell the same are for people's selectors; nothing is decided by them.
-    """
-
-    task: Annotated[Name, Field(description="Name of the child itself.")]
-    root: Annotated[Name, Field(description="Name of the tree's root Task.")]
-    root_uid: Annotated[
-        str, Field(alias="rootUID", min_length=1, max_length=_MAX_UID, description="Its UID.")
-    ]
-    parent: Annotated[Name, Field(description="Name of the Task that made this one.")]
-    parent_uid: Annotated[
-        str, Field(alias="parentUID", min_length=1, max_length=_MAX_UID, description="Its UID.")
-    ]
-    depth: Annotated[int, Field(ge=1, description="Level in the tree; the root has 0.")]
-    key: Annotated[
-        str,
-        Field(
-            min_length=1,
-            max_length=MAX_SPAWN_KEY,
-            description="Names the child among those of its parent.",
-        ),
-    ]
 
 
 _CANCELS_TREE = (

@@ -33,6 +33,7 @@ from taskctl.client.config import (
 )
 from taskctl.client.kubeconfig import plain_connection, read_kubeconfig
 from taskctl.client.library import library_connection
+from taskctl.client.paging import PAGE_LIMIT, next_limit, with_page
 from taskctl.client.ratelimit import TokenBucket
 from taskctl.client.requests import Request, Verb
 from taskctl.client.resources import Resource
@@ -42,12 +43,6 @@ from taskctl.client.watch import INACTIVITY_LIMIT_S, LineBuffer, decode_event, p
 from taskctl.errors import ApiError, ConfigError, Gone, Throttled, Unauthorized, Unavailable
 
 log = logging.getLogger(__name__)
-
-PAGE_LIMIT: Final = 500
-# orjson holds the GIL, so a thread would not keep the loop going while a page is decoded:
-# pages are kept small instead. 1 MiB decodes in about 10 ms.
-_PAGE_TARGET_BYTES: Final = 1024 * 1024
-_PAGE_LIMIT_MIN: Final = 20
 
 _LIST: Final = ListOptions()
 _WATCH: Final = WatchOptions()
@@ -219,14 +214,14 @@ class KubeClient:
         size_bytes = 0
         limit, token = options.limit or PAGE_LIMIT, ""
         while True:
-            page_options = _with_page(options, limit, token)
+            page_options = with_page(options, limit, token)
             try:
                 page = await self.list(res, namespace, options=page_options)
             except Gone:
                 if not token:
                     raise
                 log.info("%s: the list changed too much between pages; asking anew", res.plural)
-                return await self.list(res, namespace, options=_with_page(options, 0, ""))
+                return await self.list(res, namespace, options=with_page(options, 0, ""))
             items += page.items
             size_bytes += page.size_bytes
             token = page.continue_token
@@ -482,22 +477,3 @@ def _reserved_bucket(settings: ClientSettings) -> TokenBucket:
     # Where there is no limit at all, there is none here either.
     qps = _RESERVED_QPS if settings.qps else 0.0
     return TokenBucket(qps, _RESERVED_BURST, settings.timing)
-
-
-def next_limit(page: ListPage, limit: int) -> int:
-    """Return the size to ask of the next page, so that it decodes without a long stop."""
-    if not page.items or not page.size_bytes:
-        return limit
-    fitting = _PAGE_TARGET_BYTES * len(page.items) // page.size_bytes
-    return max(_PAGE_LIMIT_MIN, min(PAGE_LIMIT, fitting))
-
-
-def _with_page(options: ListOptions, limit: int, token: str) -> ListOptions:
-    return ListOptions(
-        label_selector=options.label_selector,
-        field_selector=options.field_selector,
-        limit=limit,
-        continue_token=token,
-        resource_version=options.resource_version,
-        metadata_only=options.metadata_only,
-    )

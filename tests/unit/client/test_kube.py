@@ -20,7 +20,8 @@ from taskctl.client.base import (
     Propagation,
     WatchOptions,
 )
-from taskctl.client.kube import KubeClient, next_limit
+from taskctl.client.kube import KubeClient
+from taskctl.client.paging import next_limit
 from taskctl.client.resources import PODS, TASKS
 from taskctl.errors import (
     AlreadyExists,
