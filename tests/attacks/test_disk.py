@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from taskctl.client.resources import Resource
 from tests.attacks.conftest import StartLocal
+from tests.diskspace import fill, small_file_system
 
 CONFIGMAPS = Resource("", "v1", "configmaps", "ConfigMap")
 FULL_S = 8.0
@@ -21,24 +19,8 @@ FULL_S = 8.0
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 96 MiB of its own."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", str(place)]
-    if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a file system is not allowed")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-def fill(place: Path) -> Path:
-    """Take all there is, to the last byte."""
-    path = place / "fill"
-    with path.open("wb", buffering=0) as file:
-        for size in (1 << 20, 1 << 12, 1):
-            with suppress(OSError):
-                while file.write(b"x" * size) == size:
-                    pass
-    return path
+    with small_file_system(tmp_path / "disk", size_mib=96) as place:
+        yield place
 
 
 @pytest.mark.timeout(180)

@@ -297,6 +297,29 @@ def widget(name: str, **spec: Any) -> Json:
     }
 
 
+def plain_definition(group: str, kind: str, properties: Json, rules: Sequence[str] = ()) -> Json:
+    """Return a definition of a kind whose spec has some properties and rules, and no more."""
+    spec: Json = {"type": "object", "properties": properties}
+    if rules:
+        spec["x-kubernetes-validations"] = [{"rule": one} for one in rules]
+    schema = {"type": "object", "properties": {"spec": spec}}
+    plural = f"{kind.lower()}s"
+    version = {
+        "name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}
+    }  # fmt: skip
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{group}"},
+        "spec": {
+            "group": group,
+            "scope": "Namespaced",
+            "names": {"plural": plural, "kind": kind},
+            "versions": [version],
+        },
+    }
+
+
 def widget_crd(group: str = GROUP, plural: str = "widgets") -> Json:
     """Return a definition with everything the cases need."""
     singular = plural.removesuffix("s")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tests.conformance.conftest import install
-from tests.conformance.target import Api, Json
+from tests.conformance.target import Api, Json, plain_definition
 
 GROUP = "cel.taskctl.test"
 ADDRESS, WEB = "10.0.0.1", "https://example.com:80/a%20b?b=c"
@@ -81,25 +83,8 @@ RESERVED = (
 )  # fmt: skip
 
 
-def definition(properties: Json, rules: list[str] | None = None) -> Json:
-    spec: Json = {"type": "object", "properties": properties}
-    if rules:
-        spec["x-kubernetes-validations"] = [{"rule": one} for one in rules]
-    schema = {"type": "object", "properties": {"spec": spec}}
-    version = {
-        "name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}
-    }  # fmt: skip
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"rules.{GROUP}"},
-        "spec": {
-            "group": GROUP,
-            "scope": "Namespaced",
-            "names": {"plural": "rules", "kind": "Rule"},
-            "versions": [version],
-        },
-    }
+def definition(properties: Json, rules: Sequence[str] = ()) -> Json:
+    return plain_definition(GROUP, "Rule", properties, rules)
 
 
 async def causes(api: Api, crd: Json, spec: Json) -> set[str]:

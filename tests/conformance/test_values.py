@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.conformance.conftest import install
-from tests.conformance.target import Api, Json, widget
+from tests.conformance.target import Api, Json, plain_definition, widget
 
 GROUP = "values.taskctl.test"
 FINALIZER_MESSAGE = "name is neither a standard finalizer name nor is it fully qualified"
@@ -22,21 +22,7 @@ def definition() -> Json:
         "any": {"x-kubernetes-preserve-unknown-fields": True},
         "map": {"type": "object", "additionalProperties": {"type": "string"}},
     }
-    schema = {"type": "object", "properties": {"spec": {"type": "object", "properties": spec}}}
-    version = {
-        "name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}
-    }  # fmt: skip
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"gauges.{GROUP}"},
-        "spec": {
-            "group": GROUP,
-            "scope": "Namespaced",
-            "names": {"plural": "gauges", "kind": "Gauge"},
-            "versions": [version],
-        },
-    }
+    return plain_definition(GROUP, "Gauge", spec)
 
 
 async def create(api: Api, spec: str, media: str = "application/json") -> Any:

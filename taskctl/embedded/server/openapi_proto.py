@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import orjson
 
+from taskctl.embedded.server.protobuf_wire import field_bytes, field_int, varint
+
 JSON = dict[str, Any]
 
 _METHODS: Final = {"get": 2, "put": 3, "post": 4, "delete": 5, "options": 6, "head": 7, "patch": 8}
@@ -28,45 +30,27 @@ _SCHEMA_INTS: Final = {
 }
 
 
-def _varint(value: int) -> bytes:
-    value &= (1 << 64) - 1
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _bytes(number: int, data: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(data)) + data
-
-
 def _text(number: int, value: str) -> bytes:
-    return _bytes(number, value.encode())
-
-
-def _int(number: int, value: int) -> bytes:
-    return _varint(number << 3) + _varint(int(value))
+    return field_bytes(number, value.encode())
 
 
 def _double(number: int, value: float) -> bytes:
-    return _varint(number << 3 | 1) + struct.pack("<d", value)
+    return varint(number << 3 | 1) + struct.pack("<d", value)
 
 
 def _any(number: int, value: Any) -> bytes:
     """``Any`` with the value as YAML text; JSON is YAML."""
-    return _bytes(number, _text(2, orjson.dumps(value).decode()))
+    return field_bytes(number, _text(2, orjson.dumps(value).decode()))
 
 
 def _named(number: int, name: str, value: bytes) -> bytes:
     """``NamedSchema`` and its like: {name = 1, value = 2}."""
-    return _bytes(number, _text(1, name) + _bytes(2, value))
+    return field_bytes(number, _text(1, name) + field_bytes(2, value))
 
 
 def _extensions(number: int, raw: JSON) -> bytes:
     return b"".join(
-        _bytes(number, _text(1, name) + _any(2, value))
+        field_bytes(number, _text(1, name) + _any(2, value))
         for name, value in raw.items()
         if name.startswith("x-")
     )
@@ -77,9 +61,9 @@ def encode_document(document: JSON) -> bytes:
     info = document["info"]
     out = [
         _text(1, document["swagger"]),
-        _bytes(2, _text(1, info["title"]) + _text(2, info["version"])),
-        _bytes(8, b"".join(_named(2, n, _path(one)) for n, one in document["paths"].items())),
-        _bytes(
+        field_bytes(2, _text(1, info["title"]) + _text(2, info["version"])),
+        field_bytes(8, b"".join(_named(2, n, _path(one)) for n, one in document["paths"].items())),
+        field_bytes(
             9, b"".join(_named(1, n, _schema(one)) for n, one in document["definitions"].items())
         ),
     ]
@@ -93,36 +77,36 @@ def _schema(raw: JSON) -> bytes:
     for name, number in _SCHEMA_DOUBLES.items():
         if raw.get(name) is not None:
             out.append(_double(number, float(raw[name])))
-    out.extend(_int(number, 1) for name, number in _SCHEMA_BOOLS.items() if raw.get(name))
+    out.extend(field_int(number, 1) for name, number in _SCHEMA_BOOLS.items() if raw.get(name))
     for name, number in _SCHEMA_INTS.items():
         if raw.get(name) is not None:
-            out.append(_int(number, raw[name]))
+            out.append(field_int(number, raw[name]))
     out.extend(_text(19, name) for name in raw.get("required") or ())
     out.extend(_any(20, value) for value in raw.get("enum") or ())
     additional = raw.get("additionalProperties")
     if isinstance(additional, dict):
-        out.append(_bytes(21, _bytes(1, _schema(additional))))
+        out.append(field_bytes(21, field_bytes(1, _schema(additional))))
     elif additional is True:
-        out.append(_bytes(21, _int(2, 1)))
+        out.append(field_bytes(21, field_int(2, 1)))
     if raw.get("type"):
-        out.append(_bytes(22, _text(1, raw["type"])))
+        out.append(field_bytes(22, _text(1, raw["type"])))
     if isinstance(raw.get("items"), dict):
-        out.append(_bytes(23, _bytes(1, _schema(raw["items"]))))
+        out.append(field_bytes(23, field_bytes(1, _schema(raw["items"]))))
     properties = raw.get("properties")
     if properties:
         named = (_named(1, name, _schema(one)) for name, one in properties.items())
-        out.append(_bytes(25, b"".join(named)))
+        out.append(field_bytes(25, b"".join(named)))
     out.append(_extensions(31, raw))
     return b"".join(out)
 
 
 def _path(raw: JSON) -> bytes:
     out = [
-        _bytes(number, _operation(raw[method]))
+        field_bytes(number, _operation(raw[method]))
         for method, number in _METHODS.items()
         if method in raw
     ]
-    out.extend(_bytes(9, _parameter(one)) for one in raw.get("parameters") or ())
+    out.extend(field_bytes(9, _parameter(one)) for one in raw.get("parameters") or ())
     return b"".join(out)
 
 
@@ -130,9 +114,9 @@ def _operation(raw: JSON) -> bytes:
     out = [_text(5, raw["operationId"])] if raw.get("operationId") else []
     out.extend(_text(6, one) for one in raw.get("produces") or ())
     out.extend(_text(7, one) for one in raw.get("consumes") or ())
-    out.extend(_bytes(8, _parameter(one)) for one in raw.get("parameters") or ())
+    out.extend(field_bytes(8, _parameter(one)) for one in raw.get("parameters") or ())
     responses = (_named(1, code, _response(one)) for code, one in raw["responses"].items())
-    out.append(_bytes(9, b"".join(responses)))
+    out.append(field_bytes(9, b"".join(responses)))
     out.append(_extensions(13, raw))
     return b"".join(out)
 
@@ -140,23 +124,23 @@ def _operation(raw: JSON) -> bytes:
 def _response(raw: JSON) -> bytes:
     body = _text(1, raw["description"])
     if "schema" in raw:
-        body += _bytes(2, _bytes(1, _schema(raw["schema"])))
-    return _bytes(1, body)
+        body += field_bytes(2, field_bytes(1, _schema(raw["schema"])))
+    return field_bytes(1, body)
 
 
 def _parameter(raw: JSON) -> bytes:
     """``ParametersItem`` → ``Parameter`` → body, query or path parameter."""
     described = _text(3, raw["description"]) if raw.get("description") else b""
-    required = _int(1, 1) if raw.get("required") else b""
+    required = field_int(1, 1) if raw.get("required") else b""
     if raw["in"] == "body":
         body = [described and _text(1, raw["description"]), _text(2, raw["name"]), _text(3, "body")]
         if raw.get("required"):
-            body.append(_int(4, 1))
-        body.append(_bytes(5, _schema(raw["schema"])))
-        return _bytes(1, _bytes(1, b"".join(body)))
+            body.append(field_int(4, 1))
+        body.append(field_bytes(5, _schema(raw["schema"])))
+        return field_bytes(1, field_bytes(1, b"".join(body)))
     common = required + _text(2, raw["in"]) + described + _text(4, raw["name"])
     if raw["in"] == "query":
-        plain = _bytes(3, common + _text(7, raw["type"]))
+        plain = field_bytes(3, common + _text(7, raw["type"]))
     else:
-        plain = _bytes(4, common + _text(5, raw["type"]))
-    return _bytes(1, _bytes(2, plain))
+        plain = field_bytes(4, common + _text(5, raw["type"]))
+    return field_bytes(1, field_bytes(2, plain))

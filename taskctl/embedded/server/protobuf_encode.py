@@ -15,7 +15,6 @@ from typing import Any, Final
 import orjson
 
 from taskctl.embedded.server.protobuf_tables import (
-    BYTES,
     FIXED64,
     LIST_META,
     MAGIC,
@@ -23,6 +22,7 @@ from taskctl.embedded.server.protobuf_tables import (
     fields_of,
     message_of,
 )
+from taskctl.embedded.server.protobuf_wire import field_bytes, field_int, varint
 
 _SCHEMA: Final = "apiextensions.v1.JSONSchemaProps"
 
@@ -50,8 +50,8 @@ def encode_list(head: dict[str, Any], kind: str, items: Sequence[dict[str, Any]]
     message = message_of(head["apiVersion"], kind)
     if message is None:
         items, message = (), LIST_META
-    parts = [_bytes(1, _message(_list_meta(head["metadata"]), LIST_META))]
-    parts.extend(_bytes(2, _message(item, message)) for item in items)
+    parts = [field_bytes(1, _message(_list_meta(head["metadata"]), LIST_META))]
+    parts.extend(field_bytes(2, _message(item, message)) for item in items)
     return _envelope(head["apiVersion"], head["kind"], b"".join(parts))
 
 
@@ -60,8 +60,14 @@ def _list_meta(metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 def _envelope(api_version: str, kind: str, raw: bytes) -> bytes:
-    types = _bytes(1, api_version.encode()) + _bytes(2, kind.encode())
-    return MAGIC + _bytes(1, types) + _bytes(2, raw) + _bytes(3, b"") + _bytes(4, b"")
+    types = field_bytes(1, api_version.encode()) + field_bytes(2, kind.encode())
+    return (
+        MAGIC
+        + field_bytes(1, types)
+        + field_bytes(2, raw)
+        + field_bytes(3, b"")
+        + field_bytes(4, b"")
+    )
 
 
 def _message(obj: dict[str, Any], message: str) -> bytes:
@@ -70,14 +76,14 @@ def _message(obj: dict[str, Any], message: str) -> bytes:
         if field.inline:
             inner = _message(obj, field.type)
             if inner:
-                out.append(_bytes(field.number, inner))
+                out.append(field_bytes(field.number, inner))
             continue
         value = obj.get(field.name)
         if value is None:
             continue
         if field.map:
             out.extend(
-                _bytes(field.number, _bytes(1, key.encode()) + _value(field, 2, one))
+                field_bytes(field.number, field_bytes(1, key.encode()) + _value(field, 2, one))
                 for key, one in value.items()
             )
         elif field.many:
@@ -90,64 +96,47 @@ def _message(obj: dict[str, Any], message: str) -> bytes:
 def _value(field: Field, number: int, value: Any) -> bytes:
     match field.type:
         case "string":
-            return _bytes(number, str(value).encode())
+            return field_bytes(number, str(value).encode())
         case "int" | "bool":
-            return _int(number, int(value))
+            return field_int(number, int(value))
         case "bytes":
-            return _bytes(number, base64.b64decode(value))
+            return field_bytes(number, base64.b64decode(value))
         case "double":
-            return _varint(number << 3 | FIXED64) + struct.pack("<d", value)
+            return varint(number << 3 | FIXED64) + struct.pack("<d", value)
         case "meta.v1.Time" | "meta.v1.MicroTime":
-            return _bytes(number, _time(value))
+            return field_bytes(number, _time(value))
         case "resource.Quantity":
-            return _bytes(number, _bytes(1, str(value).encode()))
+            return field_bytes(number, field_bytes(1, str(value).encode()))
         case "intstr.IntOrString":
-            return _bytes(number, _int_or_string(value))
+            return field_bytes(number, _int_or_string(value))
         case "meta.v1.FieldsV1" | "runtime.RawExtension" | "apiextensions.v1.JSON":
-            return _bytes(number, _bytes(1, orjson.dumps(value)))
+            return field_bytes(number, field_bytes(1, orjson.dumps(value)))
         case "authentication.v1.ExtraValue" | "authorization.v1.ExtraValue":
-            return _bytes(number, b"".join(_bytes(1, one.encode()) for one in value))
+            return field_bytes(number, b"".join(field_bytes(1, one.encode()) for one in value))
     if field.type.startswith(f"{_SCHEMA}Or"):
-        return _bytes(number, _alternative(field.type, value))
-    return _bytes(number, _message(value, field.type))
+        return field_bytes(number, _alternative(field.type, value))
+    return field_bytes(number, _message(value, field.type))
 
 
 def _alternative(message: str, value: Any) -> bytes:
     if message.endswith("Bool"):
         if isinstance(value, dict):
-            return _int(1, 1) + _bytes(2, _message(value, _SCHEMA))
-        return _int(1, int(value))
+            return field_int(1, 1) + field_bytes(2, _message(value, _SCHEMA))
+        return field_int(1, int(value))
     if isinstance(value, dict):
-        return _bytes(1, _message(value, _SCHEMA))
+        return field_bytes(1, _message(value, _SCHEMA))
     return b"".join(
-        _bytes(2, one.encode() if isinstance(one, str) else _message(one, _SCHEMA)) for one in value
+        field_bytes(2, one.encode() if isinstance(one, str) else _message(one, _SCHEMA))
+        for one in value
     )
 
 
 def _time(text: str) -> bytes:
     moment = datetime.fromisoformat(text)
-    return _int(1, int(moment.timestamp() // 1)) + _int(2, moment.microsecond * 1000)
+    return field_int(1, int(moment.timestamp() // 1)) + field_int(2, moment.microsecond * 1000)
 
 
 def _int_or_string(value: int | str) -> bytes:
     if isinstance(value, str):
-        return _int(1, 1) + _int(2, 0) + _bytes(3, value.encode())
-    return _int(1, 0) + _int(2, value) + _bytes(3, b"")
-
-
-def _bytes(number: int, data: bytes) -> bytes:
-    return _varint(number << 3 | BYTES) + _varint(len(data)) + data
-
-
-def _int(number: int, value: int) -> bytes:
-    return _varint(number << 3) + _varint(value)
-
-
-def _varint(value: int) -> bytes:
-    value &= (1 << 64) - 1
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+        return field_int(1, 1) + field_int(2, 0) + field_bytes(3, value.encode())
+    return field_int(1, 0) + field_int(2, value) + field_bytes(3, b"")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from typing import Final
 
 # Reading a version costs a few microseconds per step before it.
@@ -161,28 +162,23 @@ def _meet(old: bytes, i: int, old_end: int, new: bytes, j: int, new_end: int) ->
 
 def _same_start(old: bytes, i: int, old_end: int, new: bytes, j: int, new_end: int) -> int:
     """Return how many bytes are the same from ``i`` and ``j`` on."""
-    limit = min(old_end - i, new_end - j)
-    done, size, growing = 0, 64, True
-    while done < limit:
-        size = min(size, limit - done)
-        if old[i + done : i + done + size] == new[j + done : j + done + size]:
-            done += size
-            size = size * 2 if growing else size
-        elif size == 1:
-            break
-        else:
-            growing = False
-            size //= 2
-    return done
+    return _agreeing(
+        min(old_end - i, new_end - j),
+        lambda at, end: old[i + at : i + end] == new[j + at : j + end],
+    )
 
 
 def _same_end(old: bytes, i: int, new: bytes, j: int) -> int:
     """Return how many bytes are the same before ``i`` and ``j``."""
-    limit = min(i, j)
+    return _agreeing(min(i, j), lambda at, end: old[i - end : i - at] == new[j - end : j - at])
+
+
+def _agreeing(limit: int, agree: Callable[[int, int], bool]) -> int:
+    """Return up to where two texts agree; pieces are compared, larger ones while they do."""
     done, size, growing = 0, 64, True
     while done < limit:
         size = min(size, limit - done)
-        if old[i - done - size : i - done] == new[j - done - size : j - done]:
+        if agree(done, done + size):
             done += size
             size = size * 2 if growing else size
         elif size == 1:

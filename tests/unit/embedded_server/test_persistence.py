@@ -9,7 +9,6 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import orjson
@@ -20,6 +19,7 @@ from taskctl.embedded.server.errors import StorageError
 from taskctl.embedded.server.persistence import Database
 from taskctl.embedded.server.store import Store
 from taskctl.errors import ConfigError
+from tests.diskspace import fill, small_file_system
 from tests.unit.embedded_server.support import OTHERS, THINGS, make_store, thing
 
 
@@ -197,24 +197,8 @@ def test_a_reserve_that_was_used_up_is_filled_again(tmp_path: Path) -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 40 MiB of its own."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(place)]
-    if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a file system is not allowed")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-def fill(place: Path) -> Path:
-    """Leave not one byte to anybody else."""
-    path = place / "fill"
-    with path.open("wb", buffering=0) as file:
-        for size in (1 << 20, 1 << 12, 1):
-            with suppress(OSError):
-                while file.write(b"x" * size) == size:
-                    pass
-    return path
+    with small_file_system(tmp_path / "disk", size_mib=40) as place:
+        yield place
 
 
 def test_a_full_disk(small_disk: Path) -> None:
