@@ -66,6 +66,6 @@ async def test_a_log_that_the_kubelet_has_rotated_comes_whole(world: ClusterWorl
     await world.cluster()
     # A kubelet looks every ten seconds whether a log has grown beyond 10 MiB.
     await world.task("big", "sh", "-c", "seq 1 2000000; sleep 25; echo end")
-    await world.finished("big")
+    await world.finished("big", timeout_s=80)
     printed = await taskctl(world, "logs", "big")
     assert printed == "".join(f"{number}\n" for number in range(1, 2_000_001)) + "end\n"
