@@ -14,10 +14,15 @@ PYTHONS = ("python3.9", "python3.10", "python3.11", "python3.12", "python3.13", 
 
 
 def find_python(name: str) -> str:
-    """Return an interpreter's path; skips the test where it is not installed."""
-    number = name[len("python") :]
-    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
-    for path in (shutil.which(name), *pyenv.glob(f"{number}.*/bin/{name}")):
+    """Return the path of an interpreter, which is named as in PYTHONS or by its path.
+
+    Skips the test where that interpreter is not installed.
+    """
+    candidates: list[Path | str | None] = [shutil.which(name)]
+    if name in PYTHONS:
+        pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+        candidates += pyenv.glob(f"{name.removeprefix('python')}.*/bin/{name}")
+    for path in candidates:
         if (
             path is not None
             and subprocess.run([path, "-c", ""], capture_output=True).returncode == 0
