@@ -8,7 +8,7 @@ clock counts.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Container, Hashable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -56,3 +56,8 @@ class Ages:
     def drop(self, key: Hashable) -> None:
         """Forget a stamp."""
         self._seen.pop(key, None)
+
+    def keep(self, keys: Container[Hashable]) -> None:
+        """Forget all other stamps."""
+        for key in [key for key in self._seen if key not in keys]:
+            del self._seen[key]

@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from taskctl.client.base import DeleteOptions, KubeObject
 from taskctl.client.resources import PODS, TASKCLUSTERS
 from taskctl.constants import DEFAULT_IMAGE
 from taskctl.controllers.access import AccessKeeper
+from taskctl.controllers.ages import Ages
 from taskctl.controllers.apply import create_owned, namespace_goes, write_status
 from taskctl.controllers.claims import ClaimKeeper, ClaimStanding
 from taskctl.controllers.troubles import Subject, Troubles
@@ -78,9 +79,10 @@ class _Memory:
     """What is remembered of a TaskCluster between passes; losing it does no harm.
 
     Attributes:
+        ages: of its workers, and of the silence of their nodes.
         failures: workers that failed, or could not be created, in a row.
         dead: UIDs of the dead pods that are counted in.
-        create_after: no creation before then.
+        create_after_s: no creation before then (monotonic).
         refusal: why the last creation was refused: a sentence; empty: it was not.
         serial_floor: numbers up to here have been used, some by pods of strangers.
         status_at_s: when the status was last written (monotonic).
@@ -88,9 +90,10 @@ class _Memory:
         invalid: what of the spec is not understood: a sentence; empty: nothing.
     """
 
+    ages: Ages
     failures: int = 0
     dead: set[str] = field(default_factory=set)
-    create_after: datetime | None = None
+    create_after_s: float = float("-inf")
     refusal: str = ""
     serial_floor: int = 0
     status_at_s: float = float("-inf")
@@ -149,7 +152,7 @@ class TaskClusterReconciler:
         cluster = self._world.stores.clusters.get(key)
         if cluster is None:
             return DONE
-        memory = self._memories.setdefault(cluster["metadata"]["uid"], _Memory())
+        memory = self._memory(cluster["metadata"]["uid"])
         deleting = bool(cluster["metadata"].get("deletionTimestamp"))
         workspace, standing = plan_workspace(cluster), ClaimStanding()
         _judge_spec(cluster, memory)
@@ -163,8 +166,9 @@ class TaskClusterReconciler:
         facts = self._facts(cluster, memory, standing, deleting=deleting)
         queued = self._world.queued_per_worker(key, uid)
         now_s = self._world.now_s()
-        used = [_worker_facts(worker, now_s, queued) for worker in workers]
-        plan = plan_workers(facts, used, self._now())
+        used = [_worker_facts(worker, memory.ages, now_s, queued) for worker in workers]
+        memory.ages.keep({key for worker in workers for key in _age_keys(worker.pod)})
+        plan = plan_workers(facts, used)
         again_s: float | None = None
         if deleting or not memory.invalid:
             try:
@@ -178,6 +182,12 @@ class TaskClusterReconciler:
             again_s = min((s for s in (plan.look_again_s, done_s) if s is not None), default=None)
         status_s = await self._status(cluster, facts, workspace, memory, standing)
         return look_again(again_s, status_s, standing.look_again_s)
+
+    def _memory(self, uid: str) -> _Memory:
+        memory = self._memories.get(uid)
+        if memory is None:
+            memory = self._memories[uid] = _Memory(Ages(self._world.timing.clock))
+        return memory
 
     def _now(self) -> datetime:
         return self._world.timing.clock.now()
@@ -199,7 +209,7 @@ class TaskClusterReconciler:
             template=template_hash(worker_template(cluster, self._worker_image)),
             last_serial=max(recorded, memory.serial_floor),
             deleting=deleting,
-            create_after=memory.create_after,
+            create_in_s=max(memory.create_after_s - self._world.now_s(), 0.0),
             held=standing.facts.held,
             claim_uid=standing.uid,
         )
@@ -246,7 +256,7 @@ class TaskClusterReconciler:
                 continue
             memory.failures += 1
             delay_s = creation_backoff_s(memory.failures)
-            memory.create_after = self._now() + timedelta(seconds=delay_s)
+            memory.create_after_s = self._world.now_s() + delay_s
             message = f"Worker {pod.name} has ended: {pod.problem}"
             self._world.warn(cluster, ClusterEvent.WORKER_FAILED, message)
         memory.dead = set(dead)
@@ -280,7 +290,7 @@ class TaskClusterReconciler:
             memory.refusal = f"A worker could not be created: {error}"
         memory.failures += 1
         delay_s = creation_backoff_s(memory.failures)
-        memory.create_after = self._now() + timedelta(seconds=delay_s)
+        memory.create_after_s = self._world.now_s() + delay_s
         self._world.warn(cluster, ClusterEvent.WORKER_REFUSED, memory.refusal)
         return False
 
@@ -329,7 +339,7 @@ class TaskClusterReconciler:
         standing = standing.with_words(words)
         counts = self._counts(key, cluster, facts, standing, words)
         if counts.ready >= counts.wanted:
-            memory.failures, memory.create_after, memory.refusal = 0, None, ""
+            memory.failures, memory.create_after_s, memory.refusal = 0, float("-inf"), ""
         generation = cluster["metadata"].get("generation") or 0
         conditions: list[ConditionUpdate] = [
             ready_condition(counts, generation, memory.refusal, invalid=memory.invalid),
@@ -407,15 +417,24 @@ def _judge_spec(cluster: KubeObject, memory: _Memory) -> None:
         memory.judged, memory.invalid = judged, spec_problem(cluster)
 
 
-def _worker_facts(worker: Worker, now_s: float, queued: float) -> WorkerFacts:
+def _age_keys(pod: PodView) -> tuple[tuple[str, str], tuple[str, str]]:
+    return (pod.uid, "created"), (pod.uid, "silent")
+
+
+def _worker_facts(worker: Worker, ages: Ages, now_s: float, queued: float) -> WorkerFacts:
+    pod = worker.pod
+    created, silent = _age_keys(pod)
+    since = pod.unreachable_since
     return WorkerFacts(
-        pod=worker.pod,
+        pod=pod,
         # A batch in flight counts: its attempts are open, but be safe against a gap.
         active=max(worker.active, int(worker.in_flight)),
         wear=worker.wear(now_s, queued),
         was_surplus=worker.retiring is RetireReason.SURPLUS,
         was_worn=worker.worn,
         serves_in_s=worker.serves_in_s(now_s),
+        age_s=None if pod.created is None else ages.age_s(created, pod.created),
+        silent_s=None if since is None else ages.age_s(silent, since),
     )
 
 

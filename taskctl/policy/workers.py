@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
@@ -55,7 +54,7 @@ class ClusterFacts:
         template: fingerprint of the template.
         last_serial: highest worker number known to have been used.
         deleting: the TaskCluster is being deleted; the garbage collector takes its pods.
-        create_after: no creation before then (back-off after failed pods); None: at once.
+        create_in_s: no creation before so many seconds from now (back-off after failed pods).
         held: the workspace must not be used: no worker is created, and those there are go.
         claim_uid: UID of the workspace's claim; empty: it has none, or it is not known.
     """
@@ -68,7 +67,7 @@ class ClusterFacts:
     template: str
     last_serial: int = 0
     deleting: bool = False
-    create_after: datetime | None = None
+    create_in_s: float = 0.0
     held: bool = False
     claim_uid: str = ""
 
@@ -90,6 +89,8 @@ class WorkerFacts:
         was_worn: it neared its end before: it does so still, should the tasks come more
             slowly now.
         serves_in_s: seconds until its agent can be taken to serve; 0: it does.
+        age_s: seconds since it was created; None: not known.
+        silent_s: seconds since its node fell silent; None: it answers.
     """
 
     pod: PodView
@@ -98,6 +99,8 @@ class WorkerFacts:
     was_surplus: bool = False
     was_worn: bool = False
     serves_in_s: float = 0.0
+    age_s: float | None = None
+    silent_s: float | None = None
 
     @property
     def serves(self) -> bool:
@@ -124,25 +127,23 @@ class WorkersPlan:
     worn: frozenset[str] = frozenset()
 
 
-def plan_workers(
-    cluster: ClusterFacts, workers: Sequence[WorkerFacts], now: datetime
-) -> WorkersPlan:
+def plan_workers(cluster: ClusterFacts, workers: Sequence[WorkerFacts]) -> WorkersPlan:
     """Return what brings the workers closer to what the TaskCluster asks for."""
     if cluster.deleting:
         everyone = {worker.pod.uid: RetireReason.SURPLUS for worker in workers}
         return WorkersPlan((), everyone, (), None)
     present = [w for w in workers if not w.pod.dead and w.pod.deletion is None]
-    in_reach = [w for w in present if not _is_out_of_reach(w.pod, now)]
+    in_reach = [w for w in present if not _is_out_of_reach(w)]
     stranded = [w for w in in_reach if _is_stranded(cluster, w.pod)]
     live = [w for w in in_reach if w not in stranded]
     dead = [w.pod for w in workers if w.pod.dead and w.pod.deletion is None]
-    expiry = {w.pod.uid: reason for w in live if (reason := _expiry(cluster, w, now))}
+    expiry = {w.pod.uid: reason for w in live if (reason := _expiry(cluster, w))}
     fresh = [w for w in live if w.pod.uid not in expiry]
     expiring = [w for w in live if w.pod.uid in expiry]
     retiring = _surplus(cluster, fresh) | _replaced(cluster, fresh, expiring, expiry)
     retiring |= {w.pod.uid: RetireReason.WORKSPACE for w in stranded}
     missing = 0 if cluster.held else _missing(cluster, fresh, expiring, expiry)
-    create, wait_s = _names(cluster, workers, missing, now)
+    create, wait_s = _names(cluster, workers, missing)
     idle = [w.pod for w in in_reach if w.pod.uid in retiring and w.active == 0]
     return WorkersPlan(
         create=create,
@@ -150,8 +151,8 @@ def plan_workers(
         delete=(*dead, *idle),
         look_again_s=_earliest(
             wait_s,
-            _next_aging_s(cluster, fresh, now),
-            _next_silence_s(live, now),
+            _next_aging_s(cluster, fresh),
+            _next_silence_s(live),
             _next_serving_s(fresh, expiring),
         ),
         worn=frozenset(uid for uid, reason in expiry.items() if reason is RetireReason.WORN),
@@ -164,22 +165,13 @@ def _is_stranded(cluster: ClusterFacts, pod: PodView) -> bool:
     return cluster.held or (known and cluster.claim_uid != pod.claim_uid)
 
 
-def _is_out_of_reach(pod: PodView, now: datetime) -> bool:
-    silent_s = _silent_s(pod, now)
-    return silent_s is not None and silent_s >= REPLACE_UNREACHABLE_AFTER_S
+def _is_out_of_reach(worker: WorkerFacts) -> bool:
+    return worker.silent_s is not None and worker.silent_s >= REPLACE_UNREACHABLE_AFTER_S
 
 
-def _silent_s(pod: PodView, now: datetime) -> float | None:
-    since = pod.unreachable_since
-    return None if since is None else (now - since).total_seconds()
-
-
-def _next_silence_s(live: Iterable[WorkerFacts], now: datetime) -> float | None:
-    silences = (_silent_s(worker.pod, now) for worker in live)
-    return min(
-        (REPLACE_UNREACHABLE_AFTER_S - silent_s for silent_s in silences if silent_s is not None),
-        default=None,
-    )
+def _next_silence_s(live: Iterable[WorkerFacts]) -> float | None:
+    silences = (worker.silent_s for worker in live if worker.silent_s is not None)
+    return min((REPLACE_UNREACHABLE_AFTER_S - silent_s for silent_s in silences), default=None)
 
 
 def _next_serving_s(fresh: Iterable[WorkerFacts], expiring: Sequence[WorkerFacts]) -> float | None:
@@ -190,26 +182,24 @@ def _next_serving_s(fresh: Iterable[WorkerFacts], expiring: Sequence[WorkerFacts
     return min(coming, default=None)
 
 
-def _expiry(cluster: ClusterFacts, worker: WorkerFacts, now: datetime) -> RetireReason | None:
+def _expiry(cluster: ClusterFacts, worker: WorkerFacts) -> RetireReason | None:
     if worker.was_worn or cluster.rotation.nears_end(worker.wear, _serial(cluster, worker.pod)):
         return RetireReason.WORN
-    age_left_s = _age_left_s(cluster, worker.pod, now)
+    age_left_s = _age_left_s(cluster, worker)
     if age_left_s is not None and age_left_s <= 0:
         return RetireReason.AGED
     return RetireReason.OUTDATED if worker.pod.template != cluster.template else None
 
 
-def _age_left_s(cluster: ClusterFacts, pod: PodView, now: datetime) -> float | None:
-    if cluster.max_age_s is None or pod.created is None:
+def _age_left_s(cluster: ClusterFacts, worker: WorkerFacts) -> float | None:
+    if cluster.max_age_s is None or worker.age_s is None:
         return None
-    early = _AGE_SPREAD * spread(_serial(cluster, pod))
-    return cluster.max_age_s * (1.0 - early) - (now - pod.created).total_seconds()
+    early = _AGE_SPREAD * spread(_serial(cluster, worker.pod))
+    return cluster.max_age_s * (1.0 - early) - worker.age_s
 
 
-def _next_aging_s(
-    cluster: ClusterFacts, fresh: Iterable[WorkerFacts], now: datetime
-) -> float | None:
-    ages = (_age_left_s(cluster, worker.pod, now) for worker in fresh)
+def _next_aging_s(cluster: ClusterFacts, fresh: Iterable[WorkerFacts]) -> float | None:
+    ages = (_age_left_s(cluster, worker) for worker in fresh)
     return min((age for age in ages if age is not None), default=None)
 
 
@@ -255,13 +245,13 @@ def _missing(
 
 
 def _names(
-    cluster: ClusterFacts, workers: Sequence[WorkerFacts], count: int, now: datetime
+    cluster: ClusterFacts, workers: Sequence[WorkerFacts], count: int
 ) -> tuple[tuple[str, ...], float | None]:
     """Names follow from what exists: a repeated creation meets the same name, not a new pod."""
     if count <= 0:
         return (), None
-    if cluster.create_after is not None and cluster.create_after > now:
-        return (), (cluster.create_after - now).total_seconds()
+    if cluster.create_in_s > 0:
+        return (), cluster.create_in_s
     last = max((_serial(cluster, w.pod) for w in workers), default=0)
     first = max(last, cluster.last_serial) + 1
     return tuple(f"{cluster.prefix}-{number}" for number in range(first, first + count)), None

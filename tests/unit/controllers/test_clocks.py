@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from taskctl.clock import format_micro
+from taskctl.client.resources import PODS
+from taskctl.clock import format_micro, format_seconds
 from taskctl.controllers.ages import Ages
 from taskctl.controllers.backoffs import Backoffs
 from tests.unit.controllers.simulation import Simulation
@@ -124,5 +125,57 @@ def test_a_reason_to_wait_is_shown_after_the_clock_was_set_back() -> None:
             await sim.task("t", clusterName="ghost")
             VirtualClock.offset_s = -HOUR_S
             await sim.until(lambda: sim.status("t").get("reason") == "ClusterNotFound", timeout_s=5)
+
+    run(main())
+
+
+def workers(sim: Simulation) -> list[str]:
+    return sorted(pod["metadata"]["name"] for pod in sim.api.all(PODS))
+
+
+@pytest.mark.parametrize("jump_s", [-HOUR_S, HOUR_S])
+def test_a_worker_lives_for_its_age(jump_s: float) -> None:
+    async def main() -> None:
+        async with Simulation.started(rotation={"maxAgeSeconds": 100}) as sim:
+            await asyncio.sleep(5)
+            VirtualClock.offset_s = jump_s
+            await asyncio.sleep(60)
+            assert workers(sim) == ["c-1"]
+            await sim.until(lambda: workers(sim) == ["c-2"], timeout_s=60)
+
+    run(main())
+
+
+@pytest.mark.parametrize("jump_s", [-HOUR_S, HOUR_S])
+def test_a_silent_worker_is_replaced_after_half_a_minute(jump_s: float) -> None:
+    async def main() -> None:
+        async with Simulation.started() as sim:
+            await asyncio.sleep(5)
+            stamp = format_seconds(sim.api.clock.now())
+            unready = {"type": "Ready", "status": "Unknown", "lastTransitionTime": stamp}
+            sim.node.set_pod("c-1", {"conditions": [unready]})
+            await asyncio.sleep(5)
+            VirtualClock.offset_s = jump_s
+            sim.node.set_pod("c-1", {"message": "makes the controller look"})
+            await asyncio.sleep(20)
+            assert workers(sim) == ["c-1"]
+            await sim.until(lambda: workers(sim) == ["c-1", "c-2"], timeout_s=10)
+
+    run(main())
+
+
+@pytest.mark.parametrize("jump_s", [-HOUR_S, HOUR_S])
+def test_failed_workers_are_made_again_at_their_pace(jump_s: float) -> None:
+    async def main() -> None:
+        async with Simulation.started() as sim:
+            sim.node.pods_come_up = False
+            for number in range(1, 4):
+                await sim.until(lambda: workers(sim) == [f"c-{number}"], timeout_s=10)  # noqa: B023
+                sim.node.set_pod(f"c-{number}", {"phase": "Failed"})
+            await sim.until(lambda: workers(sim) == [], timeout_s=5)
+            VirtualClock.offset_s = jump_s
+            await asyncio.sleep(2)
+            assert workers(sim) == []
+            await sim.until(lambda: workers(sim) == ["c-4"], timeout_s=5)
 
     run(main())

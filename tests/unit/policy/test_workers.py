@@ -20,17 +20,17 @@ from taskctl.policy.workers import (
     plan_workers,
     serial_of,
 )
-from tests.unit.policy.build import NOW, at, pod_view
+from tests.unit.policy.build import NOW, pod_view
 
 CLUSTER = ClusterFacts(prefix="w", replicas=2, slots=4, max_tasks=100, max_age_s=None, template="T")
 
 
 def worker(serial: int, active: int = 0, entries: int = 0, **pod: Any) -> WorkerFacts:
-    return WorkerFacts(pod=pod_view(serial, **pod), active=active, wear=Wear(entries))
+    return WorkerFacts(pod=pod_view(serial, **pod), active=active, wear=Wear(entries), age_s=60.0)
 
 
 def plan(*workers: WorkerFacts, **cluster: Any) -> WorkersPlan:
-    return plan_workers(replace(CLUSTER, **cluster), workers, NOW)
+    return plan_workers(replace(CLUSTER, **cluster), workers)
 
 
 def deleted(result: WorkersPlan) -> list[str]:
@@ -61,7 +61,7 @@ def test_terminating_worker_is_replaced_and_left_alone() -> None:
 
 
 def test_dead_pod_is_deleted_and_replaced_after_a_pause() -> None:
-    result = plan(worker(1), worker(2, dead=True), create_after=at(4))
+    result = plan(worker(1), worker(2, dead=True), create_in_s=4.0)
     assert deleted(result) == ["w-2"]
     assert (result.create, result.look_again_s) == ((), 4.0)
     assert plan(worker(1), worker(2, dead=True)).create == ("w-3",)
@@ -165,10 +165,11 @@ def test_a_pod_that_has_become_too_large_is_spent() -> None:
 
 def test_a_silent_worker_is_replaced_and_not_deleted() -> None:
     silent_for_s = REPLACE_UNREACHABLE_AFTER_S
-    just = worker(1, active=2, agent_running=False, unreachable_since=at(1 - silent_for_s))
+    mute = worker(1, active=2, agent_running=False)
+    just = replace(mute, silent_s=silent_for_s - 1)
     result = plan(just, worker(2))
     assert (result.create, result.look_again_s) == ((), 1.0)
-    silent = worker(1, active=2, agent_running=False, unreachable_since=at(-silent_for_s))
+    silent = replace(mute, silent_s=silent_for_s)
     result = plan(silent, worker(2))
     assert (result.create, result.delete, result.retiring) == (("w-3",), (), {})
     back = plan(worker(1, active=2), worker(2, active=1), worker(3))
@@ -177,13 +178,13 @@ def test_a_silent_worker_is_replaced_and_not_deleted() -> None:
 
 def test_age() -> None:
     life_s = 60 * (1 - 0.1 * spread(1))
-    young = plan(worker(1, created=at(-50)), replicas=1, max_age_s=60)
+    young = plan(replace(worker(1), age_s=50.0), replicas=1, max_age_s=60)
     assert young.create == ()
     assert young.look_again_s == pytest.approx(life_s - 50)
     assert 54 < life_s <= 60
-    old = plan(worker(1, created=at(-60)), replicas=1, max_age_s=60)
+    old = plan(worker(1), replicas=1, max_age_s=60)
     assert old.create == ("w-2",)
-    done = plan(worker(1, created=at(-60)), worker(2, created=NOW), replicas=1, max_age_s=60)
+    done = plan(worker(1), replace(worker(2), age_s=0.0), replicas=1, max_age_s=60)
     assert done.retiring == {"pod-1": RetireReason.AGED}
 
 
