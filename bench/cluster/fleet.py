@@ -17,7 +17,7 @@ from typing import Any, Final
 from bench.cluster.kube import PODS, STRATEGIC, Kube, Object, until
 from bench.cluster.stamps import user_command
 from taskctl.constants import AGENT_CONTAINER
-from taskctl.policy.rest import ALWAYS, Rest, after_batch, after_report
+from taskctl.placement.rest import ALWAYS, Rest, after_batch, after_report
 from taskctl.policy.workerpod import parse_frame
 
 READY_S: Final = 60.0

@@ -5,7 +5,7 @@ pod's UID and by nothing else: the kubelet writes the pod's status all the time,
 by resourceVersion would mostly fail. The entries carry random nonces, so exactly this body
 may be sent again (a repetition changes nothing), and another body for the same attempt is
 refused once the first has arrived. What a refusal means is decided in
-:mod:`taskctl.policy.append`.
+:mod:`taskctl.placement.refusals`.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from taskctl.controllers.pending import HoldKind
 from taskctl.controllers.workerstate import Attempt, Worker
 from taskctl.controllers.world import World
 from taskctl.errors import ApiError, NotFound
-from taskctl.policy.append import (
+from taskctl.placement.refusals import (
     Verdict,
     explain_forbidden,
     is_missing_right,
     judge_append,
 )
+from taskctl.placement.rest import gather_s
 from taskctl.policy.entry import append_body
 from taskctl.policy.lost import SHOW_SCHEDULED_AFTER_S
-from taskctl.policy.rest import gather_s
 
 log = logging.getLogger(__name__)
 

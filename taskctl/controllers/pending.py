@@ -8,7 +8,7 @@ from enum import Enum, auto
 from typing import Final
 
 from taskctl.api.meta import ObjectKey
-from taskctl.policy.queue import PendingQueue, PendingTask
+from taskctl.placement.queue import PendingQueue, PendingTask
 
 # The API server refused the container so often in a row: the Task is at fault.
 MAX_REFUSALS: Final = 3

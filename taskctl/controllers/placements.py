@@ -19,16 +19,16 @@ from taskctl.api.meta import ObjectKey
 from taskctl.clock import Clock
 from taskctl.controllers.ages import Ages
 from taskctl.controllers.workerstate import NEVER_S, Attempt, Worker
+from taskctl.placement.choice import WorkerState
+from taskctl.placement.fleet import RetireReason, serial_of
+from taskctl.placement.rest import after_report
+from taskctl.placement.rotation import STATUS_BYTES, Rotation
 from taskctl.policy.entry import container_name, json_bytes, parse_entry
 from taskctl.policy.evidence import Standing, standing_of
 from taskctl.policy.lost import WorkerEnd, worker_end
-from taskctl.policy.placement import WorkerState
 from taskctl.policy.podview import ContainerState, PodView, container_report, parse_pod
-from taskctl.policy.rest import after_report
-from taskctl.policy.rotation import STATUS_BYTES, Rotation
 from taskctl.policy.task import PlacedFacts, WorkerFacts
 from taskctl.policy.view import TaskView
-from taskctl.policy.workers import RetireReason, serial_of
 
 _STARTED = frozenset({ContainerState.RUNNING, ContainerState.TERMINATED})
 

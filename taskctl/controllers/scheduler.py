@@ -20,13 +20,13 @@ from taskctl.controllers.binder import Batch, Binder, Item
 from taskctl.controllers.pending import HoldKind
 from taskctl.controllers.workerstate import Worker
 from taskctl.controllers.world import World
+from taskctl.placement.choice import Assignment, Snapshot, place
+from taskctl.placement.fleet import cluster_max_tasks, cluster_slots, serial_of
+from taskctl.placement.rest import after_batch
+from taskctl.placement.rotation import ENTRY_LIMIT_BYTES, Rotation
 from taskctl.policy.entry import Ticket, build_entry, json_bytes
-from taskctl.policy.placement import Assignment, Snapshot, place
-from taskctl.policy.rest import after_batch
-from taskctl.policy.rotation import ENTRY_LIMIT_BYTES, Rotation
 from taskctl.policy.view import TaskView
 from taskctl.policy.workerpod import parse_frame, worker_prefix
-from taskctl.policy.workers import cluster_max_tasks, cluster_slots, serial_of
 
 log = logging.getLogger(__name__)
 

@@ -16,13 +16,13 @@ from taskctl.controllers.pending import MAX_REFUSALS
 from taskctl.controllers.waiting import WaitsFor
 from taskctl.controllers.world import CLUSTER_STATUS_PERIOD_S, World, look_again
 from taskctl.errors import NotFound
+from taskctl.placement.fleet import cluster_slots
+from taskctl.placement.queue import PendingTask
 from taskctl.policy.cycles import failed_for_cycle, run_after_now
 from taskctl.policy.lineage import OUTPUT_SUFFIX
-from taskctl.policy.queue import PendingTask
 from taskctl.policy.readiness import Dependency, ReadinessFacts, Source
 from taskctl.policy.task import HeldFacts, TaskFacts, decide_task
 from taskctl.policy.view import TaskView, parse_task
-from taskctl.policy.workers import cluster_slots
 from taskctl.runtime.controller import DONE, Result
 
 log = logging.getLogger(__name__)

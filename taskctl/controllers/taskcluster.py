@@ -25,6 +25,17 @@ from taskctl.controllers.unserved import Unserved
 from taskctl.controllers.workerstate import Worker
 from taskctl.controllers.world import CLUSTER_STATUS_PERIOD_S, World, look_again
 from taskctl.errors import ApiError, BadRequest, Conflict, Forbidden, Invalid, NotFound
+from taskctl.placement.fleet import (
+    ClusterFacts,
+    RetireReason,
+    WorkerFacts,
+    WorkersPlan,
+    cluster_max_tasks,
+    cluster_slots,
+    creation_backoff_s,
+    plan_workers,
+    serial_of,
+)
 from taskctl.policy.clusterspec import LAST_APPLIED, spec_problem
 from taskctl.policy.clusterstatus import (
     ClusterCounts,
@@ -40,17 +51,6 @@ from taskctl.policy.workerpod import (
     template_hash,
     worker_prefix,
     worker_template,
-)
-from taskctl.policy.workers import (
-    ClusterFacts,
-    RetireReason,
-    WorkerFacts,
-    WorkersPlan,
-    cluster_max_tasks,
-    cluster_slots,
-    creation_backoff_s,
-    plan_workers,
-    serial_of,
 )
 from taskctl.policy.workspace import Workspace, plan_workspace
 from taskctl.runtime.controller import DONE, Result

@@ -9,10 +9,10 @@ from datetime import datetime
 from typing import Any
 
 from taskctl.api.meta import ObjectKey
+from taskctl.placement.fleet import RetireReason
+from taskctl.placement.rest import ALWAYS, Rest
+from taskctl.placement.rotation import READY_S, Wear, expected_entries
 from taskctl.policy.podview import ContainerReport, PodView
-from taskctl.policy.rest import ALWAYS, Rest
-from taskctl.policy.rotation import READY_S, Wear, expected_entries
-from taskctl.policy.workers import RetireReason
 
 NEVER_S = float("-inf")
 # The agent's container runs before the agent serves: it takes a Python program half a second to

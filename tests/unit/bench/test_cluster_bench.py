@@ -11,7 +11,7 @@ from bench.cluster.choice import quiet_first, rested_first, round_robin
 from bench.cluster.fleet import RawWorker
 from bench.cluster.meters import Reading, parse
 from bench.cluster.report import p99, report
-from taskctl.policy.rest import Rest
+from taskctl.placement.rest import Rest
 
 METRICS = """# HELP apiserver_request_total Counter
 apiserver_request_total{code="200",resource="tasks",subresource="status",verb="PATCH"} 12

@@ -9,11 +9,11 @@ from typing import Any
 from taskctl.api.meta import ObjectKey
 from taskctl.controllers.placements import Ledger
 from taskctl.controllers.workerstate import Attempt, Worker
+from taskctl.placement.fleet import RetireReason
+from taskctl.placement.rest import Rest, after_batch
+from taskctl.placement.rotation import Rotation
 from taskctl.policy.entry import Ticket, build_entry, container_name
-from taskctl.policy.rest import Rest, after_batch
-from taskctl.policy.rotation import Rotation
 from taskctl.policy.view import parse_task
-from taskctl.policy.workers import RetireReason
 from tests.unit.policy.build import NOW, raw_task, running
 
 

@@ -6,7 +6,7 @@ from taskctl.api.meta import ObjectKey
 from taskctl.api.states import TaskState, When
 from taskctl.controllers.pending import HoldKind, PendingTasks
 from taskctl.controllers.waiting import Waiting, WaitsFor
-from taskctl.policy.queue import PendingTask
+from taskctl.placement.queue import PendingTask
 
 
 def key(name: str) -> ObjectKey:

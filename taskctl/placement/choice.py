@@ -2,7 +2,7 @@
 
 Scheduling is a pure function over a snapshot. A worker at rest starts a container in 70 ms; one
 that its kubelet has just looked after takes a second or two more, and the containers of one
-batch start one after the other, some 60 ms each (:mod:`taskctl.policy.rest`). So the worker
+batch start one after the other, some 60 ms each (:mod:`taskctl.placement.rest`). So the worker
 goes first that will start it after the fewest relists, of those one within its rotation budget,
 then the one that runs the fewest. Among equals at rest: the one the parent ran on (its files
 are in the page cache), then one that has run this image before; else the one longest at rest,
@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
-from taskctl.policy.queue import PendingQueue, PendingTask
-from taskctl.policy.rest import ALWAYS, MOST_RELISTS, Rest, relists_to_wait
+from taskctl.placement.queue import PendingQueue, PendingTask
+from taskctl.placement.rest import ALWAYS, MOST_RELISTS, Rest, relists_to_wait
 
 # Containers of one PATCH start in series; a longer one would only hide the wait.
 MAX_BATCH: Final = 32

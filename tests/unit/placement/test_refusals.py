@@ -15,7 +15,7 @@ from taskctl.errors import (
     Unauthorized,
     Unavailable,
 )
-from taskctl.policy.append import Verdict, explain_forbidden, is_missing_right, judge_append
+from taskctl.placement.refusals import Verdict, explain_forbidden, is_missing_right, judge_append
 
 RBAC = Forbidden(
     'pods "w-1" is forbidden: User "system:serviceaccount:t:c" cannot patch resource '

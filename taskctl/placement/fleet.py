@@ -1,7 +1,7 @@
 """Which workers a TaskCluster should have: whom to create, retire and delete.
 
 A worker is consumed by use: containers of ended tasks stay in its pod and slow it down. So
-one that nears the end of its share (:mod:`taskctl.policy.rotation`), or was made from an older
+one that nears the end of its share (:mod:`taskctl.placement.rotation`), or was made from an older
 template, is *expiring*: its replacement is created first, it serves until that is ready, then
 it is *retiring*: it gets no more tasks and is deleted once it runs none. A busy worker is never
 deleted. One whose node has fallen silent is replaced too; when it comes back, one is surplus.
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from taskctl.placement.rotation import Rotation, Wear, spread
 from taskctl.policy.podview import PodView
-from taskctl.policy.rotation import Rotation, Wear, spread
 
 DEFAULT_MAX_TASKS: Final = 100
 DEFAULT_SLOTS: Final = 4

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskctl.policy.placement import Snapshot, WorkerState, place
-from taskctl.policy.queue import PendingQueue, PendingTask
-from taskctl.policy.rest import (
+from taskctl.placement.choice import Snapshot, WorkerState, place
+from taskctl.placement.queue import PendingQueue, PendingTask
+from taskctl.placement.rest import (
     ALWAYS,
     MOST_RELISTS,
     RELIST_S,
@@ -25,8 +25,8 @@ from taskctl.policy.rest import (
     gather_s,
     relists_to_wait,
 )
-from tests.unit.policy import kubelet_model
-from tests.unit.policy.kubelet_model import Events, Kubelet, Spec
+from tests.unit.placement import kubelet_model
+from tests.unit.placement.kubelet_model import Events, Kubelet, Spec
 
 SLOTS = 4
 # From a container's start to our knowing it: the agent's claim, the watch.

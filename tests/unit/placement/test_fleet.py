@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taskctl.policy.rotation import Wear, spread
-from taskctl.policy.workers import (
+from taskctl.placement.fleet import (
     REPLACE_UNREACHABLE_AFTER_S,
     ClusterFacts,
     RetireReason,
@@ -20,6 +19,7 @@ from taskctl.policy.workers import (
     plan_workers,
     serial_of,
 )
+from taskctl.placement.rotation import Wear, spread
 from tests.unit.policy.build import NOW, pod_view
 
 CLUSTER = ClusterFacts(prefix="w", replicas=2, slots=4, max_tasks=100, max_age_s=None, template="T")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskctl.policy.rotation import (
+from taskctl.placement.rotation import (
     BUDGET_BYTES,
     LIMIT_BYTES,
     MOST_ENTRIES,

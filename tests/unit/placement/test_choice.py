@@ -6,9 +6,9 @@ import itertools
 from collections import Counter
 from typing import Any
 
-from taskctl.policy.placement import Snapshot, WorkerState, place
-from taskctl.policy.queue import PendingQueue, PendingTask
-from taskctl.policy.rest import Rest
+from taskctl.placement.choice import Snapshot, WorkerState, place
+from taskctl.placement.queue import PendingQueue, PendingTask
+from taskctl.placement.rest import Rest
 
 
 def task(uid: str, root: str = "r", **fields: Any) -> PendingTask:
