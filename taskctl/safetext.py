@@ -16,6 +16,9 @@ _FORMAT: Final = r"\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\U000
 UNSAFE: Final = re.compile(f"[{_CONTROL}{_FORMAT}\ud800-\udfff]")
 
 
+_BLANKS: Final = re.compile(r"[ \t\r\n\v\f]+")
+
+
 def visible(text: str, keep: str = "\n\t") -> str:
     """Return ``text`` with unsafe characters escaped, except those in ``keep``."""
 
@@ -24,3 +27,8 @@ def visible(text: str, keep: str = "\n\t") -> str:
         return char if char in keep else char.encode("unicode_escape").decode()
 
     return UNSAFE.sub(escape, text)
+
+
+def one_line(text: str) -> str:
+    """Return ``text`` for a cell or a line: blanks and line ends become one space each."""
+    return visible(_BLANKS.sub(" ", text).strip(), keep="")

@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from taskctl.outside.session import Session
+
 if TYPE_CHECKING:
     from taskctl.client.kube import KubeClient
+
+__all__ = ["Access", "Session", "open_client"]
 
 # People wait for the answer: a cluster that is away should be noticed within seconds.
 REQUEST_TIMEOUT_S = 15.0
@@ -68,15 +72,8 @@ class Access:
             ConfigError: no API server is configured, or the kubeconfig is wrong.
         """
         async with await open_client(self) as client:
-            yield Session(client, self.namespace or client.namespace)
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """An open client and the namespace to work in."""
-
-    client: KubeClient
-    namespace: str
+            namespace = self.namespace or client.namespace
+            yield Session(client, namespace, self.kubeconfig, self.context)
 
 
 async def open_client(access: Access) -> KubeClient:

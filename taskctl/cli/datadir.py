@@ -153,21 +153,6 @@ class DataDir:
         temporary.replace(path)
 
 
-def data_dir_of(kubeconfig: str | None, context: str | None) -> Path | None:
-    """Return the data directory of the local stack that these settings lead to, or None."""
-    from taskctl.client.config import ClientSettings, KubeconfigPlace, Surroundings, find_place
-
-    settings = ClientSettings(kubeconfig=kubeconfig, context=context)
-    try:
-        place = find_place(settings, Surroundings.of_process())
-    except ConfigError:
-        return None
-    if not isinstance(place, KubeconfigPlace) or len(place.paths) != 1:
-        return None
-    directory = place.paths[0].resolve().parent
-    return directory if (directory / "server.json").is_file() else None
-
-
 def home_directory() -> Path | None:
     """Return the user's home directory, or None where there is none."""
     with suppress(RuntimeError):

@@ -16,11 +16,11 @@ from typing import IO, Final
 from taskctl.api.states import TaskState
 from taskctl.cli.access import Session
 from taskctl.cli.exits import CliError, ExitCode
-from taskctl.cli.logcopy import Copy, CopyError, CopyMissing, Place
 from taskctl.cli.output import note
 from taskctl.cli.terminal import LogFilter
 from taskctl.constants import LOGS_DIR
 from taskctl.errors import ApiError, BadRequest, NotFound
+from taskctl.outside.logcopy import Copy, CopyError, CopyMissing, Place
 
 _SPOOL_BYTES: Final = 8 * 1024 * 1024
 _CHUNK: Final = 64 * 1024

@@ -15,7 +15,12 @@ import typer
 from taskctl.api.states import TaskState
 from taskctl.cli.access import Access, Session
 from taskctl.cli.exits import CliError, ExitCode, UsageError
-from taskctl.cli.logcopy import (
+from taskctl.cli.logprint import LogPrinter, Wanted
+from taskctl.cli.names import parse_name
+from taskctl.cli.output import echo, note
+from taskctl.cli.verbs import verb
+from taskctl.constants import ENV_WORKSPACE
+from taskctl.outside.logcopy import (
     COPY_VERB,
     NO_COPY,
     CopyMissing,
@@ -25,11 +30,6 @@ from taskctl.cli.logcopy import (
     find_copy,
     read_copy,
 )
-from taskctl.cli.logprint import LogPrinter, Wanted
-from taskctl.cli.names import parse_name
-from taskctl.cli.output import echo, note
-from taskctl.cli.verbs import verb
-from taskctl.constants import ENV_WORKSPACE
 
 _MAX: Final = 2**31 - 1
 
@@ -99,7 +99,7 @@ async def logs(access: Access, options: LogsOptions) -> int:
         if options.follow and options.attempt is None:
             task = await _begun(session, task, after=0)
         place = find_place(task, options.attempt)
-        printer = LogPrinter(session, await find_copy(access, session, task), wanted)
+        printer = LogPrinter(session, await find_copy(session, task), wanted)
         await printer.print_attempt(place)
         if options.follow and options.attempt is None:
             await _follow_retries(session, printer, task, place.attempt)
@@ -159,9 +159,9 @@ def find_place(task: Mapping[str, Any], attempt: int | None) -> Place:
 
 async def _begun(session: Session, task: dict[str, Any], *, after: int) -> dict[str, Any]:
     """Wait for an attempt after number ``after`` to begin, or for the end of the Task."""
-    from taskctl.cli.follow import Selection, follow
-    from taskctl.cli.tables import state_of
+    from taskctl.client.follow import Selection, follow
     from taskctl.client.resources import TASKS
+    from taskctl.outside.outcome import state_of
 
     def begun(found: Mapping[str, Any]) -> bool:
         return last_begun(found) > after or TaskState(state_of(found)).terminal

@@ -13,11 +13,11 @@ from taskctl.cli.access import Access, Session
 from taskctl.cli.exits import CliError, ExitCode, UsageError
 from taskctl.cli.names import parse_names
 from taskctl.cli.output import Output, echo, note, object_name
-from taskctl.cli.tables import print_tasks, state_of
+from taskctl.cli.tables import print_tasks
 from taskctl.cli.verbs import verb
-from taskctl.cli.waiting import is_complete
 from taskctl.clock import SystemClock
 from taskctl.errors import Conflict
+from taskctl.outside.outcome import is_complete, state_of
 
 RETRY_TRIES = 5
 

@@ -13,6 +13,7 @@ from taskctl.constants import GROUP, VERSION
 _WORDS: Final = {
     "Task": ("task", "tasks", "tk"),
     "TaskCluster": ("taskcluster", "taskclusters", "tc"),
+    "TaskObject": ("taskobject", "taskobjects", "tobj"),
 }
 _SUFFIXES: Final = ("", f".{GROUP}", f".{VERSION}.{GROUP}")
 
@@ -22,7 +23,7 @@ def parse_name(text: str, kind: str = "Task", option: str = "") -> str:
 
     Args:
         text: as typed.
-        kind: Task or TaskCluster.
+        kind: Task, TaskCluster or TaskObject.
         option: which it was given to, for the error; empty for an argument.
 
     Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -321,7 +321,7 @@ async def _wait_for(session: Session, objects: Sequence[Object]) -> int:
         raise UsageError("--wait: there is no Task among the objects")
     if len(namespaces) > 1:
         raise UsageError("--wait: the Tasks are in more than one namespace; wait for each alone")
-    there = Session(session.client, namespaces.pop())
+    there = replace(session, namespace=namespaces.pop())
     return await wait_for(there, Wait(names=tasks), report=lambda task: note(verdict(task)))
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from taskctl.api.states import TaskState
 from taskctl.cli.durations import short_age
 from taskctl.cli.output import Output, Style, echo, print_objects, table, wants_colour
-from taskctl.cli.terminal import one_line
 from taskctl.clock import SystemClock, parse_time
+from taskctl.outside.outcome import cause_of, state_of
 
 STATE_STYLES: Mapping[str, Style] = {
     TaskState.PENDING: Style.WAITING,
@@ -23,7 +23,6 @@ STATE_STYLES: Mapping[str, Style] = {
     TaskState.SKIPPED: Style.DIM,
 }
 MESSAGE_WIDTH = 80
-_SAME_CHARS = 100
 _NONE = "-"
 
 
@@ -103,23 +102,6 @@ def _task_row(task: Mapping[str, Any], options: TableOptions) -> dict[str, str]:
         "depth": _text(status.get("depth")),
         "message": message or _NONE,
     }
-
-
-def cause_of(status: Mapping[str, Any]) -> str:
-    """Return in one line why a Task is in its state.
-
-    The message of a failed command is a sentence and the end of its log; of a traceback, as of
-    most logs, the last line says what went wrong.
-    """
-    lines = [line for line in str(status.get("message") or "").splitlines() if line.strip()]
-    if len(lines) < 2 or lines[-1].strip()[:_SAME_CHARS] in lines[0]:  # it says so already
-        return one_line("".join(lines))
-    return one_line(f"{lines[0].rstrip().removesuffix('.')}: {lines[-1]}")
-
-
-def state_of(task: Mapping[str, Any]) -> str:
-    """Return the state of a raw Task; Pending before anybody has written one."""
-    return str((task.get("status") or {}).get("state") or TaskState.PENDING.value)
 
 
 def age(obj: Mapping[str, Any], now: datetime) -> str:

@@ -13,18 +13,22 @@ import json
 import re
 from typing import Any, Final
 
-from taskctl.safetext import UNSAFE, visible
+from taskctl.safetext import UNSAFE, one_line, visible
 
-_BLANKS: Final = re.compile(r"[ \t\r\n\v\f]+")
+__all__ = [
+    "LogFilter",
+    "columns",
+    "escape_in_json",
+    "is_unsafe",
+    "one_line",
+    "shorten",
+    "with_looks",
+]
+
 # Colours and other looks; the bound keeps a hostile one short.
 _SGR: Final = re.compile(r"\x1b\[[0-9;:]{0,40}m")
 _SGR_RESET: Final = "\x1b[0m"
 _SGR_BEGIN: Final = re.compile(r"\x1b(\[[0-9;:]{0,40})?\Z")
-
-
-def one_line(text: str) -> str:
-    """Return ``text`` for a cell or a line: blanks and line ends become one space each."""
-    return visible(_BLANKS.sub(" ", text).strip(), keep="")
 
 
 def shorten(text: str, max_chars: int) -> str:

@@ -26,13 +26,13 @@ from taskctl.cli.output import (
     wants_colour,
     wants_unicode,
 )
-from taskctl.cli.tables import state_of
 from taskctl.cli.verbs import verb
 from taskctl.clock import SystemClock
 from taskctl.constants import FIELD_ROOT_UID
+from taskctl.outside.outcome import state_of
 
 if TYPE_CHECKING:
-    from taskctl.cli.follow import Selection
+    from taskctl.client.follow import Selection
 
 REDRAW_S = 0.25
 LINES_SHOWN = 100
@@ -183,7 +183,7 @@ def _width() -> int:
 
 
 async def _watch(session: Session, options: TreeOptions) -> int:
-    from taskctl.cli.waiting import has_succeeded
+    from taskctl.outside.outcome import has_succeeded
 
     trees = Trees()
     live = sys.stdout.isatty()
@@ -255,10 +255,10 @@ async def _follow_tree(
 
     Without a root it does not end.
     """
-    from taskctl.cli.follow import Selection
-    from taskctl.cli.waiting import is_complete
+    from taskctl.client.follow import Selection
     from taskctl.client.resources import TASKCLUSTERS, TASKS
     from taskctl.errors import Forbidden
+    from taskctl.outside.outcome import is_complete
 
     selections = [Selection(TASKS, session.namespace)]
     if root is not None:
@@ -310,7 +310,7 @@ async def _feed(
     changed: Callable[[], None],
 ) -> None:
     """Keep what a selection matches in ``known``, by UID, beside what others put there."""
-    from taskctl.cli.follow import follow
+    from taskctl.client.follow import follow
 
     mine: set[str] = set()
     async with aclosing(follow(session.client, selection)) as changes:

@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from taskctl.api.conditions import condition_is
-from taskctl.api.states import ConditionStatus, ConditionType, TaskState
+from taskctl.api.states import TaskState
 from taskctl.cli.access import REQUEST_TIMEOUT_S, Session
 from taskctl.cli.exits import CliError, ExitCode
-from taskctl.cli.follow import Selection, follow
-from taskctl.cli.tables import cause_of, state_of
 from taskctl.cli.terminal import one_line
-from taskctl.policy.status import FINE
+from taskctl.client.follow import Selection, follow
+from taskctl.outside.outcome import cause_of, has_succeeded, is_complete, state_of
 
 # A short time to wait is no reason not to look; a server that is away, is.
 FIRST_LOOK_S: Final = REQUEST_TIMEOUT_S
@@ -27,16 +25,6 @@ class Goal(StrEnum):
 
     COMPLETE = "complete"
     SUCCEEDED = "succeeded"
-
-
-def is_complete(task: Mapping[str, Any]) -> bool:
-    """Whether a Task, and of a root its whole tree, has ended."""
-    return _condition(task, ConditionType.COMPLETE)
-
-
-def has_succeeded(task: Mapping[str, Any]) -> bool:
-    """Whether a complete Task, and of a root its whole tree, succeeded."""
-    return state_of(task) in FINE and _condition(task, ConditionType.SUCCEEDED)
 
 
 def verdict(task: Mapping[str, Any]) -> str:
@@ -140,8 +128,3 @@ async def _watch(
                 raise TimeoutError
             looked()
     return ExitCode.FAILED if failed and goal is Goal.SUCCEEDED else ExitCode.OK
-
-
-def _condition(task: Mapping[str, Any], condition: ConditionType) -> bool:
-    conditions = (task.get("status") or {}).get("conditions")
-    return condition_is(conditions, condition, ConditionStatus.TRUE)

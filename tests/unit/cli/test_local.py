@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from taskctl.cli.datadir import DataDir, data_dir_of
+from taskctl.cli.datadir import DataDir
 from taskctl.cli.exits import CliError
 from taskctl.cli.lifeline import ENV_SUPERVISOR, attach, lifeline_env
 from taskctl.cli.local import parse_images
@@ -25,6 +25,7 @@ from taskctl.cli.stack import banner
 from taskctl.cli.supervisor import ComponentSpec, Supervisor
 from taskctl.embedded import listening
 from taskctl.errors import ConfigError
+from taskctl.outside.session import data_dir_of
 from tests.unit.cli.conftest import Run
 
 

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from taskctl.api.states import TaskState
-from taskctl.cli import datadir
 from taskctl.cli.app import build_app
-from taskctl.cli.logcopy import tail_offset
 from taskctl.cli.logprint import Payload
 from taskctl.client.base import EventType, WatchEvent
 from taskctl.errors import ApiError, Forbidden
+from taskctl.outside import session as sessions
+from taskctl.outside.logcopy import tail_offset
 from taskctl.policy.entry import container_name
 from taskctl.testing.builders import TaskBuilder, task, taskcluster
 from tests.unit.cli.conftest import Run
@@ -113,7 +113,7 @@ def test_a_task_that_never_ran(run: Run, client: FakeClient) -> None:
 
 @pytest.fixture
 def volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(datadir, "data_dir_of", lambda *_: tmp_path)
+    monkeypatch.setattr(sessions, "data_dir_of", lambda *_: tmp_path)
     logs = tmp_path / "volumes" / "default" / "c-workspace" / ".taskctl" / "logs"
     logs.mkdir(parents=True)
     return logs
@@ -272,7 +272,7 @@ def test_through_a_worker(
     (tmp_path / ".taskctl" / "logs").mkdir(parents=True)
     (tmp_path / ".taskctl" / "logs" / "t.uid-t.2.log").write_bytes(LOG)
     monkeypatch.setenv("TASKCTL_WORKSPACE", str(tmp_path))
-    monkeypatch.setattr(datadir, "data_dir_of", lambda *_: None)
+    monkeypatch.setattr(sessions, "data_dir_of", lambda *_: None)
 
     def execute(command: list[str]) -> bytes:
         result = CliRunner().invoke(build_app(), command[1:])
@@ -296,7 +296,7 @@ def test_through_a_worker(
 def test_what_cannot_be_checked_is_said(
     run: Run, client: FakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(datadir, "data_dir_of", lambda *_: None)
+    monkeypatch.setattr(sessions, "data_dir_of", lambda *_: None)
     client.put(ENDED.build(), taskcluster("c").workspace(enable=True).build(), worker_pod("c-9"))
     client.logs = {("c-2", container(2)): LOG}
 

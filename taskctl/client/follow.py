@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ if TYPE_CHECKING:
     from taskctl.client.kube import KubeClient
     from taskctl.client.resources import Resource
 
-PAUSE_S = 0.5
-# So long may the API server be away before a verb gives up waiting for it.
+PAUSE_S = 0.2
+LONGEST_PAUSE_S = 5.0
+# So often in a row may the API server not answer before the reader is told.
 PATIENCE_TRIES = 20
 
 
@@ -73,7 +75,8 @@ async def follow(client: KubeClient, selection: Selection) -> AsyncGenerator[Cha
             tries += 1
             if tries >= PATIENCE_TRIES:
                 raise
-            await asyncio.sleep(PAUSE_S)
+            pause_s = min(LONGEST_PAUSE_S, PAUSE_S * 2 ** (tries - 1))
+            await asyncio.sleep(pause_s * (0.5 + random.random()))
 
 
 async def _watch(

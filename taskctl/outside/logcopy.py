@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from taskctl.cli.access import Access, Session
-from taskctl.cli.exits import CliError
-from taskctl.constants import AGENT_CONTAINER, LABEL_CLUSTER
-from taskctl.errors import ApiError, Forbidden, NotFound
+from taskctl.constants import AGENT_CONTAINER
+from taskctl.errors import ApiError, Forbidden, TaskctlError
+from taskctl.outside.session import Session
+from taskctl.outside.workspace import LocalWorkspace, WorkerWorkspace, find_workspace
 
 if TYPE_CHECKING:
-    from taskctl.policy.workspace import Workspace
+    pass
 
 COPY_VERB: Final = "workspace-log"
 NO_COPY: Final = "none"  # what the verb says instead of a size
@@ -31,7 +31,7 @@ _LOCAL_POLL_S: Final = 0.3
 _WORKER_POLL_S: Final = 2.0
 
 
-class CopyError(CliError):
+class CopyError(TaskctlError):
     """The copy is not there, or cannot be read."""
 
 
@@ -85,61 +85,18 @@ class Copy(Protocol):
         ...
 
 
-async def find_copy(access: Access, session: Session, task: Mapping[str, Any]) -> Copy | None:
-    """Return the way to the workspace of a raw Task, or None if there is none.
+async def find_copy(session: Session, task: Mapping[str, Any]) -> Copy | None:
+    """Return the way to the copies of the logs of a raw Task, or None if there is none.
 
     Raises:
         ApiError: the API server refuses to tell, or is away.
     """
-    from taskctl.client.resources import TASKCLUSTERS
-    from taskctl.policy.workspace import plan_workspace
-
-    name = task["spec"]["clusterName"]
-    try:
-        cluster = await session.client.get(TASKCLUSTERS, name, session.namespace)
-    except Forbidden:
-        cluster = None
-    except NotFound:
-        return None
-    directory = None
-    if cluster is not None:
-        workspace = plan_workspace(cluster)
-        if not workspace.claim_name and not workspace.volume:
-            return None
-        directory = await _directory(access, session, workspace)
-    if directory is not None:
-        return LocalCopy(directory)
-    pod = await _any_worker(session, name)
-    return WorkerCopy(session, pod) if pod else None
-
-
-async def _directory(access: Access, session: Session, workspace: Workspace) -> Path | None:
-    """Return the directory of this machine that holds the workspace, or None."""
-    from taskctl.cli.datadir import data_dir_of
-
-    data_dir = await asyncio.to_thread(data_dir_of, access.kubeconfig, access.context)
-    if data_dir is None:
-        return None
-    if workspace.claim_name:
-        return data_dir / "volumes" / session.namespace / workspace.claim_name
-    host_path = (workspace.volume or {}).get("hostPath")
-    return Path(host_path["path"]) if host_path else None
-
-
-async def _any_worker(session: Session, cluster: str) -> str:
-    """Return the name of a running worker of a TaskCluster, or empty."""
-    from taskctl.client.base import ListOptions
-    from taskctl.client.resources import PODS
-    from taskctl.policy.lineage import label_value
-    from taskctl.policy.podview import parse_pod
-
-    options = ListOptions(label_selector=f"{LABEL_CLUSTER}={label_value(cluster)}")
-    try:
-        pods = await session.client.list_all(PODS, session.namespace, options=options)
-    except Forbidden:
-        return ""
-    views = [parse_pod(pod) for pod in pods.items]
-    return next((v.name for v in views if v.agent_running and v.deletion is None), "")
+    match await find_workspace(session, task["spec"]["clusterName"]):
+        case LocalWorkspace(directory):
+            return LocalCopy(directory)
+        case WorkerWorkspace(pod):
+            return WorkerCopy(session, pod)
+    return None
 
 
 # --- on this machine ----------------------------------------------------------------
