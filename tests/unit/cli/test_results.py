@@ -46,7 +46,7 @@ def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("raw", "two\nlines", "two\nlines"),
         ("raw", {"a": 1}, '{"a":1}\n'),
         ("raw", None, "null\n"),
-        ("yaml", {"a": "no"}, "a: 'no'\n"),
+        ("yaml", {"a": "no"}, 'a: "no"\n'),
         ("json", "\x1b]0;x\x07", '"\\u001b]0;x\\u0007"\n'),
     ],
 )
