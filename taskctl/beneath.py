@@ -127,6 +127,48 @@ def make_directory(parent: int, name: str, mode: int) -> str:
     raise OSError(errno.EEXIST, "is replaced again and again", name)
 
 
+def make_directories(root: Path, relative: str, mode: int) -> None:
+    """Make sure that a directory, and each on the way, exists below the root.
+
+    Args:
+        root: a trusted directory.
+        relative: path below it.
+        mode: permissions of those that are made, whatever the umask.
+
+    Raises:
+        OSError: a part of the path is no directory, is a link, or is ``..``.
+    """
+    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in _parts(relative):
+            try:
+                os.mkdir(part, 0o700, dir_fd=fd)
+            except FileExistsError:
+                made = False
+            else:
+                made = True
+            below = os.open(part, _DIRECTORY, dir_fd=fd)
+            os.close(fd)
+            fd = below
+            if made:
+                os.fchmod(fd, mode)
+    finally:
+        os.close(fd)
+
+
+def set_mode(path: Path, mode: int) -> None:
+    """Set the permissions of a directory that is none but itself.
+
+    Raises:
+        OSError: it is no directory, or a link to one.
+    """
+    fd = os.open(path, _DIRECTORY)
+    try:
+        os.fchmod(fd, mode)
+    finally:
+        os.close(fd)
+
+
 def _move_aside(parent: int, name: str) -> str:
     aside = f"{name}.moved-{secrets.token_hex(4)}"
     with contextlib.suppress(FileNotFoundError):

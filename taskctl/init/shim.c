@@ -31,6 +31,8 @@
  *                        without m the program sees the host's files, and nothing is mounted
  *   image DIR            its top-level entries cover those of the host's root
  *   bind ro|rw SRC DST   (repeated, in order) mount SRC at DST
+ *   below ro|rw DIR SUB DST   likewise DIR/SUB, where containers write to DIR: no part of SUB may
+ *                        be a link, whatever they do meanwhile
  *   mask DST             (repeated, in order with bind) hide DST
  *   root ro              the root itself is read-only
  *   privileged yes       keep all capabilities, system calls, the host's /dev and /sys

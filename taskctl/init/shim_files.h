@@ -10,7 +10,7 @@ enum { DRAIN_LIMIT_MS = 5000, ALONE_CHECK_MS = 10000, LINE_LIMIT = 16384, MESSAG
 enum op_kind { OP_BIND_RO, OP_BIND_RW, OP_MASK };
 struct op {
     enum op_kind kind;
-    const char *source, *target;
+    const char *source, *below, *target; /* below: path in the directory source, or NULL */
     int fd, is_dir;
 };
 struct spec {
@@ -70,21 +70,32 @@ static char *read_whole(const char *path, size_t *size)
     return text;
 }
 
-static void add_op(struct spec *spec, enum op_kind kind, const char *source, const char *target)
+static void add_op(struct spec *spec, enum op_kind kind, const char *source, const char *below,
+                   const char *target)
 {
-    spec->ops[spec->op_count++] =
-        (struct op){.kind = kind, .source = source, .target = target, .fd = -1};
+    spec->ops[spec->op_count++] = (struct op){
+        .kind = kind, .source = source, .below = below, .target = target, .fd = -1};
+}
+
+/* Returns OP_MASK where the word is no mode. */
+static enum op_kind bind_kind(const char *mode)
+{
+    return !strcmp(mode, "ro") ? OP_BIND_RO : !strcmp(mode, "rw") ? OP_BIND_RW : OP_MASK;
 }
 
 /* Take one keyword and its operands; returns how many tokens, 0 when it makes no sense. */
 static size_t take(struct spec *spec, char **token, size_t left)
 {
     const char *key = token[0];
-    if (!strcmp(key, "bind") && left >= 4 && (!strcmp(token[1], "ro") || !strcmp(token[1], "rw"))) {
-        add_op(spec, token[1][1] == 'o' ? OP_BIND_RO : OP_BIND_RW, token[2], token[3]);
+    if (!strcmp(key, "bind") && left >= 4 && bind_kind(token[1]) != OP_MASK) {
+        add_op(spec, bind_kind(token[1]), token[2], NULL, token[3]);
         return 4;
     }
-    if (left < 2)
+    if (!strcmp(key, "below") && left >= 5 && bind_kind(token[1]) != OP_MASK) {
+        add_op(spec, bind_kind(token[1]), token[2], token[3], token[4]);
+        return 5;
+    }
+    if (left < 2 || !strcmp(key, "bind") || !strcmp(key, "below"))
         return 0;
     if (!strcmp(key, "arg"))
         spec->args[spec->arg_count++] = token[1];
@@ -95,7 +106,7 @@ static size_t take(struct spec *spec, char **token, size_t left)
     else if (!strcmp(key, "image"))
         spec->image = token[1];
     else if (!strcmp(key, "mask"))
-        add_op(spec, OP_MASK, NULL, token[1]);
+        add_op(spec, OP_MASK, NULL, NULL, token[1]);
     else if (!strcmp(key, "root"))
         spec->root_readonly = !strcmp(token[1], "ro");
     else if (!strcmp(key, "privileged"))

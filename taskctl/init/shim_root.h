@@ -257,6 +257,30 @@ static void make_target(const struct spec *spec, const char *path, int is_dir)
     }
 }
 
+/* Open `path` below the directory `fd`, which is closed. Each part is opened on its own and must
+ * not be a link, so what containers do there meanwhile never leads out of the directory. */
+static int open_below(int fd, const char *path)
+{
+    struct stat st;
+    char part[NAME_MAX + 1];
+    for (size_t n; fd >= 0 && *path; path += n + (path[n] == '/')) {
+        n = strcspn(path, "/");
+        snprintf(part, sizeof part, "%.*s", (int)n, path);
+        if (!n || n >= sizeof part || is_dots(part)) {
+            errno = EINVAL;
+            return -1;
+        }
+        int next = openat(fd, part, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+        close(fd);
+        fd = next;
+        if (fd >= 0 && (fstat(fd, &st) < 0 || S_ISLNK(st.st_mode))) {
+            errno = ELOOP;
+            return -1;
+        }
+    }
+    return fd;
+}
+
 static void open_sources(struct spec *spec)
 {
     for (size_t i = 0; i < spec->op_count; i++) {
@@ -265,8 +289,11 @@ static void open_sources(struct spec *spec)
         if (op->kind == OP_MASK)
             continue;
         op->fd = open(op->source, O_PATH | O_CLOEXEC);
+        if (op->below)
+            op->fd = open_below(op->fd, op->below);
         if (op->fd < 0 || fstat(op->fd, &st) < 0)
-            give_up(START_FAILED, "open the source of a mount", op->source);
+            give_up(START_FAILED, "open the source of a mount",
+                    op->below ? op->below : op->source);
         op->is_dir = S_ISDIR(st.st_mode);
     }
 }

@@ -239,6 +239,40 @@ async def test_config_and_secret_volumes(world: NodeWorld) -> None:
     assert '2hiddenl="v"' in (await world.logs("p")).splitlines()
 
 
+async def test_parts_of_volumes(world: NodeWorld) -> None:
+    """The key of a ConfigMap is a link, too; one that leads out of a volume is not followed."""
+    await world.create("configmaps", "cm", data={"a": "config"})
+    volumes = [{"name": "c", "configMap": {"name": "cm"}}, {"name": "e", "emptyDir": {}}]
+    whole = [{"name": "e", "mountPath": "/e"}]
+    parts = [
+        {"name": "c", "mountPath": "/etc/x/a.conf", "subPath": "a"},
+        {"name": "e", "mountPath": "/work", "subPath": "deep/er"},
+    ]
+    script = "cat /etc/x/a.conf && echo made > /work/f && ln -s /etc /e/out && cat /e/deep/er/f"
+    pod = await world.pod(
+        "p",
+        "sh",
+        "-c",
+        script,
+        main={"volumeMounts": parts + whole},
+        volumes=volumes,
+        restartPolicy="Never",
+    )
+    await world.phase("p", "Succeeded")
+    assert await world.logs("p") == "configmade\n"
+    assert (world.volume(pod, "e") / "out").is_symlink()
+    (world.volume(pod, "e") / "out").unlink()
+    source = [{"name": "h", "hostPath": {"path": str(world.volume(pod, "e"))}}]
+    (world.volume(pod, "e") / "out").symlink_to("/etc")
+    outside = [{"name": "h", "mountPath": "/x", "subPath": "out"}]
+    await world.pod("q", "ls", "/x", main={"volumeMounts": outside}, volumes=source)
+    waiting = await world.state("q", "main", "waiting")
+    while waiting["state"]["waiting"]["reason"] == "ContainerCreating":
+        waiting = await world.state("q", "main", "waiting")
+    assert waiting["state"]["waiting"]["reason"] == "CreateContainerConfigError"
+    assert "out of its volume" in waiting["state"]["waiting"]["message"]
+
+
 async def test_claims_get_a_directory_that_pods_share(world: NodeWorld) -> None:
     spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
     volumes = [{"name": "ws", "persistentVolumeClaim": {"claimName": "data"}}]

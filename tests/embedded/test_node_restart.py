@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from taskctl.embedded.node import records
+from taskctl.embedded.node import records, removal
 from taskctl.embedded.node.api import core_path
 from taskctl.embedded.node.records import Liveness
 from taskctl.errors import Unavailable
@@ -133,7 +133,7 @@ async def test_without_records_the_api_still_says_what_has_run(world: NodeWorld)
     await world.state("p", "e", "terminated")
     await world.drop_node()
     await asyncio.to_thread(
-        records.remove_tree, world.options.paths.containers(pod["metadata"]["uid"]) / "e"
+        removal.remove_tree, world.options.paths.containers(pod["metadata"]["uid"]) / "e"
     )
     world.start_node()
     await world.add("p", "e2", "true")

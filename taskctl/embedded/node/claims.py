@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from taskctl.embedded.node import binding, records
+from taskctl import beneath
+from taskctl.embedded.node import binding, removal
 from taskctl.embedded.node.api import Backoff, core_path
 from taskctl.embedded.node.context import NodeContext
 from taskctl.embedded.node.events import EventReason, Subject
@@ -256,7 +257,7 @@ def _subject(kind: str, item: Json) -> Subject:
 
 def _make_directory(path: Path) -> None:
     path.mkdir(mode=0o755, parents=True, exist_ok=True)
-    path.chmod(0o777)
+    beneath.set_mode(path, 0o777)
 
 
 def _remove_directory(path: Path, uid: str) -> None:
@@ -265,4 +266,4 @@ def _remove_directory(path: Path, uid: str) -> None:
         aside = path.with_name(f".removing-{uid}")
         path.rename(aside)
         path = aside
-        records.remove_tree(path)
+        removal.remove_tree(path)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from taskctl.embedded.node import records
+from taskctl.embedded.node import records, removal
 from taskctl.embedded.node.mounts import Bind
 from taskctl.embedded.node.shimspec import Isolation, ShimSpec
 
@@ -92,7 +92,7 @@ async def _attempt(kind: Isolation, shim: Path, scratch: Path) -> str | None:
             return f"the shim ended with status {status} and without a record"
         return None if record.code == 0 else record.message or f"exit code {record.code}"
     finally:
-        await asyncio.to_thread(records.remove_tree, directory)
+        await asyncio.to_thread(removal.remove_tree, directory)
 
 
 def _probe_spec(kind: Isolation, shim: Path) -> bytes:

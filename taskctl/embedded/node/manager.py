@@ -10,7 +10,7 @@ from typing import Final
 
 import orjson
 
-from taskctl.embedded.node import records
+from taskctl.embedded.node import removal
 from taskctl.embedded.node.api import Backoff
 from taskctl.embedded.node.context import NodeContext
 from taskctl.embedded.node.model import Json, PodRef, node_of
@@ -82,7 +82,7 @@ class PodManager:
             if ref is None:
                 log.warning("%s belongs to no pod; removing it", path)
                 with contextlib.suppress(OSError):
-                    records.remove_tree(path)
+                    removal.remove_tree(path)
                 continue
             self._worker(ref)
 

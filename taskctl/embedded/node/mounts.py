@@ -31,11 +31,20 @@ class VolumeSource:
 
 @dataclass(frozen=True, slots=True)
 class Bind:
-    """Show ``source`` of the host at ``target`` of the container."""
+    """Show ``source`` of the host at ``target`` of the container.
+
+    Attributes:
+        source: file or directory of the host.
+        target: absolute path in the container.
+        read_only: the container cannot write there.
+        volume: the volume that ``source`` is a part of by a ``subPath``; None: it is all of it.
+            Containers may write to a volume, so no link is followed on the way from there.
+    """
 
     source: Path
     target: PurePosixPath
     read_only: bool
+    volume: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +78,11 @@ def volume_binds(
         target = PurePosixPath(mount["mountPath"])
         if not target.is_absolute() or ".." in target.parts:
             raise MountError(f"mountPath {mount['mountPath']!r}: write an absolute path without ..")
-        source = volume.path
+        source, within = volume.path, None
         if sub := mount.get("subPath") or expand(mount.get("subPathExpr") or "", variables):
-            source = _below(volume.path, sub)
-        binds.append(Bind(source, target, volume.read_only or bool(mount.get("readOnly"))))
+            source, within = _below(volume.path, sub), volume.path
+        read_only = volume.read_only or bool(mount.get("readOnly"))
+        binds.append(Bind(source, target, read_only, within))
     return tuple(sorted(binds, key=lambda bind: len(bind.target.parts)))
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from taskctl.embedded.node import records
+from taskctl.embedded.node import removal
 from taskctl.embedded.node.env import EnvError, Sources, field_value, resource_value
 from taskctl.embedded.node.model import Json
 
@@ -143,7 +143,7 @@ def write_payload(directory: Path, payload: Payload) -> None:
     temporary.replace(link)
     _link_names(directory, payload)
     if old is not None and old.is_dir():
-        records.remove_tree(old)
+        removal.remove_tree(old)
 
 
 def _link_names(directory: Path, payload: Payload) -> None:

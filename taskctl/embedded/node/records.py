@@ -5,14 +5,10 @@ from __future__ import annotations
 import fcntl
 import itertools
 import os
-import shutil
-import stat
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 SPEC_FILE = "spec"
 CLAIM_FILE = "claim"
@@ -142,28 +138,6 @@ def write_private(path: Path, content: bytes) -> None:
     with os.fdopen(fd, "wb") as file:
         file.write(content)
     temporary.replace(path)
-
-
-def remove_tree(path: Path) -> None:
-    """Remove a directory and all below it, also where a container took write permission away.
-
-    Raises:
-        OSError: something could not be removed.
-    """
-
-    def unlock(function: Callable[..., Any], name: str, error: Any) -> None:
-        if isinstance(error[1], FileNotFoundError):
-            return
-        target = Path(name)
-        for locked in (target.parent, target):
-            if locked.is_dir() and not locked.is_symlink() and locked != path.parent:
-                locked.chmod(locked.stat().st_mode | stat.S_IRWXU)
-        if function in (os.unlink, os.rmdir):
-            function(name)
-        elif target.exists():  # listing failed: try again with the permission
-            shutil.rmtree(target)
-
-    shutil.rmtree(path, onerror=unlock)
 
 
 def _read_fields(path: Path) -> dict[str, str] | None:

@@ -75,7 +75,11 @@ class ShimSpec:
         for op in self.mounts:
             if isinstance(op, Bind):
                 mode = "ro" if op.read_only else "rw"
-                tokens += ["bind", mode, str(op.source), str(op.target)]
+                if op.volume is None or op.source == op.volume:
+                    tokens += ["bind", mode, str(op.source), str(op.target)]
+                else:
+                    below = str(op.source.relative_to(op.volume))
+                    tokens += ["below", mode, str(op.volume), below, str(op.target)]
             else:
                 tokens += ["mask", str(op.target)]
         if self.read_only_root:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from taskctl.clock import parse_time
-from taskctl.embedded.node import records
+from taskctl.embedded.node import records, removal
 from taskctl.embedded.node.api import Backoff
 from taskctl.embedded.node.decide import BACKOFF_RESET_S, crash_delay_s
 from taskctl.embedded.node.instance import LOST_MESSAGE, Instance
@@ -259,8 +259,8 @@ def _clean(directory: Path, keep_from: int, live: Path | None) -> None:
         if not run.name.isdigit():
             continue
         if int(run.name) < keep_from:
-            records.remove_tree(run)
+            removal.remove_tree(run)
         elif run != live:
             for name in (records.TMP_DIR, "root"):
                 if (run / name).is_dir():
-                    records.remove_tree(run / name)
+                    removal.remove_tree(run / name)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from taskctl.embedded.node import env, images, mounts, payloads, records
+from taskctl.embedded.node import env, images, mounts, payloads, records, subpaths
 from taskctl.embedded.node.api import core_path
 from taskctl.embedded.node.context import NodeContext
 from taskctl.embedded.node.model import Json, PodRef
@@ -120,7 +120,7 @@ class Starter:
                 "their entrypoint; set command",
                 final=True,
             )
-        _make_subpaths(container, binds, volumes)
+        binds = await asyncio.to_thread(_settle_subpaths, binds)
         spec = ShimSpec(
             args=args,
             env=variables,
@@ -189,20 +189,13 @@ class Starter:
             return None
 
 
-def _make_subpaths(
-    container: Json, binds: tuple[Bind, ...], volumes: Mapping[str, VolumeSource]
-) -> None:
-    """A subPath that is not there yet becomes a directory, as with the kubelet."""
-    if not any(
-        m.get("subPath") or m.get("subPathExpr") for m in container.get("volumeMounts") or ()
-    ):
-        return
-    for bind in binds:
-        # A symlink in the volume, perhaps made by a container, must not lead out of it.
-        real = bind.source.resolve()
-        if not any(real.is_relative_to(volume.path.resolve()) for volume in volumes.values()):
-            raise StartError(
-                "CreateContainerConfigError", f"subPath leads to {real}, out of its volume"
-            )
-        if not real.exists():
-            real.mkdir(mode=0o755, parents=True, exist_ok=True)
+def _settle_subpaths(binds: tuple[Bind, ...]) -> tuple[Bind, ...]:
+    """Find, or make, what each subPath means; blocking.
+
+    Raises:
+        StartError: it leads out of its volume, or is not usable.
+    """
+    try:
+        return tuple(subpaths.settle(bind) for bind in binds)
+    except subpaths.SubPathError as error:
+        raise StartError("CreateContainerConfigError", str(error)) from error

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from taskctl import beneath
 from taskctl.clock import Clock, parse_time
 from taskctl.embedded.node import payloads
 from taskctl.embedded.node.api import ApiClient, core_path
@@ -277,7 +278,7 @@ def _payload_kind(volume: Json) -> str:
 
 def _empty_dir(path: Path) -> None:
     path.mkdir(mode=0o755, parents=True, exist_ok=True)
-    path.chmod(0o777)
+    beneath.set_mode(path, 0o777)
 
 
 def _unsupported(volume: Json) -> str:

@@ -10,7 +10,7 @@ from typing import Final
 
 import orjson
 
-from taskctl.embedded.node import images, records
+from taskctl.embedded.node import images, records, removal
 from taskctl.embedded.node.api import core_path
 from taskctl.embedded.node.context import NodeContext
 from taskctl.embedded.node.decide import PodPlan, StopReason, decide
@@ -418,7 +418,7 @@ class PodWorker:
     async def _remove_files(self) -> None:
         path = self._context.paths.pod(self.ref.uid)
         try:
-            await asyncio.to_thread(records.remove_tree, path)
+            await asyncio.to_thread(removal.remove_tree, path)
         except FileNotFoundError:
             pass
         except OSError as error:

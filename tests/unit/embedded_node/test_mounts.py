@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -44,7 +45,12 @@ def test_sub_paths() -> None:
         {"name": "a", "mountPath": "/y", "subPathExpr": "$(POD)"},
     ]
     found = volume_binds(container("c", volumeMounts=mounts), VOLUMES, {"POD": "p-0"})
-    assert found == (bind("/host/a/one/two", "/x"), bind("/host/a/p-0", "/y"))
+    assert found == (
+        replace(bind("/host/a/one/two", "/x"), volume=Path("/host/a")),
+        replace(bind("/host/a/p-0", "/y"), volume=Path("/host/a")),
+    )
+    spec = ShimSpec(["x"], {}, "", Isolation.FULL, found).encode()
+    assert b"below\0rw\0/host/a\0one/two\0/x\0" in spec
 
 
 @pytest.mark.parametrize(

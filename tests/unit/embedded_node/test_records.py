@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from taskctl.embedded.node import records
+from taskctl.embedded.node import records, removal
 from taskctl.embedded.node.instance import Instance
 from taskctl.embedded.node.isolation import candidates, describe, find_isolation
 from taskctl.embedded.node.model import PodRef, RunState
@@ -41,7 +41,7 @@ def test_trees_without_permission_are_removed(tmp_path: Path) -> None:
     locked.mkdir(parents=True)
     (locked / "f").touch()
     locked.chmod(0)
-    records.remove_tree(tmp_path / "t")
+    removal.remove_tree(tmp_path / "t")
     assert not (tmp_path / "t").exists()
 
 

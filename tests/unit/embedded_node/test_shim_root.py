@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -114,6 +115,65 @@ def test_mounts_within_mounts(any_box: ShimBox, mode: str) -> None:
     assert result.stderr.count("Read-only file system") == 2
     assert {p.name for p in inner.iterdir()} == {"c", "x", "yes"}
     assert not (sealed / "deep").exists()
+
+
+@pytest.mark.parametrize("mode", ["mpf", "umpf", "umpfo"])
+def test_a_part_of_a_volume(any_box: ShimBox, mode: str) -> None:
+    work = volume(any_box, "work")
+    (work / "a" / "b").mkdir(parents=True)
+    (work / "a" / "b").chmod(0o777)
+    (work / "a" / "file").write_text("text")
+    extra = ["below", "rw", str(work), "a/b", "/v/sub", "below", "ro", str(work), "a/file", "/v/f"]
+    result = run(any_box, mode, "touch /v/sub/new; cat /v/f; ls /v; echo no > /v/f", *extra)
+    assert result.stdout == ["textf", "sub"]
+    assert "Read-only file system" in result.stderr
+    assert (work / "a" / "b" / "new").exists()
+
+
+@pytest.mark.parametrize("mode", ["mpf", "umpf", "umpfo"])
+@pytest.mark.parametrize(
+    "sub", ["link", "link/x", "d/link", "d/../../secret", "..", "d//x", "none"]
+)
+def test_a_part_of_a_volume_that_became_a_link(any_box: ShimBox, mode: str, sub: str) -> None:
+    """The node has seen a directory there; a container has put a link in its place since."""
+    secret = volume(any_box, "secret", x="hidden")
+    work = volume(any_box, "work")
+    (work / "d").mkdir()
+    (work / "link").symlink_to(secret)
+    (work / "d" / "link").symlink_to("../../secret/x")
+    result = run(any_box, mode, "cat /v /v/x", "below", "ro", str(work), sub, "/v")
+    assert (result.exit.code, result.exit.start_error) == (128, True)
+    assert "open the source of a mount" in result.exit.message
+    assert result.stdout == []
+
+
+def test_a_part_of_a_volume_while_a_container_swaps_it(any_box: ShimBox) -> None:
+    secret = volume(any_box, "secret", x="hidden")
+    work = volume(any_box, "work")
+    (work / "d").mkdir()
+    (work / "d" / "x").write_text("mine")
+    (work / "link").symlink_to(secret)
+    over = threading.Event()
+
+    def swap() -> None:
+        while not over.is_set():
+            (work / "d").rename(work / "aside")
+            (work / "link").rename(work / "d")
+            (work / "d").rename(work / "link")
+            (work / "aside").rename(work / "d")
+
+    racer = threading.Thread(target=swap)
+    racer.start()
+    try:
+        seen = {
+            (*result.stdout, result.exit.code)
+            for _ in range(40)
+            for result in [run(any_box, "umpf", "cat /v/x", "below", "ro", str(work), "d", "/v")]
+        }
+    finally:
+        over.set()
+        racer.join()
+    assert seen <= {("mine", 0), (128,)}
 
 
 @pytest.mark.parametrize("mode", ["mpf", "umpf", "umpfo"])
