@@ -1,8 +1,49 @@
 """taskctl: dynamic batch work on warm Kubernetes worker pods.
 
-This module stays empty on purpose: it is imported inside every task, where each
-millisecond counts. In a task, use :mod:`taskctl.sdk`; on the outside, the ``taskctl``
-command.
+In a task, use :mod:`taskctl.sdk`. From outside, ``taskctl.Client`` and its relatives, which are
+loaded when they are first used: this module is imported inside every task, where each
+millisecond counts.
 """
 
 __version__ = "0.1.0"
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from taskctl.outside.client import Client
+    from taskctl.outside.sync import SyncClient
+
+_OUTSIDE = {
+    "Client": "client",
+    "SyncClient": "sync",
+}
+__all__ = ["Client", "SyncClient", "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _OUTSIDE:
+        raise AttributeError(f"module 'taskctl' has no attribute {name!r}")
+    from importlib import import_module
+
+    module = f"taskctl.outside.{_OUTSIDE[name]}"
+    try:
+        found: object = getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        if error.name not in ("taskctl.outside", module):
+            raise
+        found = _absent(name)
+    globals()[name] = found
+    return found
+
+
+def _absent(name: str) -> type:
+    """Return what stands for a name in a task, whose taskctl is the SDK alone.
+
+    A module may hold both, tasks and the program that submits them.
+    """
+
+    def refuse(self: object, *args: object, **kwargs: object) -> None:
+        raise RuntimeError(
+            f"taskctl.{name} is for programs outside; this is a task: use taskctl.sdk"
+        )
+
+    return type(name, (), {"__init__": refuse})

@@ -35,6 +35,7 @@ LABEL_ROOT_UID: Final = "taskctl.dev/root-uid"
 LABEL_PARENT_UID: Final = "taskctl.dev/parent-uid"
 LABEL_OUTPUT_OF: Final = "taskctl.dev/output-of"  # on a TaskObject: UID of the Task it came from
 LABEL_ATTEMPT: Final = "taskctl.dev/attempt"  # on an output: number of the attempt that made it
+LABEL_CLIENT: Final = "taskctl.dev/client"  # on what a Client submits: which client
 LABEL_GROUP: Final = "taskctl.dev/group"
 ANNOTATION_PARENT: Final = "taskctl.dev/parent"  # the parent task's name
 ANNOTATION_DEPTH: Final = "taskctl.dev/depth"  # decimal; the root has depth 0
@@ -45,6 +46,8 @@ ANNOTATION_RECLAIM: Final = "taskctl.dev/reclaim"
 ANNOTATION_CLAIM_UID: Final = "taskctl.dev/workspace-claim-uid"
 # On worker pods: they stay readable until each of their containers is accounted for.
 FINALIZER_EVIDENCE: Final = "taskctl.dev/evidence"
+# On what a Client submits: tells it from a stranger's of the same name.
+ANNOTATION_SUBMISSION: Final = "taskctl.dev/submission"
 # RFC 3339 with microseconds, by whoever created the Task: Kubernetes notes whole seconds only.
 ANNOTATION_CREATED: Final = "taskctl.dev/created"
 

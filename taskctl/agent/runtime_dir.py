@@ -3,7 +3,7 @@
 ::
 
     bin/taskctl-init          the first process of every task container
-    python -> .python-<hash>  the SDK and msgpack, for PYTHONPATH
+    python -> .python-<hash>  the SDK, msgpack and cloudpickle, for PYTHONPATH
     agent.sock                see server.py
     ready                     there while the agent answers
 
@@ -104,6 +104,20 @@ def _python_files() -> Iterator[tuple[str, Path]]:
         yield f"taskctl/{name}", package / name
     for path in sorted((package / "sdk").rglob("*.py")):
         yield f"taskctl/{path.relative_to(package).as_posix()}", path
+    yield from _vendored_msgpack()
+    yield from _vendored_cloudpickle()
+
+
+def _vendored_cloudpickle() -> Iterator[tuple[str, Path]]:
+    """For functions that are sent by value; without it only those are refused."""
+    spec = importlib.util.find_spec("cloudpickle")
+    if spec is None or spec.origin is None:
+        return
+    for path in sorted(Path(spec.origin).parent.glob("*.py")):
+        yield f"taskctl/_vendor/cloudpickle/{path.name}", path
+
+
+def _vendored_msgpack() -> Iterator[tuple[str, Path]]:
     spec = importlib.util.find_spec("msgpack")
     if spec is None or spec.origin is None:
         raise ConfigError("the msgpack package cannot be found; install taskctl with its packages")

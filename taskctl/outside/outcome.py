@@ -21,7 +21,7 @@ def cause_of(status: Mapping[str, Any]) -> str:
     """
     lines = [line for line in str(status.get("message") or "").splitlines() if line.strip()]
     if len(lines) < 2 or lines[-1].strip()[:_SAME_CHARS] in lines[0]:  # it says so already
-        return one_line("".join(lines))
+        return one_line("".join(lines[:1]))
     return one_line(f"{lines[0].rstrip().removesuffix('.')}: {lines[-1]}")
 
 

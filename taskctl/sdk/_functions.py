@@ -213,6 +213,18 @@ def encode_result(function: Callable[..., Any], result: Any) -> Any:
     return _values.encode_result(result, hint, where)
 
 
+def decode_result(function: Callable[..., Any], plain: Any, where: str) -> Any:
+    """Return the result that a JSON value stands for, led by the function's annotation.
+
+    Raises:
+        InputInvalid: it does not fit.
+    """
+    from taskctl.sdk._decode import decode
+
+    hint = _result_hint(function)
+    return plain if hint is None else decode(plain, hint, where)
+
+
 def _result_hint(function: Callable[..., Any]) -> Any:
     """Return the annotation of what is stored; None if it says nothing of it."""
     import collections.abc

@@ -58,12 +58,24 @@ def _is_static(function: Any) -> bool:
     return isinstance(function, staticmethod)
 
 
-def command_of(task_function: Any, python: str) -> list[str]:
+# The folder of this process that was uploaded (``--code``), and its hash.
+_uploaded: list[tuple[str, str]] = []
+
+
+def set_uploaded(root: str, sha256: str) -> None:
+    """Take note of where uploaded code was unpacked: children have to unpack it for themselves."""
+    _uploaded[:] = [(root, sha256)]
+
+
+def command_of(
+    task_function: Any, python: str, uploaded: tuple[str, str] | None = None
+) -> list[str]:
     """Return the command that runs a function as a task.
 
     Args:
         task_function: made by ``@task``.
         python: the interpreter.
+        uploaded: a folder and the hash that it was uploaded under: the function must be in it.
 
     Raises:
         Unsendable: another process cannot import it.
@@ -83,8 +95,27 @@ def command_of(task_function: Any, python: str) -> list[str]:
             f"{name} is {'not there' if found is None else 'another object'}, so a child would "
             "not find this function; give it a name of its own at the top level of its module"
         )
+    start = [python, "-m", "taskctl.sdk.run"]
+    for root, sha256 in (uploaded,) if uploaded else _uploaded:
+        file = place if os.path.isabs(place) else directory
+        if file and _is_below(file, root):
+            below = os.path.relpath(directory, root)
+            code = sha256 if below == os.curdir else f"{sha256}/{below}"
+            if os.path.isabs(place):
+                place = os.path.relpath(place, root)
+            return [*start, "--code", code, f"{place}:{function.__qualname__}"]
+    if uploaded:
+        raise Unsendable(
+            f"{name} is not in the folder that is given as code, {uploaded[0]}; give the folder "
+            "that holds its module"
+        )
     path = ["--path", directory] if directory else []
-    return [python, "-m", "taskctl.sdk.run", *path, f"{place}:{function.__qualname__}"]
+    return [*start, *path, f"{place}:{function.__qualname__}"]
+
+
+def _is_below(path: str, root: str) -> bool:
+    path = os.path.realpath(path)
+    return path == root or path.startswith(root + os.sep)
 
 
 def _namespace(function: Any) -> dict[str, Any]:

@@ -11,10 +11,15 @@
         ├── InputInvalid       the input does not fit the function's parameters
         ├── Unsendable         a value has no JSON form, or a function no importable name
         ├── NoWorkspace        something needs the workspace, and this TaskCluster has none
-        └── Refused            the agent said no; `code` says which no
-            ├── SpawnRefused   ... to a child: bad field, or the API server rejected it
-            ├── LimitExceeded  ... since a budget of the tree is used up
-            └── KeyConflict    ... the key or name belongs to something else
+        ├── Refused            the agent said no; `code` says which no
+        │   ├── SpawnRefused   ... to a child: bad field, or the API server rejected it
+        │   ├── LimitExceeded  ... since a budget of the tree is used up
+        │   └── KeyConflict    ... the key or name belongs to something else
+        └── ChildError         a child has not succeeded, so it has no result
+            ├── ChildFailed    ... it failed; reason, exit_code and last_line say how
+            ├── ChildCancelled ... it was cancelled
+            ├── ChildSkipped   ... its `when` ruled it out
+            └── ChildGone      ... it, or its result, was deleted
 
     BaseException
     └── TaskCancelled          the task is to stop (SIGTERM)
@@ -23,6 +28,10 @@
 from __future__ import annotations
 
 from taskctl.errors import TaskctlError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class SdkError(TaskctlError):
@@ -84,6 +93,63 @@ class LimitExceeded(Refused):
 
 class KeyConflict(Refused):
     """A child's key or name belongs to something else already."""
+
+
+class ChildError(SdkError):
+    """A child has not succeeded, so it has no result.
+
+    Attributes:
+        child: the child.
+        state: of its Task: Failed, Cancelled, Skipped or Deleted.
+        reason: CamelCase word of ``status.reason``, for example NonZeroExit or Timeout.
+        message: ``status.message``: what happened, and the end of its log.
+        exit_code: of the command in the last attempt; None where there was none.
+        attempt: number of the last attempt.
+    """
+
+    def __init__(
+        self,
+        child: Any,
+        *,
+        state: str,
+        reason: str,
+        message: str,
+        exit_code: int | None = None,
+        attempt: int = 0,
+    ) -> None:
+        super().__init__(child, state, reason, message)
+        self.child = child
+        self.state = state
+        self.reason = reason
+        self.message = message
+        self.exit_code = exit_code
+        self.attempt = attempt
+
+    @property
+    def last_line(self) -> str:
+        """The last line of its log: of an uncaught exception, what was raised; or empty."""
+        lines = self.message.splitlines()
+        return lines[-1].strip() if len(lines) > 1 else ""
+
+    def __str__(self) -> str:
+        sentence = self.message.partition("\n")[0]
+        return f"child {self.child.name} is {self.state} ({self.reason}): {sentence}"
+
+
+class ChildFailed(ChildError):
+    """A child has failed, after all its retries."""
+
+
+class ChildCancelled(ChildError):
+    """A child was cancelled."""
+
+
+class ChildSkipped(ChildError):
+    """A child was skipped: its ``when`` asked for an outcome that did not come."""
+
+
+class ChildGone(ChildError):
+    """A child was deleted before it ended, or its result before it was read."""
 
 
 class TaskCancelled(BaseException):

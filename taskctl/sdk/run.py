@@ -1,18 +1,26 @@
-"""Runs a function as a task: ``python -m taskctl.sdk.run [--path DIR] module:function``.
+"""Runs a function as a task: ``python -m taskctl.sdk.run [OPTION…] module:function``.
 
 The task's input is the function's arguments, what it returns the task's output.
+
+::
+
+    --path DIR       put DIR on sys.path
+    --code SHA[/DIR] take the code from what was uploaded under that hash, DIR of it on sys.path
+    --pickled        the function itself is in the input (taskctl.sdk._byvalue); no module:function
+    --many           the input is a list of arguments; the output a list of results
 """
 
 from __future__ import annotations
 
+import os
 import sys
 
 from taskctl.sdk import _cancel
 from taskctl.sdk._context import current
 from taskctl.sdk._functions import decode_arguments, encode_result
-from taskctl.sdk._places import load
+from taskctl.sdk._places import load, set_uploaded
 from taskctl.sdk._specs import output_operation
-from taskctl.sdk.errors import SdkError, TaskCancelled
+from taskctl.sdk.errors import InputInvalid, SdkError, TaskCancelled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,37 +30,117 @@ if TYPE_CHECKING:
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_STOPPED = 143  # as if SIGTERM had ended it
-USAGE = "usage: python -m taskctl.sdk.run [--path DIR] MODULE:FUNCTION"
+USAGE = (
+    "usage: python -m taskctl.sdk.run [--path DIR] [--code SHA256[/DIR]] [--many] "
+    "(MODULE:FUNCTION | --pickled)"
+)
+
+
+class _UsageError(Exception):
+    """The arguments are wrong."""
+
+
+class Wanted:
+    """What to run.
+
+    Attributes:
+        place: ``module:function``; empty: the function is in the input.
+        path: directory for sys.path, or empty.
+        code: hash of uploaded code, and a directory in it, or empty.
+        many: the input is a list.
+    """
+
+    def __init__(self, arguments: list[str]) -> None:
+        self.place = self.path = self.code = ""
+        self.many = pickled = False
+        rest = list(arguments)
+        while rest and rest[0].startswith("-"):
+            option = rest.pop(0)
+            if option == "--many":
+                self.many = True
+            elif option == "--pickled":
+                pickled = True
+            elif option == "--path" and rest:
+                self.path = rest.pop(0)
+            elif option == "--code" and rest:
+                self.code = rest.pop(0)
+            else:
+                raise _UsageError
+        if len(rest) != (0 if pickled else 1):
+            raise _UsageError
+        if rest:
+            self.place = rest[0]
 
 
 def main(arguments: list[str]) -> int:
     """Run a function with the task's input as arguments; returns the exit code."""
-    if arguments[:1] == ["--path"] and len(arguments) == 3:
-        sys.path.insert(0, arguments[1])
-        arguments = arguments[2:]
-    if len(arguments) != 1 or arguments[0].startswith("-"):
+    try:
+        wanted = Wanted(arguments)
+    except _UsageError:
         print(USAGE, file=sys.stderr)  # noqa: T201  (a program)
         return EXIT_USAGE
+    if wanted.path:
+        sys.path.insert(0, wanted.path)
     try:
-        context = current()
-        function = load(arguments[0])
-        args, kwargs = decode_arguments(function, context.input)
+        function, inputs = _prepare(wanted)
+        calls = [decode_arguments(function, given) for given in inputs]
     except SdkError as error:
         return _complain(error)
     except TaskCancelled as stop:
         return _complain(stop, EXIT_STOPPED)
     # An error of the function itself passes: its traceback is what its author wants to see.
     try:
-        _store_result(function, _run(function, args, kwargs))
+        results = _run(function, calls)
+        if wanted.many:
+            _store([encode_result(function, result) for result in results])
+        elif results[0] is not None:
+            _store(encode_result(function, results[0]))
     except TaskCancelled as stop:
         return _complain(stop, EXIT_STOPPED)
     return 0
 
 
-def _run(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
-    result = function(*args, **kwargs)
-    if not hasattr(result, "__await__"):
-        return result
+def _prepare(wanted: Wanted) -> tuple[Callable[..., Any], list[Any]]:
+    """Return the function, and the input of each of its calls."""
+    context = current()
+    if wanted.code:
+        _use_uploaded(wanted.code)
+    if wanted.place:
+        function, given = load(wanted.place), context.input
+    else:
+        from taskctl.sdk._byvalue import ARGUMENTS, FUNCTION, unpack
+
+        packed = context.input
+        if not isinstance(packed, dict) or not isinstance(packed.get(FUNCTION), dict):
+            raise InputInvalid(f"--pickled takes an input with {FUNCTION} and {ARGUMENTS}")
+        function, given = unpack(packed[FUNCTION]), packed.get(ARGUMENTS)
+    if not wanted.many:
+        return function, [given]
+    if not isinstance(given, list):
+        raise InputInvalid("--many takes a list of arguments as input")
+    return function, given
+
+
+def _use_uploaded(code: str) -> None:
+    """Unpack uploaded code, and start in its folder as on the machine that it comes from."""
+    from taskctl.sdk._uploads import unpack
+
+    sha256, _, directory = code.partition("/")
+    root = unpack(sha256)
+    set_uploaded(root, sha256)
+    os.chdir(root)
+    sys.path.insert(0, os.path.normpath(os.path.join(root, directory)))
+
+
+def _run(function: Callable[..., Any], calls: list[tuple[list[Any], dict[str, Any]]]) -> list[Any]:
+    results = []
+    for args, kwargs in calls:
+        result = function(*args, **kwargs)
+        results.append(_finish(result) if hasattr(result, "__await__") else result)
+    return results
+
+
+def _finish(result: Any) -> Any:
     import asyncio
 
     try:
@@ -67,12 +155,10 @@ async def _await(awaitable: Coroutine[Any, Any, Any]) -> Any:
     return await awaitable
 
 
-def _store_result(function: Callable[..., Any], result: Any) -> None:
-    if result is None:
-        return
+def _store(plain: Any) -> None:
     from taskctl.sdk._blocking import perform
 
-    perform(output_operation(encode_result(function, result)))
+    perform(output_operation(plain))
 
 
 def _complain(error: BaseException, code: int = EXIT_FAILED) -> int:

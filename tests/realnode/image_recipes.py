@@ -117,7 +117,8 @@ def _scratch(source: Source) -> list[Layer]:
 
 def _packages(root: Path, own: str) -> Recipe:
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
-    wanted: list[str] = project["dependencies"]
+    # With what workers hand on to tasks, for functions that are sent by value.
+    wanted: list[str] = project["dependencies"] + project["optional-dependencies"]["client"]
 
     def make(source: Source) -> list[Layer]:
         return [packages_layer(wanted, source.tree, source.work, source.below())]

@@ -1,0 +1,258 @@
+"""Creating what is submitted: chooses TaskCluster, image and interpreter, sends, and repeats."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from taskctl.client.resources import TASKCLUSTERS, TASKOBJECTS, TASKS, Resource
+from taskctl.client.timing import SYSTEM_TIMING, Backoff
+from taskctl.clock import SystemClock, format_micro
+from taskctl.constants import ANNOTATION_SUBMISSION
+from taskctl.errors import AlreadyExists, ApiError, ConfigError, NotFound, Unavailable
+from taskctl.outside import session as sessions
+from taskctl.outside.codearchive import Archive, archive_of
+from taskctl.outside.session import Session
+from taskctl.outside.shipping import Host, Uploaded, as_task, program_of
+from taskctl.outside.submission import (
+    Frame,
+    Program,
+    Submission,
+    arguments_of,
+    build,
+    default_name,
+    split_options,
+)
+from taskctl.outside.uploads import upload
+from taskctl.policy.lineage import owner_reference
+from taskctl.sdk._functions import Call, TaskFunction, decode_result
+from taskctl.sdk.errors import InputInvalid, Unsendable
+
+Decode = Callable[[Any, str], Any]
+# On the local stack no image is pulled: this machine's programs run.
+LOCAL_IMAGE: Final = "this-machine"
+_FIRST_PAUSE_S: Final = 0.2
+_LONGEST_PAUSE_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What to run.
+
+    Attributes:
+        what: a function, a call, or a command.
+        args: of the function.
+        calls: arguments of several calls by one Task; None: one call.
+    """
+
+    what: Any
+    args: tuple[Any, ...] = ()
+    calls: tuple[tuple[Any, ...], ...] | None = None
+
+
+class Submitter:
+    """Creates Tasks for one client.
+
+    Args:
+        session: client and namespace.
+        client_id: marks what it creates.
+        defaults: of ``cluster``, ``image`` and ``code``.
+        timeout_s: how long an API server that is away is asked again.
+    """
+
+    def __init__(
+        self, session: Session, client_id: str, defaults: Mapping[str, Any], timeout_s: float
+    ) -> None:
+        self._session = session
+        self._client_id = client_id
+        self._defaults = defaults
+        self._timeout_s = timeout_s
+        self._only_cluster = ""
+        self._data_dir: Path | None = None
+        self._looked = False
+        self._archives: dict[str, Archive] = {}
+        self._uploaded: dict[tuple[str, str], Uploaded] = {}
+        self._lock = asyncio.Lock()
+
+    async def submit(
+        self, target: Target, options: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], Decode | None]:
+        """Create a Task; return it as stored, and what turns its result back.
+
+        Raises:
+            Exception: see :meth:`taskctl.outside.client.Client.submit`.
+        """
+        own, given = split_options(options)
+        call, given = _resolve(target, given)
+        cluster = own.get("cluster") or self._defaults.get("cluster") or await self._cluster()
+        image = given.get("image") or self._defaults.get("image") or ""
+        host = await self._host(bool(image))
+        if host.sees_files and not image:
+            image = LOCAL_IMAGE
+        frame = Frame(
+            namespace=self._session.namespace,
+            cluster=cluster,
+            image=image,
+            client_id=self._client_id,
+            submission_id=secrets.token_hex(8),
+            created=format_micro(SystemClock().now()),
+        )
+        name = own.get("name") or default_name(target.what, secrets.token_hex(5))
+        if call is None:
+            made = build(frame, target.what, None, name, given)
+            return await self._create(made), None
+        code = own.get("code", None if own.get("by_value") else self._defaults.get("code"))
+        uploaded = None
+        if code is not None:
+            if not image:
+                raise ConfigError("image: is missing; say which image has Python and your packages")
+            uploaded = await self._upload(code, cluster, image, host.python)
+        # Packing imports nothing and reads no file that is large; pickling may take its time.
+        program = await asyncio.to_thread(
+            program_of,
+            call.function,
+            host,
+            uploaded=uploaded,
+            by_value=own.get("by_value"),
+            many=target.calls is not None,
+        )
+        made = await asyncio.to_thread(_built, frame, program, (call, target.calls), name, given)
+        return await self._create(made), _decoder(call.function, many=target.calls is not None)
+
+    # --- where --------------------------------------------------------------------------
+
+    async def _cluster(self) -> str:
+        if self._only_cluster:
+            return self._only_cluster
+        page = await self._session.client.list_all(TASKCLUSTERS, self._session.namespace)
+        names = sorted(item["metadata"]["name"] for item in page.items)
+        if len(names) != 1:
+            there = f"there are {', '.join(names)}" if names else "there is none"
+            remedy = "say which with cluster=" if names else "create one, or use taskctl.local()"
+            raise ConfigError(
+                f"cluster: is missing, and in namespace {self._session.namespace} {there}; {remedy}"
+            )
+        self._only_cluster = names[0]
+        return self._only_cluster
+
+    async def _host(self, has_image: bool) -> Host:
+        if not self._looked:
+            self._data_dir = await asyncio.to_thread(
+                sessions.data_dir_of, self._session.kubeconfig, self._session.context
+            )
+            self._looked = True
+        if self._data_dir is None or has_image:
+            return Host("python3", sees_files=False)
+        return Host(sys.executable, sees_files=True, hidden=(str(self._data_dir),))
+
+    async def _upload(
+        self, code: str | os.PathLike[str], cluster: str, image: str, python: str
+    ) -> Uploaded:
+        folder = await asyncio.to_thread(os.path.realpath, code)
+        async with self._lock:  # of many submissions at once, the first uploads
+            if folder not in self._archives:
+                self._archives[folder] = await asyncio.to_thread(archive_of, Path(folder))
+            archive = self._archives[folder]
+            known = self._uploaded.get((cluster, archive.sha256))
+            if known is None:
+                tasks = await upload(
+                    self._session, archive, cluster=cluster, image=image, python=python
+                )
+                known = Uploaded(archive.root, archive.sha256, tasks)
+                self._uploaded[cluster, archive.sha256] = known
+            return known
+
+    # --- creating -----------------------------------------------------------------------
+
+    async def _create(self, made: Submission) -> dict[str, Any]:
+        entry = made.input_object
+        if entry is None:
+            return await self._put(TASKS, made.task)
+        stored = await self._put(TASKOBJECTS, entry)
+        task = await self._put(TASKS, made.task)
+        metadata = task["metadata"]
+        # From here on the input goes when the Task goes.
+        owner = owner_reference(metadata["name"], metadata["uid"])
+        body = {"metadata": {"uid": stored["metadata"]["uid"], "ownerReferences": [owner]}}
+        await self._session.client.patch(
+            TASKOBJECTS, stored["metadata"]["name"], self._session.namespace, body
+        )
+        return task
+
+    async def _put(self, resource: Resource, body: dict[str, Any]) -> dict[str, Any]:
+        """Create an object; after an answer that was lost, find out whether it is there."""
+        client, namespace = self._session.client, self._session.namespace
+        name = body["metadata"]["name"]
+        unavailable: ApiError = Unavailable(f"{resource.kind} {name} was not created in time")
+        backoff = Backoff(SYSTEM_TIMING, initial_s=_FIRST_PAUSE_S, cap_s=_LONGEST_PAUSE_S)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                while True:
+                    try:
+                        return await client.create(resource, body, namespace, strict=True)
+                    except AlreadyExists as error:
+                        try:
+                            found = await client.get(resource, name, namespace)
+                        except NotFound:
+                            raise error from None
+                        if _submission_of(found) != _submission_of(body):
+                            raise
+                        return found
+                    except Unavailable as error:
+                        unavailable = error
+                    await asyncio.sleep(backoff.next_s())
+        except TimeoutError:
+            raise unavailable from None
+
+
+def _resolve(target: Target, given: dict[str, Any]) -> tuple[Call[Any, Any] | None, dict[str, Any]]:
+    """Return the call that a target stands for (None: a command), and all options."""
+    what = target.what
+    if isinstance(what, Call):
+        if target.args:
+            raise Unsendable("give the arguments to call(...), not beside it")
+        return what, {**what.function.options, **given}
+    if callable(what):
+        function = as_task(what)
+        return Call(function, target.args, {}), {**function.options, **given}
+    if target.args or target.calls is not None:
+        raise Unsendable("only a function takes arguments; put those of a command into its list")
+    return None, given
+
+
+def _built(
+    frame: Frame,
+    program: Program,
+    calls: tuple[Call[Any, Any], tuple[tuple[Any, ...], ...] | None],
+    name: str,
+    given: dict[str, Any],
+) -> Submission:
+    call, many = calls
+    arguments: Any
+    if many is None:
+        arguments = arguments_of(call)
+    else:
+        arguments = [arguments_of(Call(call.function, args, {})) for args in many]
+    return build(frame, program, arguments, name, given)
+
+
+def _decoder(function: TaskFunction[Any, Any], *, many: bool) -> Decode:
+    def decode(plain: Any, where: str) -> Any:
+        return decode_result(function.function, plain, where)
+
+    def decode_many(plain: Any, where: str) -> list[Any]:
+        if not isinstance(plain, list):
+            raise InputInvalid(f"{where}: must be a list of results")
+        return [decode(item, f"{where}[{number}]") for number, item in enumerate(plain)]
+
+    return decode_many if many else decode
+
+
+def _submission_of(obj: Mapping[str, Any]) -> str:
+    return str((obj["metadata"].get("annotations") or {}).get(ANNOTATION_SUBMISSION, ""))
