@@ -88,6 +88,11 @@ GOOD: dict[str, Json] = {
         readOnlyWorkspace=True,
         limits={"depth": 0},
     ),
+    "run after a group": task(runAfter={"group": "g"}),
+    "run after all of it": task(
+        runAfter={"tasks": ["a"], "group": "g", "count": 9, "minSuccess": 5, "subtree": True}
+    ),
+    "few successes, or else": task(runAfter={"tasks": ["a"], "minSuccess": 1}, when="Failure"),
     "task with the longest name": task("x" * 240),
     "smallest cluster": cluster(),
     "prototype cluster": cluster(
@@ -141,10 +146,16 @@ GOOD: dict[str, Json] = {
 BAD: dict[str, tuple[Json, str]] = {
     "no command": (task(command=...), "ENTRYPOINT"),
     "empty command": (task(command=[]), "ENTRYPOINT"),
-    "run after a group": (task(runAfter={"group": "g"}), "runAfter.group is not supported yet"),
-    "run after a count": (
-        task(runAfter={"tasks": ["a"], "count": 1}),
-        "runAfter.count is not supported yet",
+    "run after a count of nothing": (task(runAfter={"tasks": ["a"], "count": 1}), "set group too"),
+    "run after a bad group": (task(runAfter={"group": "a b"}), "group"),
+    "more successes than tasks": (
+        task(runAfter={"tasks": ["a"], "minSuccess": 2}),
+        "can never be reached",
+    ),
+    "successes of no tasks": (task(runAfter={"minSuccess": 1}), "can never be reached"),
+    "successes that do not matter": (
+        task(runAfter={"tasks": ["a"], "minSuccess": 1}, when="Always"),
+        "no meaning with when: Always",
     ),
     "tree timeout": (task(treeTimeoutSeconds=5), "treeTimeoutSeconds is not supported yet"),
     "descendant limit": (

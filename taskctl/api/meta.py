@@ -15,6 +15,7 @@ from taskctl.api.states import ConditionStatus
 from taskctl.constants import MESSAGE_LIMIT_CHARS
 
 # Bounds that the API server's CEL cost estimator needs; generous for people, finite for it.
+INT32_MAX = 2**31 - 1
 MAX_NAME = 253  # DNS-1123 subdomain
 MAX_LABEL = 63  # label value
 MAX_TEXT = 4096

@@ -10,13 +10,15 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from taskctl.api import meta
+from taskctl.api.limits import Limits
 from taskctl.api.lineage import Lineage
-from taskctl.api.meta import Name, ObjectMeta, SpecModel
+from taskctl.api.meta import INT32_MAX, Name, ObjectMeta, SpecModel
+from taskctl.api.retry import Retry, TtlSecondsAfterFinished
+from taskctl.api.runafter import RunAfter
 from taskctl.api.states import CancelScope, When
 from taskctl.api.taskenv import EnvVar
 from taskctl.api.taskstatus import TaskStatus
 
-INT32_MAX = 2**31 - 1
 DEFAULT_START_DEADLINE_S = 300
 
 COMMAND_MESSAGE = (
@@ -36,10 +38,13 @@ LINEAGE_MESSAGE = (
     "spec.lineage is written by taskctl and belongs to the child of that name; remove it to "
     "create a Task of your own"
 )
+MIN_SUCCESS_ALWAYS_MESSAGE = (
+    "runAfter.minSuccess has no meaning with when: Always, which runs the Task whatever the "
+    "outcome; remove one of them"
+)
 INPUT_MESSAGE = "set either input or inputObject, not both"
 # Leaves room for what is added to a Task's name for its output, "-output-<attempt>".
 MAX_TASK_NAME = 240
-MAX_RUN_AFTER = 10_000
 NAME_MESSAGE = (
     f"metadata.name must have at most {MAX_TASK_NAME} characters, because its output is named "
     "after it; choose a shorter one"
@@ -53,170 +58,6 @@ _Seconds = Annotated[int, Field(ge=1, le=INT32_MAX)]
 
 def _not_yet(field: str) -> str:
     return f"{field} is not supported yet; remove it"
-
-
-class RunAfter(SpecModel):
-    """Which tasks must have finished before this one starts."""
-
-    model_config = ConfigDict(
-        json_schema_extra=meta.validations(
-            meta.cel("!has(self.group)", _not_yet("runAfter.group"), field_path=".group"),
-            meta.cel("!has(self.count)", _not_yet("runAfter.count"), field_path=".count"),
-        )
-    )
-    tasks: Annotated[
-        list[Name],
-        Field(
-            max_length=MAX_RUN_AFTER,
-            description="Names of Tasks in the same namespace. A name that does not exist (yet) "
-            f"is waited for. At most {MAX_RUN_AFTER}, as far as they fit into an object (1.5 MiB); "
-            "to wait for more, let some Tasks wait for a part each, and one for these.",
-            default_factory=list,
-            json_schema_extra=meta.SET_LIST,
-        ),
-    ]
-    group: Annotated[
-        str | None,
-        Field(max_length=meta.MAX_LABEL, description="Not supported yet: refused."),
-    ] = None
-    count: Annotated[int | None, Field(ge=1, description="Not supported yet: refused.")] = None
-
-    @model_validator(mode="after")
-    def _supported(self) -> Self:
-        for field in ("group", "count"):
-            if getattr(self, field) is not None:
-                raise ValueError(_not_yet(f"runAfter.{field}"))
-        if len(set(self.tasks)) != len(self.tasks):
-            raise ValueError("tasks names a task twice; remove the repetition")
-        return self
-
-
-class Retry(SpecModel):
-    """How often, and after which exits, a failed attempt is repeated.
-
-    Infrastructure failures (a lost worker, a vanished container) are repeated in any case
-    and do not count here.
-    """
-
-    model_config = ConfigDict(
-        json_schema_extra=meta.validations(
-            meta.cel(
-                "!(has(self.onExitCodes) && has(self.exceptExitCodes))",
-                "set either onExitCodes or exceptExitCodes, not both",
-            )
-        )
-    )
-    limit: Annotated[
-        int,
-        Field(
-            ge=0,
-            le=1000,
-            description="Attempts after the first one. 0 (the default): none.",
-        ),
-    ] = 0
-    backoff_seconds: Annotated[
-        float,
-        Field(
-            gt=0,
-            le=86400,
-            description="Seconds before the first repetition; doubled each time. Default 1.",
-        ),
-    ] = 1
-    max_backoff_seconds: Annotated[
-        float,
-        Field(gt=0, le=86400, description="Seconds that the wait never exceeds. Default 300."),
-    ] = 300
-    jitter: Annotated[
-        float,
-        Field(
-            ge=0,
-            le=1,
-            description="Random part of the wait, so that failures of many tasks at once do not "
-            "return at once: 0.2 (the default) means up to 20 % more or less.",
-        ),
-    ] = 0.2
-    on_exit_codes: Annotated[
-        list[Annotated[int, Field(ge=1, le=255)]] | None,
-        Field(
-            min_length=1,
-            max_length=255,
-            description="Repeat only after these exit codes (1 to 255; the end by signal n counts "
-            "as 128+n). A timeout is then not repeated.",
-            json_schema_extra=meta.SET_LIST,
-        ),
-    ] = None
-    except_exit_codes: Annotated[
-        list[Annotated[int, Field(ge=1, le=255)]] | None,
-        Field(
-            min_length=1,
-            max_length=255,
-            description="Never repeat after these exit codes (1 to 255; the end by signal n counts "
-            "as 128+n).",
-            json_schema_extra=meta.SET_LIST,
-        ),
-    ] = None
-
-    @model_validator(mode="after")
-    def _one_rule(self) -> Self:
-        if self.on_exit_codes is not None and self.except_exit_codes is not None:
-            raise ValueError("set either onExitCodes or exceptExitCodes, not both")
-        return self
-
-
-class TtlSecondsAfterFinished(SpecModel):
-    """When to delete the finished Task; a root takes its whole tree along."""
-
-    success: Annotated[
-        int | None,
-        Field(
-            ge=0,
-            le=INT32_MAX,
-            description="Seconds after success, or after it was skipped. Not set: the Task stays. "
-            "For a root the time counts from the end of its whole tree.",
-        ),
-    ] = None
-    failure: Annotated[
-        int | None,
-        Field(
-            ge=0,
-            le=INT32_MAX,
-            description="Seconds after failure or cancellation. Not set: the Task stays.",
-        ),
-    ] = None
-
-
-class Limits(SpecModel):
-    """Budgets of the tree that grows below a root."""
-
-    model_config = ConfigDict(
-        json_schema_extra=meta.validations(
-            meta.cel(
-                "!has(self.descendants)", _not_yet("limits.descendants"), field_path=".descendants"
-            ),
-            meta.cel("!has(self.liveTasks)", _not_yet("limits.liveTasks"), field_path=".liveTasks"),
-        )
-    )
-    depth: Annotated[
-        int | None,
-        Field(
-            ge=0,
-            le=100000,
-            description="Deepest level of children allowed; the root is at depth 0, so 0 "
-            "forbids children. Not set: no limit.",
-        ),
-    ] = None
-    descendants: Annotated[int | None, Field(ge=0, description="Not supported yet: refused.")] = (
-        None
-    )
-    live_tasks: Annotated[int | None, Field(ge=1, description="Not supported yet: refused.")] = None
-
-    @model_validator(mode="after")
-    def _supported(self) -> Self:
-        if self.descendants is not None:
-            raise ValueError(_not_yet("limits.descendants"))
-        if self.live_tasks is not None:
-            raise ValueError(_not_yet("limits.liveTasks"))
-        return self
 
 
 _CANCELS_TREE = (
@@ -250,6 +91,11 @@ def _add_spec_rules(schema: dict[str, Any]) -> None:
             f"!{_CANCELS_TREE.format(spec='oldSelf')} || {_CANCELS_TREE.format(spec='self')}",
             CANCEL_SCOPE_MESSAGE,
             field_path=".cancelScope",
+        ),
+        meta.cel(
+            "!has(self.runAfter) || !has(self.runAfter.minSuccess) || self.when != 'Always'",
+            MIN_SUCCESS_ALWAYS_MESSAGE,
+            field_path=".runAfter",
         ),
         # Rules of the spec are evaluated at each write of the status too, and a look at a field
         # by CEL costs as much as the spec has fields: a quarter of the write in all.
@@ -332,9 +178,10 @@ class TaskSpec(SpecModel):
         When,
         Field(
             description="Which outcome of the tasks in `runAfter` lets this one run. Success (the "
-            "default): all have succeeded; if one has not, this Task fails with DependencyFailed, "
-            "and if one was skipped, it is skipped too. Failure: at least one has failed or was "
-            "cancelled; if none has, this Task is Skipped, which fails nothing. Always: they have "
+            "default): all have succeeded, or as many as `minSuccess` says; otherwise this Task "
+            "fails with DependencyFailed, or is Skipped where only skipped tasks are missing. "
+            "Failure: at least one has failed or was cancelled (with `minSuccess`: fewer have "
+            "succeeded); otherwise this Task is Skipped, which fails nothing. Always: they have "
             "finished.",
         ),
     ] = When.SUCCESS
@@ -437,6 +284,9 @@ class TaskSpec(SpecModel):
             raise ValueError(f"command {COMMAND_MESSAGE}")
         if self.input_object is not None and "input" in self.model_fields_set:
             raise ValueError(INPUT_MESSAGE)
+        after = self.run_after
+        if after is not None and after.min_success is not None and self.when is When.ALWAYS:
+            raise ValueError(MIN_SUCCESS_ALWAYS_MESSAGE)
         if self.tree_timeout_seconds is not None:
             raise ValueError(_not_yet("treeTimeoutSeconds"))
         names = [variable.name for variable in self.env or ()]

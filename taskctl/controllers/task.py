@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from taskctl.api.meta import ObjectKey
-from taskctl.api.states import TaskState, When
+from taskctl.api.states import TaskState
 from taskctl.client.base import PatchOptions
 from taskctl.client.resources import PODS, TASKS
 from taskctl.constants import FIELD_MANAGER, LABEL_OUTPUT_OF
 from taskctl.controllers.apply import write_status
+from taskctl.controllers.joins import Joins
 from taskctl.controllers.pending import MAX_REFUSALS
-from taskctl.controllers.waiting import WaitsFor
 from taskctl.controllers.world import CLUSTER_STATUS_PERIOD_S, World, look_again
 from taskctl.errors import NotFound
 from taskctl.placement.fleet import cluster_slots
 from taskctl.placement.queue import PendingTask
-from taskctl.policy.cycles import failed_for_cycle, run_after_now
 from taskctl.policy.lineage import OUTPUT_SUFFIX
-from taskctl.policy.readiness import Dependency, ReadinessFacts, Source
+from taskctl.policy.readiness import ReadinessFacts, Source
+from taskctl.policy.runafter import Dependency
 from taskctl.policy.task import HeldFacts, TaskFacts, decide_task
 from taskctl.policy.view import TaskView, parse_task
 from taskctl.runtime.controller import DONE, Result
@@ -41,6 +42,7 @@ class TaskReconciler:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self.joins = Joins(world.stores.tasks, world.waiting, world.cycles, world.queues.tasks)
 
     async def reconcile(self, key: ObjectKey) -> Result:
         """Decide on the Task of that name and carry the decision out.
@@ -97,39 +99,18 @@ class TaskReconciler:
         stores = self._world.stores
         cluster = stores.clusters.get(ObjectKey(view.namespace, view.cluster))
         input_key = _input_key(view)
-        # What has begun once had its predecessors; they may be removed by now.
-        names = view.run_after if view.attempt == 0 else ()
+        after = self.joins.after(view)
         return ReadinessFacts(
             worker_slots=None if cluster is None else cluster_slots(cluster),
             input_exists=input_key is None or input_key in stores.objects,
-            dependencies=tuple(Dependency(name, self._state(view, name)) for name in names),
-            cycle=self._cycle(view) if names else (),
+            after=after,
+            dependencies=self.joins.dependencies(view, after),
+            group=self.joins.tally(view, after).facts(without=view.uid),
+            cycle=self.joins.cycle(view, after),
             cancelled_with=self._world.families.cancelled_with(view),
             backoff_left_s=self._world.backoffs.left_s(view),
             source=self._source(view),
         )
-
-    def _cycle(self, view: TaskView) -> tuple[str, ...]:
-        """Return the cycle of ``runAfter`` that a Task is on; empty: it is on none.
-
-        A cycle is closed by the last of its members to be created, which the one before waits
-        for already. So no other needs a look, but for those who are told of a cycle.
-        """
-        world = self._world
-
-        def raw(name: str) -> Mapping[str, Any] | None:
-            return world.stores.tasks.get(ObjectKey(view.namespace, name))
-
-        def waits(name: str) -> tuple[str, ...] | None:
-            task = raw(name)
-            return None if task is None else run_after_now(task)
-
-        closes = (
-            view.name in view.run_after
-            or world.waiting.is_awaited(ObjectKey(view.namespace, view.name))
-            or any((task := raw(name)) and failed_for_cycle(task) for name in view.run_after)
-        )
-        return world.cycles.find(view.namespace, view.name, waits) if closes else ()
 
     def _source(self, view: TaskView) -> Source | None:
         """Return the Task that makes, or will make, the Task's input; None if none does."""
@@ -149,10 +130,6 @@ class TaskReconciler:
             return None
         output = (raw.get("status") or {}).get("outputObject") or ""
         return Source(raw["metadata"]["name"], state_of(raw), output)
-
-    def _state(self, view: TaskView, name: str) -> TaskState | None:
-        raw = self._world.stores.tasks.get(ObjectKey(view.namespace, name))
-        return None if raw is None else state_of(raw)
 
     def _refused(self, view: TaskView) -> str:
         hold = self._world.pending.held(view.uid)
@@ -217,22 +194,23 @@ class TaskReconciler:
         readiness = facts.readiness
         slots = readiness.worker_slots
         no_cluster = slots is None or view.slots > slots
-        names = readiness.dependencies
+        waits = self.joins.waits_for(view, readiness)
         source = _expected_source(view, readiness)
         if source is not None:  # as if it ran after that one
-            names += (source,)
+            source_key = ObjectKey(view.namespace, source.name)
+            over = source.state is not None and source.state.terminal
+            waits = replace(
+                waits,
+                tasks=waits.tasks if over else (*waits.tasks, source_key),
+                named=(*waits.named, source_key),
+                source=source_key,
+            )
         self._world.waiting.set(
             key,
-            WaitsFor(
+            replace(
+                waits,
                 cluster=ObjectKey(view.namespace, view.cluster) if no_cluster else None,
                 input_object=None if readiness.input_exists else _input_key(view),
-                tasks=tuple(
-                    ObjectKey(view.namespace, dependency.name)
-                    for dependency in names
-                    if dependency.state is None or not dependency.state.terminal
-                ),
-                named=tuple(ObjectKey(view.namespace, dependency.name) for dependency in names),
-                when=str(view.spec.get("when") or When.SUCCESS),
             ),
         )
 

@@ -8,24 +8,38 @@ refuse it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from taskctl.constants import Reason
-from taskctl.policy.view import parse_task
-
-# Returns the names that a Task which has not begun waits for; empty for one that has ended, None
-# for one that does not exist (yet).
-Waits = Callable[[str], Iterable[str] | None]
 
 
-def run_after_now(task: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what a raw Task waits for: nothing any more once it has begun or ended.
+class GroupNode(NamedTuple):
+    """The members of a group, but for the Task that waits for them.
 
-    One that was failed for its cycle still shows the cycle to the other members.
+    Attributes:
+        root_uid: UID of the tree's root.
+        group: its name.
+        without: UID of the Task that waits.
+        subtree: each with all its descendants.
     """
-    view = parse_task(task)
-    waits = view.attempt == 0 and not view.state.terminal
-    return view.run_after if waits or failed_for_cycle(task) else ()
+
+    root_uid: str
+    group: str
+    without: str
+    subtree: bool
+
+
+class SubtreeNode(NamedTuple):
+    """A Task with all its descendants."""
+
+    name: str
+
+
+# What a Task may wait for: another Task, by name, or more than one at a time.
+Place = str | GroupNode | SubtreeNode
+# Returns what a Task that has not begun waits for, or who belongs to a place; empty for a Task that
+# has ended, None for one that does not exist (yet).
+Waits = Callable[[Place], Iterable[Place] | None]
 
 
 def failed_for_cycle(task: Mapping[str, Any]) -> bool:
@@ -67,23 +81,25 @@ class Cycles:
             name: of the Task.
             waits: what each Task of the namespace waits for.
         """
-        path = [name]
+        path: list[Place] = [name]
         rest = [iter(waits(name) or ())]
         complete = [True]  # by depth: everything below exists
-        seen = {name}
+        seen: set[Place] = {name}
         while rest:
             below = next(rest[-1], None)
             if below is None:
                 rest.pop()
                 done, whole = path.pop(), complete.pop()
+                # A group may have more members later, and a task descendants that wait.
+                whole = whole and isinstance(done, str)
                 if whole:
-                    self._settled.add((namespace, done))
+                    self._settled.add((namespace, str(done)))
                 elif complete:
                     complete[-1] = False
                 continue
             if below == name:
-                return tuple(path)
-            if (namespace, below) in self._settled:
+                return tuple(_word(place) for place in path)
+            if isinstance(below, str) and (namespace, below) in self._settled:
                 continue
             if below in seen:
                 complete[-1] = False  # not known whether what it leads to is complete
@@ -97,3 +113,13 @@ class Cycles:
             rest.append(iter(further))
             complete.append(True)
         return ()
+
+
+def _word(place: Place) -> str:
+    match place:
+        case GroupNode():
+            return f"group {place.group}"
+        case SubtreeNode():
+            return f"the subtree of {place.name}"
+        case _:
+            return place

@@ -1,34 +1,23 @@
-"""Is a Task ready to be placed? If not: what does it wait for, or why can it never run?
-
-A dependency counts by its own state, not by its tree's: a child may run after its own
-root's process has ended, and would wait for ever for a tree that it belongs to itself.
-"""
+"""Is a Task ready to be placed? If not: what does it wait for, or why can it never run?"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
 
-from taskctl.api.states import TaskState, When
+from taskctl.api.states import TaskState
 from taskctl.constants import Reason
-from taskctl.policy.status import FINE, Ending
+from taskctl.policy.runafter import (
+    NAMES_SHOWN,
+    NO_GROUP,
+    NOTHING,
+    Dependency,
+    GroupFacts,
+    RunAfter,
+    decide_run_after,
+)
+from taskctl.policy.status import Ending
+from taskctl.policy.verdicts import Never, Ready, Wait, never, skipped
 from taskctl.policy.view import TaskView
-
-_NAMES_SHOWN: Final = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Dependency:
-    """One name of ``spec.runAfter.tasks``.
-
-    Attributes:
-        name: the Task's name.
-        state: its state; None where no such Task exists (yet).
-    """
-
-    name: str
-    state: TaskState | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +42,9 @@ class ReadinessFacts:
     Attributes:
         worker_slots: ``slotsPerWorker`` of its TaskCluster; None: there is no such cluster.
         input_exists: whether ``spec.inputObject`` exists; True where none is named.
-        dependencies: the tasks it runs after.
+        after: what it says about the tasks it runs after; empty once it has begun.
+        dependencies: those that it names.
+        group: the members of the group that it runs after.
         cycle: names of a cycle in ``runAfter`` that it belongs to, itself first; or empty.
         cancelled_with: the Task above it that was cancelled with all its descendants; or empty.
         backoff_left_s: seconds until its back-off ends; 0: there is none, or it has ended.
@@ -62,39 +53,13 @@ class ReadinessFacts:
 
     worker_slots: int | None
     input_exists: bool = True
+    after: RunAfter = NOTHING
     dependencies: tuple[Dependency, ...] = ()
+    group: GroupFacts = NO_GROUP
     cycle: tuple[str, ...] = ()
     cancelled_with: str = ""
     backoff_left_s: float = 0.0
     source: Source | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """Place it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Not now.
-
-    Attributes:
-        reason: machine-readable.
-        message: for people.
-        left_s: look again after so many seconds; None: an event will tell.
-    """
-
-    reason: Reason
-    message: str
-    left_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Never:
-    """It cannot run any more: end it like this."""
-
-    state: TaskState
-    ending: Ending
 
 
 def decide_readiness(view: TaskView, facts: ReadinessFacts) -> Ready | Wait | Never:
@@ -110,7 +75,7 @@ def decide_readiness(view: TaskView, facts: ReadinessFacts) -> Ready | Wait | Ne
         return Never(TaskState.FAILED, Ending(Reason.DEPENDENCY_CYCLE, cycle_message(facts.cycle)))
     if view.suspend:
         return Wait(Reason.SUSPENDED, "spec.suspend is true; set it to false to let the task run.")
-    blocked = _dependencies(view, facts.dependencies)
+    blocked = decide_run_after(facts.after, facts.dependencies, facts.group)
     if blocked is not None:
         return blocked
     if facts.worker_slots is None:
@@ -150,9 +115,9 @@ def cycle_message(cycle: tuple[str, ...]) -> str:
     remedy = "create them again without it."
     if len(cycle) == 1:
         return f"The task runs after itself (runAfter names {cycle[0]}): create it again without."
-    shown = cycle if len(cycle) <= _NAMES_SHOWN else (*cycle[: _NAMES_SHOWN - 1], "…")
+    shown = cycle if len(cycle) <= NAMES_SHOWN else (*cycle[: NAMES_SHOWN - 1], "…")
     path = " → ".join((*shown, cycle[0]))
-    return f"runAfter has a cycle of {len(cycle)} tasks that wait for each other ({path}); {remedy}"
+    return f"runAfter has a cycle: these tasks wait for each other ({path}); {remedy}"
 
 
 def _source(view: TaskView, source: Source | None) -> Wait | Never | None:
@@ -164,64 +129,13 @@ def _source(view: TaskView, source: Source | None) -> Wait | Never | None:
         return None
     about = f"The input {view.input_object!r} is the output of Task {source.name!r}"
     if source.name == view.name:
-        return _never(f"{about}, which is this Task itself.")
+        return never(f"{about}, which is this Task itself.")
     if not source.state.terminal:
         return Wait(Reason.WAITING_FOR_TASKS, f"{about}, which is {source.state}.")
     if source.state is TaskState.SKIPPED:
-        return _skipped(f"{about}, which was skipped.")
+        return skipped(f"{about}, which was skipped.")
     if source.state is not TaskState.SUCCEEDED:
-        return _never(f"{about}, which is {source.state}.")
+        return never(f"{about}, which is {source.state}.")
     if source.output_object != view.input_object:
-        return _never(f"{about}, which has succeeded without one.")
+        return never(f"{about}, which has succeeded without one.")
     return None
-
-
-def _dependencies(view: TaskView, dependencies: Iterable[Dependency]) -> Wait | Never | None:
-    when = view.spec.get("when") or When.SUCCESS
-    open_names, bad, good, skipped = [], [], 0, []
-    for dependency in dependencies:
-        if dependency.state is None or not dependency.state.terminal:
-            open_names.append(dependency.name)
-        elif dependency.state is TaskState.SUCCEEDED:
-            good += 1
-        elif dependency.state is TaskState.SKIPPED:
-            skipped.append(dependency.name)
-        else:
-            bad.append(f"{dependency.name} is {dependency.state}")
-    if when == When.SUCCESS and bad:
-        return _never(f"when is Success, but {_some(bad)}.")
-    if open_names:
-        total = len(open_names) + len(bad) + good + len(skipped)
-        return Wait(
-            Reason.WAITING_FOR_TASKS,
-            f"Waits for {len(open_names)} of {total} tasks: {_some(open_names)}.",
-        )
-    if when == When.SUCCESS and skipped:
-        # Only now, so that the outcome does not hang on who ended first: a failure counts more.
-        return _skipped(f"when is Success, but {_some(skipped)} was skipped.")
-    if when == When.FAILURE and not bad and (good or skipped):
-        return _skipped("when is Failure, but no task in runAfter failed.")
-    return None
-
-
-def _never(message: str) -> Never:
-    return Never(TaskState.FAILED, Ending(Reason.DEPENDENCY_FAILED, message))
-
-
-def _skipped(message: str) -> Never:
-    return Never(TaskState.SKIPPED, Ending(Reason.SKIPPED, message))
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:_NAMES_SHOWN])
-    more = len(names) - _NAMES_SHOWN
-    return f"{shown} and {more} more" if more > 0 else shown
-
-
-def settles(when: str, state: TaskState) -> bool:
-    """Whether one dependency's end may settle the question while others are still open.
-
-    True where it makes ``when: Success`` impossible; the caller need not look at the
-    waiting Task again before the last dependency ends otherwise.
-    """
-    return when == When.SUCCESS and state.terminal and state not in FINE

@@ -19,8 +19,9 @@ from taskctl.policy.lost import (
     suspended_patch,
 )
 from taskctl.policy.podview import ContainerReport
-from taskctl.policy.readiness import Never, ReadinessFacts, Ready, Wait, decide_readiness
+from taskctl.policy.readiness import ReadinessFacts, decide_readiness
 from taskctl.policy.status import Ending, StatusPatch, terminal_patch, with_generation
+from taskctl.policy.verdicts import Never, Ready, Wait
 from taskctl.policy.view import TaskView
 
 # A reason to wait is written down only when it lasts: most inputs, clusters and
@@ -339,6 +340,8 @@ def _queued_patch(view: TaskView, why: Ending) -> StatusPatch:
 def _wait(view: TaskView, wait: Wait, age_s: float) -> TaskPlan:
     look_s = wait.left_s
     unchanged = view.status.get("reason") == wait.reason and view.state is TaskState.PENDING
+    if wait.reason is Reason.WAITING_FOR_TASKS:  # what did not exist may exist by now
+        unchanged &= view.status.get("message") == cap_message(wait.message)
     if unchanged or wait.reason is Reason.BACK_OFF:
         return TaskPlan(requeue_after_s=look_s)
     show_s = SHOW_WAIT_AFTER_S - age_s
@@ -347,7 +350,7 @@ def _wait(view: TaskView, wait: Wait, age_s: float) -> TaskPlan:
     patch: StatusPatch = {
         "state": TaskState.PENDING.value,
         "reason": wait.reason.value,
-        "message": wait.message,
+        "message": cap_message(wait.message),
         "observedGeneration": view.generation,
     }
     return TaskPlan(patch=patch, requeue_after_s=look_s)

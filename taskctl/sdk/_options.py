@@ -38,6 +38,7 @@ _RETRY: Final = (
     *("onExitCodes", "exceptExitCodes"),
 )
 _TTL: Final = ("success", "failure")
+_RUN_AFTER: Final = ("tasks", "group", "count", "minSuccess", "subtree")
 _ENV: Final = ("name", "value", "valueFrom")
 _INT32_MAX: Final = 2**31 - 1
 _MAX_KEY_CHARS: Final = 1024
@@ -185,12 +186,32 @@ def _ttl(value: Any, where: str) -> dict[str, Any]:
 
 
 def _run_after(value: Any, where: str) -> dict[str, Any]:
-    if isinstance(value, (str, bytes)) or hasattr(value, "items") or not hasattr(value, "__iter__"):
+    """Return ``runAfter``: of a list of children or names, or of a dict with its fields."""
+    if hasattr(value, "items"):
+        return _run_after_fields(value, where)
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
         raise _wrong(where, value, "a list of children or names")
     names = [getattr(item, "name", item) for item in value]
     for number, name in enumerate(names):
         check_text(name, f"{where}[{number}]")
     return {"tasks": sorted(names) if isinstance(value, (set, frozenset)) else names}
+
+
+def _run_after_fields(value: Any, where: str) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for name, item in _map(value, where, _RUN_AFTER).items():
+        place = f"{where}.{name}"
+        if name == "tasks":
+            if hasattr(item, "items"):
+                raise _wrong(place, item, "a list of children or names")
+            made |= _run_after(item, place)
+        elif name == "group":
+            made[name] = check_text(item, place)
+        elif name == "subtree":
+            made[name] = _flag(item, place)
+        else:
+            made[name] = _integer(item, place, 0)
+    return made
 
 
 def _when(value: Any, where: str) -> str:

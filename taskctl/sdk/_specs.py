@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         group: str
         retry: int | Mapping[str, Any]
         ttl: Mapping[str, int]
-        run_after: Sequence[str | Child]
+        run_after: Sequence[str | Child] | Mapping[str, Any]
         when: str
         suspend: bool
         read_only_workspace: bool

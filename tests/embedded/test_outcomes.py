@@ -267,7 +267,7 @@ async def test_slots_are_never_exceeded(world: World) -> None:
         ({"retry": {"limit": -1}}, "limit"),
         ({"limits": {"descendants": 5}}, "not supported yet"),
         ({"treeTimeoutSeconds": 5}, "not supported yet"),
-        ({"runAfter": {"group": "g", "count": 2}}, "not supported yet"),
+        ({"runAfter": {"tasks": ["a"], "count": 2}}, "set group too"),
         # CEL cannot see a field without a type, so the server only says where it is wrong.
         ({"inputObject": "a", "input": 1}, "spec"),
     ],

@@ -6,8 +6,9 @@ import pytest
 from pydantic import ValidationError
 
 from taskctl.api.meta import ObjectKey, describe_errors
+from taskctl.api.retry import Retry
 from taskctl.api.states import Reclaim, TaskState, When
-from taskctl.api.task import Retry, Task
+from taskctl.api.task import Task
 from taskctl.api.taskcluster import TaskCluster
 from taskctl.api.taskobject import TaskObject
 from taskctl.api.workspace import WorkspaceClaim

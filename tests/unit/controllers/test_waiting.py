@@ -15,7 +15,8 @@ def key(name: str) -> ObjectKey:
 
 def after(*names: str, when: str = When.SUCCESS) -> WaitsFor:
     keys = tuple(key(name) for name in names)
-    return WaitsFor(tasks=keys, named=keys, when=when)
+    spare = 0 if when == When.SUCCESS else None
+    return WaitsFor(tasks=keys, named=keys, spare=spare)
 
 
 def test_by_cluster_and_input() -> None:

@@ -8,25 +8,19 @@ import pytest
 
 from taskctl.api.states import TaskState
 from taskctl.constants import Reason
-from taskctl.policy.readiness import (
-    Dependency,
-    Never,
-    ReadinessFacts,
-    Ready,
-    Source,
-    Wait,
-    decide_readiness,
-    settles,
-)
+from taskctl.policy.readiness import ReadinessFacts, Source, decide_readiness
+from taskctl.policy.runafter import Dependency, RunAfter
+from taskctl.policy.verdicts import Never, Ready, Wait
 from tests.unit.policy.build import view
 
 FACTS = ReadinessFacts(worker_slots=4)
 
 
-def after(*states: TaskState | None) -> ReadinessFacts:
+def after(*states: TaskState | None, when: str = "Success") -> ReadinessFacts:
     names = "abcdefgh"
     dependencies = tuple(Dependency(names[i], state) for i, state in enumerate(states))
-    return ReadinessFacts(worker_slots=4, dependencies=dependencies)
+    run_after = RunAfter(tasks=tuple(names[: len(states)]), when=when)
+    return ReadinessFacts(worker_slots=4, after=run_after, dependencies=dependencies)
 
 
 OK, BAD, STOPPED = TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED
@@ -100,7 +94,7 @@ def test_back_off_ends() -> None:
     ],
 )
 def test_dependencies(when: str, states: list[TaskState | None], expected: str) -> None:
-    verdict = decide_readiness(view(spec={"when": when}), after(*states))
+    verdict = decide_readiness(view(), after(*states, when=when))
     kinds: dict[str, type] = {"ready": Ready, "wait": Wait, "never": Never, "skipped": Never}
     assert isinstance(verdict, kinds[expected])
     if isinstance(verdict, Never):
@@ -114,14 +108,6 @@ def test_long_lists_are_cut() -> None:
     assert isinstance(verdict, Wait)
     assert "8 of 8" in verdict.message
     assert "3 more" in verdict.message
-
-
-@pytest.mark.parametrize("when", ["Success", "Failure", "Always"])
-@pytest.mark.parametrize("ended", [OK, BAD, STOPPED, PASSED])
-def test_settles_is_right(when: str, ended: TaskState) -> None:
-    """What it says can wait for the last dependency really makes no difference before."""
-    verdict = decide_readiness(view(spec={"when": when}), after(ended, OPEN))
-    assert settles(when, ended) is not isinstance(verdict, Wait)
 
 
 def test_cancelled_with_a_task_above() -> None:

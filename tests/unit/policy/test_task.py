@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from taskctl.api.states import TaskState
 from taskctl.policy.claim import ClaimEntry, Refused, decide_claim
 from taskctl.policy.podview import ContainerReport, ContainerState
-from taskctl.policy.readiness import Dependency, ReadinessFacts
+from taskctl.policy.readiness import ReadinessFacts
+from taskctl.policy.runafter import Dependency, RunAfter
 from taskctl.policy.task import (
     NOTHING,
     HeldFacts,
@@ -95,7 +96,8 @@ def test_cancelled_after_placing_spends_the_attempt() -> None:
 
 
 def test_dependency_failed() -> None:
-    facts = ReadinessFacts(worker_slots=4, dependencies=(Dependency("a", TaskState.FAILED),))
+    failed = (Dependency("a", TaskState.FAILED),)
+    facts = ReadinessFacts(worker_slots=4, after=RunAfter(tasks=("a",)), dependencies=failed)
     task = raw_task()
     plan = step(task, readiness=facts)
     assert result(task, plan)["reason"] == "DependencyFailed"

@@ -16,6 +16,12 @@ from tests.unit.sdk import sample
 from tests.unit.sdk.fake_agent import FakeAgent
 
 
+async def test_a_group_is_run_after(agent: FakeAgent) -> None:
+    after = {"group": "g", "count": 3, "minSuccess": 2, "subtree": True, "tasks": ["x"]}
+    await sdk.spawn(["a"], run_after=after)
+    assert agent.spawned()[0]["overrides"]["runAfter"] == after
+
+
 async def test_function(agent: FakeAgent) -> None:
     made = await sdk.spawn(sample.count, 1, 5, key="next")
     assert (made.name, made.uid, made.created, made.key) == (
@@ -327,7 +333,14 @@ async def test_unsendable(
         ({"ttl": 60}, "ttl: must be a dict with success, failure, not int"),
         ({"run_after": "x"}, "run_after: must be a list of children or names, not str 'x'"),
         ({"run_after": b"x"}, "run_after: must be a list"),
-        ({"run_after": {"tasks": ["x"]}}, "run_after: must be a list"),
+        ({"run_after": {"task": ["x"]}}, "run_after.task: unknown field; known are tasks, group"),
+        ({"run_after": {"tasks": "x"}}, "run_after.tasks: must be a list"),
+        ({"run_after": {"tasks": {"tasks": []}}}, "run_after.tasks: must be a list"),
+        ({"run_after": {"tasks": [1]}}, "run_after.tasks[0]: must be a text"),
+        ({"run_after": {"group": 1}}, "run_after.group: must be a text"),
+        ({"run_after": {"group": "g", "count": "2"}}, "run_after.count: must be a whole number"),
+        ({"run_after": {"group": "g", "minSuccess": -1}}, "run_after.minSuccess: is -1"),
+        ({"run_after": {"group": "g", "subtree": 1}}, "run_after.subtree: must be True or False"),
         ({"run_after": [1]}, "run_after[0]: must be a text, not int"),
         ({"run_after": 5}, "run_after: must be a list"),
         ({"when": "success"}, "when: is 'success'; it must be one of Success"),

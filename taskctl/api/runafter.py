@@ -1,0 +1,93 @@
+"""What a Task waits for: ``spec.runAfter``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from taskctl.api import meta
+from taskctl.api.meta import INT32_MAX, Name, SpecModel
+
+MAX_RUN_AFTER = 10_000
+COUNT_MESSAGE = "count says how many members of group are expected; set group too, or remove count"
+MIN_SUCCESS_MESSAGE = (
+    "minSuccess is larger than the number of tasks, so it can never be reached; lower it"
+)
+
+
+class RunAfter(SpecModel):
+    """Which tasks must have finished before this one starts."""
+
+    model_config = ConfigDict(
+        json_schema_extra=meta.validations(
+            meta.cel("!has(self.count) || has(self.group)", COUNT_MESSAGE, field_path=".count"),
+            meta.cel(
+                "!has(self.minSuccess) || has(self.group)"
+                " || (has(self.tasks) && self.minSuccess <= size(self.tasks))",
+                MIN_SUCCESS_MESSAGE,
+                field_path=".minSuccess",
+            ),
+        )
+    )
+    tasks: Annotated[
+        list[Name],
+        Field(
+            max_length=MAX_RUN_AFTER,
+            description="Names of Tasks in the same namespace. A name that does not exist (yet) "
+            f"is waited for. At most {MAX_RUN_AFTER}, as far as they fit into an object (1.5 MiB); "
+            "for more, give them a `group` and wait for that.",
+            default_factory=list,
+            json_schema_extra=meta.SET_LIST,
+        ),
+    ]
+    group: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=meta.MAX_LABEL,
+            pattern=meta.LABEL_VALUE,
+            description="Wait for all Tasks of the same tree whose `spec.group` has this value, "
+            "beside those in `tasks`. The Task itself does not count as a member. Members that "
+            "are created before it starts count too.",
+        ),
+    ] = None
+    count: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=INT32_MAX,
+            description="How many members of `group` are expected: while fewer exist, the Task "
+            "waits. Default 1, or as many as `minSuccess` needs. 0: a group without members "
+            "is waited for no longer.",
+        ),
+    ] = None
+    min_success: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=INT32_MAX,
+            description="How many of all the tasks waited for have to succeed. All of them are "
+            "waited for; the Task fails at once when so many cannot succeed any more. Not set: "
+            "all. With `when: Failure` the Task runs if fewer have succeeded.",
+        ),
+    ] = None
+    subtree: Annotated[
+        bool | None,
+        Field(
+            description="What each of the tasks is waited for with. false (the default): its own "
+            "end. true: the end of the task and of all its descendants, which has failed if one "
+            "of them has failed or was cancelled."
+        ),
+    ] = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(set(self.tasks)) != len(self.tasks):
+            raise ValueError("tasks names a task twice; remove the repetition")
+        if self.group is None:
+            if self.count is not None:
+                raise ValueError(COUNT_MESSAGE)
+            if self.min_success is not None and self.min_success > len(self.tasks):
+                raise ValueError(MIN_SUCCESS_MESSAGE)
+        return self
