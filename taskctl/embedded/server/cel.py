@@ -3,9 +3,9 @@
 Semantics of k8s.io/apiextensions-apiserver ``pkg/apiserver/schema/cel/validation.go``:
 transition rules (those that mention ``oldSelf``) run on updates only, list items are
 matched by key in lists of type map, and an error where the update changed nothing is
-forgiven unless it comes from a transition rule. What a rule costs is found before it runs
-(:mod:`.cel_cost`). One thing of the real server is missing: full type checking (misspelt fields
-and unknown functions are found, ``1 + "a"`` is found when the rule runs).
+forgiven unless it comes from a transition rule. What a rule costs is counted as it runs. One
+thing of the real server is missing: full type checking (misspelt fields and unknown functions
+are found, ``1 + "a"`` is found when the rule runs).
 """
 
 from __future__ import annotations
@@ -13,39 +13,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import cel
-
 from taskctl.embedded.server import fields
-from taskctl.embedded.server.cel_functions import FUNCTIONS, NATIVE
 from taskctl.embedded.server.cel_names import Names, exposed, scan
-from taskctl.embedded.server.cel_patterns import pattern_problem, with_patterns
-from taskctl.embedded.server.cel_syntax import Expression, Form, SyntaxProblem, parse
+from taskctl.embedded.server.cel_patterns import pattern_problem
+from taskctl.embedded.server.cel_program import Program
+from taskctl.embedded.server.cel_syntax import SyntaxProblem, parse
+from taskctl.embedded.server.cel_types import EvaluationError
 from taskctl.embedded.server.fields import FieldError, FieldReason
 from taskctl.embedded.server.schema_nodes import ListType, Node, build
 
 JSON = dict[str, Any]
 
-_LIGHT_NODES: Final = 100
-_LIGHT_CALLS: Final = frozenset({"size", "has", "startsWith", "endsWith", "int", "type"})
+_VARIABLES: Final = ("self", "oldSelf")
 
 
 class RuleError(ValueError):
     """A rule cannot be compiled against its schema."""
-
-
-@dataclass(frozen=True, slots=True)
-class Compiled:
-    """An expression, ready to run.
-
-    Attributes:
-        program: runs it.
-        tree: says what it costs.
-        heavy: it has loops, calls or many parts, so that the data decide what it costs.
-    """
-
-    program: cel.Program
-    tree: Expression
-    heavy: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +48,9 @@ class Rule:
     """
 
     source: str
-    program: Compiled
+    program: Program
     message: str
-    message_program: Compiled | None
+    message_program: Program | None
     field_path: tuple[str, ...]
     reason: FieldReason
     uses_old: bool
@@ -81,7 +64,6 @@ class RuleNode:
 
     schema: Node
     rules: list[Rule] = field(default_factory=list)
-    functions: dict[str, Any] = field(default_factory=dict)
     top_fields: set[str] | None = field(default_factory=set)
     properties: dict[str, RuleNode] = field(default_factory=dict)
     additional: RuleNode | None = None
@@ -132,9 +114,6 @@ def _compile(
             continue
         out.rules.append(rule)
         names.extend(used)
-        for program in (rule.program, rule.message_program):
-            if program is not None:
-                out.functions.update(_needed_functions(program.program, used))
     _merge_top_fields(out, names)
     for name, one in node.properties.items():
         spot = f"{where}.properties[{name}]"
@@ -204,46 +183,20 @@ def _reason(raw: str | None) -> FieldReason:
     return FieldReason(raw)
 
 
-def _compile_text(source: str, node: Node, optional: bool) -> tuple[Compiled, Names]:
+def _compile_text(source: str, node: Node, optional: bool) -> tuple[Program, Names]:
     try:
         tree = parse(source)
     except SyntaxProblem as error:
         raise RuleError(f"compilation failed: {error}") from error
-    try:
-        cel.compile(source)  # whose errors show the text as it was written
-        program = cel.compile(with_patterns(source))
-    except ValueError as error:
-        raise RuleError(f"compilation failed: {error}") from error
-    if problem := pattern_problem(tree):
+    if problem := pattern_problem(tree, source):
         raise RuleError(f"compilation failed: {problem}")
-    names = scan(source, node, optional_old_self=optional)
+    names = scan(tree, source, node, optional_old_self=optional)
     if names.unknown:
-        raise RuleError(f"compilation failed: {'; '.join(names.unknown)}")
-    plain = {one.rpartition(".")[2] for one in names.qualified}
-    for name in program.functions():
-        if name not in NATIVE and name not in FUNCTIONS and name not in plain:
-            raise RuleError(
-                f"compilation failed: this server has no CEL function or macro {name!r}; "
-                "write the rule without it"
-            )
-    for name in sorted(names.qualified):
-        if name not in FUNCTIONS and not name.startswith("optional."):
-            raise RuleError(f"compilation failed: this server has no CEL function {name!r}")
-    return Compiled(program, tree, _is_heavy(tree)), names
-
-
-def _is_heavy(tree: Expression) -> bool:
-    if tree.nodes > _LIGHT_NODES or tree.loops:
-        return True
-    calls = tree.form in (Form.CALL, Form.METHOD) and tree.text not in _LIGHT_CALLS
-    return calls or any(_is_heavy(one) for one in tree.parts)
-
-
-def _needed_functions(program: cel.Program, used: list[Names]) -> JSON:
-    wanted = set(program.functions())
-    for one in used:
-        wanted |= one.qualified
-    return {name: FUNCTIONS[name] for name in wanted if name in FUNCTIONS}
+        raise RuleError("compilation failed: " + "\n".join(names.unknown))
+    try:
+        return Program(tree, _VARIABLES), names
+    except EvaluationError as error:
+        raise RuleError(f"compilation failed: {error}") from error
 
 
 def _parse_field_path(text: str, node: Node) -> tuple[str, ...]:

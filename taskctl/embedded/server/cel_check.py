@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterator
 from typing import Any, Final
 
-import cel
-
 from taskctl.embedded.server import fields
-from taskctl.embedded.server.cel import JSON, Compiled, Rule, RuleNode
-from taskctl.embedded.server.cel_cost import (
-    PER_OBJECT_LIMIT,
-    PER_RULE_LIMIT,
-    Bound,
-    CostError,
-    bound_of,
-    estimate,
+from taskctl.embedded.server.cel import JSON, Rule, RuleNode
+from taskctl.embedded.server.cel_program import Program
+from taskctl.embedded.server.cel_types import (
+    NONE,
+    Budget,
+    BudgetError,
+    EvaluationError,
+    OptionalValue,
+    type_of,
 )
 from taskctl.embedded.server.cel_values import convert_object, to_cel
 from taskctl.embedded.server.fields import FieldError, FieldReason, Path
@@ -25,11 +23,10 @@ from taskctl.embedded.server.schema_nodes import ListType
 from taskctl.embedded.server.schema_walks import canonical, list_key
 
 _MAX_MESSAGE_BYTES: Final = 5 * 1024
-# What a rule costs at least: some 3 µs.
-_BASE_COST: Final = 30.0
-_EVALUATION_ERRORS: Final = (
-    ArithmeticError, LookupError, RuntimeError, TypeError, ValueError, AttributeError
-)  # fmt: skip
+# k8s.io/apiserver pkg/apis/cel/config.go: PerCallLimit; RuntimeCELCostBudget is ten times that
+# there, which would be some seconds here.
+PER_RULE_LIMIT: Final = 1_000_000
+PER_OBJECT_LIMIT: Final = 3_000_000
 
 
 def check(tree: RuleNode, obj: JSON, old: JSON | None) -> list[FieldError]:
@@ -88,64 +85,72 @@ class _Run:
             return
         for rule in due:
             used = with_optional if rule.optional_old and with_optional is not None else seen
-            self._spend(rule, used, _kind(node), where)
-            problem = _evaluate(rule, used, _kind(node), path)
+            problem = self._evaluate(rule, used, _kind(node), path)
             if problem is not None:
                 self.errors.append(problem)
 
-    def _spend(self, rule: Rule, seen: _Seen, kind: str, where: str) -> None:
-        """Take what a rule costs from the budget.
+    def _execute(self, program: Program, seen: JSON) -> Any:
+        """Evaluate within what is left for the object, and for each rule.
 
         Raises:
-            _NoBudgetLeft: there is not so much. The sentences are the real server's.
+            EvaluationError: the expression has no value.
+            BudgetError: it costs too much.
         """
-        cost = seen.cost(rule.program)
-        self._left -= cost
-        if cost > PER_RULE_LIMIT:
-            why = (
-                "'operation cancelled: actual cost limit exceeded': no further validation rules "
-                "will be run due to call cost exceeds limit for rule: "
-                f"{rule.message or rule.source}"
-            )
-        elif self._left < 0:
+        budget = Budget(min(float(PER_RULE_LIMIT), self._left))
+        try:
+            return program.run(seen, budget)
+        finally:
+            self._left -= budget.spent
+
+    def _too_expensive(self, rule: Rule, kind: str, where: str) -> _NoBudgetLeft:
+        """Say that a rule cost too much, in the sentences of the real server."""
+        why = (
+            "'operation cancelled: actual cost limit exceeded': no further validation rules "
+            f"will be run due to call cost exceeds limit for rule: {rule.message or rule.source}"
+        )
+        if self._left <= 0:
             why = (
                 "validation failed due to running out of cost budget, no further validation "
                 "rules will be run"
             )
-        else:
-            return
         self.errors.append(fields.invalid(where, kind, why))
-        raise _NoBudgetLeft
+        return _NoBudgetLeft()
 
-
-class _Seen:
-    """What the rules at one place see.
-
-    Attributes:
-        context: for the programs.
-    """
-
-    def __init__(self, variables: JSON, functions: JSON) -> None:
-        self.context = cel.Context(variables, functions or None)
-        self._variables = variables
-        self._bounds: dict[str, Bound] | None = None
-
-    def cost(self, compiled: Compiled) -> float:
-        """Return what an expression costs at most; infinity if that is far too much."""
-        if not compiled.heavy:
-            return _BASE_COST + compiled.tree.nodes
-        if self._bounds is None:
-            self._bounds = {name: _known(one) for name, one in self._variables.items()}
+    def _evaluate(self, rule: Rule, seen: JSON, kind: str, path: Path) -> FieldError | None:
+        where = fields.format_path(path)
         try:
-            return _BASE_COST + estimate(compiled.tree, self._bounds)
-        except CostError:
-            return math.inf
+            result = self._execute(rule.program, seen)
+        except BudgetError as error:
+            raise self._too_expensive(rule, kind, where) from error
+        except EvaluationError as error:
+            detail = f"{error} evaluating rule: {rule.message or rule.source}"
+            return fields.invalid(where, kind, detail)
+        if result is True:
+            return None
+        if result is not False:
+            detail = f"cel expression must evaluate to a bool, not {type_of(result).name}"
+            return fields.invalid(where, kind, f"rule compile error: {detail}: {rule.source}")
+        where = fields.format_path((*path, *rule.field_path))
+        detail = self._message(rule, seen)
+        match rule.reason:
+            case FieldReason.FORBIDDEN:
+                return fields.forbidden(where, detail)
+            case FieldReason.REQUIRED:
+                return fields.required(where, detail)
+            case FieldReason.DUPLICATE:
+                return fields.duplicate(where, kind)
+        return fields.invalid(where, kind, detail)
 
-
-def _known(value: Any) -> Bound:
-    if isinstance(value, cel.OptionalValue):
-        return bound_of(value.value()) if value.has_value() else bound_of()
-    return bound_of(value)
+    def _message(self, rule: Rule, seen: JSON) -> str:
+        if rule.message_program is not None:
+            text = None
+            with contextlib.suppress(EvaluationError, BudgetError):
+                text = self._execute(rule.message_program, seen)
+            if isinstance(text, str):
+                text = text.strip()
+                if text and "\n" not in text and len(text.encode()) <= _MAX_MESSAGE_BYTES:
+                    return text
+        return rule.message or f"failed rule: {rule.source}"
 
 
 def _below(node: RuleNode, value: Any, old: Any) -> Iterator[tuple[RuleNode, Any, Any, Any]]:
@@ -180,70 +185,15 @@ def _kind(node: RuleNode) -> str:
     return node.schema.type or "object"
 
 
-def _evaluate(rule: Rule, seen: _Seen, kind: str, path: Path) -> FieldError | None:
-    where = fields.format_path(path)
-    try:
-        result = rule.program.program.execute(seen.context)
-    except _EVALUATION_ERRORS as error:
-        detail = f"{_describe(error)} evaluating rule: {rule.message or rule.source}"
-        return fields.invalid(where, kind, detail)
-    if result is True:
-        return None
-    if result is not False:
-        detail = f"cel expression must evaluate to a bool, not {type(result).__name__}"
-        return fields.invalid(where, kind, f"rule compile error: {detail}: {rule.source}")
-    where = fields.format_path((*path, *rule.field_path))
-    detail = _message(rule, seen)
-    match rule.reason:
-        case FieldReason.FORBIDDEN:
-            return fields.forbidden(where, detail)
-        case FieldReason.REQUIRED:
-            return fields.required(where, detail)
-        case FieldReason.DUPLICATE:
-            return fields.duplicate(where, kind)
-    return fields.invalid(where, kind, detail)
-
-
-def _message(rule: Rule, seen: _Seen) -> str:
-    compiled = rule.message_program
-    if compiled is not None and seen.cost(compiled) <= PER_RULE_LIMIT:
-        try:
-            text = compiled.program.execute(seen.context)
-        except _EVALUATION_ERRORS:
-            text = None
-        if isinstance(text, str):
-            text = text.strip()
-            if text and "\n" not in text and len(text.encode()) <= _MAX_MESSAGE_BYTES:
-                return text
-    return rule.message or f"failed rule: {rule.source}"
-
-
-def _describe(error: Exception) -> str:
-    match error:
-        case KeyError():
-            return f"no such key: {error.args[0] if error.args else ''}"
-        case IndexError():
-            return str(error)
-        case ZeroDivisionError():
-            return "division by zero"
-        case OverflowError():
-            return "integer overflow"
-        case TypeError():
-            return "no such overload"
-    return str(error).partition("\n")[0]
-
-
-def _variables(node: RuleNode, value: Any, old: Any, *, optional: bool) -> _Seen:
+def _variables(node: RuleNode, value: Any, old: Any, *, optional: bool) -> JSON:
     """Convert only what the rules of this node read: conversion is what costs time."""
     variables = {"self": _convert_top(node, value)}
     if optional:
         known = old is not None
-        variables["oldSelf"] = (
-            cel.OptionalValue.of(_convert_top(node, old)) if known else cel.OptionalValue.none()
-        )
+        variables["oldSelf"] = OptionalValue(_convert_top(node, old)) if known else NONE
     elif old is not None:
         variables["oldSelf"] = _convert_top(node, old)
-    return _Seen(variables, node.functions)
+    return variables
 
 
 def _convert_top(node: RuleNode, value: Any) -> Any:

@@ -1,35 +1,31 @@
-"""CEL functions that Kubernetes offers beyond the language itself.
+"""The functions that rules may call, and what each call costs.
 
-Covered: the string extensions (version 2), the list library, the regular-expression
-library, ``sets`` and ``quantity``, and with :mod:`.cel_net` addresses, URLs and formats; see
-kubernetes.io "Common Expression Language in Kubernetes". A rule that uses another function
-(semantic versions, two-variable comprehensions) is refused when the CRD is created.
+Beside those of the language (:mod:`.cel_natives`): the string extensions (version 2), the list
+library, the regular-expression library, ``sets`` and ``quantity``, with :mod:`.cel_net` addresses,
+URLs and formats, with :mod:`.cel_semver` versions; see kubernetes.io "Common Expression Language
+in Kubernetes". A rule that uses another function is refused when the CRD is created.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from functools import partial, reduce
 from typing import Any, Final
 
 from cel import stdlib
 
-from taskctl.embedded.server import cel_net, cel_patterns
-
-# Operators, macros and functions that the CEL library itself provides.
-NATIVE: Final = frozenset(
-    {
-        "@in", "@not_strictly_false", "!_", "-_", "_!=_", "_%_", "_&&_", "_*_", "_+_", "_-_",
-        "_/_", "_<=_", "_<_", "_==_", "_>=_", "_>_", "_?_:_", "_[_]", "_||_",
-        "size", "contains", "startsWith", "endsWith", "matches",
-        "int", "uint", "double", "string", "bytes", "dyn", "type", "duration", "timestamp",
-        "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear", "getFullYear", "getHours",
-        "getMilliseconds", "getMinutes", "getMonth", "getSeconds",
-        "of", "none", "hasValue", "value", "orValue", "or",
-    }
-)  # fmt: skip
+from taskctl.embedded.server import cel_natives, cel_net, cel_patterns, cel_semver
+from taskctl.embedded.server.cel_natives import show_float
+from taskctl.embedded.server.cel_operators import add, measure
+from taskctl.embedded.server.cel_patterns import compile_cost
+from taskctl.embedded.server.cel_time import show_moment, show_span
+from taskctl.embedded.server.cel_types import Budget, OptionalValue, TypeValue, from_key
 
 _SUFFIXES: Final = {
     "": Decimal(1), "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"),
@@ -99,7 +95,9 @@ def _is_integer(text: str) -> bool:
     return value == value.to_integral_value() and -(2**63) <= value < 2**63
 
 
-def _compare(left: str, right: str) -> int:
+def _compare(left: Any, right: Any) -> int:
+    if isinstance(left, cel_semver.Semver):
+        return cel_semver.compare(left, right)
     a, b = parse_quantity(left), parse_quantity(right)
     return (a > b) - (a < b)
 
@@ -114,7 +112,8 @@ def _is_sorted(items: list[Any]) -> bool:
 
 
 def _sum(items: list[Any]) -> Any:
-    return sum(items[1:], items[0]) if items else 0
+    budget = Budget(math.inf)  # what it costs is charged before
+    return reduce(partial(add, budget), items) if items else 0
 
 
 def _extreme(name: str, pick: Callable[[list[Any]], Any]) -> Callable[[list[Any]], Any]:
@@ -155,10 +154,18 @@ def _show(value: Any) -> str:
         case list():
             return "[" + ", ".join(_show(one) for one in value) + "]"
         case dict():
-            pairs = sorted((_show(k), _show(v)) for k, v in value.items())
+            pairs = sorted((_show(from_key(k)), _show(v)) for k, v in value.items())
             return "{" + ", ".join(f"{k}: {v}" for k, v in pairs) + "}"
         case float():
-            return f"{value:g}"
+            return show_float(value)
+        case datetime():
+            return show_moment(value)
+        case timedelta():
+            return show_span(value)
+        case OptionalValue():
+            return f"optional({_show(value.value)})" if value.known else "optional.none()"
+        case TypeValue():
+            return value.name
         case bytes():
             return value.decode("utf-8", "replace")
     return str(value)
@@ -194,12 +201,13 @@ def _format(template: str, values: list[Any]) -> str:
     return _VERB.sub(fill, template)
 
 
-FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
+_EXTENSIONS: Final[dict[str, Callable[..., Any]]] = {
     **cel_net.FUNCTIONS,
+    **cel_semver.FUNCTIONS,
     "charAt": stdlib.char_at,
     "find": cel_patterns.find,
     "findAll": cel_patterns.find_all,
-    cel_patterns.MATCHES: cel_patterns.matches,
+    "matches": cel_patterns.matches,
     "format": _format,
     "indexOf": _index_of,
     "isSorted": _is_sorted,
@@ -232,7 +240,121 @@ FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "sub": lambda a, b: _plain(parse_quantity(a) - _operand(b)),
 }
 
+
+# --- what calls cost ------------------------------------------------------------------
+
+Charge = Callable[[Budget, list[Any]], float]
+
+_CHARACTER: Final = 0.1
+# A function of the language, and one of the libraries, which look at more.
+_NATIVE_WEIGHT: Final = 3.0
+_WEIGHT: Final = 10.0
+# k8s.io/apiserver pkg/cel/library/cost.go: regexes cost text times pattern.
+_PATTERN_CHARACTER: Final = 0.25
+_KEPT_PATTERNS: Final = 16
+# Tens of characters that a number may take as text.
+_NUMBER: Final = 40.0
+
+
+def _of_texts(budget: Budget, arguments: list[Any]) -> float:
+    """Charge the texts among the arguments; what is in a list is not looked at."""
+    return sum(_CHARACTER * len(one) for one in arguments if isinstance(one, str | bytes))
+
+
+def _of_everything(budget: Budget, arguments: list[Any]) -> float:
+    """Charge all that is in the arguments; this is taken at once, so that it ends soon."""
+    for one in arguments:
+        measure(budget, one)
+    return 0.0
+
+
+def _of_pairs(budget: Budget, arguments: list[Any]) -> float:
+    """Charge each item of one list against each of the other, in both directions."""
+    sizes = [measure(budget, one) for one in arguments]
+    counts = [len(one) if isinstance(one, list) else 1 for one in arguments]
+    return 2 * max(sizes, default=0.0) * max(counts, default=0)
+
+
+def _of_pattern(budget: Budget, arguments: list[Any]) -> float:
+    if len(arguments) < 2 or not all(isinstance(one, str) for one in arguments[:2]):
+        return 0.0
+    text, pattern = arguments[:2]
+    cost = (1 + _CHARACTER * len(text)) * (1 + _PATTERN_CHARACTER * len(pattern))
+    # As many as surely are kept; whichever comes after them is compiled again each time.
+    if pattern not in budget.patterns:
+        cost += compile_cost(pattern)
+        if len(budget.patterns) < _KEPT_PATTERNS:
+            budget.patterns.add(pattern)
+    return cost
+
+
+def _of_pieces(budget: Budget, arguments: list[Any]) -> float:
+    """Charge a result that may have an item per character."""
+    return float(sum(len(one) for one in arguments if isinstance(one, str)))
+
+
+def _of_pattern_pieces(budget: Budget, arguments: list[Any]) -> float:
+    return _of_pattern(budget, arguments) + _of_pieces(budget, arguments[:1])
+
+
+def _of_replaced(budget: Budget, arguments: list[Any]) -> float:
+    size = _of_texts(budget, arguments)
+    if len(arguments) < 3 or not all(isinstance(one, str) for one in arguments[:3]):
+        return size
+    text, old, new = arguments[:3]
+    added: int = text.count(old) * len(new)
+    return size + _CHARACTER * added
+
+
+def _of_joined(budget: Budget, arguments: list[Any]) -> float:
+    measure(budget, arguments[0])
+    if len(arguments) < 2 or not isinstance(arguments[1], str):
+        return 0.0
+    return _CHARACTER * len(arguments[0]) * len(arguments[1])
+
+
+def _of_formatted(budget: Budget, arguments: list[Any]) -> float:
+    _of_everything(budget, arguments)
+    return _NUMBER * arguments[0].count("%") if isinstance(arguments[0], str) else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function of CEL.
+
+    Attributes:
+        call: calculates it; may raise what functions of Python do.
+        weight: what every call costs.
+        charge: returns what a call costs beside that, with these arguments.
+    """
+
+    call: Callable[..., Any]
+    weight: float
+    charge: Charge
+
+
+_CHARGES: Final[dict[str, Charge]] = {
+    "findAll": _of_pattern_pieces,
+    "find": _of_pattern,
+    "matches": _of_pattern,
+    "format": _of_formatted,
+    "getQuery": _of_pieces,
+    "join": _of_joined,
+    "replace": _of_replaced,
+    "split": _of_pieces,
+    **dict.fromkeys(("sets.contains", "sets.equivalent", "sets.intersects"), _of_pairs),
+}
+# Those of the language that look at every item of a list.
+_LISTS: Final = frozenset({"unwrapOpt", "optional.unwrap"})
+
+FUNCTIONS: Final[dict[str, Function]] = {
+    **{
+        name: Function(call, _NATIVE_WEIGHT, _of_everything if name in _LISTS else _of_texts)
+        for name, call in cel_natives.FUNCTIONS.items()
+    },
+    **{
+        name: Function(call, _WEIGHT, _CHARGES.get(name, _of_everything))
+        for name, call in _EXTENSIONS.items()
+    },
+}
 NAMESPACES: Final = frozenset({"sets", "strings", "optional"}) | cel_net.NAMESPACES
-TYPE_NAMES: Final = frozenset(
-    {"int", "uint", "double", "string", "bytes", "bool", "list", "map", "null_type", "type"}
-)

@@ -1,34 +1,33 @@
-"""Static checks of CEL source: which names it uses, and whether the schema has them.
+"""Static checks of a CEL expression: which names it uses, and whether the schema has them.
 
-The CEL library compiles without knowing the schema, so a misspelt field would only fail
-when the rule first runs. The real server type-checks rules when the CRD is created. This
-module finds the commonest of those errors: unknown fields, unknown variables.
+The real server type-checks rules when the CRD is created. This module finds the commonest of
+those errors: unknown fields, variables, functions and forms of macros.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
-from taskctl.embedded.server.cel_functions import NAMESPACES, TYPE_NAMES
+from taskctl.embedded.server.cel_functions import FUNCTIONS, NAMESPACES
+from taskctl.embedded.server.cel_macros import Binding, Macro, MacroProblem, binding_of
+from taskctl.embedded.server.cel_syntax import Expression, Form, located
+from taskctl.embedded.server.cel_types import TYPE_NAMES, WELL_KNOWN_TYPES
 from taskctl.embedded.server.schema_nodes import Node
 
-_TOKEN: Final = re.compile(
-    r"""\s*(?:
-      (?P<string>[bBrR]{0,2}(?:\"\"\"[\s\S]*?\"\"\"|'''[\s\S]*?'''|
-        "(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'))
-    | (?P<name>[A-Za-z_][A-Za-z0-9_]*|`[A-Za-z0-9_.\-/ ]+`)
-    | (?P<number>\d[\w.]*)
-    | (?P<comment>//[^\n]*)
-    | (?P<mark>.)
-    )""",
-    re.VERBOSE,
-)
-_MACROS: Final = frozenset({"all", "exists", "exists_one", "map", "filter"})
 _LITERALS: Final = frozenset({"true", "false", "null", "in", "has"})
+_CONSTANTS: Final = frozenset({"true", "false", "null"}) | TYPE_NAMES
 ROOTS: Final = frozenset({"self", "oldSelf"})
+# Methods that evaluate their argument only if they need it, so that they are no functions.
+_ALTERNATIVES: Final = frozenset({"or", "orValue"})
+_INTEGER: Final = Node(raw={"type": "integer"}, type="integer")
+_STRING: Final = Node(raw={"type": "string"}, type="string")
+_REMEDY: Final = (
+    "there is no such function or macro; check its spelling, or write the rule without it"
+)
 
 # Names that are reserved in CEL, so that Kubernetes escapes properties called so.
 _RESERVED: Final = frozenset(
@@ -91,143 +90,202 @@ class Names:
         top_fields: the fields of ``self`` and ``oldSelf`` in use; None when a root is used
             as a whole.
         roots: which of ``self`` and ``oldSelf`` occur.
-        qualified: ``sets.contains`` and the like.
     """
 
     unknown: list[str] = field(default_factory=list)
     top_fields: set[str] | None = field(default_factory=set)
     roots: set[str] = field(default_factory=set)
-    qualified: set[str] = field(default_factory=set)
 
 
-def _tokens(source: str) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
-    for match in _TOKEN.finditer(source):
-        kind = match.lastgroup
-        if kind not in (None, "comment"):
-            found.append((kind, match.group(kind)))
-    return found
+def dotted(node: Expression) -> str:
+    """Return ``a.b.c`` if a node is made of names and plain fields, else ""."""
+    if node.form is Form.NAME:
+        return node.text
+    if node.form is Form.FIELD and not node.optional:
+        before = dotted(node.parts[0])
+        return f"{before}.{node.text}" if before else ""
+    return ""
+
+
+def qualified_name(node: Expression, scope: Container[str]) -> str | None:
+    """Return ``sets.contains`` for a call of it; None for any other call.
+
+    Args:
+        node: a call or method.
+        scope: variables, which hide the libraries of their names.
+    """
+    if node.form is not Form.METHOD or node.parts[0].form is not Form.NAME:
+        return None
+    library = node.parts[0].text
+    if library not in NAMESPACES or library in scope:
+        return None
+    return f"{library}.{node.text}"
+
+
+_Scope = Mapping[str, Node | None]
 
 
 class _Scanner:
-    """Reads an expression from left to right and follows field chains."""
+    """Walks an expression along the schema.
 
-    def __init__(self, source: str, root: Node, old: Node | None) -> None:
-        self._tokens = _tokens(source)
-        self._bound: dict[str, Node | None] = {}
-        self._types: dict[str, Node | None] = {"self": root, "oldSelf": old}
+    A method returns what is known of a node's value: its schema, or None.
+    """
+
+    def __init__(self, source: str) -> None:
+        self._source = source
         self.names = Names()
 
-    def scan(self) -> Names:
-        index = 0
-        while index < len(self._tokens):
-            kind, text = self._tokens[index]
-            if kind == "name" and self._text(index - 1) != ".":
-                index = self._head(index, text)
-            else:
-                index += 1
-        return self.names
+    def value(self, node: Expression, scope: _Scope) -> Node | None:
+        match node.form:
+            case Form.NAME:
+                return self._name(node, scope)
+            case Form.FIELD:
+                return self._field(node, scope)
+            case Form.INDEX:
+                held = self.value(node.parts[0], scope)
+                self.value(node.parts[1], scope)
+                return None if held is None else held.items or held.additional
+            case Form.METHOD:
+                return self._method(node, scope)
+            case Form.CALL:
+                return self._call(node, scope)
+        known = [self.value(one, scope) for one in node.parts]
+        return known[1] if node.text == "?:" and known[1] is known[2] else None
 
-    def _text(self, index: int) -> str:
-        return self._tokens[index][1] if 0 <= index < len(self._tokens) else ""
+    def _fault(self, node: Expression, why: str) -> None:
+        self._fault_at(node.start, why)
 
-    def _head(self, index: int, text: str) -> int:
-        after = self._text(index + 1)
-        if text in ROOTS:
-            self.names.roots.add(text)
-            return self._chain(index, self._types[text], top=True)
-        if text == "dyn" and after == "(" and self._text(index + 2) in ROOTS:
-            return self._dyn(index, self._text(index + 2))
-        if text in self._bound:
-            return self._chain(index, self._bound[text], top=False)
-        if text in NAMESPACES and after == ".":
-            self.names.qualified.add(f"{text}.{self._text(index + 2)}")
-            return index + 3
-        if text in _LITERALS or text in TYPE_NAMES or after == "(":
-            return index + 1
-        if self._is_binding(index):
-            return index + 1
-        self.names.unknown.append(f"undeclared reference to '{text}'")
-        return index + 1
+    def _fault_at(self, start: int, why: str) -> None:
+        self.names.unknown.append(located(self._source, start, why))
 
-    def _dyn(self, index: int, root: str) -> int:
-        """``dyn(self).x``: what has no declared type can be reached, and compared, that way."""
-        self.names.roots.add(root)
-        node, name = self._types[root], self._text(index + 5).strip("`")
-        if self._text(index + 3) != ")" or self._text(index + 4) != "." or node is None:
+    def _name(self, node: Expression, scope: _Scope) -> Node | None:
+        name = node.text
+        if name not in scope:
+            if name not in _CONSTANTS:
+                self._fault(node, f"undeclared reference to '{name}' (in container '')")
+            return None
+        if self._is_root(node, scope):
+            self.names.roots.add(name)
             self.names.top_fields = None
-            return index + 3
+        return scope[name]
+
+    def _is_root(self, node: Expression, scope: _Scope) -> bool:
+        return node.form is Form.NAME and node.text in ROOTS and f".{node.text}" in scope
+
+    def _field(self, node: Expression, scope: _Scope) -> Node | None:
+        held, name = node.parts[0], node.text
+        if dotted(node) in WELL_KNOWN_TYPES and "google" not in scope:
+            return None
+        if self._is_root(held, scope):
+            self._use(held.text, name)
+            return self._property(node, scope[held.text])
+        if held.form is Form.CALL and held.text == "dyn" and len(held.parts) == 1:
+            root = held.parts[0]
+            if self._is_root(root, scope):  # what has no declared type can be reached that way
+                self._use(root.text, name)
+                known = scope[root.text]
+                if known is not None and not any(
+                    name in spellings(one) for one in known.properties
+                ):
+                    self._fault(node, f"undefined field '{name}'")
+                return None
+        return self._property(node, self.value(held, scope))
+
+    def _use(self, root: str, name: str) -> None:
+        self.names.roots.add(root)
         if self.names.top_fields is not None:
             self.names.top_fields.add(name)
-        if not any(name in spellings(prop) for prop in node.properties):
-            self.names.unknown.append(f"undefined field '{name}'")
-        return index + 6
 
-    def _is_binding(self, index: int) -> bool:
-        """``x`` in ``[1].all(x, ...)``: a variable whose type is not known here."""
-        opens = self._text(index - 1) == "(" and self._text(index - 2) in _MACROS
-        if opens and self._text(index - 3) == "." and self._text(index + 1) == ",":
-            self._bound[self._text(index)] = None
-            return True
-        return False
-
-    def _chain(self, index: int, node: Node | None, *, top: bool) -> int:
-        """Follow ``.a.b[0].c`` and return the index after what was read."""
-        at = index + 1
-        first = True
-        while True:
-            mark = self._text(at)
-            if mark == "[" and node is not None and self._text(at + 2) == "]":
-                if top and first:
-                    self.names.top_fields = None
-                node = node.items or node.additional
-                at += 3
-            elif mark == "." and self._text(at + 2) == "(":
-                if top and first:
-                    self.names.top_fields = None
-                return self._call(at, node)
-            elif mark == ".":
-                name = self._text(at + 1).strip("`")
-                if top and first and self.names.top_fields is not None:
-                    self.names.top_fields.add(name)
-                node = self._field(node, name)
-                at += 2
-            else:
-                if top and first:
-                    self.names.top_fields = None
-                return at
-            first = False
-
-    def _call(self, at: int, node: Node | None) -> int:
-        """``.all(x, ...)`` binds x to the items; other calls end what is known."""
-        if self._text(at + 1) in _MACROS and self._text(at + 4) == ",":
-            below: Node | None = None
-            if node is not None and node.type == "array":
-                below = node.items
-            elif node is not None and node.additional is not None:
-                below = Node(raw={"type": "string"}, type="string")
-            self._bound[self._text(at + 3)] = below
-            return at + 4
-        return at + 2
-
-    def _field(self, node: Node | None, name: str) -> Node | None:
-        if node is None or node.raw.get("x-kubernetes-int-or-string"):
+    def _property(self, node: Expression, held: Node | None) -> Node | None:
+        if held is None or held.raw.get("x-kubernetes-int-or-string"):
             return None
-        for prop, one in node.properties.items():
-            if name in spellings(prop) and exposed(one):
+        for name, one in held.properties.items():
+            if node.text in spellings(name) and exposed(one):
                 return one
-        if node.additional is not None and exposed(node.additional):
-            return node.additional
-        self.names.unknown.append(f"undefined field '{name}'")
+        if held.additional is not None and exposed(held.additional):
+            return held.additional
+        self._fault(node, f"undefined field '{node.text}'")
         return None
 
+    def _call(self, node: Expression, scope: _Scope) -> Node | None:
+        if node.text == "has":
+            if len(node.parts) != 1 or node.parts[0].form is not Form.FIELD:
+                start = node.parts[0].start if node.parts else node.start
+                self._fault_at(start, "invalid argument to has() macro")
+                return None
+        elif node.text not in FUNCTIONS or "." in node.text:
+            self._unknown_function(node, node.text)
+        for one in node.parts:
+            self.value(one, scope)
+        return None
 
-def scan(source: str, root: Node, *, optional_old_self: bool = False) -> Names:
+    def _unknown_function(self, node: Expression, name: str) -> None:
+        self._fault(node, f"undeclared reference to '{name}' (in container ''): {_REMEDY}")
+
+    def _method(self, node: Expression, scope: _Scope) -> Node | None:
+        try:
+            binding = binding_of(node)
+        except MacroProblem as problem:
+            self._fault(problem.node, str(problem))
+            return None
+        if binding is not None:
+            return self._binding(binding, scope)
+        name = qualified_name(node, scope)
+        if name is not None:
+            if name not in FUNCTIONS:
+                self._unknown_function(node, name)
+            for one in node.parts[1:]:
+                self.value(one, scope)
+            return None
+        known = [self.value(one, scope) for one in node.parts]
+        if node.text in _ALTERNATIVES:
+            if len(node.parts) != 2:
+                why = f"found no matching overload for '{node.text}': it takes one argument"
+                self._fault(node, why)
+            return known[0]
+        if node.text not in FUNCTIONS:
+            self._unknown_function(node, node.text)
+        if node.text == "value":
+            return known[0]
+        return known[0].items if node.text in ("first", "last") and known[0] else None
+
+    def _binding(self, binding: Binding, scope: _Scope) -> Node | None:
+        held = self.value(binding.held, scope)
+        inner = {**scope}
+        for name, one in zip(binding.names, _items(binding, held), strict=False):
+            inner[name] = one
+            inner.pop(f".{name}", None)
+        if binding.test is not None:
+            self.value(binding.test, inner)
+        self.value(binding.body, inner)
+        return held if binding.macro is Macro.FILTER and held and held.items else None
+
+
+def _items(binding: Binding, held: Node | None) -> tuple[Node | None, ...]:
+    """Return what is known of the values of a macro's names."""
+    one_name = len(binding.names) == 1
+    if binding.macro in (Macro.OPT_MAP, Macro.OPT_FLAT_MAP):
+        return (held,)
+    if held is not None and held.type == "array":
+        return (held.items,) if one_name else (_INTEGER, held.items)
+    if held is not None and held.additional is not None:
+        return (_STRING,) if one_name else (_STRING, held.additional)
+    return (None,) * len(binding.names)
+
+
+def scan(
+    tree: Expression, source: str, root: Node, *, optional_old_self: bool = False
+) -> Names:  # fmt: skip
     """Read one expression against the schema of ``self``.
 
     Args:
-        source: CEL.
+        tree: of the expression.
+        source: its text, to show where something is wrong.
         root: the schema node that the rule stands at.
         optional_old_self: ``oldSelf`` is an optional, so its fields are not followed.
     """
-    return _Scanner(source, root, None if optional_old_self else root).scan()
+    scanner = _Scanner(source)
+    old = None if optional_old_self else root
+    # A name with a dot before it says that the name still is the root, not a macro's.
+    scanner.value(tree, {"self": root, "oldSelf": old, ".self": root, ".oldSelf": old})
+    return scanner.names

@@ -13,9 +13,8 @@ from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
-import cel
-
 from taskctl.embedded.server import schema_formats
+from taskctl.embedded.server.cel_types import NONE, OptionalValue
 from taskctl.embedded.server.meta import qualified_problems, subdomain_problems
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -155,16 +154,16 @@ _FORMATS: Final[dict[str, Callable[[str], list[str]]]] = {
 }
 
 
-def _named(name: str) -> cel.OptionalValue:
-    return cel.OptionalValue.of(name) if name in _FORMATS else cel.OptionalValue.none()
+def _named(name: str) -> OptionalValue:
+    return OptionalValue(name) if name in _FORMATS else NONE
 
 
-def _validate(name: str, text: str) -> cel.OptionalValue:
+def _validate(name: str, text: str) -> OptionalValue:
     check = _FORMATS.get(name)
     if check is None:
         raise ValueError(f"{name!r} is no format")
     found = check(text)
-    return cel.OptionalValue.of(found) if found else cel.OptionalValue.none()
+    return OptionalValue(found) if found else NONE
 
 
 def _constant(name: str) -> Callable[[], str]:
@@ -199,12 +198,6 @@ FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "validate": _validate,
     **{f"format.{name}": _constant(name) for name in _FORMATS},
 }
-# Those whose results do not grow with what they are given.
-SMALL: Final = (
-    "isIP", "ip.isCanonical", "isCanonical", "family", "isUnspecified", "isLoopback",
-    "isLinkLocalMulticast", "isLinkLocalUnicast", "isGlobalUnicast", "isCIDR", "containsIP",
-    "containsCIDR", "prefixLength", "isURL",
-)  # fmt: skip
 NAMESPACES: Final = frozenset({"ip", "format"})
 
 

@@ -1,7 +1,7 @@
-"""CEL as a syntax tree, which the library that evaluates it keeps to itself.
+"""CEL as a syntax tree, with the optional syntax of cel-go (``.?f``, ``[?k]``, ``[?x]``).
 
-Made for estimating what an expression costs; whether it is right in every respect is for the
-library to say. Grammar: github.com/google/cel-spec ``doc/langdef.md``.
+Grammar: github.com/google/cel-spec ``doc/langdef.md``. Sentences are those of cel-go, whose parser
+is made by ANTLR, as far as they do not list what that expected.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final, NoReturn
 
 # cel-go parser/options.go: expressionSizeCodePointLimit, maxRecursionDepth (250 there).
 MAX_CODE_POINTS: Final = 100_000
@@ -22,7 +22,7 @@ _TOKEN: Final = re.compile(
     | (?P<string>[bBrR]{0,2}(?:\"\"\"[\s\S]*?\"\"\"|'''[\s\S]*?'''|
         "(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'))
     | (?P<number>0[xX][0-9a-fA-F]+[uU]?|(?:\d+\.\d+|\d+|\.\d+)(?:[eE][+-]?\d+)?[uU]?)
-    | (?P<name>[A-Za-z_][A-Za-z0-9_]*|`[A-Za-z0-9_.\-/ ]+`)
+    | (?P<name>[A-Za-z_][A-Za-z0-9_]*)
     | (?P<mark>&&|\|\||==|!=|<=|>=|[-+*/%<>!?:.,()\[\]{}])
     """,
     re.VERBOSE,
@@ -34,10 +34,13 @@ _BINARY: Final = {
 }  # fmt: skip
 
 
-# Macros that look at each item of a list or map.
-LOOPS: Final = frozenset(
-    {"all", "exists", "exists_one", "existsOne", "map", "filter", "transformList", "transformMap"}
-)
+# Words that are no names (cel-go parser/helper.go); as names of fields they may stand after a dot.
+_RESERVED: Final = frozenset(
+    {
+        "as", "break", "const", "continue", "else", "for", "function", "if", "import", "in", "let",
+        "loop", "package", "namespace", "return", "var", "void", "while",
+    }
+)  # fmt: skip
 
 
 class Form(StrEnum):
@@ -61,18 +64,20 @@ class Expression:
     Attributes:
         form: of the node.
         text: the name, operator or literal.
-        parts: operands; of a method, what it is called on comes first.
+        parts: operands; of a method, what it is called on comes first; of a map, keys and values.
+        start: where it is in the source; of an operator and a call, where that is.
+        optional: ``.?f`` and ``[?k]``.
+        optional_parts: the items ``[?x]`` of a list and the keys ``{?k: v}`` of a map.
         depth: of the tree below, this node included.
-        loops: how deep loops are nested in it.
-        nodes: in the tree.
     """
 
     form: Form
     text: str = ""
     parts: list[Expression] = field(default_factory=list)
+    start: int = 0
+    optional: bool = False
+    optional_parts: frozenset[int] = frozenset()
     depth: int = 1
-    loops: int = 0
-    nodes: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,16 @@ class Token:
 
 class SyntaxProblem(ValueError):
     """The text is not CEL, or too large."""
+
+
+def located(source: str, start: int, why: str) -> str:
+    """Say what is wrong and where, as cel-go does (common/error.go)."""
+    line = source.count("\n", 0, start)
+    begin = source.rfind("\n", 0, start) + 1
+    end = source.find("\n", start)
+    shown = source[begin : len(source) if end < 0 else end]
+    column = start - begin
+    return f"ERROR: <input>:{line + 1}:{column + 1}: {why}\n | {shown}\n | {'.' * column}^"
 
 
 def tokens(source: str) -> list[Token]:
@@ -104,7 +119,10 @@ def tokens(source: str) -> list[Token]:
     while at < len(source):
         match = _TOKEN.match(source, at)
         if match is None:
-            raise SyntaxProblem(f"token recognition error at: {source[at : at + 10]!r}")
+            why = f"Syntax error: token recognition error at: {source[at : at + 10]!r}"
+            if source[at] == "`":  # a name in quotation marks is another version's
+                why = "unsupported syntax: '`'"
+            raise SyntaxProblem(located(source, at, why))
         if match.lastgroup != "space":
             found.append(Token(str(match.lastgroup), match.group(), at))
         at = match.end()
@@ -117,15 +135,16 @@ def parse(source: str) -> Expression:
     Raises:
         SyntaxProblem: it is not CEL, too long, or too deeply nested.
     """
-    parser = _Parser(tokens(source))
+    parser = _Parser(source)
     found = parser.expression()
     parser.expect("")
     return found
 
 
 class _Parser:
-    def __init__(self, found: list[Token]) -> None:
-        self._tokens = found
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._tokens = tokens(source)
         self._next = 0
         self._level = 0
         self._nodes = 0
@@ -135,36 +154,43 @@ class _Parser:
         if self._level > MAX_DEPTH:
             raise SyntaxProblem("max recursion depth exceeded")
         left = self._binary(1)
+        start = self._start()
         if self._take_if("?"):
             yes = self._binary(1)
             self.expect(":")
-            left = self._make(Form.OPERATOR, "?:", [left, yes, self.expression()])
+            left = self._make(Form.OPERATOR, "?:", [left, yes, self.expression()], start)
         self._level -= 1
         return left
 
     def expect(self, text: str) -> None:
         """Take the next word, which must be this one; "" for the end."""
-        if self._peek() != text:
-            raise SyntaxProblem(f"mismatched input {self._peek()!r} expecting {text!r}")
+        if self._peek() != text or self._kind() in ("string", "number"):
+            self._unexpected(repr(text) if text else "<EOF>")
         self._next += 1
 
-    def _make(self, form: Form, text: str, parts: list[Expression] | None = None) -> Expression:
-        parts = parts or []
+    def _unexpected(self, wanted: str) -> NoReturn:
+        found = repr(self._peek()) if self._kind() else "'<EOF>'"
+        why = f"Syntax error: mismatched input {found} expecting {wanted}"
+        raise SyntaxProblem(located(self._source, self._start(), why))
+
+    def _make(
+        self, form: Form, text: str, parts: list[Expression], start: int, **more: Any
+    ) -> Expression:
         self._nodes += 1
         depth = 1 + max((one.depth for one in parts), default=0)
         if depth > MAX_DEPTH * 2 or self._nodes > _MAX_NODES:
             raise SyntaxProblem("max recursion depth exceeded")
-        loops = max((one.loops for one in parts), default=0)
-        if form is Form.METHOD and text in LOOPS:
-            loops += 1
-        return Expression(form, text, parts, depth, loops, 1 + sum(one.nodes for one in parts))
+        return Expression(form, text, parts, start, depth=depth, **more)
 
-    def _peek(self, ahead: int = 0) -> str:
-        at = self._next + ahead
-        return self._tokens[at].text if at < len(self._tokens) else ""
+    def _peek(self) -> str:
+        return self._tokens[self._next].text if self._next < len(self._tokens) else ""
 
     def _kind(self) -> str:
         return self._tokens[self._next].kind if self._next < len(self._tokens) else ""
+
+    def _start(self) -> int:
+        at = self._next
+        return self._tokens[at].start if at < len(self._tokens) else len(self._source)
 
     def _take_if(self, text: str) -> bool:
         # A string that reads like a mark is no mark.
@@ -176,7 +202,7 @@ class _Parser:
     def _binary(self, lowest: int) -> Expression:
         left = self._unary()
         while self._kind() in ("mark", "name"):
-            operator = self._peek()
+            operator, start = self._peek(), self._start()
             rank = _BINARY.get(operator, 0)
             if rank < lowest:
                 break
@@ -186,67 +212,96 @@ class _Parser:
                 # A chain of conditions is one node, however long.
                 left.parts.append(right)
                 left.depth = max(left.depth, right.depth + 1)
-                left.loops = max(left.loops, right.loops)
-                left.nodes += right.nodes
             else:
-                left = self._make(Form.OPERATOR, operator, [left, right])
+                left = self._make(Form.OPERATOR, operator, [left, right], start)
         return left
 
     def _unary(self) -> Expression:
-        signs = 0
-        while self._take_if("!") or self._take_if("-"):
-            signs += 1
-        found = self._member()
-        return self._make(Form.OPERATOR, "not", [found]) if signs else found
+        signs: list[Token] = []
+        while self._kind() == "mark" and self._peek() in ("!", "-"):
+            signs.append(self._tokens[self._next])
+            self._next += 1
+        if len({sign.text for sign in signs}) > 1:
+            self._next -= len(signs) - 1
+            self._unexpected("a value")  # the grammar takes either sign, not both
+        if signs and signs[-1].text == "-" and self._kind() == "number":
+            sign = signs.pop()  # -9223372036854775808 is a literal
+            token = self._tokens[self._next]
+            self._next += 1
+            literal = self._make(Form.LITERAL, f"-{token.text}", [], sign.start)
+            found = self._suffixes(literal)
+        else:
+            found = self._suffixes(self._primary())
+        if len(signs) % 2:
+            found = self._make(Form.OPERATOR, f"{signs[0].text}_", [found], signs[0].start)
+        elif signs:  # twice is once not, but of the right type
+            found = self._make(Form.OPERATOR, f"{signs[0].text}_", [found], signs[0].start)
+            found = self._make(Form.OPERATOR, f"{signs[0].text}_", [found], signs[0].start)
+        return found
 
-    def _member(self) -> Expression:
-        found = self._primary()
+    def _suffixes(self, found: Expression) -> Expression:
         while True:
+            start = self._start()
             if self._take_if("."):
-                self._take_if("?")
-                name = self._name()
-                if self._take_if("("):
-                    found = self._make(Form.METHOD, name, [found, *self._list(")")])
+                optional = self._take_if("?")
+                name = self._field_name()
+                start_call = self._start()
+                if not optional and self._take_if("("):
+                    parts = [found, *self._list(")")[0]]
+                    found = self._make(Form.METHOD, name, parts, start_call)
                 else:
-                    found = self._make(Form.FIELD, name, [found])
+                    found = self._make(Form.FIELD, name, [found], start, optional=optional)
             elif self._take_if("["):
-                self._take_if("?")
+                optional = self._take_if("?")
                 index = self.expression()
                 self.expect("]")
-                found = self._make(Form.INDEX, "", [found, index])
+                found = self._make(Form.INDEX, "", [found, index], start, optional=optional)
             else:
                 return found
 
     def _primary(self) -> Expression:
-        kind, text = self._kind(), self._peek()
+        kind, text, start = self._kind(), self._peek(), self._start()
         if self._take_if("("):
             found = self.expression()
             self.expect(")")
             return found
         if self._take_if("["):
-            return self._make(Form.LIST, "", self._list("]"))
+            parts, optional = self._list("]")
+            return self._make(Form.LIST, "", parts, start, optional_parts=optional)
         if self._take_if("{"):
-            return self._make(Form.MAP, "", self._list("}"))
-        self._take_if(".")
+            parts, optional = self._list("}")
+            return self._make(Form.MAP, "", parts, start, optional_parts=optional)
         if kind in ("string", "number"):
             self._next += 1
-            return self._make(Form.LITERAL, text)
-        name = self._name()
+            return self._make(Form.LITERAL, text, [], start)
+        if kind == "mark" and text == ".":
+            self._next += 1  # from the root, which is all there is
+        if self._kind() == "name" and self._peek() in _RESERVED:
+            why = f"reserved identifier: {self._peek()}"
+            raise SyntaxProblem(located(self._source, self._start(), why))
+        name = self._field_name()
+        start_call = self._start()
         if self._take_if("("):
-            return self._make(Form.CALL, name, self._list(")"))
-        return self._make(Form.NAME, name)
+            return self._make(Form.CALL, name, self._list(")")[0], start_call)
+        return self._make(Form.NAME, name, [], start)
 
-    def _name(self) -> str:
+    def _field_name(self) -> str:
         if self._kind() != "name":
-            raise SyntaxProblem(f"mismatched input {self._peek()!r} expecting a name")
+            self._unexpected("IDENTIFIER")
         self._next += 1
-        return self._tokens[self._next - 1].text.strip("`")
+        return self._tokens[self._next - 1].text
 
-    def _list(self, end: str) -> list[Expression]:
-        """Read expressions up to a bracket; of a map, keys and values alike."""
+    def _list(self, end: str) -> tuple[list[Expression], frozenset[int]]:
+        """Read expressions up to a bracket; of a map, keys and values alike.
+
+        Returns:
+            The expressions, and which of them were marked as optional.
+        """
         found: list[Expression] = []
+        optional: set[int] = set()
         while not self._take_if(end):
-            self._take_if("?")
+            if end != ")" and self._take_if("?"):
+                optional.add(len(found))
             found.append(self.expression())
             if end == "}":
                 self.expect(":")
@@ -254,4 +309,6 @@ class _Parser:
             if not self._take_if(","):
                 self.expect(end)
                 break
-        return found
+            if end == ")" and self._peek() == end:
+                self._unexpected("a value")
+        return found, frozenset(optional)

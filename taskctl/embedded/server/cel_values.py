@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import base64
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
-
-import cel
 
 from taskctl.clock import parse_time
 from taskctl.embedded.server.cel_names import spellings
+from taskctl.embedded.server.cel_time import duration
 from taskctl.embedded.server.schema_nodes import Node
 
 JSON = dict[str, Any]
@@ -72,14 +71,7 @@ def _convert_text(text: str, kind: str) -> Any:
         case "date":
             return datetime.fromisoformat(text).replace(tzinfo=UTC)
         case "duration":
-            return _parse_duration(text)
+            return duration(text)
         case "byte":
             return base64.b64decode(text)
     return text
-
-
-def _parse_duration(text: str) -> timedelta:
-    value = cel.evaluate("duration(text)", {"text": text})
-    if not isinstance(value, timedelta):
-        raise ValueError(f"{text!r} is not a duration")
-    return value

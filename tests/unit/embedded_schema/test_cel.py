@@ -35,6 +35,9 @@ PROPERTIES: dict[str, Any] = {
 }
 
 
+NAMED, VALUED = {"name": "a"}, {"name": "b", "value": "x"}
+
+
 def schema(rule: str | dict[str, Any], **more: Any) -> StructuralSchema:
     rules = [rule if isinstance(rule, dict) else {"rule": rule, "message": "no"}]
     spec = {
@@ -113,6 +116,11 @@ def test_what_has_no_type_is_compared_as_a_whole(old: Any, new: Any) -> None:
         ),
         ("'%s=%d'.format(['a', 1]) == self.b", {"b": "a=1"}, {"b": "a"}),
         ("self.a == 1 ? self.b == 'x' : true", {"a": 2}, {"a": 1, "b": "y"}),
+        ("self.env.exists(e, e.value == 'x')", {"env": [NAMED, VALUED]}, {"env": []}),
+        ("!self.env.all(e, e.value != 'x')", {"env": [NAMED, VALUED]}, {"env": []}),
+        ("self.names.all(i, n, n == string(i))", {"names": ["0", "1"]}, {"names": ["1"]}),
+        ("self.table.exists(k, v, k == v)", {"table": {"a": "a"}}, {"table": {"a": "b"}}),
+        ("self.?b.orValue('q') == 'q'", {}, {"b": "x"}),
     ],
 )
 def test_evaluates(rule: str, good: dict[str, Any], bad: dict[str, Any]) -> None:
@@ -129,11 +137,20 @@ def test_evaluates(rule: str, good: dict[str, Any], bad: dict[str, Any]) -> None
         ("other == 1", "undeclared reference to 'other'"),
         ("self.a >", "compilation failed"),
         ("self.b.frobnicate()", "'frobnicate'"),
-        ("semver(self.b).major() == 1", "'major'"),
-        ("self.?a.hasValue()", "compilation failed"),
+        ("lists.range(3).size() == 1", "'lists'"),
         ("math.greatest(self.a, 1) == 1", "undeclared reference to 'math'"),
         ("sets.nope([1], [1])", "'sets.nope'"),
-        ("self.names.all(i, n, n != '')", "undeclared reference to 'n'"),
+        ("self.names.existsOne(n, n != '')", "write exists_one(x, test) or existsOne(i, x, test)"),
+        ("self.names.all(n, n, n != '')", "duplicate variable name: n"),
+        ("self.names.all(i, n, m, n != '')", "no such macro with 4 arguments; write all(x, test)"),
+        ("self.names.transformList(n, n != '')", "write transformList(i, x, value) or"),
+        ("self.names.sortBy(n, n)", "no such function or macro"),
+        ("self.names.all(1, n, n != '')", "argument must be a simple name"),
+        ("self.names.all(i, n, i.size() < n.nope)", "undefined field 'nope'"),
+        ("self.names.all(n, true) && n == 1", "undeclared reference to 'n'"),
+        ("self.table.all(k, v, v.nope == k)", "undefined field 'nope'"),
+        ("self.?nope.hasValue()", "undefined field 'nope'"),
+        ("self.?env.optMap(e, e[0].nope).hasValue()", "undefined field 'nope'"),
         ("", "rule is not specified"),
     ],
 )

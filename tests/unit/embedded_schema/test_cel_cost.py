@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
-import cel
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskctl.embedded.server import cel_patterns
-from taskctl.embedded.server.cel_cost import bound_of, estimate
-from taskctl.embedded.server.cel_syntax import LOOPS, SyntaxProblem, parse
+from taskctl.embedded.server.cel_check import PER_RULE_LIMIT
+from taskctl.embedded.server.cel_program import Program
+from taskctl.embedded.server.cel_syntax import SyntaxProblem, parse
+from taskctl.embedded.server.cel_types import Budget, BudgetError
 from taskctl.embedded.server.schema import StructuralSchema
 
 # Far more than any of this takes, far less than what it took.
 SOON_S = 2.0
+MOST_PER_UNIT_S = 1e-6
 TEXTS: dict[str, Any] = {"type": "array", "items": {"type": "string"}}
 NUMBERS: dict[str, Any] = {"type": "array", "items": {"type": "integer"}}
 PROPERTIES: dict[str, Any] = {
@@ -74,6 +76,8 @@ LISTS = "self.numbers.map(a, self.numbers)"
         "self.texts.all(a, self.texts.all(b, self.texts.all(c, a.contains(b + c) || true)))",
         "self.texts.all(a, self.texts.all(b, a.matches(b)))",
         "self.texts.all(a, sets.contains(self.texts, self.texts))",
+        "self.numbers.all(n, 'a'.matches('(?:[^a]|' + string(n) + '){900}') || true)",
+        "self.numbers.all(n, 'a'.matches(string(n) + '(') || true)",
         "self.texts.all(a, '%s'.format([self.texts]) != a)",
         "self.text.replace('', self.text).replace('', self.text).replace('', self.text) != ''",
     ],
@@ -198,29 +202,76 @@ def test_what_people_write_is_evaluated(text: str) -> None:
     assert check(text, **spec) == []
 
 
-GROUPS = st.lists(st.lists(st.integers(0, 3), max_size=4), max_size=5)
+LOOP_FORMS = {
+    "all": "{over}.all({name}, {body})",
+    "exists": "{over}.exists({name}, !({body}))",
+    "exists_one": "{over}.exists_one({name}, {body})",
+    "filter": "{over}.filter({name}, {body}).size() >= 0",
+    "map": "{over}.map({name}, {body}).size() >= 0",
+    "transformList": "{over}.transformList(i{name}, {name}, {body}, {body}).size() >= 0",
+    "transformMap": "{over}.transformMap(i{name}, {name}, {body}).size() >= 0",
+    "transformMapEntry": "{over}.transformMapEntry(i{name}, {name}, {{i{name}: {body}}}) != {{}}",
+    "two": "{over}.all(i{name}, {name}, {body})",
+}
 
 
-@given(groups=GROUPS, macros=st.lists(st.sampled_from(sorted(LOOPS - {"existsOne", "transformList",
-       "transformMap"})), min_size=3, max_size=3))  # fmt: skip
-def test_no_loop_runs_more_often_than_was_estimated(
-    groups: list[list[int]], macros: list[str]
-) -> None:
-    """``tick`` stands in the innermost loop and counts how often it is reached."""
-    ticks = 0
+@given(
+    groups=st.lists(st.lists(st.integers(0, 3), max_size=4), max_size=5),
+    forms=st.lists(st.sampled_from(sorted(LOOP_FORMS)), min_size=2, max_size=2),
+)
+def test_every_item_of_every_loop_is_counted(groups: list[list[int]], forms: list[str]) -> None:
+    body = "m >= 0"
+    for form, over, name in zip(forms, ("g", "self"), ("m", "g"), strict=True):
+        body = LOOP_FORMS[form].format(over=over, name=name, body=body)
+    budget = Budget(PER_RULE_LIMIT)
+    Program(parse(body), ("self",)).run({"self": groups}, budget)
+    # One unit each for the loop's item and the three nodes of ``m >= 0``.
+    assert budget.spent >= 4 * sum(map(len, groups))
 
-    def tick(value: Any) -> bool:
-        nonlocal ticks
-        ticks += 1
-        return True
 
-    text = "tick(m)"
-    for macro, over, name in zip(macros, ("g", "g", "self"), ("m", "h", "g"), strict=True):
-        text = f"{over}.{macro}({name}, {text})"
-        if macro in ("map", "filter"):
-            text = f"{text}.size() >= 0"
-    cel.compile(text).execute(cel.Context({"self": groups}, {"tick": tick}))
-    assert ticks <= estimate(parse(text), {"self": bound_of(groups)})
+@pytest.mark.parametrize(
+    "text",
+    [
+        "self.all(a, self.all(b, a != b || a == b))",
+        "self.all(a, self.exists(b, 1 / (b - b) == 1 || a == b))",
+        "self.map(a, self.map(b, [a, b])).size() >= 0",
+        "self.transformMap(i, a, self.transformMap(j, b, {i: j})).size() >= 0",
+        "self.map(a, self) == self.map(a, self)",
+        "self.all(a, self.map(b, string(b)).join(',').split(',').size() >= 0)",
+        "self.all(a, '%s %.100f'.format([self, 1e300]).size() > 0)",
+        "self.all(a, self.isSorted() || self.sum() > 0)",
+        "self.all(a, sets.contains(self, [a]))",
+        "self.all(a, string(a).matches('(a|b)*' + string(a)) || true)",
+        "self.all(a, 'a'.matches('x{900}' + string(a)) || true)",
+        "self.all(a, quantity(string(a)).add(quantity('1Gi')).isGreaterThan(quantity('1')))",
+        "self.all(a, timestamp(a).getHours('Europe/Berlin') >= 0)",
+        "self.all(a, a in self && self.indexOf(a) >= 0)",
+        "self.map(a, optional.of(a)).map(o, o.optMap(v, [?o]).orValue([])).size() >= 0",
+    ],
+)
+def test_a_unit_takes_little_time(text: str) -> None:
+    """Whatever is done, it is counted about as much as it takes: the budget is one of time."""
+    budget = Budget(PER_RULE_LIMIT)
+    program = Program(parse(text), ("self",))
+    start = time.process_time()
+    with contextlib.suppress(BudgetError):
+        program.run({"self": list(range(3000))}, budget)
+    took_s = time.process_time() - start
+    assert took_s < max(budget.spent, 10_000) * MOST_PER_UNIT_S
+
+
+@pytest.mark.parametrize("by", ["[a, a]", "{'a': a, 'b': a}", "a + a"])
+@pytest.mark.parametrize(
+    "looks_at",
+    ["{0} == {0}", "'%s'.format([{0}]) == ''", "sets.contains({0}, {0})", "{0}.indexOf({0}) >= 0"],
+)
+def test_what_shares_its_parts_is_not_walked_for_ever(looks_at: str, by: str) -> None:
+    """A list of a list twice, of that twice, and so on: small in memory, endless to walk."""
+    value = "[['a']]" + f".map(a, {by})" * 40
+    start = time.process_time()
+    with pytest.raises(BudgetError):
+        Program(parse(looks_at.format(value)), ()).run({}, Budget(PER_RULE_LIMIT))
+    assert time.process_time() - start < SOON_S
 
 
 @given(st.text(alphabet="ab.,()[]{}?:!-+&|<>='\" 019r`in", max_size=40))
@@ -229,8 +280,3 @@ def test_whatever_is_parsed_ends(text: str) -> None:
         parse(text)
     except SyntaxProblem:
         return
-
-
-def test_names_of_functions_in_texts_stay() -> None:
-    changed = cel_patterns.with_patterns("self.text.matches('matches(') // matches(x)")
-    assert changed == f"self.text.{cel_patterns.MATCHES}('matches(') // matches(x)"
