@@ -20,6 +20,9 @@ from typing import Any, Final
 
 import kubernetes_asyncio.client.models as models
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from scripts.definitions import reachable
+
 JSON = dict[str, Any]
 
 TARGET: Final = (
@@ -348,7 +351,9 @@ def generate() -> str:
         "(http://json-schema.org/).",
         **ANY,
     }
-    used = reachable(generator.definitions, set(kinds.values()))
+    used = reachable(
+        kinds.values(), lambda name: references(generator.definitions[name])
+    )  # fmt: skip
     content = {
         "kinds": kinds,
         "definitions": {name: generator.definitions[name] for name in sorted(used)},
@@ -356,17 +361,9 @@ def generate() -> str:
     return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def reachable(definitions: dict[str, JSON], start: set[str]) -> set[str]:
-    """Return the definitions that the kinds refer to, directly or not."""
-    found: set[str] = set()
-    todo = list(start)
-    while todo:
-        name = todo.pop()
-        if name in found:
-            continue
-        found.add(name)
-        todo.extend(re.findall(r'"#/definitions/([^"]+)"', json.dumps(definitions[name])))
-    return found
+def references(definition: JSON) -> list[str]:
+    """Return the names of the definitions that one refers to itself."""
+    return re.findall(r'"#/definitions/([^"]+)"', json.dumps(definition))
 
 
 def main() -> int:

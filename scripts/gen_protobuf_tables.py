@@ -23,6 +23,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from scripts.definitions import reachable
+
 VERSION: Final = "v0.34.4"
 TARGET: Final = Path(__file__).parent.parent / "taskctl/embedded/server/data/protobuf_tables.json"
 # Proto package → directory in the module cache.
@@ -164,7 +167,7 @@ def generate(cache: Path) -> str:
     messages: dict[str, list[str]] = {}
     for package, directory in PACKAGES.items():
         messages.update(read_package(package, cache / directory))
-    used = reachable(messages, {*KINDS.values(), _WRAPPED})
+    used = reachable({*KINDS.values(), _WRAPPED}, lambda name: references(name, messages))
     content: dict[str, Any] = {
         "version": VERSION,
         "kinds": dict(sorted(KINDS.items())),
@@ -173,20 +176,12 @@ def generate(cache: Path) -> str:
     return json.dumps(content, indent=1) + "\n"
 
 
-def reachable(messages: dict[str, list[str]], start: set[str]) -> set[str]:
-    """Return the messages that the kinds refer to, directly or not."""
-    found: set[str] = set()
-    todo = list(start)
-    while todo:
-        name = todo.pop()
-        if name in found:
-            continue
-        found.add(name)
-        if name in SPECIAL:
-            continue
-        types = (line.split()[2].strip("{}") for line in messages[name])
-        todo.extend(one for one in types if "." in one)
-    return found
+def references(name: str, messages: dict[str, list[str]]) -> list[str]:
+    """Return the messages that one refers to itself."""
+    if name in SPECIAL:
+        return []
+    types = (line.split()[2].strip("{}") for line in messages[name])
+    return [one for one in types if "." in one]
 
 
 def main() -> int:

@@ -26,7 +26,7 @@ _FACTORS: Final = {
 }
 # No resource needs more, and a number may be written out in full.
 _EXPONENT_LIMIT: Final = 1000
-_QUANTITY = re.compile(r"^([+-]?[0-9.]+)(?:([eE][+-]?[0-9]+)|([KMGTPE]i|[numkMGTPE])?)$")
+_QUANTITY: Final = re.compile(r"([+-]?[0-9.]+)(?:([eE][+-]?[0-9]+)|([KMGTPE]i|[numkMGTPE])?)")
 
 
 def parse_quantity(text: str) -> Decimal:
@@ -35,7 +35,7 @@ def parse_quantity(text: str) -> Decimal:
     Raises:
         ValueError: the text is no quantity.
     """
-    match = _QUANTITY.match(str(text))
+    match = _QUANTITY.fullmatch(str(text))
     if match is None or match[1].count(".") > 1 or not any(c.isdigit() for c in match[1]):
         raise ValueError(f"{text!r} is not a quantity; write for example 500m, 2 or 1.5Gi")
     exponent = match[2] or ""

@@ -8,7 +8,7 @@ import pytest
 
 from tests.conformance.conftest import install
 from tests.conformance.programs import Kubectl
-from tests.conformance.target import JSON_PATCH, MERGE, STRATEGIC, Api, Json
+from tests.conformance.target import JSON_PATCH, MERGE, STRATEGIC, Api, Json, plain_definition
 
 GROUP = "scale.taskctl.test"
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -19,35 +19,16 @@ PATHS = {
 }
 
 
-def definition(plural: str = "dials", kind: str = "Dial", **paths: str) -> Json:
+def definition(kind: str = "Dial", **paths: str) -> Json:
     number = {"type": "integer"}
     spec = {"replicas": {**number, "maximum": 50}, "other": {"type": "string"}}
     status = {"replicas": number, "selector": {"type": "string"}}
-    schema = {
-        "type": "object",
-        "properties": {
-            "spec": {"type": "object", "properties": spec},
-            "status": {"type": "object", "properties": status},
-        },
-    }
-    version = {
-        "name": "v1",
-        "served": True,
-        "storage": True,
-        "schema": {"openAPIV3Schema": schema},
-        "subresources": {"status": {}, "scale": paths or PATHS},
-    }
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{GROUP}"},
-        "spec": {
-            "group": GROUP,
-            "scope": "Namespaced",
-            "names": {"plural": plural, "kind": kind},
-            "versions": [version],
-        },
-    }
+    body = plain_definition(GROUP, kind, spec)
+    (version,) = body["spec"]["versions"]
+    version["subresources"] = {"status": {}, "scale": paths or PATHS}
+    schema = version["schema"]["openAPIV3Schema"]
+    schema["properties"]["status"] = {"type": "object", "properties": status}
+    return body
 
 
 def path(api: Api, name: str = "", sub: str = "") -> str:
@@ -201,7 +182,7 @@ async def test_discovery(api: Api) -> None:
     ],
 )
 async def test_paths_of_a_definition(api: Api, paths: dict[str, str], said: str) -> None:
-    body = definition("knobs", "Knob", **paths)
+    body = definition("Knob", **paths)
     refused = (await api.create(CRDS, body, dryRun="All")).refused(422, "Invalid")
     assert said in refused["message"]
 

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from functools import partial, reduce
 from typing import Any, Final
 
@@ -26,44 +26,31 @@ from taskctl.embedded.server.cel_operators import add, measure
 from taskctl.embedded.server.cel_patterns import compile_cost
 from taskctl.embedded.server.cel_time import show_moment, show_span
 from taskctl.embedded.server.cel_types import Budget, OptionalValue, TypeValue, from_key
-
-_SUFFIXES: Final = {
-    "": Decimal(1), "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"),
-    "k": Decimal(10**3), "M": Decimal(10**6), "G": Decimal(10**9), "T": Decimal(10**12),
-    "P": Decimal(10**15), "E": Decimal(10**18),
-    "Ki": Decimal(2**10), "Mi": Decimal(2**20), "Gi": Decimal(2**30), "Ti": Decimal(2**40),
-    "Pi": Decimal(2**50), "Ei": Decimal(2**60),
-}  # fmt: skip
-# No resource needs more, and a number is written out in full.
-_EXPONENT_LIMIT: Final = 1000
-_QUANTITY: Final = re.compile(r"^([+-]?(?:\d+\.?\d*|\.\d+))(?:([eE][+-]?\d+)|([numkMGTPE]i?))?$")
+from taskctl.quantity import parse_quantity
 
 
-def parse_quantity(text: str) -> Decimal:
-    """Parse a Kubernetes quantity such as ``1.5Gi``, ``100m`` or ``1e3``.
+def _parsed(text: Any) -> Decimal:
+    """Parse a quantity, with the sentence of k8s.io/apimachinery ``resource.ErrFormatWrong``.
 
     Raises:
-        ValueError: the text is no quantity.
+        TypeError: it is no text.
+        ValueError: it is no quantity.
     """
-    found = _QUANTITY.match(text)
-    suffix = (found.group(3) or "") if found else ""
-    if found is None or suffix not in _SUFFIXES:
+    if not isinstance(text, str):
+        raise TypeError("a quantity is a text")
+    try:
+        return parse_quantity(text)
+    except ValueError as error:
         raise ValueError(
             "quantities must match the regular expression "
             "'^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
-        )
-    if found.group(2) and abs(int(found.group(2)[1:])) > _EXPONENT_LIMIT:
-        raise ValueError(f"unable to parse quantity {text!r}: its exponent is too large")
-    try:
-        return Decimal(found.group(1) + (found.group(2) or "")) * _SUFFIXES[suffix]
-    except InvalidOperation as error:
-        raise ValueError(f"unable to parse quantity {text!r}") from error
+        ) from error
 
 
 def _quantity(text: str) -> str:
     # CEL values cross the language border, so a quantity is carried as its plain decimal
     # text: equal quantities are then equal strings.
-    return _plain(parse_quantity(text))
+    return _plain(_parsed(text))
 
 
 def _plain(value: Decimal) -> str:
@@ -73,37 +60,37 @@ def _plain(value: Decimal) -> str:
 
 def _is_quantity(text: Any) -> bool:
     try:
-        parse_quantity(text)
+        _parsed(text)
     except (TypeError, ValueError):
         return False
     return True
 
 
 def _operand(value: Any) -> Decimal:
-    return Decimal(value) if isinstance(value, int) else parse_quantity(value)
+    return Decimal(value) if isinstance(value, int) else _parsed(value)
 
 
 def _as_integer(text: str) -> int:
-    value = parse_quantity(text)
+    value = _parsed(text)
     if value != value.to_integral_value() or not -(2**63) <= value < 2**63:
         raise ValueError("cannot convert value to integer")
     return int(value)
 
 
 def _is_integer(text: str) -> bool:
-    value = parse_quantity(text)
+    value = _parsed(text)
     return value == value.to_integral_value() and -(2**63) <= value < 2**63
 
 
 def _compare(left: Any, right: Any) -> int:
     if isinstance(left, cel_semver.Semver):
         return cel_semver.compare(left, right)
-    a, b = parse_quantity(left), parse_quantity(right)
+    a, b = _parsed(left), _parsed(right)
     return (a > b) - (a < b)
 
 
 def _sign(text: str) -> int:
-    value = parse_quantity(text)
+    value = _parsed(text)
     return (value > 0) - (value < 0)
 
 
@@ -227,8 +214,8 @@ _EXTENSIONS: Final[dict[str, Callable[..., Any]]] = {
     "trim": stdlib.trim,
     "upperAscii": stdlib.upper_ascii,
     # quantities
-    "add": lambda a, b: _plain(parse_quantity(a) + _operand(b)),
-    "asApproximateFloat": lambda text: float(parse_quantity(text)),
+    "add": lambda a, b: _plain(_parsed(a) + _operand(b)),
+    "asApproximateFloat": lambda text: float(_parsed(text)),
     "asInteger": _as_integer,
     "compareTo": _compare,
     "isGreaterThan": lambda a, b: _compare(a, b) > 0,
@@ -237,7 +224,7 @@ _EXTENSIONS: Final[dict[str, Callable[..., Any]]] = {
     "isQuantity": _is_quantity,
     "quantity": _quantity,
     "sign": _sign,
-    "sub": lambda a, b: _plain(parse_quantity(a) - _operand(b)),
+    "sub": lambda a, b: _plain(_parsed(a) - _operand(b)),
 }
 
 

@@ -12,9 +12,9 @@ from decimal import Decimal
 from typing import Any, Final
 
 from taskctl.embedded.server import fields
-from taskctl.embedded.server.cel_functions import parse_quantity
 from taskctl.embedded.server.errors import Json
 from taskctl.embedded.server.fields import FieldError
+from taskctl.quantity import parse_quantity
 
 _PROBES: Final = ("livenessProbe", "readinessProbe", "startupProbe")
 _HANDLERS: Final = ("exec", "httpGet", "tcpSocket", "grpc")
@@ -43,6 +43,7 @@ _ENV_NAME_TEXT: Final = (
     "a valid environment variable name must consist only of printable ASCII characters other "
     "than '='"
 )
+
 _STANDARD: Final = ("cpu", "memory", "ephemeral-storage")
 _MAX_ID: Final = 2**31 - 1
 _SECCOMP: Final = ("Localhost", "RuntimeDefault", "Unconfined")

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from taskctl.embedded.server.cel_functions import parse_quantity
 from taskctl.embedded.server.schema import StructuralSchema
 
 PROPERTIES: dict[str, Any] = {
@@ -261,10 +260,13 @@ def test_the_root_sees_the_name_but_no_other_metadata() -> None:
     ("text", "value"), [("1Gi", 2**30), ("100m", 0.1), ("1e3", 1000), ("-2k", -2000), ("0.5", 0.5)]
 )
 def test_reads_quantities(text: str, value: float) -> None:
-    assert float(parse_quantity(text)) == value
+    rule = f"quantity(self.b).asApproximateFloat() == double({value})"
+    assert check(rule, {"b": text}) == []
+    assert check("isQuantity(self.b)", {"b": text}) == []
 
 
-@pytest.mark.parametrize("text", ["", "Gi", "1 Gi", "1Gib", "--1"])
+@pytest.mark.parametrize("text", ["", "Gi", "1 Gi", "1Gib", "--1", "1\n", "1e9999"])
 def test_refuses_what_is_no_quantity(text: str) -> None:
-    with pytest.raises(ValueError, match="regular expression"):
-        parse_quantity(text)
+    (found,) = check("quantity(self.b).isInteger()", {"b": text})
+    assert "quantities must match the regular expression" in found
+    assert check("!isQuantity(self.b)", {"b": text}) == []

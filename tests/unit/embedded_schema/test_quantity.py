@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskctl import quantity
-from taskctl.embedded.server import cel_functions
 from taskctl.embedded.server.quantity import canonical
 
 STORED = {
@@ -71,7 +70,6 @@ def test_the_canonical_form_is_stable_and_never_less(whole: int, part: int, suff
 
 @pytest.mark.parametrize("text", ["1e1001", "1E-1001", "-1e999999999", "1e99999999999999999999"])
 def test_an_exponent_that_would_fill_the_memory_is_refused(text: str) -> None:
-    for parse in (cel_functions.parse_quantity, quantity.parse_quantity):
-        with pytest.raises(ValueError, match="exponent"):
-            parse(text)
-        assert parse("1e1000") == 10**1000
+    with pytest.raises(ValueError, match="exponent"):
+        quantity.parse_quantity(text)
+    assert quantity.parse_quantity("1e1000") == 10**1000

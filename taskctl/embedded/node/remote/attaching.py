@@ -6,12 +6,13 @@ Containers of this node have no standard input of their own, so there is nothing
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import contextlib
 from typing import Final
 
 from taskctl.embedded.node.logs import LogQuery, LogReader
 from taskctl.embedded.node.remote.channels import Channel, ChannelSocket
 from taskctl.embedded.node.remote.commands import Streams
+from taskctl.embedded.node.remote.streams import carry
 from taskctl.embedded.node.slot import ContainerSlot
 
 _POLL_S: Final = 0.05
@@ -27,28 +28,10 @@ async def follow_output(socket: ChannelSocket, slot: ContainerSlot, streams: Str
         streams: which of its streams are wanted.
     """
     wanted = [(Channel.STDOUT, streams.stdout), (Channel.STDERR, streams.stderr)]
-    tasks = {
-        asyncio.create_task(_follow(socket, slot, channel), name=f"attach {channel.name}")
-        for channel, is_wanted in wanted
-        if is_wanted
-    }
-    hearing = asyncio.create_task(_hear(socket), name="attach input")
-    ending = asyncio.create_task(_all(tasks), name="streams")
-    try:
-        await asyncio.wait({hearing, ending}, return_when=asyncio.FIRST_COMPLETED)
-        if not hearing.done():
-            await ending
+    following = [_follow(socket, slot, channel) for channel, is_wanted in wanted if is_wanted]
+    with contextlib.suppress(ConnectionError):  # the client has gone
+        if await carry(_hear(socket), following):
             await socket.succeed()
-    except ConnectionError:
-        pass
-    finally:
-        for task in (hearing, ending, *tasks):
-            task.cancel()
-        await asyncio.gather(hearing, ending, *tasks, return_exceptions=True)
-
-
-async def _all(tasks: Iterable[asyncio.Task[None]]) -> None:
-    await asyncio.gather(*tasks)
 
 
 async def _hear(socket: ChannelSocket) -> None:

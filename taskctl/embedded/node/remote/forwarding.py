@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import struct
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -19,6 +19,7 @@ from aiohttp import WSMsgType, web
 from taskctl.embedded.node.heartbeat import ADDRESS
 from taskctl.embedded.node.remote import spdy
 from taskctl.embedded.node.remote.channels import ChannelSocket
+from taskctl.embedded.node.remote.streams import carry
 
 SPDY_PROTOCOL: Final = "SPDY/3.1+portforward.k8s.io"
 _CHUNK_BYTES: Final = 32 * 1024
@@ -111,19 +112,8 @@ async def forward_channels(socket: ChannelSocket, ports: Sequence[int]) -> None:
         for channel in (2 * index, 2 * index + 1):
             await socket.send(channel, struct.pack("<H", port))
         connections.append(_channel_connection(socket, index, port))
-    tasks = [asyncio.create_task(one.run(), name="port-forward") for one in connections]
-    hearing = asyncio.create_task(_hear(socket, connections), name="port-forward input")
-    ending = asyncio.create_task(_all(tasks), name="streams")
-    try:
-        await asyncio.wait({hearing, ending}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in (hearing, ending, *tasks):
-            task.cancel()
-        await asyncio.gather(hearing, ending, *tasks, return_exceptions=True)
-
-
-async def _all(tasks: Iterable[asyncio.Task[None]]) -> None:
-    await asyncio.gather(*tasks)
+    with contextlib.suppress(ConnectionError):  # the client has gone
+        await carry(_hear(socket, connections), [one.run() for one in connections])
 
 
 def _channel_connection(socket: ChannelSocket, index: int, port: int) -> Connection:
