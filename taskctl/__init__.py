@@ -10,13 +10,19 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from taskctl.outside.client import Client
+    from taskctl.outside.executor import TaskExecutor as Executor
+    from taskctl.outside.here import run_here
+    from taskctl.outside.stack import local
     from taskctl.outside.sync import SyncClient
 
 _OUTSIDE = {
-    "Client": "client",
-    "SyncClient": "sync",
+    "Client": ("client", "Client"),
+    "Executor": ("executor", "TaskExecutor"),
+    "SyncClient": ("sync", "SyncClient"),
+    "local": ("stack", "local"),
+    "run_here": ("here", "run_here"),
 }
-__all__ = ["Client", "SyncClient", "__version__"]
+__all__ = ["Client", "Executor", "SyncClient", "__version__", "local", "run_here"]
 
 
 def __getattr__(name: str) -> object:
@@ -24,9 +30,10 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'taskctl' has no attribute {name!r}")
     from importlib import import_module
 
-    module = f"taskctl.outside.{_OUTSIDE[name]}"
+    module_name, attribute = _OUTSIDE[name]
+    module = f"taskctl.outside.{module_name}"
     try:
-        found: object = getattr(import_module(module), name)
+        found: object = getattr(import_module(module), attribute)
     except ModuleNotFoundError as error:
         if error.name not in ("taskctl.outside", module):
             raise

@@ -21,7 +21,7 @@ MODULES = sorted(
 )
 # Everything somebody outside is meant to import. A change here is a change of the interface.
 PUBLIC = {
-    "taskctl": {"Client", "SyncClient"},
+    "taskctl": {"Client", "Executor", "SyncClient", "local", "run_here"},
     "taskctl.sdk": {"task", "spawn", "spawn_many", "output", "progress", "info", "current"},
     "taskctl.sdk.sync": {"spawn", "spawn_many", "output", "progress", "info"},
     "taskctl.testing.builders": {"task", "taskobject", "taskcluster"},

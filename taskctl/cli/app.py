@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from taskctl.cli import components, local, logs, manage, query, results, setup, submit, tree
+from taskctl.cli import components, local, logs, manage, query, results, run, setup, submit, tree
 from taskctl.cli.access import Access
 from taskctl.cli.exits import EXIT_CODES_HELP
 from taskctl.cli.verbs import global_options, with_parameters
@@ -30,6 +30,6 @@ def build_app() -> typer.Typer:
         rich_markup_mode="rich" if sys.stdout.isatty() else None,
     )
     app.callback()(with_parameters(global_options, Access))
-    for module in (submit, query, results, tree, logs, manage, local, setup, components):
+    for module in (submit, query, results, run, tree, logs, manage, local, setup, components):
         module.register(app)
     return app

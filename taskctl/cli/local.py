@@ -13,6 +13,7 @@ import typer
 
 from taskctl.cli.datadir import DEFAULT_DATA_DIR, DataDir
 from taskctl.cli.exits import CliError, ExitCode, UsageError
+from taskctl.cli.lifeline import ENV_SUPERVISOR, attach
 from taskctl.cli.output import Output, echo, to_json, to_yaml
 from taskctl.cli.verbs import command_of, verb
 
@@ -89,8 +90,10 @@ def local(options: LocalOptions) -> int:
     from taskctl.cli.stack import run_stack
 
     images = parse_images(options.image or ())
-    if options.detach:
+    if options.detach:  # it outlives whoever starts it
+        os.environ.pop(ENV_SUPERVISOR, None)
         return _detach(options)
+    attach()
     directory = options.directory
     directory.prepare()
     with directory.lock():

@@ -93,7 +93,7 @@ async def output(access: Access, options: OutputOptions) -> int:
     async with access.connect() as session:
         values = Values(session)
         if named is not None:
-            _print(await _object(session, values, named, options), options.output)
+            print_value(await _object(session, values, named, options), options.output)
             return ExitCode.OK
         name = parse_name(options.name)
         task = await session.client.get(TASKS, name, session.namespace)
@@ -109,13 +109,13 @@ async def _print_one(values: Values, task: dict[str, Any], options: OutputOption
         raise CliError(f"{standing}; it has no result yet: taskctl wait {name}")
     found = await values.output_of(task)
     if found is not None:
-        _print(found.plain, options.output)
+        print_value(found.plain, options.output)
     if state is not TaskState.SUCCEEDED:
         rest = "; this is what it left" if found is not None else ", so it has no result"
         raise CliError(f"{standing}{rest}")
     if found is None:
         note(f"{name} succeeded without a result")
-        _print(None, options.output)
+        print_value(None, options.output)
     return ExitCode.OK
 
 
@@ -131,7 +131,7 @@ async def _print_tree(
             return await _described(values, task, known)
 
     described = await asyncio.gather(*(describe(task) for task in tasks))
-    _print(list(described), options.output)
+    print_value(list(described), options.output)
     fine = (TaskState.SUCCEEDED, TaskState.SKIPPED)
     bad = [task for task in tasks if state_of(task) not in fine]
     for entry in described:
@@ -239,7 +239,8 @@ def _standing(task: Mapping[str, Any]) -> str:
     return words + (f" ({detail})" if detail else "")
 
 
-def _print(value: Any, form: Form) -> None:
+def print_value(value: Any, form: Form) -> None:
+    """Print a JSON value in the format asked for."""
     if form is Form.YAML:
         echo(to_yaml(value))
     elif form is Form.RAW and isinstance(value, str):

@@ -67,6 +67,18 @@ class Options(TypedDict, total=False):
     read_only_workspace: bool
 
 
+class Settings(TypedDict, total=False):
+    """The arguments of :class:`Client`."""
+
+    kubeconfig: str | os.PathLike[str] | None
+    context: str | None
+    namespace: str | None
+    cluster: str | None
+    image: str | None
+    code: str | os.PathLike[str] | None
+    timeout_s: float
+
+
 class EventType(StrEnum):
     """What happened to a Task."""
 
@@ -181,13 +193,18 @@ class Client:
 
     async def close(self) -> None:
         """Close all connections. Tasks run on; who waits for a result gets an error."""
-        session, self._session = self._session, None
-        if session is None:
-            return
+        session = self._session
+        if session is not None:
+            await self.release()
+            await session.client.close()
+
+    async def release(self) -> None:
+        """Stop all watches, and leave the session that :meth:`use` was given open."""
+        self._session = None
         for tracker in (self._own, *self._others.values()):
             if tracker is not None:
                 await tracker.close()
-        await session.client.close()
+        self._others.clear()
 
     @property
     def session(self) -> Session:

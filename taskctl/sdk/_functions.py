@@ -181,6 +181,32 @@ def decode_arguments(function: Callable[..., Any], given: Any) -> tuple[list[Any
     return args, kwargs
 
 
+def decode_argument(function: Callable[..., Any], key: str, forms: tuple[Any, ...]) -> Any:
+    """Return one argument by name, from the first of one or two values that its annotation takes.
+
+    Raises:
+        InputInvalid: there is no such parameter, or none of the values fits.
+    """
+    from typing import Any
+
+    from taskctl.sdk._decode import decode
+
+    parameters, hints = _signature(function)
+    parameter = parameters.get(key)
+    if parameter is None or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        known = ", ".join(parameters) or "none"
+        raise InputInvalid(f"{function.__qualname__}() has no parameter {key!r}; it has: {known}")
+    hint = _whole_hint(parameter, hints)
+    if hint is Any:
+        return forms[-1]
+    try:
+        return decode(forms[0], hint, key)
+    except InputInvalid:
+        if len(forms) == 1:
+            raise
+    return decode(forms[1], hint, key)
+
+
 def _by_name(name: str, parameters: dict[str, Parameter], given: Any) -> dict[str, Any]:
     if given is None:
         return {}

@@ -217,6 +217,19 @@ def load(place: str) -> Callable[..., Any]:
         InputInvalid: nothing callable is there.
         ImportError: the module cannot be imported.
     """
+    found = load_task(place)
+    is_task = type(found).__name__ == "TaskFunction" and hasattr(found, "function")
+    function: Callable[..., Any] = found.function if is_task else found
+    return function
+
+
+def load_task(place: str) -> Any:
+    """Return what a reference leads to: a function, or one with options, made by ``@task``.
+
+    Raises:
+        InputInvalid: nothing callable is there.
+        ImportError: the module cannot be imported.
+    """
     module_name, _, qualname = place.rpartition(":")
     if not module_name or not qualname:
         raise InputInvalid(f"{place!r} is no module:function")
@@ -227,9 +240,7 @@ def load(place: str) -> Callable[..., Any]:
         found = getattr(module, qualname, None)  # by the module's own __getattr__
     if not callable(found):
         raise InputInvalid(f"{module_name} has no function {qualname!r}")
-    is_task = type(found).__name__ == "TaskFunction" and hasattr(found, "function")
-    function: Callable[..., Any] = found.function if is_task else found
-    return function
+    return found
 
 
 def _import(name: str) -> Any:
