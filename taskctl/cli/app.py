@@ -6,7 +6,20 @@ import sys
 
 import typer
 
-from taskctl.cli import components, local, logs, manage, query, results, run, setup, submit, tree
+from taskctl.cli import (
+    components,
+    local,
+    logs,
+    manage,
+    page,
+    query,
+    report,
+    results,
+    run,
+    setup,
+    submit,
+    tree,
+)
 from taskctl.cli.access import Access
 from taskctl.cli.exits import EXIT_CODES_HELP
 from taskctl.cli.verbs import global_options, with_parameters
@@ -30,6 +43,7 @@ def build_app() -> typer.Typer:
         rich_markup_mode="rich" if sys.stdout.isatty() else None,
     )
     app.callback()(with_parameters(global_options, Access))
-    for module in (submit, query, results, run, tree, logs, manage, local, setup, components):
+    verbs = (submit, query, results, run, tree, logs, page, report, manage, local, setup)
+    for module in (*verbs, components):
         module.register(app)
     return app

@@ -17,6 +17,7 @@ from taskctl.api.states import ConditionStatus, ConditionType
 from taskctl.cli.datadir import DataDir
 from taskctl.cli.exits import CliError, ExitCode
 from taskctl.cli.output import Style, echo, note, paint, wants_colour
+from taskctl.cli.pagefile import bind_page, stored_page_url
 from taskctl.cli.supervisor import ComponentSpec, Supervisor
 from taskctl.clock import SystemClock
 from taskctl.errors import ApiError, ConfigError, NotFound
@@ -29,9 +30,9 @@ NODE_NAME = "local"
 _HOST = "127.0.0.1"
 _POLL_S = 0.05
 # The node goes first: it stops the containers, and their ends can still be recorded.
-STOP_ORDER = ("node", "controller", "server")
+STOP_ORDER = ("page", "node", "controller", "server")
 # Longer than the longest grace of a pod on the node (30 s, Kubernetes' default).
-_GRACE_S = {"node": 40.0, "controller": 15.0, "server": 15.0}
+_GRACE_S = {"page": 5.0, "node": 40.0, "controller": 15.0, "server": 15.0}
 # A node that is killed leaves its containers running, and the next one adopts them: that is
 # what a crash of the whole stack should look like. The others have nothing to leave behind.
 _DEATH_SIGNALS = {"node": signal.SIGKILL}
@@ -61,6 +62,7 @@ class Stack:
         self._images = dict(images or {})
         self._verbose = verbose
         self._listener: socket.socket | None = None
+        self._page_listener: socket.socket | None = None
         self._asked_to_stop = asyncio.Event()
         self._supervisor = Supervisor(directory, self._say)
 
@@ -80,6 +82,7 @@ class Stack:
                 # Ours for as long as the stack lives: were it the server's own, a task could take
                 # the port whenever the server restarts, and be asked in its place.
                 self._listener = cleanup.enter_context(self._bind())
+                self._page_listener = self._bind_page(cleanup)
                 if self._verbose:
                     await cleanup.enter_async_context(self._tails())
                 cleanup.push_async_callback(self._stop_all)
@@ -108,6 +111,14 @@ class Stack:
             return listener
         return bind(_HOST, port, chosen=self._port is not None)
 
+    def _bind_page(self, cleanup: contextlib.AsyncExitStack) -> socket.socket | None:
+        """A stack without its page is better than none."""
+        try:
+            return cleanup.enter_context(bind_page(self._directory.path))
+        except (OSError, ConfigError) as error:
+            self._say(f"there is no page: {error}")
+            return None
+
     def _announce(self) -> None:
         try:
             self._directory.mark_ready(server_url(self._directory))
@@ -131,6 +142,9 @@ class Stack:
                     await apply_crds(client)
                     await self._supervisor.start(self._spec("controller"))
                     await _node_ready(client)
+                    if self._page_listener is not None:
+                        # The last one, and not waited for: until it is up, its socket takes calls.
+                        await self._supervisor.start(self._spec("page"))
                 finally:
                     await client.close()
         except TimeoutError:
@@ -146,6 +160,9 @@ class Stack:
         if name == "server" and self._listener is not None:
             descriptors = (self._listener.fileno(),)
             argv += ["--listen-fd", str(self._listener.fileno())]
+        if name == "page" and self._page_listener is not None:
+            descriptors = (self._page_listener.fileno(),)
+            argv += ["--listen-fd", str(self._page_listener.fileno())]
         if name == "node":
             for image, root in self._images.items():
                 argv += ["--image", f"{image}={root}"]
@@ -281,6 +298,7 @@ def banner(directory: DataDir, *, background: bool = False) -> str:
 
     lines = [
         f"{paint('Ready', Style.GOOD, colour=colour)} at {server_url(directory)}",
+        f"  page        {stored_page_url(directory.path)}",
         f"  data        {directory.path}",
         f"  logs        {directory.path / 'logs'}",
         f"  kubeconfig  {directory.kubeconfig}",

@@ -1,0 +1,132 @@
+"""What the page asks of single Tasks, answered as the verbs of the same names do."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from taskctl.api.states import TaskState
+from taskctl.cli.access import Access, Session
+from taskctl.cli.exits import CliError
+from taskctl.cli.logcopy import CopyError, Place, find_copy
+from taskctl.cli.logs import find_place
+from taskctl.cli.rerun import refusal, rerun_body
+from taskctl.cli.waiting import is_complete
+from taskctl.client.base import LogOptions, PatchOptions
+from taskctl.client.kube import KubeClient
+from taskctl.client.resources import TASKS
+from taskctl.clock import Clock, SystemClock
+from taskctl.errors import BadRequest, NotFound
+from taskctl.policy.view import parse_task
+from taskctl.ui.ops import LogText, TaskRef
+
+LOG_LINES: Final = 1000
+LOG_BYTES: Final = 256 * 1024
+# Of lines as long as that, the last ones have to do.
+_READ_BYTES: Final = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class PageOps:
+    """Single Tasks, with the rights of the kubeconfig.
+
+    Attributes:
+        access: for the workspace of a local stack.
+        client: where to ask.
+        clock: source of time.
+    """
+
+    access: Access
+    client: KubeClient
+    clock: Clock = SystemClock()  # noqa: RUF009 - has no state
+
+    async def get(self, ref: TaskRef) -> dict[str, Any]:
+        """Return the raw Task, if it is still the same."""
+        task = await self.client.get(TASKS, ref.name, ref.namespace)
+        if task["metadata"]["uid"] != ref.uid:
+            raise NotFound(f"{ref.name} was deleted; another task has its name now")
+        return task
+
+    async def log(self, ref: TaskRef, attempt: int | None) -> LogText:
+        """Return the last lines of an attempt: from its container, or the workspace's copy."""
+        task = await self.get(ref)
+        place = find_place(task, attempt)
+        try:
+            return await self._of_container(ref, place)
+        except (NotFound, BadRequest) as error:
+            session = Session(self.client, ref.namespace)
+            copy = await find_copy(replace(self.access, namespace=ref.namespace), session, task)
+            if copy is None:
+                raise
+            tail = _Tail()
+            try:
+                async with aclosing(copy.read(place, tail=LOG_LINES)) as chunks:
+                    async for chunk in chunks:
+                        if not tail.add(chunk):
+                            break
+            except CopyError as second:
+                raise NotFound(f"{error}; {second}") from second
+            return tail.result("The container is gone; this is the copy in the workspace.")
+
+    async def _of_container(self, ref: TaskRef, place: Place) -> LogText:
+        if not place.pod:
+            raise NotFound(f"attempt {place.attempt} of {place.task} left no worker behind")
+        # One line more than is shown tells whether something was left out.
+        options = LogOptions(tail_lines=LOG_LINES + 1)
+        log = self.client.stream_log(place.pod, ref.namespace, place.container, options=options)
+        tail = _Tail()
+        async with aclosing(log) as chunks:
+            async for chunk in chunks:
+                if not tail.add(chunk):
+                    break
+        return tail.result()
+
+    async def cancel(self, ref: TaskRef) -> None:
+        """Ask the Task and its descendants to stop."""
+        task = await self.get(ref)
+        if TaskState(parse_task(task).state).terminal and is_complete(task):
+            raise CliError(f"{ref.name} has already ended")
+        body = {"metadata": {"uid": ref.uid}, "spec": {"cancel": True, "cancelScope": None}}
+        await self.client.patch(
+            TASKS, ref.name, ref.namespace, body, options=PatchOptions(idempotent=True)
+        )
+
+    async def retry(self, ref: TaskRef) -> None:
+        """Queue a failed Task again; a Conflict is for the user to try again."""
+        task = await self.get(ref)
+        reason = refusal(task)
+        if reason is not None:
+            raise CliError(f"{ref.name} cannot be retried: {reason}")
+        await self.client.patch_status(
+            TASKS, ref.name, ref.namespace, rerun_body(task, self.clock.now())
+        )
+
+
+class _Tail:
+    """The last bytes of a stream."""
+
+    def __init__(self) -> None:
+        self._kept = bytearray()
+        self._seen = 0
+        self._cut = False
+
+    def add(self, chunk: bytes) -> bool:
+        """Take in a chunk; False when that is enough."""
+        self._seen += len(chunk)
+        self._kept += chunk
+        if len(self._kept) > 2 * LOG_BYTES:
+            del self._kept[:-LOG_BYTES]
+            self._cut = True
+        return self._seen <= _READ_BYTES
+
+    def result(self, note: str = "") -> LogText:
+        """Return what was kept."""
+        kept = bytes(self._kept[-LOG_BYTES:])
+        cut = self._cut or len(kept) < len(self._kept)
+        lines = kept.split(b"\n")
+        if len(lines) > LOG_LINES + 1:
+            kept, cut = b"\n".join(lines[-LOG_LINES - 1 :]), True
+        if self._seen > _READ_BYTES:
+            note = f"{note} The log is longer than what was read of it.".strip()
+        return LogText(kept, note, cut)

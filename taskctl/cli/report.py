@@ -1,0 +1,134 @@
+"""``taskctl report``: a tree as one HTML file."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from taskctl.api.states import TaskState
+from taskctl.cli.access import Access, Session
+from taskctl.cli.exits import CliError
+from taskctl.cli.names import parse_name
+from taskctl.cli.output import echo, note
+from taskctl.cli.verbs import verb
+from taskctl.clock import SystemClock
+from taskctl.constants import FIELD_ROOT_UID
+from taskctl.errors import ApiError, Forbidden, TaskctlError
+
+if TYPE_CHECKING:
+    from taskctl.ui.model import Row
+
+_LOGS_AT_ONCE: Final = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportOptions:
+    """The options of ``report``."""
+
+    root: Annotated[str, typer.Argument(metavar="ROOT", help="Task whose tree it shows.")]
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FILE", help="Where to write; - for stdout.")
+    ] = "report.html"
+    logs: Annotated[
+        int,
+        typer.Option(
+            metavar="NUMBER", min=0, max=1000, help="Hold the logs of so many tasks, failed first."
+        ),
+    ] = 50
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    verb(app, "report")(report)
+
+
+async def report(access: Access, options: ReportOptions) -> int:
+    """Write a tree of tasks as one HTML file: the page of `taskctl ui`, without a server."""
+    from taskctl.client.base import ListOptions
+    from taskctl.client.resources import TASKCLUSTERS, TASKS
+    from taskctl.ui.model import cluster_row_of, detail_of, row_of
+    from taskctl.ui.report import Report, render_report
+
+    name = parse_name(options.root)
+    now = SystemClock().now()
+    async with access.connect() as session:
+        root = await session.client.get(TASKS, name, session.namespace)
+        members = ListOptions(field_selector=f"{FIELD_ROOT_UID}={root['metadata']['uid']}")
+        page = await session.client.list_all(TASKS, session.namespace, options=members)
+        tasks = [root, *page.items]
+        rows = [row_of(task) for task in tasks]
+        clusters: Sequence[Any] = ()
+        try:
+            clusters = (await session.client.list_all(TASKCLUSTERS, session.namespace)).items
+        except Forbidden:
+            note("(TaskClusters may not be read, so the report leaves them out)")
+        logs = await _read_logs(access, session, _most_wanted(rows)[: options.logs])
+    used = {row.cluster for row in rows}
+    html = render_report(
+        Report(
+            title=name,
+            taken=now.astimezone().strftime("%Y-%m-%d %H:%M:%S"),
+            now_ms=now.timestamp() * 1000,
+            tasks=rows,
+            clusters=[cluster_row_of(c) for c in clusters if c["metadata"]["name"] in used],
+            details={task["metadata"]["uid"]: detail_of(task) for task in tasks},
+            logs=logs,
+        )
+    )
+    if options.output == "-":
+        echo(html)
+        return 0
+    await asyncio.to_thread(_write, Path(options.output), html)
+    many = "1 task" if len(rows) == 1 else f"{len(rows)} tasks"
+    echo(f"{options.output}: {many}, {len(logs)} logs, {len(html.encode()) / 1e6:.1f} MB")
+    return 0
+
+
+def _most_wanted(rows: Sequence[Row]) -> list[Row]:
+    """Return the tasks that may have a log, those first that people look for."""
+    rank = {TaskState.FAILED: 0, TaskState.CANCELLED: 1, TaskState.RUNNING: 2}
+    begun = [row for row in rows if row.attempt]
+    return sorted(begun, key=lambda row: (rank.get(TaskState(row.state), 3), row.depth))
+
+
+async def _read_logs(access: Access, session: Session, rows: Sequence[Row]) -> dict[str, Any]:
+    from taskctl.cli.pageops import PageOps
+    from taskctl.ui.logtext import shown_log
+    from taskctl.ui.ops import TaskRef
+
+    ops = PageOps(access, session.client)
+    at_once = asyncio.Semaphore(_LOGS_AT_ONCE)
+
+    async def read(row: Row) -> tuple[str, Any]:
+        async with at_once:
+            try:
+                found = await ops.log(TaskRef(row.namespace, row.name, row.uid), None)
+            except (ApiError, TaskctlError) as error:
+                return row.uid, {"text": "", "note": str(error), "cut": False}
+        return row.uid, shown_log(found)
+
+    return dict(await asyncio.gather(*(read(row) for row in rows)))
+
+
+def _write(path: Path, html: str) -> None:
+    """Put the file there whole or not at all.
+
+    Raises:
+        CliError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        # Logs may hold what is not for everybody.
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(html)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise CliError(f"{path} cannot be written: {error.strerror or error}") from error

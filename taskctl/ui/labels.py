@@ -1,0 +1,55 @@
+"""What a Task does, in a word: its function, or its program. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+_RUNNER: Final = "taskctl.sdk.run"
+_INTERPRETER: Final = re.compile(
+    r"^(python|pypy|node|deno|bun|ruby|perl|sh|bash|dash|zsh|ash|Rscript|julia|php)[\d.]*$"
+)
+_WRAPPERS: Final = frozenset({"env", "nice", "time", "timeout", "stdbuf", "exec", "setsid"})
+_MAX_CHARS: Final = 60
+
+
+def label_of(command: Sequence[str]) -> str:
+    """Return what a command runs: a function (``square``), a script or a program.
+
+    >>> label_of(["python3", "-m", "taskctl.sdk.run", "sums:square"])
+    'square'
+    >>> label_of(["/usr/bin/python3", "/app/counter.py", "7"])
+    'counter.py'
+    """
+    words = [str(word) for word in command]
+    while len(words) > 1 and _base(words[0]) in _WRAPPERS:
+        words = words[1:]
+        while len(words) > 1 and (words[0].startswith("-") or "=" in words[0]):
+            words = words[1:]
+    if not words:
+        return ""
+    program = _base(words[0])
+    if _RUNNER in words[:3]:
+        _, _, name = words[-1].rpartition(":")
+        return name[:_MAX_CHARS] or program
+    if _INTERPRETER.match(program):
+        return (_script(words[1:]) or program)[:_MAX_CHARS]
+    return program[:_MAX_CHARS]
+
+
+def _script(arguments: Sequence[str]) -> str:
+    """Return what an interpreter was given to run, or empty."""
+    for place, word in enumerate(arguments):
+        if word == "-m" and place + 1 < len(arguments):
+            return arguments[place + 1]
+        if word in ("-c", "-e", "-lc", "-ec", "-euc", "-eu"):
+            first = arguments[place + 1].split() if place + 1 < len(arguments) else []
+            return f"{_base(first[0])} …" if len(first) > 1 else "".join(first)
+        if not word.startswith("-"):
+            return _base(word)
+    return ""
+
+
+def _base(word: str) -> str:
+    return word.rstrip("/").rpartition("/")[2] or word
