@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from taskctl.api.states import TaskState
-from taskctl.cli.access import Access, Session
+from taskctl.cli.access import Access
 from taskctl.cli.exits import CliError
-from taskctl.cli.logcopy import CopyError, Place, find_copy
 from taskctl.cli.logs import find_place
 from taskctl.cli.rerun import refusal, rerun_body
-from taskctl.cli.waiting import is_complete
 from taskctl.client.base import LogOptions, PatchOptions
 from taskctl.client.kube import KubeClient
 from taskctl.client.resources import TASKS
 from taskctl.clock import Clock, SystemClock
 from taskctl.errors import BadRequest, NotFound
+from taskctl.outside.logcopy import CopyError, Place, find_copy
+from taskctl.outside.outcome import is_complete
+from taskctl.outside.session import Session
 from taskctl.policy.view import parse_task
 from taskctl.ui.ops import LogText, TaskRef
 
@@ -55,8 +56,10 @@ class PageOps:
         try:
             return await self._of_container(ref, place)
         except (NotFound, BadRequest) as error:
-            session = Session(self.client, ref.namespace)
-            copy = await find_copy(replace(self.access, namespace=ref.namespace), session, task)
+            session = Session(
+                self.client, ref.namespace, self.access.kubeconfig, self.access.context
+            )
+            copy = await find_copy(session, task)
             if copy is None:
                 raise
             tail = _Tail()

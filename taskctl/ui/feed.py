@@ -27,6 +27,25 @@ class Keyed(Protocol):
         ...
 
 
+class Boards(Protocol):
+    """What the page shows."""
+
+    @property
+    def tasks(self) -> Board:
+        """Rows of Tasks."""
+        ...
+
+    @property
+    def clusters(self) -> Board:
+        """Rows of TaskClusters."""
+        ...
+
+    @property
+    def problem(self) -> str:
+        """What keeps the rows from being those of this moment; empty when all is well."""
+        ...
+
+
 class Step(StrEnum):
     """What a browser is told; the name of a server-sent event."""
 

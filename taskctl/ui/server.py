@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,12 +16,11 @@ from aiohttp import web
 from taskctl.clock import Clock, SystemClock
 from taskctl.errors import ApiError, Forbidden, NotFound, TaskctlError
 from taskctl.safetext import visible
-from taskctl.ui.feed import Feed, Told
+from taskctl.ui.feed import Boards, Feed, Told
 from taskctl.ui.guard import CSRF_HEADER, HEADERS, Guard
 from taskctl.ui.logtext import shown_log
 from taskctl.ui.model import detail_of
 from taskctl.ui.ops import TaskOps, TaskRef
-from taskctl.ui.watching import Watching
 
 log = logging.getLogger(__name__)
 
@@ -52,18 +51,18 @@ class PageServer:
 
     Attributes:
         guard: who may ask.
-        watching: the rows.
+        boards: the rows.
         ops: single Tasks.
         title: what the page is of, for people.
         clock: source of time.
     """
 
     guard: Guard
-    watching: Watching
+    boards: Boards
     ops: TaskOps
     title: str = ""
     clock: Clock = SystemClock()  # noqa: RUF009 - has no state
-    _streams: int = 0
+    _streams: set[asyncio.Task[Any]] = field(default_factory=set)
     _lookups: asyncio.Semaphore | None = None
     _runner: web.AppRunner | None = None
 
@@ -83,6 +82,7 @@ class PageServer:
             app,
             access_log=None,
             handle_signals=False,
+            handler_cancellation=True,  # a stream ends with its browser
             shutdown_timeout=1.0,
             max_line_size=8190,
             max_field_size=8190,
@@ -93,6 +93,8 @@ class PageServer:
 
     async def stop(self) -> None:
         """Stop serving."""
+        for stream in self._streams:
+            stream.cancel()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -155,19 +157,21 @@ class PageServer:
     # --- the stream -------------------------------------------------------------------------
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
-        if self._streams >= _MAX_STREAMS:
+        if len(self._streams) >= _MAX_STREAMS:
             raise web.HTTPServiceUnavailable(text="too many pages are open; close some")
         response = web.StreamResponse(headers={**HEADERS, "X-Accel-Buffering": "no"})
         response.content_type = "text/event-stream"
-        self._streams += 1
-        feeds = {"": self.watching.tasks.feed(), "cluster-": self.watching.clusters.feed()}
+        this = asyncio.current_task()
+        assert this is not None
+        self._streams.add(this)
+        feeds = {"": self.boards.tasks.feed(), "cluster-": self.boards.clusters.feed()}
         try:
             await response.prepare(request)
             await self._stream(response, feeds)
         except (ConnectionError, TimeoutError):
             pass  # the browser went away, or reads so slowly that it had better begin again
         finally:
-            self._streams -= 1
+            self._streams.discard(this)
             for feed in feeds.values():
                 feed.close()
         return response
@@ -178,8 +182,8 @@ class PageServer:
             parts = []
             for prefix, feed in feeds.items():
                 parts += [_event(prefix, told) for told in feed.take()]
-            if problem != self.watching.problem or not parts:
-                problem = self.watching.problem
+            if problem != self.boards.problem or not parts:
+                problem = self.boards.problem
                 now_ms = self.clock.now().timestamp() * 1000
                 status = {"now": now_ms, "problem": visible(problem)}
                 parts.append(b"event: status\ndata: " + orjson.dumps(status) + b"\n\n")
@@ -220,7 +224,7 @@ class PageServer:
 
     def _ref(self, values: Any) -> TaskRef:
         """Return the Task that a request names, if it is one that the page shows."""
-        row = self.watching.tasks.get(str(values.get("uid", "")))
+        row = self.boards.tasks.get(str(values.get("uid", "")))
         if row is None:
             raise web.HTTPNotFound(text="uid: there is no such task here (any more)")
         return TaskRef(row.namespace, row.name, row.uid)

@@ -29,7 +29,8 @@ export function layOut(store, rootUids, choices, budget = BUDGET) {
     if (!below.length) continue;
     const kids = gather(store, below, node.key, choices);
     const fits = used + kids.length <= budget && choice !== false;
-    if (depth < DEPTH && (choice === true || fits)) {
+    const asked = choice === true || kids.some((kid) => kid.memberOf || kid.chained);
+    if (depth < DEPTH && (asked || fits)) {
       node.kids = kids;
       used += kids.length;
       for (const kid of kids) {

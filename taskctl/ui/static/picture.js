@@ -65,7 +65,7 @@ export class Picture {
     const k = Math.min(NEAREST, Math.max(READABLE, whole));
     const x = width * k <= w - 2 * MARGIN ? MARGIN + Math.min(60, (w - 2 * MARGIN - width * k) / 2) : MARGIN;
     const top = this.nodes.length ? this.nodes[0].y * k : 0;
-    const y = height * k <= h - 2 * MARGIN ? (h - height * k) / 2.6 : Math.min(MARGIN, h / 2 - top);
+    const y = height * k <= h - 2 * MARGIN ? Math.min((h - height * k) / 2.6, 120) : Math.min(MARGIN, h / 2 - top);
     this.view = { x, y: Math.max(MARGIN - Math.max(0, top - h / 3), y), k };
   }
 
