@@ -2,7 +2,7 @@
 
 Hatchling runs this as a build hook; developers run it by hand:
 
-    python scripts/build_hook.py [--arch x86_64|aarch64] [--output DIR] [--force]
+    python scripts/build_hook.py [--arch x86_64|aarch64] [--output DIR] [--force | --check]
 
 The compiler is Zig's, from the ``ziglang`` package, so no C toolchain is needed. Without it,
 ``cc`` or ``gcc`` is used where a static libc is installed. A binary ends with a hash of all
@@ -37,6 +37,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ROOT / "taskctl" / "init"
 TRAILER = b"\ntaskctl-build:"
 FLAGS = ("-static", "-Os", "-s", "-Wall", "-Wextra", "-Werror")
+HOST_COMPILERS = ("cc", "gcc")
 ARCHES = ("x86_64", "aarch64")
 # A static program runs with any libc, so both families of tags are true. The numbers are the
 # oldest that pip knows for each.
@@ -96,8 +97,8 @@ def compiler(arch: str) -> list[str]:
         CompileError: there is none.
     """
     if importlib.util.find_spec("ziglang") is not None:
-        return [sys.executable, "-m", "ziglang", "cc", "-target", f"{arch}-linux-musl"]
-    found = shutil.which("cc") or shutil.which("gcc")
+        return _zig(arch)
+    found = next((path for name in HOST_COMPILERS if (path := shutil.which(name))), None)
     if found is None:
         raise CompileError("no C compiler: run `pip install ziglang`, or install gcc")
     if sys.platform != "linux" or arch != machine():
@@ -129,12 +130,30 @@ def compile_all(arch: str, output: Path | None = None, *, force: bool = False) -
 
 def compile_one(source: Path, binary: Path, arch: str, *, force: bool = False) -> Path:
     """Compile one program if it is not up to date; see :func:`compile_all`."""
-    command = [*compiler(arch), *FLAGS, f'-DTASKCTL_VERSION="{version()}"']
-    headers = sorted(source.parent.glob("*.h"))
-    stamp = TRAILER + _digest(command, [source, *headers]).encode() + b"\n"
+    command = _command(compiler(arch))
+    stamp = _stamp(command, source)
     if force or not _ends_with(binary, stamp):
         _compile(command, source, binary, stamp)
     return binary
+
+
+def is_current(source: Path, binary: Path, arch: str) -> bool:
+    """Whether a program is up to date, whichever compiler made it: this one may have none."""
+    made_by = [_zig(arch), *([path] for name in HOST_COMPILERS if (path := shutil.which(name)))]
+    return any(_ends_with(binary, _stamp(_command(start), source)) for start in made_by)
+
+
+def _zig(arch: str) -> list[str]:
+    return [sys.executable, "-m", "ziglang", "cc", "-target", f"{arch}-linux-musl"]
+
+
+def _command(start: Sequence[str]) -> list[str]:
+    return [*start, *FLAGS, f'-DTASKCTL_VERSION="{version()}"']
+
+
+def _stamp(command: Sequence[str], source: Path) -> bytes:
+    headers = sorted(source.parent.glob("*.h"))
+    return TRAILER + _digest(command, [source, *headers]).encode() + b"\n"
 
 
 def _digest(command: Sequence[str], files: Sequence[Path]) -> str:
@@ -190,9 +209,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Compile taskctl-init and the local node's shim.")
     parser.add_argument("--arch", choices=ARCHES, help="default: this machine's")
     parser.add_argument("--output", type=Path, help="default: taskctl/init/bin")
-    parser.add_argument("--force", action="store_true", help="compile what is up to date, too")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--force", action="store_true", help="compile what is up to date, too")
+    how.add_argument(
+        "--check", action="store_true", help="compile nothing; fail if one is not up to date"
+    )
     args = parser.parse_args()
     try:
+        if args.check:
+            arch, output = args.arch or machine(), args.output or SOURCES / "bin"
+            sources = SOURCES.glob("*.c")
+            return 0 if all(is_current(s, output / s.stem, arch) for s in sources) else 1
         for binary in compile_all(args.arch or machine(), args.output, force=args.force):
             print(binary)
     except CompileError as error:

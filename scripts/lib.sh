@@ -47,7 +47,13 @@ pip_install() {
 # Everything that the installed package is made of, besides the Python files themselves.
 fingerprint() {
     cat "$root/pyproject.toml" "$root/scripts/constraints.txt" "$root/scripts/build_hook.py" \
-        "$root"/taskctl/init/*.[ch] | cksum
+        "$root/taskctl/__init__.py" "$root"/taskctl/init/*.[ch] | cksum
+}
+
+# Sees to it that taskctl-init and the shim are there and made from these sources; quick if so.
+build_programs() {
+    "$venv/bin/python" "$root/scripts/build_hook.py" --check ||
+        "$venv/bin/python" "$root/scripts/build_hook.py" >/dev/null
 }
 
 # setup_env: taskctl alone.   setup_env dev: with the tools for tests and checks.
@@ -55,8 +61,9 @@ setup_env() {
     want="${1:-run} $(fingerprint)"
     stamp="$venv/.taskctl-stamp"
     have=$(cat "$stamp" 2>/dev/null || true)
-    # An environment made for development serves for running as well.
-    if [ "$have" = "$want" ] || [ "$have" = "dev ${want#* }" ]; then
+    # An environment made for development serves for running as well. One for running may have no
+    # compiler: installing once more brings one for the time that it takes.
+    if { [ "$have" = "$want" ] || [ "$have" = "dev ${want#* }" ]; } && build_programs 2>/dev/null; then
         return
     fi
     echo "Setting up $venv (the first time this takes a minute or two) ..." >&2
@@ -64,5 +71,6 @@ setup_env() {
     target="$root"
     [ "${1:-run}" = dev ] && target="$root[dev]"
     pip_install -c "$root/scripts/constraints.txt" -e "$target"
+    build_programs || die "taskctl-init could not be built."
     printf '%s\n' "$want" >"$stamp"
 }
