@@ -97,6 +97,8 @@ ENV_TASK_NAMESPACE: Final = "TASK_NAMESPACE"
 # --- requests to the API server (taskctl.client.config says why so many) ---------------
 DEFAULT_QPS: Final = 100.0
 DEFAULT_BURST: Final = 200
+MAX_QPS: Final = 1_000_000.0
+MAX_BURST: Final = 1_000_000
 
 # --- sizes --------------------------------------------------------------------------
 INLINE_LIMIT_BYTES: Final = 256 * 1024  # a larger TaskObject value is spilled to the workspace

@@ -19,7 +19,7 @@ from taskctl.cli.lifeline import attach
 from taskctl.cli.local import parse_images
 from taskctl.cli.logsetup import LogFormat, LogLevel, set_up_logging
 from taskctl.cli.verbs import verb
-from taskctl.constants import DEFAULT_BURST, DEFAULT_IMAGE, DEFAULT_QPS
+from taskctl.constants import DEFAULT_BURST, DEFAULT_IMAGE, DEFAULT_QPS, MAX_BURST, MAX_QPS
 from taskctl.errors import TaskctlError
 from taskctl.policy.workeraccess import WorkerAccess
 
@@ -56,6 +56,7 @@ class ServerOptions(LogOptions):
         typer.Option(
             metavar="FD",
             min=3,
+            max=2**31 - 1,
             help="A bound socket that the process has inherited, instead of --host and --port.",
         ),
     ] = None
@@ -97,12 +98,17 @@ class ControllerOptions(LogOptions):
     qps: Annotated[
         float,
         typer.Option(
-            metavar="NUMBER", min=0.0, help="Requests a second over time, at most. 0: no limit."
+            metavar="NUMBER",
+            min=0.0,
+            max=MAX_QPS,
+            help="Requests a second over time, at most. 0: no limit.",
         ),
     ] = DEFAULT_QPS
     burst: Annotated[
         int,
-        typer.Option(metavar="NUMBER", min=1, help="Requests at once before --qps counts."),
+        typer.Option(
+            metavar="NUMBER", min=1, max=MAX_BURST, help="Requests at once before --qps counts."
+        ),
     ] = DEFAULT_BURST
     worker_access: Annotated[
         WorkerAccess,

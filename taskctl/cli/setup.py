@@ -55,7 +55,10 @@ class InstallChoices:
         str, typer.Option(metavar="IMAGE", help="Of the controller and of workers.")
     ] = DEFAULT_IMAGE
     replicas: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Controllers; one works, the others stand by.")
+        int,
+        typer.Option(
+            metavar="N", min=1, max=1000, help="Controllers; one works, the others stand by."
+        ),
     ] = DEFAULT_REPLICAS
     skip_crds: Annotated[
         bool,

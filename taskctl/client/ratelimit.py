@@ -8,6 +8,7 @@ the server asks it to, all of it.
 from __future__ import annotations
 
 from taskctl.client.timing import SYSTEM_TIMING, Timing
+from taskctl.constants import MAX_BURST, MAX_QPS
 from taskctl.errors import ConfigError
 
 
@@ -22,14 +23,14 @@ class TokenBucket:
         timing: clock and sleep.
 
     Raises:
-        ConfigError: a negative rate, or a burst under 1.
+        ConfigError: the rate is negative or no number, the burst is under 1, or one is too large.
     """
 
     def __init__(self, qps: float, burst: int, timing: Timing = SYSTEM_TIMING) -> None:
-        if qps < 0:
-            raise ConfigError(f"qps is {qps}; it must be 0 (no limit) or more")
-        if burst < 1:
-            raise ConfigError(f"burst is {burst}; it must be 1 or more")
+        if not 0 <= qps <= MAX_QPS:  # nor is it true of NaN
+            raise ConfigError(f"qps is {qps}; it must be 0 (no limit) to {MAX_QPS:,.0f}")
+        if not 1 <= burst <= MAX_BURST:
+            raise ConfigError(f"burst is {burst}; it must be 1 to {MAX_BURST:,}")
         self._qps = qps
         self._burst = float(burst)
         self._timing = timing
