@@ -7,7 +7,6 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -40,7 +39,7 @@ class VolumeError(Exception):
 @dataclass(frozen=True, slots=True)
 class _Token:
     content: bytes
-    renew_at: datetime
+    renew_at_s: float  # monotonic
 
 
 class PodVolumes:
@@ -187,10 +186,10 @@ class PodVolumes:
         account = pod["spec"].get("serviceAccountName") or "default"
         audience = source.get("audience") or ""
         seconds = int(source.get("expirationSeconds") or _TOKEN_DEFAULT_S)
-        now = self._clock.now()
+        now_s = self._clock.monotonic_s()
         key = (account, audience)
         held = self._tokens.get(key)
-        if held is not None and now < held.renew_at:
+        if held is not None and now_s < held.renew_at_s:
             return held.content
         body: Json = {
             "apiVersion": "authentication.k8s.io/v1",
@@ -212,9 +211,11 @@ class PodVolumes:
         except ApiError as error:
             raise PayloadError(f"token of service account {account!r}: {error}") from error
         expires = status.get("expirationTimestamp")
-        life_s = (parse_time(expires) - now).total_seconds() if expires else float(seconds)
-        renew_at = now + timedelta(seconds=max(life_s, 0.0) * TOKEN_RENEW_AT)
-        token = _Token(str(status.get("token", "")).encode(), renew_at)
+        # Once, and for no longer than was asked for: from here on the monotonic clock counts.
+        left_s = (parse_time(expires) - self._clock.now()).total_seconds() if expires else seconds
+        life_s = min(max(left_s, 0.0), float(seconds))
+        renew_at_s = now_s + life_s * TOKEN_RENEW_AT
+        token = _Token(str(status.get("token", "")).encode(), renew_at_s)
         self._tokens[key] = token
         return token.content
 
