@@ -93,6 +93,9 @@ GOOD: dict[str, Json] = {
         runAfter={"tasks": ["a"], "group": "g", "count": 9, "minSuccess": 5, "subtree": True}
     ),
     "few successes, or else": task(runAfter={"tasks": ["a"], "minSuccess": 1}, when="Failure"),
+    "task with the longest arguments": task(
+        args=["x" * 131_071, "é" * 65_535], env=[{"name": "ä", "value": "é" * 65_534}]
+    ),
     "task with the longest name": task("x" * 240),
     "smallest cluster": cluster(),
     "prototype cluster": cluster(
@@ -187,6 +190,19 @@ BAD: dict[str, tuple[Json, str]] = {
     ),
     "no source": (task(env=[{"name": "A", "valueFrom": {}}]), "exactly one of secretKeyRef"),
     "our own variable": (task(env=[{"name": "TASKCTL_TOKEN", "value": "x"}]), "taskctl's own"),
+    "argument of too many bytes": (task(args=["é" * 65_536]), "Linux starts no process"),
+    "late argument of too many bytes": (
+        task(command=[*["x"] * 255, "é" * 65_536]),
+        "Linux starts no process",
+    ),
+    "variable of too many bytes": (
+        task(env=[{"name": "ä", "value": "é" * 65_535}]),
+        "Linux starts no process",
+    ),
+    "late variable of too many bytes": (
+        task(env=[*({"name": f"A{n}"} for n in range(200)), {"name": "B", "value": "é" * 65_536}]),
+        "Linux starts no process",
+    ),
     "long task name": (task("x" * 241), "at most 240 characters"),
     "long cluster name": (cluster("x" * 53), "at most 52 characters"),
     "min replicas": (cluster(minReplicas=1), "minReplicas is not supported yet"),

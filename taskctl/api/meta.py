@@ -21,9 +21,11 @@ MAX_LABEL = 63  # label value
 MAX_TEXT = 4096
 MAX_COMMAND_ITEMS = 256
 # MAX_ARG_STRLEN of Linux is 131,072 bytes with the NUL at the end, for an argument and for a
-# variable with its name. A schema can count characters only; what has others than ASCII is
-# measured here, by the command line and the agent.
+# variable with its name. A schema counts characters; bytes are counted by its rules, and by the
+# models for the command line and the agent.
 MAX_COMMAND_TEXT = 131_071
+# A character has four bytes at most: what has no more than so many need not be counted.
+_SURELY_SHORT = 32_000
 MAX_ENV = 256
 MAX_LIST = 1000
 
@@ -120,6 +122,37 @@ Quantity = Annotated[
 ]
 MicroTime = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
+
+
+def startable_list(what: str, *texts: str) -> list[dict[str, str]]:
+    """Return the CEL rules that no item of a list is longer than Linux takes, in bytes.
+
+    There are two, each for half of the list: the API server takes every item to be as long as it
+    may be, and a single rule would exceed what it allows a rule to cost.
+
+    Args:
+        what: an item, for the message.
+        texts: CEL expressions over the item, ``{item}``: what it is made of, with a byte between.
+    """
+    short, size = (
+        " + ".join(form.format(text) for text in texts) for form in ("size({})", "size(bytes({}))")
+    )
+    half = MAX_COMMAND_ITEMS // 2
+    limit = MAX_COMMAND_TEXT - len(texts) + 1
+    tens, ones = list(range(0, half, 16)), list(range(16))
+    message = (
+        f"Linux starts no process with {what} of over {MAX_COMMAND_TEXT} bytes: pass it as input, "
+        "or in a file"
+    )
+    return [
+        cel(
+            f"self.all(x, {short.format(item='x')} <= {_SURELY_SHORT}) || "
+            f"{[start + ten for ten in tens]}.all(i, {ones}.all(k, size(self) <= i + k || "
+            f"{size.format(item='self[i + k]')} <= {limit}))",
+            message,
+        )
+        for start in (0, half)
+    ]
 
 
 def _startable(text: str) -> str:

@@ -103,6 +103,14 @@ def _add_spec_rules(schema: dict[str, Any]) -> None:
     ]
 
 
+_STARTABLE_ARGUMENTS = meta.validations(*meta.startable_list("an argument", "{item}"))
+_STARTABLE_VARIABLES = meta.validations(
+    *meta.startable_list(
+        "a variable, name and value,", "{item}.name", "(has({item}.value) ? {item}.value : '')"
+    )
+)
+
+
 class TaskSpec(SpecModel):
     """What to run, where, and what to do when it fails."""
 
@@ -131,7 +139,7 @@ class TaskSpec(SpecModel):
             description="Program and its first arguments. Needed: the ENTRYPOINT of the image is "
             "not used.",
             default_factory=list,
-            json_schema_extra=meta.ATOMIC_LIST,
+            json_schema_extra=meta.ATOMIC_LIST | _STARTABLE_ARGUMENTS,
         ),
     ]
     args: Annotated[
@@ -139,7 +147,7 @@ class TaskSpec(SpecModel):
         Field(
             max_length=meta.MAX_COMMAND_ITEMS,
             description="Further arguments, added to `command`.",
-            json_schema_extra=meta.ATOMIC_LIST,
+            json_schema_extra=meta.ATOMIC_LIST | _STARTABLE_ARGUMENTS,
         ),
     ] = None
     env: Annotated[
@@ -147,7 +155,7 @@ class TaskSpec(SpecModel):
         Field(
             max_length=meta.MAX_ENV,
             description="Environment variables, added to those of the image.",
-            json_schema_extra=meta.map_list("name"),
+            json_schema_extra=meta.map_list("name") | _STARTABLE_VARIABLES,
         ),
     ] = None
     working_dir: Annotated[
