@@ -40,6 +40,8 @@ LABEL_GROUP: Final = "taskctl.dev/group"
 ANNOTATION_PARENT: Final = "taskctl.dev/parent"  # the parent task's name
 ANNOTATION_DEPTH: Final = "taskctl.dev/depth"  # decimal; the root has depth 0
 ANNOTATION_SPAWN_KEY: Final = "taskctl.dev/spawn-key"
+# Name of the task that cancelled this one, or one above it, because it needs it no more.
+ANNOTATION_STOPPED_BY: Final = "taskctl.dev/stopped-by"
 # On the workspace's claim: what becomes of it when its TaskCluster is deleted, as last asked for.
 ANNOTATION_RECLAIM: Final = "taskctl.dev/reclaim"
 # On worker pods: UID of the workspace's claim that they were made for.
@@ -136,6 +138,7 @@ class Reason(StrEnum):
     COMMAND_NOT_FOUND = "CommandNotFound"
     START_ERROR = "StartError"
     CANCELLED = "Cancelled"
+    STOPPED = "StoppedByTask"
     DEPENDENCY_FAILED = "DependencyFailed"
     DEPENDENCY_CYCLE = "DependencyCycle"
     SKIPPED = "Skipped"

@@ -75,6 +75,7 @@ GOOD: dict[str, Json] = {
         ],
         workingDir="/tmp",
         runAfter={"tasks": ["a", "b"]},
+        inputFrom=[{"path": "/a~1b/0", "tasks": ["a", "a"]}, {"task": "b"}],
         when="Always",
         group="g1",
         retry={"limit": 3, "backoffSeconds": 0.5, "jitter": 0, "onExitCodes": [1, 75]},
@@ -149,6 +150,12 @@ GOOD: dict[str, Json] = {
 BAD: dict[str, tuple[Json, str]] = {
     "no command": (task(command=...), "ENTRYPOINT"),
     "empty command": (task(command=[]), "ENTRYPOINT"),
+    "input from a task and tasks": (
+        task(inputFrom=[{"task": "a", "tasks": ["b"]}]),
+        "set either task (one result)",
+    ),
+    "input from nothing": (task(inputFrom=[{"path": "/a"}]), "set either task (one result)"),
+    "input at no pointer": (task(inputFrom=[{"path": "a", "task": "t"}]), "path"),
     "run after a count of nothing": (task(runAfter={"tasks": ["a"], "count": 1}), "set group too"),
     "run after a bad group": (task(runAfter={"group": "a b"}), "group"),
     "more successes than tasks": (

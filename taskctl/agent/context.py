@@ -14,7 +14,14 @@ from taskctl.agent.runs import Run, Runs
 from taskctl.agent.settings import AgentSettings
 from taskctl.agent.tokens import TokenMint
 from taskctl.agent.workspace import Workspace
-from taskctl.client.base import DeleteOptions, KubeObject, Reader, StatusWriter, Watcher
+from taskctl.client.base import (
+    DeleteOptions,
+    KubeObject,
+    PatchOptions,
+    Reader,
+    StatusWriter,
+    Watcher,
+)
 from taskctl.client.resources import TASKS, Resource
 from taskctl.client.timing import Timing
 from taskctl.errors import NotFound
@@ -26,12 +33,24 @@ T = TypeVar("T")
 
 
 class AgentClient(Reader, StatusWriter, Watcher, Protocol):
-    """What the agent asks of Kubernetes: look, create, write statuses, delete old outputs."""
+    """What the agent asks of Kubernetes: look, create, write, cancel, delete old outputs."""
 
     async def create(
         self, res: Resource, obj: KubeObject, namespace: str | None = None
     ) -> KubeObject:
         """Create an object and return it as stored."""
+        ...
+
+    async def patch(
+        self,
+        res: Resource,
+        name: str,
+        namespace: str | None,
+        body: Any,
+        *,
+        options: PatchOptions = ...,
+    ) -> KubeObject:
+        """Patch an object and return it as stored."""
         ...
 
     async def delete(

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, Protocol
 
 from taskctl.agent.context import Context
 from taskctl.agent.exits import Exit
 from taskctl.agent.outputs import Outputs
-from taskctl.agent.progress import ProgressWriter
 from taskctl.agent.retry import Delays, is_worth_a_line
 from taskctl.agent.runs import Run, RunPhase
 from taskctl.errors import ApiError, Conflict, NotFound
@@ -27,19 +27,27 @@ logger = logging.getLogger(__name__)
 _REFUSED: Final = Delays(first_s=1.0, max_s=30.0)
 
 
+class StatusNotes(Protocol):
+    """Something else that writes to the status of a run while it lasts."""
+
+    async def stop(self, run: Run) -> None:
+        """Write nothing more of a run, and wait until no write is under way."""
+        ...
+
+
 class Outcomes:
     """Records how runs ended.
 
     Args:
         context: of the agent.
         outputs: knows the output of a run.
-        progress: its writes must not race with the outcome's.
+        notes: their writes must not race with the outcome's.
     """
 
-    def __init__(self, context: Context, outputs: Outputs, progress: ProgressWriter) -> None:
+    def __init__(self, context: Context, outputs: Outputs, notes: Sequence[StatusNotes]) -> None:
         self._context = context
         self._outputs = outputs
-        self._progress = progress
+        self._notes = notes
 
     async def record(self, run: Run, exit_: Exit) -> int:
         """Return what taskctl-init shall exit with, once the outcome is recorded or dropped.
@@ -85,7 +93,8 @@ class Outcomes:
 
     async def _settle(self, run: Run) -> None:
         """Wait for what the run still has in flight: its children come before its outcome."""
-        await self._progress.stop(run)
+        for notes in self._notes:
+            await notes.stop(run)
         while run.writes:
             await asyncio.wait(run.writes)
 

@@ -14,6 +14,7 @@ from taskctl.agent.objects import GIVE_UP_AFTER_S, ObjectStore
 from taskctl.agent.refusals import ErrorCode, Refusal, from_api
 from taskctl.agent.rights import InputRights
 from taskctl.agent.runs import RecordedOutput, Run
+from taskctl.agent.sources import Sources, told_sources
 from taskctl.agent.values import FORMS, Content, content_of, encode_json, parse_content
 from taskctl.api import meta
 from taskctl.api.states import Codec
@@ -44,6 +45,7 @@ class Outputs:
         self._context = context
         self._objects = objects
         self._rights = InputRights(context)
+        self._sources = Sources(context)
 
     # --- input ----------------------------------------------------------------------
     async def input(self, run: Run, message: Message) -> Message:
@@ -57,16 +59,24 @@ class Outputs:
         if wanted not in _FORMATS:
             raise bad("format", f"{wanted!r} is none of {', '.join(_FORMATS)}")
         try:
-            content = await self._input(await self._context.task_of(run))
+            task = await self._context.task_of(run)
+            content = await self._input(task)
         except ApiError as error:
             raise from_api(error) from error
+        if wanted == "value":
+            sources = told_sources(task["spec"])
+            answer = {"ref" if content.field == "ref" else "value": content.body}
+            return {**answer, "sources": sources} if sources else answer
+        content = await self._sources.compose(parse_task(task), content)
         if wanted == "text":
             return {"text": await self._member(content, message)}
-        if wanted == "value":
-            return {"ref" if content.field == "ref" else "value": content.body}
         if content.field == "ref":
             return {"json": await self._read_as_json(content.body)}
         return {"json": encode_json(content.body, "input").decode()}
+
+    async def sources(self, run: Run, message: Message) -> Message:
+        """Return results that are parts of a run's input; see :class:`Sources`."""
+        return await self._sources.sources(run, message)
 
     async def _input(self, task: dict[str, Any]) -> Content:
         spec, context = task["spec"], self._context

@@ -22,9 +22,11 @@ from taskctl.agent.outputs import Outputs
 from taskctl.agent.podspec import OwnPod, PodEntry
 from taskctl.agent.progress import ProgressWriter
 from taskctl.agent.refusals import ErrorCode, Refusal, from_api
+from taskctl.agent.results import Results
 from taskctl.agent.runmessage import micros
 from taskctl.agent.runs import Link, Run, RunPhase, StopReason
 from taskctl.agent.stops import Stops
+from taskctl.agent.waits import Waits
 from taskctl.constants import INLINE_LIMIT_BYTES
 from taskctl.errors import ApiError, NotFound
 from taskctl.policy.view import parse_task
@@ -79,7 +81,9 @@ class Service:
         self.outputs = Outputs(context, objects)
         self.children = Children(context, objects)
         self.progress = ProgressWriter(context)
-        self.outcomes = Outcomes(context, self.outputs, self.progress)
+        self.waits = Waits(context)
+        self.results = Results(context, self.waits)
+        self.outcomes = Outcomes(context, self.outputs, (self.progress, self.waits))
         self.claims = Claims(context, pod)
         self._links: dict[str, InitLink] = {}
         self._attached: collections.Counter[str] = collections.Counter()
@@ -208,6 +212,8 @@ class Service:
         run.link = link
         run.link_lost_s = None
         self._stops.connected(run)
+        if run.recovered:
+            self.waits.check(run)
 
     def disconnect(self, container: str, link: InitLink) -> None:
         """Note that a connection is gone."""

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 MAX_OUTSTANDING: Final = 32
 MAX_REQUEST_ID: Final = 2**63 - 1
 # Made and sent one at a time for each task: they have up to 8 MiB.
-_LARGE_ANSWERS: Final = frozenset({"input"})
+_LARGE_ANSWERS: Final = frozenset({"input", "results", "sources"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,8 +224,24 @@ class Session:
         async def info(_message: Message) -> _Reply:
             return _Reply(service.info(run))
 
+        async def sources(message: Message) -> _Reply:
+            return _Reply(await service.outputs.sources(run, message))
+
+        async def children(message: Message) -> _Reply:
+            return _Reply(await service.results.children(run, message))
+
+        async def results(message: Message) -> _Reply:
+            return _Reply(await service.results.results(run, message))
+
+        async def cancel(message: Message) -> _Reply:
+            return _Reply(await service.results.cancel(run, message))
+
         return {
             "input": take_input,
+            "sources": sources,
+            "children": children,
+            "results": results,
+            "cancel": cancel,
             "spawn": spawn,
             "output": output,
             "progress": progress,

@@ -40,6 +40,7 @@ KINDS: Final[tuple[KindInfo, ...]] = (
             ".status.state",
             ".spec.clusterName",
             ".spec.lineage.rootUID",
+            ".spec.lineage.parentUID",
         ),
         status_default={"state": "Pending"},
     ),

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from taskctl.api import meta
+from taskctl.api.inputfrom import MAX_SOURCES, InputSource
 from taskctl.api.limits import Limits
 from taskctl.api.lineage import Lineage
 from taskctl.api.meta import INT32_MAX, Name, ObjectMeta, SpecModel
@@ -177,6 +178,16 @@ class TaskSpec(SpecModel):
         Field(
             description="The input itself: any JSON value. Not together with `inputObject`. "
             "For more than a few kilobytes use a TaskObject."
+        ),
+    ] = None
+    input_from: Annotated[
+        list[InputSource] | None,
+        Field(
+            max_length=MAX_SOURCES,
+            description="Results of other Tasks that become parts of the input when the task asks "
+            "for it, always those of their last attempts. Tasks of the same tree; of a root also "
+            "other roots. They are waited for as if `runAfter` named them.",
+            json_schema_extra=meta.ATOMIC_LIST,
         ),
     ] = None
     run_after: Annotated[RunAfter | None, Field(description="Wait for these tasks to finish.")] = (

@@ -63,6 +63,14 @@ class Descendants(StatusModel):
     failed: Annotated[int, Field(ge=0, description="Failed.")] = 0
     cancelled: Annotated[int, Field(ge=0, description="Cancelled.")] = 0
     skipped: Annotated[int, Field(ge=0, description="Skipped.")] = 0
+    stopped: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="Of those cancelled: by a task of the tree itself, which needed them no "
+            "more. They do the tree no harm.",
+        ),
+    ] = 0
 
 
 class PastAttempt(StatusModel):
@@ -120,6 +128,13 @@ class TaskStatus(StatusModel):
     depth: Annotated[int | None, Field(ge=0, description="Level in the tree; a root has 0.")] = None
     next_attempt_time: Annotated[
         MicroTime | None, Field(description="Not before then is the next attempt started.")
+    ] = None
+    waiting_since: Annotated[
+        MicroTime | None,
+        Field(
+            description="Since when the running task has been waiting for its children; it takes "
+            "no slot meanwhile. Absent while it works."
+        ),
     ] = None
     times: Annotated[TaskTimes | None, Field(description="When what happened.")] = None
     usage: Annotated[Usage | None, Field(description="CPU and memory of the latest attempt.")] = (

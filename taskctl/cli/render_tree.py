@@ -45,7 +45,14 @@ _INTEREST = (
 )
 _UNDER_WAY = frozenset({TaskState.SCHEDULED, TaskState.RUNNING})
 _QUIET_REASONS = frozenset(
-    {Reason.COMPLETED, Reason.STARTED, Reason.CANCELLED, Reason.QUEUED, Reason.SKIPPED}
+    {
+        Reason.COMPLETED,
+        Reason.STARTED,
+        Reason.CANCELLED,
+        Reason.STOPPED,
+        Reason.QUEUED,
+        Reason.SKIPPED,
+    }
 )
 CHILDREN_SHOWN = 12
 CAUSE_CHARS_MIN = 20

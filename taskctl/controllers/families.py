@@ -89,23 +89,26 @@ class Families:
         if not family.live and not family.cancelled:
             del self._families[tree]
 
-    def cancelled_with(self, view: TaskView) -> str:
+    def cancelled_with(self, view: TaskView) -> tuple[str, str]:
         """Return the name of a Task above this one that is cancelled with its descendants.
 
-        Empty where there is none. Costs the depth of the Task, in trees with a cancelled one.
+        Beside it stands the name of the task that did it, since it needs it no more; empty where
+        somebody else did. Both are empty where there is no such Task.
+        Costs the depth of the Task, in trees with a cancelled one.
         """
         if view.is_root:
-            return ""
+            return "", ""
         family = self._families.get(Tree.of(view))
         if family is None or not family.cancelled:
-            return ""
+            return "", ""
         if view.root_uid in family.cancelled:
-            return view.root_name
+            return view.root_name, ""
         seen = {view.uid}
         above: TaskView | None = view
         while above is not None and not above.is_root and above.parent_uid not in seen:
             seen.add(above.parent_uid)
-            if above.parent_uid in family.cancelled:
-                return above.parent_name
-            above = self._find(above.parent_uid)
-        return ""
+            name, uid = above.parent_name, above.parent_uid
+            above = self._find(uid)
+            if uid in family.cancelled:
+                return name, "" if above is None else above.stopped_by
+        return "", ""

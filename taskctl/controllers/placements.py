@@ -323,7 +323,7 @@ class Ledger:
             self._drop(worker, attempt)
             self._listener.attempt_closed(worker)
             return
-        slots = attempt.slots if view is None else view.slots
+        slots = attempt.slots if view is None else view.slots_taken
         attempt.claimed = standing is Standing.CLAIMED
         if attempt.claimed and worker.up_at_s is not None:
             worker.up_at_s = NEVER_S  # its agent serves

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from taskctl.client.base import KubeObject
+from taskctl.constants import Reason
 from taskctl.policy.status import FINE
 from taskctl.policy.view import TaskView, parse_task
 
@@ -127,4 +128,5 @@ class Subtrees:
 
 
 def _is_bad(view: TaskView) -> bool:
-    return view.state.terminal and view.state not in FINE
+    stopped = view.status.get("reason") == Reason.STOPPED  # by its tree, which does it no harm
+    return view.state.terminal and view.state not in FINE and not stopped

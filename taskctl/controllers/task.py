@@ -11,7 +11,7 @@ from taskctl.api.meta import ObjectKey
 from taskctl.api.states import TaskState
 from taskctl.client.base import PatchOptions
 from taskctl.client.resources import PODS, TASKS
-from taskctl.constants import FIELD_MANAGER, LABEL_OUTPUT_OF
+from taskctl.constants import ANNOTATION_STOPPED_BY, FIELD_MANAGER, LABEL_OUTPUT_OF
 from taskctl.controllers.apply import write_status
 from taskctl.controllers.joins import Joins
 from taskctl.controllers.pending import MAX_REFUSALS
@@ -62,7 +62,7 @@ class TaskReconciler:
         plan = decide_task(view, facts, world.timing.clock.now())
         self._note_waiting(key, view, facts)
         if plan.cancel:
-            await self._cancel(view)
+            await self._cancel(view, facts.readiness.stopped_with)
         if not plan.queue:
             world.pending.discard(view.uid)
         if plan.patch is not None:
@@ -81,8 +81,9 @@ class TaskReconciler:
         if view.state.terminal:
             return TaskFacts(readiness=ReadinessFacts(worker_slots=None))
         if view.state is TaskState.RUNNING:
+            cancelled_with, stopped_with = world.families.cancelled_with(view)
             none = ReadinessFacts(
-                worker_slots=None, cancelled_with=world.families.cancelled_with(view)
+                worker_slots=None, cancelled_with=cancelled_with, stopped_with=stopped_with
             )
             worker = world.ledger.worker_facts(view)
             return TaskFacts(readiness=none, worker=worker, jitter=world.timing.random())
@@ -99,6 +100,7 @@ class TaskReconciler:
         stores = self._world.stores
         cluster = stores.clusters.get(ObjectKey(view.namespace, view.cluster))
         input_key = _input_key(view)
+        cancelled_with, stopped_with = self._world.families.cancelled_with(view)
         after = self.joins.after(view)
         return ReadinessFacts(
             worker_slots=None if cluster is None else cluster_slots(cluster),
@@ -107,7 +109,8 @@ class TaskReconciler:
             dependencies=self.joins.dependencies(view, after),
             group=self.joins.tally(view, after).facts(without=view.uid),
             cycle=self.joins.cycle(view, after),
-            cancelled_with=self._world.families.cancelled_with(view),
+            cancelled_with=cancelled_with,
+            stopped_with=stopped_with,
             backoff_left_s=self._world.backoffs.left_s(view),
             source=self._source(view),
         )
@@ -160,15 +163,15 @@ class TaskReconciler:
 
     # --- effects ------------------------------------------------------------------------
 
-    async def _cancel(self, view: TaskView) -> None:
+    async def _cancel(self, view: TaskView, stopped_by: str) -> None:
         """Set ``spec.cancel`` of a Task that runs and whose ancestor was cancelled.
 
         Its agent watches nothing else.
         """
-        body = {
-            "metadata": {"uid": view.uid, "resourceVersion": view.resource_version},
-            "spec": {"cancel": True},
-        }
+        metadata: dict[str, Any] = {"uid": view.uid, "resourceVersion": view.resource_version}
+        if stopped_by:
+            metadata["annotations"] = {ANNOTATION_STOPPED_BY: stopped_by}
+        body = {"metadata": metadata, "spec": {"cancel": True}}
         try:
             stored = await self._world.client.patch(
                 TASKS, view.name, view.namespace, body, options=_CANCEL

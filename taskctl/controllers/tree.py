@@ -10,6 +10,7 @@ from taskctl.api.conditions import condition_is
 from taskctl.api.states import ConditionStatus, ConditionType, TaskState
 from taskctl.client.base import KubeObject
 from taskctl.client.resources import TASKS
+from taskctl.constants import Reason
 from taskctl.controllers.apply import write_status
 from taskctl.controllers.families import Tree
 from taskctl.controllers.task import state_of
@@ -65,11 +66,11 @@ class TreeReconciler:
         if ended != complete or (ended and tree in self._counts):
             self._world.queues.trees.add(uid)
 
-    def _count(self, tree: Tree, state: TaskState, count: int) -> None:
+    def _count(self, tree: Tree, state: TaskState, stopped: bool, count: int) -> None:
         counts = self._counts.get(tree)
         if counts is None:
             counts = self._counts[tree] = TreeCounts()
-        counts.add(state, count)
+        counts.add(state, count, stopped=stopped)
         if counts.total == 0:
             del self._counts[tree]
         if counts.active == 0:
@@ -104,14 +105,20 @@ class TreeReconciler:
         return DONE
 
 
-def _place(task: Mapping[str, Any] | None) -> tuple[Tree, TaskState] | None:
-    """Return where a descendant counts: its tree and its state; None for a root."""
+def _place(task: Mapping[str, Any] | None) -> tuple[Tree, TaskState, bool] | None:
+    """Return where a descendant counts: its tree, its state, and whether the tree stopped it.
+
+    None for a root.
+    """
     if task is None:
         return None
     lineage = lineage_of(task)
     if lineage is None:
         return None
-    return Tree(task["metadata"].get("namespace", ""), lineage["rootUID"]), state_of(task)
+    state = state_of(task)
+    reason = (task.get("status") or {}).get("reason")
+    stopped = state is TaskState.CANCELLED and reason == Reason.STOPPED
+    return Tree(task["metadata"].get("namespace", ""), lineage["rootUID"]), state, stopped
 
 
 def _says_complete(task: Mapping[str, Any]) -> bool:

@@ -80,7 +80,8 @@ def worker_rules() -> list[Rule]:
     return [
         # `get`: its own pod, which holds what was placed there.
         _rule(_CORE, ["pods"], ["get"]),
-        _rule(GROUP, ["tasks"], ["get", "list", "watch", "create"]),
+        # `patch`: spec.cancel of a descendant that a task cancels.
+        _rule(GROUP, ["tasks"], ["get", "list", "watch", "create", "patch"]),
         _rule(GROUP, ["tasks/status"], ["patch"]),
         # `delete`: an output takes the place of an earlier one of the same Task.
         _rule(GROUP, ["taskobjects"], ["get", "create", "delete"]),

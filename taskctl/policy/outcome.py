@@ -127,7 +127,7 @@ def _decide(view: TaskView, report: ExitReport, now: datetime, jitter: float) ->
         ending = Ending(Reason.COMPLETED, "")
         return terminal_patch(view, TaskState.SUCCEEDED, ending, now, leaf=leaf)
     if report.reason == Reason.CANCELLED or view.cancel or view.deleting:
-        ending = Ending(Reason.CANCELLED, "The task was cancelled while it ran.")
+        ending = Ending(view.cancel_reason, "The task was cancelled while it ran.")
         return terminal_patch(view, TaskState.CANCELLED, ending, now, leaf=leaf)
     return _decide_failure(view, report, now, jitter)
 

@@ -47,6 +47,7 @@ class ReadinessFacts:
         group: the members of the group that it runs after.
         cycle: names of a cycle in ``runAfter`` that it belongs to, itself first; or empty.
         cancelled_with: the Task above it that was cancelled with all its descendants; or empty.
+        stopped_with: the task that cancelled that one, since it needs it no more; or empty.
         backoff_left_s: seconds until its back-off ends; 0: there is none, or it has ended.
         source: the Task whose output ``spec.inputObject`` is, or will be; None: it is of none.
     """
@@ -58,6 +59,7 @@ class ReadinessFacts:
     group: GroupFacts = NO_GROUP
     cycle: tuple[str, ...] = ()
     cancelled_with: str = ""
+    stopped_with: str = ""
     backoff_left_s: float = 0.0
     source: Source | None = None
 
@@ -67,10 +69,11 @@ def decide_readiness(view: TaskView, facts: ReadinessFacts) -> Ready | Wait | Ne
     if view.cancel:
         return Never(
             TaskState.CANCELLED,
-            Ending(Reason.CANCELLED, "The task was cancelled before it was started."),
+            Ending(view.cancel_reason, "The task was cancelled before it was started."),
         )
     if facts.cancelled_with:
-        return Never(TaskState.CANCELLED, Ending(Reason.CANCELLED, _with_tree(facts)))
+        reason = Reason.STOPPED if facts.stopped_with else Reason.CANCELLED
+        return Never(TaskState.CANCELLED, Ending(reason, _with_tree(facts)))
     if facts.cycle:
         return Never(TaskState.FAILED, Ending(Reason.DEPENDENCY_CYCLE, cycle_message(facts.cycle)))
     if view.suspend:

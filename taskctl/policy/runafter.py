@@ -8,7 +8,7 @@ wait for ever for a tree that it belongs to itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -47,7 +47,8 @@ class RunAfter:
 def parse_run_after(spec: Mapping[str, Any]) -> RunAfter:
     """Return what a raw ``spec`` of a Task says about the tasks to wait for."""
     raw = spec.get("runAfter") or _EMPTY
-    tasks = tuple(raw.get("tasks") or ())
+    # Who takes their results waits for them, whether they are named twice or not.
+    tasks = tuple(dict.fromkeys((*(raw.get("tasks") or ()), *_sources(spec))))
     group, min_success = str(raw.get("group") or ""), raw.get("minSuccess")
     return RunAfter(
         tasks=tasks,
@@ -57,6 +58,13 @@ def parse_run_after(spec: Mapping[str, Any]) -> RunAfter:
         subtree=bool(raw.get("subtree")),
         when=str(spec.get("when") or When.SUCCESS),
     )
+
+
+def _sources(spec: Mapping[str, Any]) -> Iterator[str]:
+    for entry in spec.get("inputFrom") or ():
+        yield from entry.get("tasks") or ()
+        if entry.get("task"):
+            yield entry["task"]
 
 
 def _expected(count: int | None, needed: int) -> int:

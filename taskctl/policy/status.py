@@ -70,6 +70,7 @@ def terminal_patch(
         "nextAttemptTime": None,
         "observedGeneration": view.generation,
         "times": {"observed": format_micro(now)},
+        **_waits_no_more(view),
     }
     if leaf or not view.is_root:
         succeeded = state in FINE
@@ -147,8 +148,14 @@ def pending_patch(view: TaskView, attempt: int, ending: Ending) -> StatusPatch:
         "attempt": attempt,
         "nextAttemptTime": None,
         "observedGeneration": view.generation,
+        **_waits_no_more(view),
         **NO_WORKER,
     }
+
+
+def _waits_no_more(view: TaskView) -> StatusPatch:
+    """Return what takes back that an attempt waits for its children, now that it is over."""
+    return {"waitingSince": None} if view.status.get("waitingSince") else {}
 
 
 def with_past_attempt(view: TaskView, record: Mapping[str, Any]) -> list[dict[str, Any]]:

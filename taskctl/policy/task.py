@@ -205,7 +205,7 @@ def _lost(
 ) -> TaskPlan:
     if view.cancel:
         message = f"{ending.message} It was to be cancelled anyway."
-        ending = Ending(Reason.CANCELLED, message)
+        ending = Ending(view.cancel_reason, message)
         return TaskPlan(patch=terminal_patch(view, TaskState.CANCELLED, ending, now))
     return TaskPlan(patch=infra_patch(view, attempt, ending, now, exit_code=exit_code))
 

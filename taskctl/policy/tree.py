@@ -38,9 +38,12 @@ class TreeCounts:
     failed: int = 0
     cancelled: int = 0
     skipped: int = 0
+    stopped: int = 0  # of those cancelled: by a task of the tree, which needed them no more
 
-    def add(self, state: TaskState, count: int = 1) -> None:
+    def add(self, state: TaskState, count: int = 1, *, stopped: bool = False) -> None:
         """Count a descendant in (or, with a negative count, out)."""
+        if stopped:
+            self.stopped += count
         field = _FIELD_OF[state]
         setattr(self, field, getattr(self, field) + count)
 
@@ -86,6 +89,8 @@ def decide_tree(root: TaskView, counts: TreeCounts, now: datetime) -> TreeChange
     if shown.total or root.status.get("descendants") is not None:
         current = root.status.get("descendants") or {}
         wanted = shown.as_dict()
+        if shown.stopped or current.get("stopped"):
+            wanted["stopped"] = shown.stopped
         if any(current.get(key) != value for key, value in wanted.items()):
             patch["descendants"] = wanted
     conditions = _conditions(root, shown, now)
@@ -104,7 +109,7 @@ def _shown(root: TaskView, counts: TreeCounts) -> TreeCounts:
     if not current or counts.active or not root.state.terminal or not is_complete(root):
         return counts
     kept = TreeCounts()
-    for field in ("succeeded", "failed", "cancelled", "skipped"):
+    for field in ("succeeded", "failed", "cancelled", "skipped", "stopped"):
         setattr(kept, field, max(getattr(counts, field), current.get(field) or 0))
     return kept
 
@@ -132,7 +137,7 @@ def _conditions(root: TaskView, counts: TreeCounts, now: datetime) -> list[dict[
 
 
 def _succeeded(root: TaskView, counts: TreeCounts) -> bool:
-    return root.state in FINE and not counts.failed and not counts.cancelled
+    return root.state in FINE and not counts.failed and counts.cancelled == counts.stopped
 
 
 def _ending(root: TaskView, counts: TreeCounts) -> Ending:
@@ -141,8 +146,10 @@ def _ending(root: TaskView, counts: TreeCounts) -> Ending:
         return Ending(reason, str(root.status.get("message") or ""))
     if _succeeded(root, counts):
         message = f"All {counts.total} descendants succeeded."
-        if counts.skipped:
-            message = f"Of {counts.total} descendants none failed; {counts.skipped} were skipped."
+        others = [f"{counts.skipped} were skipped"] if counts.skipped else []
+        others += [f"{counts.stopped} were stopped by their tree"] if counts.stopped else []
+        if others:
+            message = f"Of {counts.total} descendants none failed; {' and '.join(others)}."
         return Ending(Reason.TREE_COMPLETE, message)
     return Ending(
         Reason.TREE_COMPLETE,

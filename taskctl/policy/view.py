@@ -16,6 +16,8 @@ from taskctl.api.states import CancelScope, TaskState
 from taskctl.clock import parse_time
 from taskctl.constants import (
     ANNOTATION_CREATED,
+    ANNOTATION_STOPPED_BY,
+    Reason,
 )
 
 DEFAULT_START_DEADLINE_S: Final = 300
@@ -42,6 +44,7 @@ class TaskView:
         parent_uid: UID of the Task that made this one; empty for a root.
         parent_name: its name; empty for a root.
         depth: level in the tree; 0 for a root.
+        stopped_by: name of the task above that cancelled it, since it needs it no more; or empty.
         state: ``status.state``; a word this version does not know counts as Pending,
             as the fence is ``attempt``, not the word.
         attempt: number of the latest attempt begun or written off; 0 before the first.
@@ -66,6 +69,7 @@ class TaskView:
     parent_uid: str
     parent_name: str
     depth: int
+    stopped_by: str
     state: TaskState
     attempt: int
     failures: int
@@ -92,6 +96,11 @@ class TaskView:
         return self.cancel and self.spec.get("cancelScope") != CancelScope.TASK
 
     @property
+    def cancel_reason(self) -> Reason:
+        """The reason of its end, if it ends since it is cancelled."""
+        return Reason.STOPPED if self.stopped_by else Reason.CANCELLED
+
+    @property
     def suspend(self) -> bool:
         """``spec.suspend``."""
         return bool(self.spec.get("suspend"))
@@ -110,6 +119,20 @@ class TaskView:
     def slots(self) -> int:
         """``spec.slots``; 1 where absent."""
         return int(self.spec.get("slots") or 1)
+
+    @property
+    def waits_for_children(self) -> bool:
+        """Whether it runs and does nothing but wait for its children."""
+        return self.state is TaskState.RUNNING and bool(self.status.get("waitingSince"))
+
+    @property
+    def slots_taken(self) -> int:
+        """How many slots it takes now, if it is placed: none while it waits for its children.
+
+        When it resumes its worker may have more than it has slots for, until others end: were it
+        to wait for a slot, a tree that is deeper than the slots would never end.
+        """
+        return 0 if self.waits_for_children else self.slots
 
     @property
     def input_object(self) -> str:
@@ -161,6 +184,7 @@ def parse_task(task: Mapping[str, Any]) -> TaskView:
         parent_uid="" if lineage is None else lineage["parentUID"],
         parent_name="" if lineage is None else lineage["parent"],
         depth=0 if lineage is None else lineage["depth"],
+        stopped_by="" if lineage is None else annotations.get(ANNOTATION_STOPPED_BY) or "",
         state=_STATES.get(status.get("state", ""), TaskState.PENDING),
         attempt=status.get("attempt") or 0,
         failures=status.get("failures") or 0,

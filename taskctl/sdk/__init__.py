@@ -19,12 +19,27 @@ without. See docs/sdk.md.
 
 from __future__ import annotations
 
-from taskctl.sdk._api import info, output, progress, spawn, spawn_many
+from taskctl.sdk._api import (
+    Child,
+    as_completed,
+    gather,
+    info,
+    output,
+    progress,
+    spawn,
+    spawn_many,
+    wait,
+)
 from taskctl.sdk._context import Context, current
 from taskctl.sdk._functions import Call, TaskFunction, task
-from taskctl.sdk._specs import Child, ChildSpec, Info, child
+from taskctl.sdk._specs import ChildSpec, Info, child
 from taskctl.sdk.errors import (
     AgentAway,
+    ChildCancelled,
+    ChildError,
+    ChildFailed,
+    ChildGone,
+    ChildSkipped,
     InputCorrupt,
     InputInvalid,
     InputMissing,
@@ -43,6 +58,11 @@ __all__ = [
     "AgentAway",
     "Call",
     "Child",
+    "ChildCancelled",
+    "ChildError",
+    "ChildFailed",
+    "ChildGone",
+    "ChildSkipped",
     "ChildSpec",
     "Context",
     "Info",
@@ -59,12 +79,15 @@ __all__ = [
     "TaskCancelled",
     "TaskFunction",
     "Unsendable",
+    "as_completed",
     "child",
     "current",
+    "gather",
     "info",
     "output",
     "progress",
     "spawn",
     "spawn_many",
     "task",
+    "wait",
 ]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from taskctl.sdk import _cancel, _env
+from taskctl.sdk._child import SpawnedChild, check_children, check_no_arguments
 from taskctl.sdk._specs import (
     child,
+    continuation,
     info_operation,
     output_operation,
     progress_operation,
@@ -13,13 +15,130 @@ from taskctl.sdk._specs import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import AsyncIterator, Iterable
     from typing import Any, TypeVar, Unpack
 
     from taskctl.sdk._exchange import Operation
-    from taskctl.sdk._specs import Child, ChildSpec, Info, Options, Target
+    from taskctl.sdk._functions import TaskFunction
+    from taskctl.sdk._specs import ChildSpec, Info, Options, Target
 
     T = TypeVar("T")
+
+
+class Child(SpawnedChild):
+    """A child task that exists.
+
+    Attributes:
+        name: of the Task.
+        uid: of the Task.
+        created: False: an earlier run of this task had created it.
+        key: what names it among this task's children.
+        function: what it runs, if it was spawned by a function.
+    """
+
+    __slots__ = ()
+
+    async def result(self) -> Any:
+        """Wait until it has ended, and return its output; None if it has none.
+
+        Of several attempts it is that of the last. This task takes no slot while it waits.
+
+        Raises:
+            ChildFailed, ChildCancelled, ChildSkipped: how it ended instead.
+            ChildGone: it was deleted, or its output.
+            InputMissing, InputCorrupt: its output's file in the workspace is gone, or was changed.
+            InputInvalid: its output does not fit the annotation of its function.
+            AgentAway: nobody answered in time.
+        """
+        from taskctl.sdk import _waiting
+
+        return (await _waiting.gather([self]))[0]
+
+    async def cancel(self) -> bool:
+        """Cancel it with all its descendants; return whether it was still to be cancelled.
+
+        Raises:
+            AgentAway: nobody answered in time.
+        """
+        from taskctl.sdk import _waiting
+
+        return await _waiting.cancel([self]) > 0
+
+
+async def gather(
+    children: Iterable[Child],
+    *,
+    return_exceptions: bool = False,
+    min_success: int | None = None,
+    then: TaskFunction[..., Any] | None = None,
+    **arguments: Any,
+) -> Any:
+    """Wait until children have ended, and return their results in the order of ``children``.
+
+    This task takes no slot while it waits.
+
+    Args:
+        children: what spawn() and spawn_many() returned.
+        return_exceptions: the error of a child that has not succeeded stands in its place. Else
+            the first one is raised at once, and the other children run on.
+        min_success: so many must succeed; errors of others stand in their places. As soon as
+            it cannot be reached any more, the first error is raised.
+        then: a function made by ``@task``: it is spawned as a child that runs when the others
+            have ended, with the list of their results as its first argument, and returned at
+            once. This task need not wait. Results of children that have not succeeded, where
+            that is allowed, are None.
+        arguments: further ones for ``then``.
+
+    Raises:
+        ChildError: a child has not succeeded; see :meth:`Child.result`.
+        ValueError: ``min_success`` is more than there are children.
+        AgentAway: nobody answered in time.
+    """
+    found = check_children(children, "gather")
+    if then is not None:
+        spec = continuation(found, then, arguments, return_exceptions, min_success)
+        return (await _perform(spawn_operation([spec], Child)))[0]
+    check_no_arguments(arguments)
+    from taskctl.sdk import _waiting
+
+    return await _waiting.gather(
+        found, return_exceptions=return_exceptions, min_success=min_success
+    )
+
+
+def as_completed(children: Iterable[Child]) -> AsyncIterator[Child]:
+    """Yield children as they end, however they end.
+
+    ``async for child in as_completed(children): value = await child.result()``
+
+    Raises:
+        AgentAway: nobody answered in time.
+    """
+    from taskctl.sdk import _waiting
+
+    return _waiting.as_completed(check_children(children, "as_completed"))
+
+
+async def wait(
+    children: Iterable[Child], *, first: int | None = None, timeout: float | None = None
+) -> tuple[list[Child], list[Child]]:
+    """Wait until children have ended, however they end; raises nothing for those that failed.
+
+    Args:
+        children: what spawn() and spawn_many() returned.
+        first: return when so many have ended; default: all.
+        timeout: return after so many seconds in any case; None: never.
+
+    Returns:
+        Those that have ended, in the order in which they did, and the others.
+
+    Raises:
+        ValueError: ``first`` is more than there are children.
+        AgentAway: nobody answered in time.
+    """
+    from taskctl.sdk import _waiting
+
+    return await _waiting.wait(check_children(children, "wait"), first, timeout)
 
 
 async def spawn(
@@ -47,7 +166,7 @@ async def spawn(
         AgentAway: nobody answered in time; spawning the same again is safe.
     """
     spec = child(target, *args, key=key, name=name, **options)
-    return (await _perform(spawn_operation([spec])))[0]
+    return (await _perform(spawn_operation([spec], Child)))[0]
 
 
 async def spawn_many(specs: Iterable[ChildSpec | Target]) -> list[Child]:
@@ -64,7 +183,7 @@ async def spawn_many(specs: Iterable[ChildSpec | Target]) -> list[Child]:
         SdkError: see :func:`spawn`. Beyond 1,000 children they are created in several parts,
             of which the first may exist.
     """
-    return await _perform(spawn_operation(specs))
+    return await _perform(spawn_operation(specs, Child))
 
 
 async def output(value: Any) -> str:

@@ -42,8 +42,12 @@ def perform(operation: Operation[T]) -> T:
         return result
 
 
-def call(request: Message) -> Message:
+def call(request: Message, *, apart: bool = False) -> Message:
     """Return the agent's answer to a request, connecting again as often as it takes.
+
+    Args:
+        request: a map with ``op``.
+        apart: the answer may take long: other threads' requests must not wait for it.
 
     Raises:
         NotInTask: there is no agent.
@@ -54,8 +58,9 @@ def call(request: Message) -> Message:
     patience = Patience(request["op"], _env.deadline_s())
     while True:
         try:
-            with _shared.lock:
-                return _shared.exchange(request, address, patience)
+            line = _waiting if apart else _shared
+            with line.lock:
+                return line.exchange(request, address, patience)
         except (OSError, WireError, Away) as error:
             delay_s = patience.delay_s(error)
         time.sleep(delay_s)
@@ -130,13 +135,15 @@ def connect(sock: socket, path: str) -> None:
 
 
 _shared = _Line()
+_waiting = _Line()
 
 
 def _after_fork() -> None:
     """Let a forked child open its own connection; the lock may be held by a thread it lacks."""
-    global _shared
+    global _shared, _waiting
     _shared.close()  # its copy only
-    _shared = _Line()
+    _waiting.close()
+    _shared, _waiting = _Line(), _Line()
 
 
 os.register_at_fork(after_in_child=_after_fork)

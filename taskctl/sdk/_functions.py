@@ -112,13 +112,18 @@ def _task(function: Any, options: dict[str, Any]) -> TaskFunction[Any, Any]:
 # --- arguments -------------------------------------------------------------------------
 
 
-def encode_arguments(call: Call[Any, Any]) -> dict[str, Any]:
+def encode_arguments(
+    call: Call[Any, Any], sources: list[dict[str, Any]] | None = None
+) -> dict[str, Any]:
     """Return the input for a call: a map of parameter to JSON value.
+
+    Children among the arguments are left out and added to ``sources``; without it there are none.
 
     Raises:
         Unsendable: the arguments do not fit the function, or one has no JSON form.
     """
     from taskctl.sdk import _values
+    from taskctl.sdk._sources import split
 
     function, name = call.function.function, call.function.__qualname__
     parameters, hints = _signature(function)
@@ -126,10 +131,20 @@ def encode_arguments(call: Call[Any, Any]) -> dict[str, Any]:
         bound = _bind(function, call)
     except TypeError as error:
         raise Unsendable(f"{name}(): {error}") from error
-    return {
-        key: _values.encode(value, _whole_hint(parameters[key], hints), f"{name}(): {key}", 1)
-        for key, value in bound.items()
-    }
+    made = {}
+    for key, value in bound.items():
+        hint = _whole_hint(parameters[key], hints)
+
+        def encode(part: Any, key: str = key, hint: Any = hint) -> Any:
+            return _values.encode(part, hint, f"{name}(): {key}", 1)
+
+        found: list[dict[str, Any]] = []
+        plain = encode(value) if sources is None else split(value, f"/{key}", encode, found)
+        if sources is not None:
+            sources += found
+        if plain is not None or not found:
+            made[key] = plain
+    return made
 
 
 def _bind(function: Callable[..., Any], call: Call[Any, Any]) -> dict[str, Any]:

@@ -8,13 +8,14 @@ import time
 from taskctl.sdk import _options, _stored
 from taskctl.sdk._functions import Call, TaskFunction, encode_arguments
 from taskctl.sdk._places import command_of
-from taskctl.sdk.errors import Unsendable
+from taskctl.sdk.errors import InputInvalid, Unsendable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any, Final, TypedDict, Union, Unpack
 
+    from taskctl.sdk._child import ChildT, SpawnedChild
     from taskctl.sdk._exchange import Operation
     from taskctl.wire import Message
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
         group: str
         retry: int | Mapping[str, Any]
         ttl: Mapping[str, int]
-        run_after: Sequence[str | Child] | Mapping[str, Any]
+        run_after: Sequence[str | SpawnedChild] | Mapping[str, Any]
         when: str
         suspend: bool
         read_only_workspace: bool
@@ -44,28 +45,6 @@ if TYPE_CHECKING:
 
 MAX_BATCH: Final = 1000  # children in a request
 MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
-
-
-class Child:
-    """A child task that exists.
-
-    Attributes:
-        name: of the Task.
-        uid: of the Task.
-        created: False: an earlier run of this task had created it.
-        key: what names it among this task's children.
-    """
-
-    __slots__ = ("created", "key", "name", "uid")
-
-    def __init__(self, name: str, uid: str, created: bool, key: str) -> None:
-        self.name = name
-        self.uid = uid
-        self.created = created
-        self.key = key
-
-    def __repr__(self) -> str:
-        return f"Child(name={self.name!r}, key={self.key!r}, created={self.created})"
 
 
 class ChildSpec:
@@ -138,19 +117,59 @@ def child(
     return ChildSpec(target, args, key, name, options)
 
 
-def spawn_operation(specs: Iterable[ChildSpec | Target]) -> Operation[list[Child]]:
+def spawn_operation(
+    specs: Iterable[ChildSpec | Target], kind: type[ChildT]
+) -> Operation[list[ChildT]]:
     """Create children; see :func:`taskctl.sdk.spawn_many`."""
     attached = yield {"op": "attach"}
-    made: list[Child] = []
-    messages = [_message(_as_spec(spec), attached) for spec in specs]
+    made: list[ChildT] = []
+    wanted = [_as_spec(spec) for spec in specs]
+    messages = [_message(spec, attached) for spec in wanted]
     _add_default_keys(messages)
     for batch in _batches(messages):
         answer = yield {"op": "spawn", "tasks": batch}
-        made += [
-            Child(found["name"], found["uid"], bool(found["created"]), message["key"])
-            for message, found in zip(batch, answer["tasks"])
-        ]
+        for message, found in zip(batch, answer["tasks"]):
+            function = _function_of(wanted[len(made)].target)
+            created = bool(found["created"])
+            made.append(kind(found["name"], found["uid"], created, message["key"], function))
     return made
+
+
+def _function_of(target: Target) -> TaskFunction[..., Any] | None:
+    if isinstance(target, Call):
+        return target.function
+    return target if isinstance(target, TaskFunction) else None
+
+
+def continuation(
+    children: list[Any],
+    then: Any,
+    arguments: dict[str, Any],
+    return_exceptions: bool,
+    min_success: int | None,
+) -> ChildSpec:
+    """Return the child that runs when others have ended, and has their results as its input.
+
+    Raises:
+        Unsendable: ``then`` is no function made by ``@task``.
+        ValueError: ``min_success`` and errors as results cannot both be had.
+    """
+    options: dict[str, Any] = {}
+    if return_exceptions:
+        options["when"] = "Always"
+    if min_success is not None:
+        if return_exceptions or not 0 <= min_success <= len(children):
+            raise ValueError(
+                f"min_success is {min_success}, of {len(children)} children; with then= it cannot "
+                "be more than that, nor go together with return_exceptions"
+            )
+        options["run_after"] = {
+            "tasks": [child.name for child in children],
+            "minSuccess": min_success,
+        }
+    if not isinstance(then, TaskFunction):
+        raise Unsendable(f"then takes a function made by @task, not {type(then).__name__}")
+    return ChildSpec(Call(then, (children,), arguments), (), None, None, options)
 
 
 def output_operation(value: Any) -> Operation[str]:
@@ -177,7 +196,31 @@ def input_operation() -> Operation[Any]:
     """Read the input."""
     attached = yield {"op": "attach"}
     answer = yield {"op": "input", "format": "value"}
-    return _stored.load(answer, attached.get("workspace") or "")
+    workspace = attached.get("workspace") or ""
+    whole = _stored.load(answer, workspace)
+    for index, source in enumerate(answer.get("sources") or ()):
+        whole = yield from _add_source(whole, index, source, workspace)
+    return whole
+
+
+def _add_source(whole: Any, index: int, source: Message, workspace: str) -> Operation[Any]:
+    """Put the results of one entry of ``spec.inputFrom`` into the input."""
+    from taskctl.sdk._sources import put
+
+    path, wanted = source["path"], source["count"]
+    found: list[Any] = []
+    while len(found) < (1 if wanted is None else wanted):
+        answer = yield {"op": "sources", "source": index, "start": len(found)}
+        where = f"the result in the input at {path or 'its top'}"
+        found += [_stored.load(item, workspace, where) for item in answer["values"]]
+    try:
+        return put(whole, path, found[0] if wanted is None else found)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise InputInvalid(f"inputFrom: the input has no place {path} for a result") from error
+
+
+def _plain_input(value: Any) -> Any:
+    return _stored.to_plain(value, "input")
 
 
 def _as_spec(spec: ChildSpec | Target) -> ChildSpec:
@@ -194,6 +237,7 @@ def _message(spec: ChildSpec, attached: Message) -> Message:
     elif spec.args:
         raise Unsendable("only a function takes arguments; put those of a command into its list")
     overrides: Message = {}
+    sources: list[dict[str, Any]] = []
     if isinstance(target, Call):
         if "input" in options or "input_object" in options:
             raise Unsendable("input: a function's arguments are its input; leave this out")
@@ -202,7 +246,7 @@ def _message(spec: ChildSpec, attached: Message) -> Message:
         python = "python3" if "image" in options else sys.executable or "python3"
         overrides["command"] = command_of(target.function, python)
         overrides["args"] = []
-        options["input"] = encode_arguments(target)
+        options["input"] = encode_arguments(target, sources)
     elif target is not None:
         overrides["command"] = _options.command(target)
         overrides["args"] = []
@@ -213,11 +257,20 @@ def _message(spec: ChildSpec, attached: Message) -> Message:
     if named_input is not None:
         message["input_object"] = _options.check_text(named_input, "input_object")
     if "input" in options:
-        plain = _stored.to_plain(options.pop("input"), "input")
+        from taskctl.sdk._sources import split
+
+        plain = split(options.pop("input"), "", _plain_input, sources)
         message.update(_stored.content(plain, attached, "input"))
     overrides.update(
         {_options.FIELDS[name]: _options.field(name, value) for name, value in options.items()}
     )
+    if sources:
+        from taskctl.sdk._sources import names
+
+        overrides["inputFrom"] = sources
+        after = overrides.setdefault("runAfter", {})
+        given = after.get("tasks") or []
+        after["tasks"] = [*given, *(name for name in names(sources) if name not in set(given))]
     if overrides:
         message["overrides"] = overrides
     return message

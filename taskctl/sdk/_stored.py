@@ -177,8 +177,8 @@ def make_shared_directory(path: str) -> None:
         pass
 
 
-def load(answer: Message, workspace: str) -> Any:
-    """Return the input that the answer to ``input`` carries; None if there is none.
+def load(answer: Message, workspace: str, what: str = "the input") -> Any:
+    """Return the value that an answer of the agent carries; None if there is none.
 
     Raises:
         InputMissing: its file is gone.
@@ -193,20 +193,20 @@ def load(answer: Message, workspace: str) -> Any:
             encoded = file.read()
     except OSError as error:
         raise InputMissing(
-            f"the input was stored in {path}, which cannot be read ({error}); "
+            f"{what} was stored in {path}, which cannot be read ({error}); "
             "run the task that made it again"
         ) from error
     from hashlib import sha256
 
     if len(encoded) != reference["size"] or sha256(encoded).hexdigest() != reference["sha256"]:
         raise InputCorrupt(
-            f"the input in {path} was changed after it was written; "
+            f"{what} in {path} was changed after it was written; "
             "delete the file and run the task that made it again"
         )
-    return _decode(encoded, reference["codec"], path)
+    return _decode(encoded, reference["codec"], f"{what} in {path}")
 
 
-def _decode(encoded: bytes, codec: str, path: str) -> Any:
+def _decode(encoded: bytes, codec: str, where: str) -> Any:
     try:
         if codec == "json":
             from json import loads
@@ -217,5 +217,5 @@ def _decode(encoded: bytes, codec: str, path: str) -> Any:
 
             return unpack_value(encoded)
     except (ValueError, WireError) as error:
-        raise InputCorrupt(f"the input in {path} is no {codec}: {error}") from error
-    raise InputCorrupt(f"the input in {path} has the codec {codec!r}, which this SDK lacks")
+        raise InputCorrupt(f"{where} is no {codec}: {error}") from error
+    raise InputCorrupt(f"{where} has the codec {codec!r}, which this SDK lacks")

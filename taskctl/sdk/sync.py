@@ -1,6 +1,6 @@
 """The functions of :mod:`taskctl.sdk` for code without ``async``: they wait.
 
-    from taskctl.sdk.sync import output, spawn
+    from taskctl.sdk.sync import gather, output, spawn
 
 Inside a running event loop use those of :mod:`taskctl.sdk`; these would hold it up.
 """
@@ -8,8 +8,10 @@ Inside a running event loop use those of :mod:`taskctl.sdk`; these would hold it
 from __future__ import annotations
 
 from taskctl.sdk import _cancel, _env
+from taskctl.sdk._child import SpawnedChild, Tracker, check_children, check_no_arguments
 from taskctl.sdk._specs import (
     child,
+    continuation,
     info_operation,
     output_operation,
     progress_operation,
@@ -18,15 +20,103 @@ from taskctl.sdk._specs import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any, TypeVar, Unpack
 
     from taskctl.sdk._exchange import Operation
-    from taskctl.sdk._specs import Child, ChildSpec, Info, Options, Target
+    from taskctl.sdk._functions import TaskFunction
+    from taskctl.sdk._specs import ChildSpec, Info, Options, Target
 
     T = TypeVar("T")
 
-__all__ = ["info", "output", "progress", "spawn", "spawn_many"]
+__all__ = [
+    "Child",
+    "as_completed",
+    "gather",
+    "info",
+    "output",
+    "progress",
+    "spawn",
+    "spawn_many",
+    "wait",
+]
+
+
+class Child(SpawnedChild):
+    """A child task that exists; see :class:`taskctl.sdk.Child`."""
+
+    __slots__ = ()
+
+    def result(self) -> Any:
+        """Wait until it has ended, and return its output; see :meth:`taskctl.sdk.Child.result`."""
+        return gather([self])[0]
+
+    def cancel(self) -> bool:
+        """Cancel it with all its descendants; return whether it was still to be cancelled."""
+        from taskctl.sdk._results import cancel_operation
+
+        return _perform(cancel_operation([self])) > 0
+
+
+def gather(
+    children: Iterable[Child],
+    *,
+    return_exceptions: bool = False,
+    min_success: int | None = None,
+    then: TaskFunction[..., Any] | None = None,
+    **arguments: Any,
+) -> Any:
+    """Return the results of children in their order; see :func:`taskctl.sdk.gather`."""
+    from taskctl.sdk._results import Gathering, values_operation
+
+    found = check_children(children, "gather")
+    if then is not None:
+        spec = continuation(found, then, arguments, return_exceptions, min_success)
+        return _perform(spawn_operation([spec], Child))[0]
+    check_no_arguments(arguments)
+    gathering = Gathering(found, return_exceptions, min_success)
+    while gathering.open:
+        _until(gathering.settled)
+        gathering.take(_perform(values_operation(gathering.succeeded())))
+    return gathering.results()
+
+
+def as_completed(children: Iterable[Child]) -> Iterator[Child]:
+    """Yield children as they end, however they end; see :func:`taskctl.sdk.as_completed`."""
+    return _as_completed(check_children(children, "as_completed"))
+
+
+def _as_completed(children: list[Child]) -> Iterator[Child]:
+    from taskctl.sdk._results import board
+
+    tracker, given = Tracker(board, children), 0
+    total = len(tracker.pending) + len(tracker.done)
+    while given < total:
+
+        def more(given: int = given) -> bool:
+            tracker.update()
+            return len(tracker.done) > given
+
+        _until(more)
+        yield tracker.done[given]
+        given += 1
+
+
+def wait(
+    children: Iterable[Child], *, first: int | None = None, timeout: float | None = None
+) -> tuple[list[Child], list[Child]]:
+    """Wait until children have ended, however they end; see :func:`taskctl.sdk.wait`."""
+    from taskctl.sdk._results import board, check_first
+
+    tracker = Tracker(board, check_children(children, "wait"))
+    wanted = check_first(first, len(tracker.pending) + len(tracker.done))
+
+    def enough() -> bool:
+        tracker.update()
+        return len(tracker.done) >= wanted
+
+    _until(enough, timeout)
+    return list(tracker.done), list(tracker.pending.values())
 
 
 def spawn(
@@ -38,12 +128,12 @@ def spawn(
 ) -> Child:
     """Create a child task; see :func:`taskctl.sdk.spawn`."""
     spec = child(target, *args, key=key, name=name, **options)
-    return _perform(spawn_operation([spec]))[0]
+    return _perform(spawn_operation([spec], Child))[0]
 
 
 def spawn_many(specs: Iterable[ChildSpec | Target]) -> list[Child]:
     """Create many children at once; see :func:`taskctl.sdk.spawn_many`."""
-    return _perform(spawn_operation(specs))
+    return _perform(spawn_operation(specs, Child))
 
 
 def output(value: Any) -> str:
@@ -67,3 +157,28 @@ def _perform(operation: Operation[T]) -> T:
     from taskctl.sdk._blocking import perform
 
     return perform(operation)
+
+
+# Threads that wait ask one after another, so no question may take long.
+_ASK_S = 2.0
+
+
+def _until(satisfied: Callable[[], bool], timeout_s: float | None = None) -> None:
+    """Wait until a condition on what is known of children holds, or the time is up."""
+    import time
+
+    from taskctl.sdk._blocking import call
+    from taskctl.sdk._results import board
+
+    _env.endpoint()
+    _cancel.install()
+    end_s = None if timeout_s is None else time.monotonic() + timeout_s
+    ask_s = min(_ASK_S, _env.deadline_s() / 2)
+    asked = False
+    while not satisfied():
+        left_s = ask_s if end_s is None else end_s - time.monotonic()
+        if left_s <= 0 and asked:
+            return
+        answer = call(board.request(min(ask_s, left_s) if asked else 0.0), apart=True)
+        board.take(answer)
+        asked = True

@@ -25,6 +25,7 @@ def stack() -> Iterator[LocalStack]:
     images = {
         "counter:latest": DEMO / "counter" / "image",
         "counter-sh:latest": DEMO / "counter-sh" / "image",
+        "quicksort:latest": DEMO / "quicksort" / "image",
         "prototype:latest": DEMO / "prototype" / "image",
     }
     stack = LocalStack(directory / "data", image_roots=images)

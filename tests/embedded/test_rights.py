@@ -60,6 +60,7 @@ SELDOM = {
     ("taskctl-controller", "get", "", "persistentvolumeclaims"): "a claim of the user's own",
     ("taskctl-controller", "patch", "", "events"): "the same event again",
     ("taskctl-controller", "list", "", "events"): "a worker does not come up",
+    ("taskctl-worker", "patch", "taskctl.dev", "tasks"): "a task cancels a descendant",
 }
 Used = tuple[str, str, str, str]  # account's name, verb, group, resource/subresource
 

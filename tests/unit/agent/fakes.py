@@ -19,6 +19,7 @@ from taskctl.client.base import (
     KubeObject,
     ListOptions,
     ListPage,
+    PatchOptions,
     WatchEvent,
     WatchOptions,
 )
@@ -191,6 +192,25 @@ class FakeApi:
         if (res.plural, namespace, name) in self._objects:
             raise AlreadyExists(f"{res.plural} {name!r} already exists", status=409)
         stored = self.put(res, obj)
+        self._leave(fault)
+        return stored
+
+    async def patch(
+        self,
+        res: Resource,
+        name: str,
+        namespace: str | None,
+        body: KubeObject,
+        *,
+        options: PatchOptions = PatchOptions(),  # noqa: B008  (frozen)
+    ) -> KubeObject:
+        fault = await self._enter("patch", res.plural, name)
+        found = self._objects.get((res.plural, namespace or "", name))
+        if found is None:
+            raise NotFound(f"{res.plural} {name!r} not found", status=404)
+        if body["metadata"].get("uid", found["metadata"]["uid"]) != found["metadata"]["uid"]:
+            raise Conflict(f"{name}: the uid is another", status=409)
+        stored = self.put(res, merged(found, body))
         self._leave(fault)
         return stored
 

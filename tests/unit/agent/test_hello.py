@@ -172,7 +172,10 @@ async def test_unknown_operation_names_the_known(world: World) -> None:
     assert code == "bad_request"
     assert "exited, next" in message
     task = await world.attached(told)
-    assert "info, input, output, progress, spawn" in (await task.refused("exited"))[1]
+    assert (
+        "cancel, children, info, input, output, progress, results, sources, spawn"
+        in (await task.refused("exited"))[1]
+    )
 
 
 async def raw(world: World, data: bytes) -> dict[str, Any] | None:

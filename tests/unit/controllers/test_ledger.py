@@ -371,3 +371,22 @@ def test_strange_containers_count_but_are_not_ours() -> None:
     raw["spec"] = {"ephemeralContainers": [{"name": "debugger-x", "image": "busybox"}]}
     bench.ledger.on_pod(raw)
     assert (len(worker.names), worker.attempts) == (1, {})
+
+
+def test_who_waits_for_children_takes_no_slot() -> None:
+    bench = Bench()
+    name = container_name("uid-t", 1)
+    bench.task(spec={"slots": 2}, status=running(containerName=name))
+    worker = bench.pod(placed=(("t", 1),))
+    assert (worker.used, worker.active) == (2, 1)
+    freed = bench.listener.freed
+    bench.task(
+        spec={"slots": 2},
+        status=running(containerName=name, waitingSince="2030-01-01T12:00:00.000000Z"),
+    )
+    assert (worker.used, worker.active) == (0, 1)
+    assert bench.listener.freed == freed + 1
+    bench.task("other")
+    bench.assume(worker, "other")
+    bench.task(spec={"slots": 2}, status=running(containerName=name))
+    assert (worker.used, worker.active) == (3, 2), "who resumes does not ask"

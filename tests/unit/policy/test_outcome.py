@@ -51,6 +51,13 @@ def test_success() -> None:
     assert "failures" not in status
 
 
+@pytest.mark.parametrize("end", [{"code": 0}, {"code": 1}, {"reason": "WorkerLost"}])
+@pytest.mark.parametrize("retries", [0, 1])
+def test_no_attempt_leaves_a_wait_behind(end: dict[str, Any], retries: int) -> None:
+    task = task_with({"retry": {"limit": retries}}, waitingSince="2030-01-01T11:59:30.000000Z")
+    assert "waitingSince" not in after(task, report(**end))
+
+
 def test_root_waits_for_its_tree() -> None:
     assert conditions(after(task_with(), report())) == {}
 

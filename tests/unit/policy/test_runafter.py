@@ -140,3 +140,13 @@ def test_long_lists_stay_short() -> None:
     assert isinstance(verdict, Wait)
     assert "20000 of 20000" in verdict.message
     assert len(verdict.message) < 200
+
+
+def test_who_takes_results_waits_for_them() -> None:
+    after = parse_run_after(
+        {
+            "runAfter": {"tasks": ["a", "b"]},
+            "inputFrom": [{"tasks": ["b", "c"]}, {"path": "/d", "task": "d"}],
+        }
+    )
+    assert after.tasks == ("a", "b", "c", "d")

@@ -78,6 +78,18 @@ def test_tree_succeeds_only_as_a_whole() -> None:
     assert conditions(stopped)["Succeeded"] == "False"
 
 
+def test_what_the_tree_itself_stopped_does_it_no_harm() -> None:
+    task = raw_task(status=ENDED)
+    counts = TreeCounts(succeeded=1)
+    counts.add(TaskState.CANCELLED, 2, stopped=True)
+    status = settled(task, counts)["status"]
+    assert conditions(status) == {"Complete": "True", "Succeeded": "True"}
+    assert status["descendants"]["stopped"] == 2
+    assert "2 were stopped" in status["conditions"][1]["message"]
+    counts.add(TaskState.CANCELLED)
+    assert conditions(settled(task, counts)["status"])["Succeeded"] == "False"
+
+
 def test_failed_root() -> None:
     task = raw_task(status={"state": "Failed", "reason": "NonZeroExit", "message": "exit 3"})
     status = settled(task, TreeCounts(succeeded=2))["status"]

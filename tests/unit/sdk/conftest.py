@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from taskctl.sdk import _blocking, _cancel, _context, _keys
+from taskctl.sdk import _blocking, _cancel, _context, _keys, _results
 from tests.unit.sdk.fake_agent import TOKEN, FakeAgent
 
 
@@ -24,6 +24,8 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     _blocking._shared.close()
     _context._current.clear()
     _keys._ledgers.clear()
+    _blocking._waiting.close()
+    _results.board.__init__()  # type: ignore[misc]
 
 
 @pytest.fixture

@@ -30,6 +30,11 @@ class FakeAgent:
         unavailable: op to how often it is answered `unavailable` first.
         drops: op to how often the connection breaks instead of an answer.
         children: key to what was spawned; the same key is the same child.
+        ended: outcomes of children, in the order of their ends; add with :meth:`end`.
+        results: UID to the answer for its result.
+        sources: values of each entry of `inputFrom`; a dict is a whole answer.
+        at_once: what children return as soon as they are spawned; None: they do not end.
+        cancelled: UIDs of children that were cancelled.
     """
 
     def __init__(self, path: Path, workspace: Path | None = None) -> None:
@@ -54,6 +59,14 @@ class FakeAgent:
         self.drops: dict[str, int] = defaultdict(int)
         self.info: Message = {"cancel": "", "deadline_us": 0}
         self.children: dict[str, Message] = {}
+        self.ended: list[Message] = []
+        self.epoch = "e1"
+        self.results: dict[str, Message] = {}
+        self.cancelled: list[str] = []
+        self.at_once: Any = None
+        self.sources: list[list[Any]] = []
+        self._news = threading.Condition()
+        self._stopping = False
         self.attaches = 0
         self.most_at_once = 0
         self._lock = threading.Lock()
@@ -69,6 +82,9 @@ class FakeAgent:
         self._spawn(self._accept)
 
     def stop(self) -> None:
+        with self._news:
+            self._stopping = True
+            self._news.notify_all()
         os.write(self._stop_writer, b"x")
         for thread in self._threads:
             thread.join(10)
@@ -81,6 +97,24 @@ class FakeAgent:
 
     def spawned(self) -> list[Message]:
         return [spec for request in self.asked("spawn") for spec in request["tasks"]]
+
+    def end(self, name: str, value: Any = None, **outcome: Any) -> None:
+        """Let a child end; by default with success."""
+        uid = f"uid-{name}"
+        ended = {
+            "uid": uid,
+            "name": name,
+            "state": "Succeeded",
+            "reason": "Completed",
+            "message": "",
+            "exit_code": 0,
+            "attempt": 1,
+            "has_output": value is not None,
+        }
+        self.results.setdefault(uid, {"value": value})
+        with self._news:
+            self.ended.append(ended | outcome)
+            self._news.notify_all()
 
     def store(self, value: Any) -> Message:
         """Put a value into the workspace; returns the reference."""
@@ -116,6 +150,8 @@ class FakeAgent:
         with sock, contextlib.suppress(ConnectionError, BrokenPipeError):
             while self._readable(sock) and (data := sock.recv(65536)):
                 for message in decoder.feed(data):
+                    if message["op"] == "children":
+                        self._wait(message)
                     with self._lock:
                         answer = self._answer(message)
                     if answer is None:
@@ -124,6 +160,14 @@ class FakeAgent:
                     sock.sendall(wire.encode({"id": message["id"], "ok": True, **answer}))
         with self._lock:
             self._open -= 1
+
+    def _wait(self, request: Message) -> None:
+        """Wait for news as the agent does, outside the lock."""
+        after = request["after"] if request["epoch"] == self.epoch else 0
+        with self._news:
+            self._news.wait_for(
+                lambda: self._stopping or len(self.ended) > after, request["wait_ms"] / 1000
+            )
 
     def _answer(self, request: Message) -> Message | None:
         op = request["op"]
@@ -144,6 +188,20 @@ class FakeAgent:
         self.requests.append(request)
         if op == "spawn":
             return self._spawn_children(request)
+        if op == "children":
+            after = request["after"] if request["epoch"] == self.epoch else 0
+            ended = self.ended[after:]
+            return {"epoch": self.epoch, "next": after + len(ended), "ended": ended}
+        if op == "results":
+            # Fewer than were asked for, as when they are large.
+            return {"results": [self.results[uid] for uid in request["uids"][:3]]}
+        if op == "sources":
+            found = self.sources[request["source"]][request["start"] :][:3]
+            refs = [item for item in found if isinstance(item, dict)]
+            return {"values": [item if item in refs else {"value": item} for item in found]}
+        if op == "cancel":
+            self.cancelled += [target["uid"] for target in request["tasks"]]
+            return {"tasks": [{"cancelled": True} for _ in request["tasks"]]}
         answers: dict[str, Message] = {
             "input": self.input,
             "output": {"object": "count-1-output"},
@@ -159,4 +217,6 @@ class FakeAgent:
             self.children.setdefault(spec["key"], spec)
             name = spec.get("name") or f"child-{spec['key']}"
             made.append({"name": name, "uid": f"uid-{name}", "created": created})
+            if self.at_once is not None:
+                self.end(name, self.at_once)
         return {"tasks": made}

@@ -17,6 +17,12 @@ EXAMPLES = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "sdk.md").read_
 RUNS = {
     "count": ({"n": 0, "limit": 50}, ["spawn", "output"]),
     "crawl": ({"page": {"url": "http://x", "saved": "/y"}}, ["spawn", "output"]),
+    "total": ({"numbers": [1, 2]}, ["spawn", "children", "results", "output"]),
+    "search": (
+        {"seeds": [4, 2]},
+        ["spawn", "children", "results", "cancel", "cancel", "output"],
+    ),
+    "plan": ({"numbers": [1, 2]}, ["spawn", "spawn", "spawn"]),
     "build": ({"target": "all"}, ["spawn", "spawn"]),
     "sweep": ({"steps": 2}, ["progress", "progress", "info", "output"]),
 }
@@ -45,6 +51,7 @@ def operations(agent: FakeAgent) -> list[str]:
 def test_function(agent: FakeAgent, tmp_path: Path, name: str) -> None:
     (tmp_path / "example.py").write_text(find(f"async def {name}("))
     agent.input = {"value": RUNS[name][0]}
+    agent.at_once = 0.5 if name == "search" else 4
     run(tmp_path, "-m", "taskctl.sdk.run", f"example:{name}")
     assert operations(agent) == ["input", *RUNS[name][1]]
 

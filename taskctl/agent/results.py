@@ -1,0 +1,256 @@
+"""``children``, ``results`` and ``cancel``: what became of the children of a run."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Final
+
+from taskctl.agent import fields
+from taskctl.agent.childwatch import ChildWatch, ChildWatches, outcome_of
+from taskctl.agent.context import Context
+from taskctl.agent.fields import bad
+from taskctl.agent.objects import GIVE_UP_AFTER_S
+from taskctl.agent.refusals import ErrorCode, Refusal, from_api
+from taskctl.agent.runs import Run
+from taskctl.agent.values import Content, content_of
+from taskctl.agent.waits import Waits
+from taskctl.api import meta
+from taskctl.api.states import TaskState
+from taskctl.client.base import PatchOptions
+from taskctl.client.resources import TASKOBJECTS, TASKS
+from taskctl.constants import ANNOTATION_STOPPED_BY, LABEL_ATTEMPT, LABEL_OUTPUT_OF
+from taskctl.errors import ApiError, Conflict, NotFound
+from taskctl.policy.view import TaskView, parse_task
+from taskctl.wire import Message, pack_value
+
+logger = logging.getLogger(__name__)
+
+MAX_WAIT_MS: Final = 30_000
+MAX_OUTCOMES: Final = 1000  # in an answer
+MAX_ASKED: Final = 1000  # children in a request
+MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024  # of values in an answer, but for a single one
+CONCURRENT_READS: Final = 16
+SYNC_S: Final = 20.0  # for the first list; the SDK waits for longer
+_MAX_UID_CHARS: Final = 128
+_MAX_EPOCH_CHARS: Final = 64
+_CANCEL: Final = PatchOptions(idempotent=True)
+
+
+class Results:
+    """Answers what a task asks about its children.
+
+    Args:
+        context: of the agent.
+        waits: notes who waits.
+    """
+
+    def __init__(self, context: Context, waits: Waits) -> None:
+        self._context = context
+        self._waits = waits
+        self._watches = ChildWatches(context)
+        self._requests = asyncio.Semaphore(CONCURRENT_READS)
+
+    # --- children -----------------------------------------------------------------------
+    async def children(self, run: Run, message: Message) -> Message:
+        """Return which children have ended since the caller asked last; waits for one.
+
+        Raises:
+            Refusal: ``bad_request``, ``superseded`` or ``unavailable``.
+        """
+        epoch = fields.optional_text(message, "epoch", max_chars=_MAX_EPOCH_CHARS)
+        after = fields.integer(message, "after", default=0)
+        wait_ms = fields.integer(message, "wait_ms", high=MAX_WAIT_MS, default=0)
+        run.check_running()
+        watch = await self._watch(run)
+        position = after if epoch == watch.epoch else 0
+        if wait_ms:
+            with self._waits.waiting(run):
+                position, ended = await watch.after(position, MAX_OUTCOMES, wait_ms / 1000)
+        else:
+            position, ended = await watch.after(position, MAX_OUTCOMES, 0)
+        run.check_running()
+        return {"epoch": watch.epoch, "next": position, "ended": ended}
+
+    async def _watch(self, run: Run) -> ChildWatch:
+        watch = self._watches.of(run)
+        if not watch.synced.is_set():
+            try:
+                async with asyncio.timeout(SYNC_S):
+                    await watch.synced.wait()
+            except TimeoutError:
+                raise Refusal(
+                    ErrorCode.UNAVAILABLE, "the children cannot be listed yet; try again later"
+                ) from None
+        return watch
+
+    # --- results ------------------------------------------------------------------------
+    async def results(self, run: Run, message: Message) -> Message:
+        """Return outputs of children that have succeeded, in the order asked for.
+
+        As many as fit an answer, one at least; the caller asks again for the others.
+
+        Raises:
+            Refusal: ``bad_request``, ``superseded``, ``rejected`` or ``unavailable``.
+        """
+        uids = _uids(message)
+        run.check_running()
+        watch = await self._watch(run)
+        answers: list[Message] = []
+        size = 0
+        for start in range(0, len(uids), CONCURRENT_READS):
+            part = uids[start : start + CONCURRENT_READS]
+            found = await asyncio.gather(
+                *(self._result(watch.child(uid), uid) for uid in part), return_exceptions=True
+            )
+            for item in found:
+                if isinstance(item, BaseException):
+                    raise from_api(item) if isinstance(item, ApiError) else item
+                answer, answer_bytes = item
+                if answers and size + answer_bytes > MAX_ANSWER_BYTES:
+                    return {"results": answers}
+                answers.append(answer)
+                size += answer_bytes
+        return {"results": answers}
+
+    async def _result(self, child: dict[str, Any] | None, uid: str) -> tuple[Message, int]:
+        """Return one answer, and about how many bytes it has."""
+        state = outcome_of(child)
+        if child is None:
+            return {"missing": "the task does not exist (any more), or is no child of this one"}, 99
+        if state != TaskState.SUCCEEDED:
+            return {"open": state}, 99
+        status = child["status"]
+        name = status.get("outputObject")
+        if not name:
+            return {"value": None}, 99
+        try:
+            async with self._requests:
+                context = self._context
+                found = await context.retrier.call(
+                    f"read task object {name}",
+                    lambda: context.client.get(TASKOBJECTS, name, context.namespace),
+                    give_up_after_s=GIVE_UP_AFTER_S,
+                )
+        except NotFound:
+            return {"missing": f"its output, TaskObject {name}, was deleted"}, 99
+        if not _is_output(found, uid, status.get("attempt")):
+            return {"missing": f"TaskObject {name} is not the output of its last attempt"}, 99
+        return _told(content_of(found))
+
+    # --- cancel -------------------------------------------------------------------------
+    async def cancel(self, run: Run, message: Message) -> Message:
+        """Cancel descendants of a run, each with its own descendants.
+
+        Raises:
+            Refusal: ``bad_request``: it is no descendant; ``superseded``, ``rejected`` or
+                ``unavailable``.
+        """
+        targets = fields.array(message, "tasks", max_items=MAX_ASKED)
+        named = [_target(item, f"tasks[{index}]") for index, item in enumerate(targets)]
+        run.check_running()
+        work = self._cancel_all(run, named)
+        states = await self._context.on_behalf(run, "cancel", work)
+        return {"tasks": [{"cancelled": state} for state in states]}
+
+    async def _cancel_all(self, run: Run, named: list[tuple[str, str]]) -> list[bool]:
+        done = await asyncio.gather(
+            *(
+                self._cancel(run, name, uid, f"tasks[{index}]")
+                for index, (name, uid) in enumerate(named)
+            ),
+            return_exceptions=True,
+        )
+        made = []
+        for item in done:
+            if isinstance(item, BaseException):
+                raise from_api(item) if isinstance(item, ApiError) else item
+            made.append(item)
+        return made
+
+    async def _cancel(self, run: Run, name: str, uid: str, where: str) -> bool:
+        """Cancel one task; return whether it was still to be cancelled."""
+        async with self._requests:
+            task = await self._read(name)
+            if task is None or (uid and task["metadata"]["uid"] != uid):
+                return False
+            view = parse_task(task)
+            if not await self._is_below(run, view):
+                raise bad(where, f"task {name} is no descendant of {run.told.task}")
+            if view.state.terminal or view.cancels_tree:
+                return False
+            body = {
+                "metadata": {
+                    "uid": view.uid,
+                    # Its end, and that of what is below it, is as the tree wants it.
+                    "annotations": {ANNOTATION_STOPPED_BY: run.told.task},
+                },
+                "spec": {"cancel": True, "cancelScope": None},
+            }
+            context = self._context
+            try:
+                await context.retrier.call(
+                    f"cancel task {name}",
+                    lambda: context.client.patch(
+                        TASKS, name, context.namespace, body, options=_CANCEL
+                    ),
+                    give_up_after_s=GIVE_UP_AFTER_S,
+                )
+            except (NotFound, Conflict):
+                return False  # it is gone
+            logger.info("cancelled descendant=%s %s", name, run.label)
+            return True
+
+    async def _is_below(self, run: Run, view: TaskView) -> bool:
+        """Whether a Task descends from a run's Task; by lineages, which cannot be changed."""
+        seen: set[str] = set()
+        while view.parent_uid and view.parent_uid not in seen:
+            if view.parent_uid == run.told.uid:
+                return True
+            seen.add(view.parent_uid)
+            above = await self._read(view.parent_name)
+            if above is None or above["metadata"]["uid"] != view.parent_uid:
+                return False
+            view = parse_task(above)
+        return False
+
+    async def _read(self, name: str) -> dict[str, Any] | None:
+        context = self._context
+        try:
+            return await context.retrier.call(
+                f"read task {name}",
+                lambda: context.client.get(TASKS, name, context.namespace),
+                give_up_after_s=GIVE_UP_AFTER_S,
+            )
+        except NotFound:
+            return None
+
+
+def _uids(message: Message) -> list[str]:
+    items = fields.array(message, "uids", max_items=MAX_ASKED)
+    for index, item in enumerate(items):
+        fields.text({"uid": item}, "uid", max_chars=_MAX_UID_CHARS, where=f"uids[{index}].")
+    return items
+
+
+def _target(item: Any, where: str) -> tuple[str, str]:
+    target = fields.mapping(item, where)
+    name = fields.text(target, "name", max_chars=meta.MAX_NAME, where=f"{where}.")
+    return name, fields.optional_text(target, "uid", max_chars=_MAX_UID_CHARS, where=f"{where}.")
+
+
+def _is_output(found: dict[str, Any], uid: str, attempt: int | None) -> bool:
+    """Whether a TaskObject is the output of that attempt of that Task.
+
+    A Task of the same name may have taken its place, or a retried one has written another.
+    """
+    labels = found["metadata"].get("labels") or {}
+    return bool(
+        labels.get(LABEL_OUTPUT_OF) == uid and labels.get(LABEL_ATTEMPT, "1") == str(attempt or 1)
+    )
+
+
+def _told(content: Content) -> tuple[Message, int]:
+    if content.field == "ref":
+        return {"ref": content.body}, 300
+    return {"value": content.body}, len(pack_value(content.body))

@@ -1,0 +1,113 @@
+"""Results of children as inputs of others: arguments, continuations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from taskctl.sdk import Child, Unsendable, current, gather, spawn, sync, task
+from tests.unit.sdk.fake_agent import FakeAgent
+from tests.unit.sdk.test_results import commands, many
+
+pytestmark = pytest.mark.usefixtures("agent")
+
+
+@task
+def add(left: int, right: int) -> int:
+    return left + right
+
+
+@task
+def report(results: list[int], title: str = "sum") -> str:
+    return f"{title}: {sum(results)}"
+
+
+@task
+def mixed(parts: list[int], by_name: dict[str, int]) -> int:
+    return sum(parts) + sum(by_name.values())
+
+
+async def test_children_as_arguments(agent: FakeAgent) -> None:
+    left, right = await many(2)
+    await spawn(add, left, right, key="sum")
+    spec = agent.spawned()[-1]
+    assert spec["value"] == {}
+    assert spec["overrides"]["inputFrom"] == [
+        {"path": "/left", "task": left.name},
+        {"path": "/right", "task": right.name},
+    ]
+    assert spec["overrides"]["runAfter"] == {"tasks": [left.name, right.name]}
+
+
+async def test_children_within_arguments(agent: FakeAgent) -> None:
+    one, two = await many(2)
+    await spawn(mixed, [1, one, 3], {"a/b": two, "c": 4}, key="sum", run_after=["other", two])
+    spec = agent.spawned()[-1]
+    assert spec["value"] == {"parts": [1, None, 3], "by_name": {"c": 4}}
+    assert spec["overrides"]["inputFrom"] == [
+        {"path": "/parts/1", "task": one.name},
+        {"path": "/by_name/a~1b", "task": two.name},
+    ]
+    assert spec["overrides"]["runAfter"] == {"tasks": ["other", two.name, one.name]}
+
+
+async def test_a_command_with_children_as_input(agent: FakeAgent) -> None:
+    made = await many(2)
+    await spawn(["cat"], key="c", input=made)
+    await spawn(["cat"], key="d", input={"only": made[0], "n": 1})
+    await spawn(["cat"], key="e", input={"all": made, "n": 1})
+    whole, part, deep = agent.spawned()[-3:]
+    names = [one.name for one in made]
+    assert deep["overrides"]["inputFrom"] == [{"path": "/all", "tasks": names}]
+    assert whole["overrides"]["inputFrom"] == [{"path": "", "tasks": [one.name for one in made]}]
+    assert part["overrides"]["inputFrom"] == [{"path": "/only", "task": made[0].name}]
+    assert part["value"] == {"n": 1}
+
+
+async def test_a_continuation(agent: FakeAgent) -> None:
+    made = await many(3)
+    names = [one.name for one in made]
+    after = await gather(made, then=report)
+    assert isinstance(after, Child)
+    spec = agent.spawned()[-1]
+    assert spec["overrides"]["inputFrom"] == [{"path": "/results", "tasks": names}]
+    assert spec["overrides"]["runAfter"] == {"tasks": names}
+    assert not agent.asked("children"), "it does not wait"
+    await gather(made, then=report, title="all", return_exceptions=True)
+    spec = agent.spawned()[-1]
+    assert spec["value"] == {"title": "all"}
+    assert spec["overrides"]["when"] == "Always"
+    with pytest.raises(Unsendable, match="@task"):
+        await gather(made, then=print)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="no argument 'title'"):
+        await gather(made, title="all")
+    blocking = sync.gather(sync.spawn_many(commands(2)), then=report)
+    assert isinstance(blocking, sync.Child)
+
+
+@pytest.mark.parametrize("wrong", [[["deep"]], "x"])
+async def test_what_stands_beside_children_is_checked(wrong: Any) -> None:
+    [one] = await many(1)
+    with pytest.raises(Unsendable):
+        await spawn(mixed, [one, wrong], {}, key="sum")
+    with pytest.raises(Unsendable):
+        await spawn(mixed, [[one, 1]], {}, key="sum")
+
+
+def test_an_input_with_results_in_it(agent: FakeAgent) -> None:
+    agent.input = {
+        "value": {"parts": [1, None, 3]},
+        "sources": [
+            {"path": "/parts/1", "count": None},
+            {"path": "/by_name/a~1b", "count": None},
+            {"path": "/many", "count": 7},
+        ],
+    }
+    large = agent.store(list(range(2000)))
+    agent.sources = [[2], [4], [{"ref": large}, *range(6)]]
+    assert current().input == {
+        "parts": [1, 2, 3],
+        "by_name": {"a/b": 4},
+        "many": [list(range(2000)), *range(6)],
+    }
