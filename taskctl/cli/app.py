@@ -8,6 +8,7 @@ import typer
 
 from taskctl.cli import (
     components,
+    images,
     local,
     logs,
     manage,
@@ -44,6 +45,6 @@ def build_app() -> typer.Typer:
     )
     app.callback()(with_parameters(global_options, Access))
     verbs = (submit, query, results, run, tree, logs, page, report, manage, local, setup)
-    for module in (*verbs, components):
+    for module in (*verbs, images, components):
         module.register(app)
     return app

@@ -13,10 +13,10 @@ from typing import Annotated
 import typer
 
 from taskctl.cli.access import Access
-from taskctl.cli.datadir import DEFAULT_DATA_DIR, home_directory, stack_registry
+from taskctl.cli.datadir import DEFAULT_DATA_DIR, DataDir, home_directory, stack_registry
 from taskctl.cli.exits import ExitCode
+from taskctl.cli.images import add_images
 from taskctl.cli.lifeline import attach
-from taskctl.cli.local import parse_images
 from taskctl.cli.logsetup import LogFormat, LogLevel, set_up_logging
 from taskctl.cli.verbs import verb
 from taskctl.constants import DEFAULT_BURST, DEFAULT_IMAGE, DEFAULT_QPS, MAX_BURST, MAX_QPS
@@ -133,7 +133,7 @@ class NodeOptions(LogOptions):
     image: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=DIR", help="Directory that stands for the files of an image; repeat."
+            metavar="NAME=SOURCE", help="What an image is, as for `taskctl image add`; repeat."
         ),
     ] = None
 
@@ -194,9 +194,11 @@ def node(options: NodeOptions) -> int:
     from taskctl.embedded.node import main
     from taskctl.embedded.node.options import NodeOptions as Settings
 
+    directory = DataDir(Path(options.data_dir).resolve())
+    if options.image:
+        add_images(directory, options.image)
     settings = Settings(
-        data_dir=Path(options.data_dir).resolve(),
-        image_roots=parse_images(options.image or ()),
+        data_dir=directory.path,
         registry=stack_registry(),
         home=home_directory(),
     )

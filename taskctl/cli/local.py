@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 
 from taskctl.cli.datadir import DEFAULT_DATA_DIR, DataDir
-from taskctl.cli.exits import CliError, ExitCode, UsageError
+from taskctl.cli.exits import CliError, ExitCode
+from taskctl.cli.images import add_images
 from taskctl.cli.lifeline import ENV_SUPERVISOR, attach
 from taskctl.cli.output import Output, echo, to_json, to_yaml
 from taskctl.cli.verbs import command_of, verb
@@ -51,9 +52,10 @@ class LocalOptions(DataDirOption):
     image: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=DIR",
-            help="Directory that stands for the files of an image; repeat. Images without one "
-            "run the programs of this machine.",
+            metavar="NAME=SOURCE",
+            help="What an image is: a directory, an archive, oci:DIR, docker://REFERENCE, "
+            "venv:DIR or requirements:FILE; repeat. It is remembered (`taskctl image`). Other "
+            "images run the programs of this machine.",
         ),
     ] = None
     detach: Annotated[
@@ -89,35 +91,18 @@ def local(options: LocalOptions) -> int:
 
     from taskctl.cli.stack import run_stack
 
-    images = parse_images(options.image or ())
     if options.detach:  # it outlives whoever starts it
         os.environ.pop(ENV_SUPERVISOR, None)
-        return _detach(options)
-    attach()
+    else:
+        attach()
     directory = options.directory
     directory.prepare()
+    if options.image:
+        add_images(directory, options.image)
+    if options.detach:
+        return _detach(options)
     with directory.lock():
-        return asyncio.run(
-            run_stack(directory, port=options.port, images=images, verbose=options.verbose)
-        )
-
-
-def parse_images(texts: tuple[str, ...] | list[str]) -> dict[str, Path]:
-    """Parse ``NAME=DIR`` texts.
-
-    Raises:
-        UsageError: malformed, or no such directory.
-    """
-    images = {}
-    for text in texts:
-        name, separator, directory = text.rpartition("=")
-        if not separator or not name or not directory:
-            raise UsageError(f"--image {text!r} must be NAME=DIR, e.g. counter:latest=./image")
-        path = Path(directory).resolve()
-        if not path.is_dir():
-            raise UsageError(f"--image {name}: {path} is not a directory")
-        images[name] = path
-    return images
+        return asyncio.run(run_stack(directory, port=options.port, verbose=options.verbose))
 
 
 def _detach(options: LocalOptions) -> int:
@@ -133,8 +118,6 @@ def _detach(options: LocalOptions) -> int:
     directory.mark_not_ready()
     command = [sys.executable, "-m", "taskctl", "local", "--data-dir", str(directory.path)]
     command += ["--port", str(options.port)] if options.port else []
-    for image in options.image or ():
-        command += ["--image", image]
     with directory.log("local").open("wb") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True

@@ -8,8 +8,7 @@ import json
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from taskctl.api.conditions import condition_is
@@ -45,7 +44,6 @@ class Stack:
     Args:
         directory: locked by the caller.
         port: of the API server; None takes that of the last run, or any.
-        images: image name to the directory that stands for its files.
         verbose: also print the components' logs.
     """
 
@@ -54,12 +52,10 @@ class Stack:
         directory: DataDir,
         *,
         port: int | None = None,
-        images: Mapping[str, Path] | None = None,
         verbose: bool = False,
     ) -> None:
         self._directory = directory
         self._port = port
-        self._images = dict(images or {})
         self._verbose = verbose
         self._listener: socket.socket | None = None
         self._page_listener: socket.socket | None = None
@@ -163,9 +159,6 @@ class Stack:
         if name == "page" and self._page_listener is not None:
             descriptors = (self._page_listener.fileno(),)
             argv += ["--listen-fd", str(self._page_listener.fileno())]
-        if name == "node":
-            for image, root in self._images.items():
-                argv += ["--image", f"{image}={root}"]
         if self._verbose:
             argv += ["--log-level", "debug"]
         death_signal = _DEATH_SIGNALS.get(name, signal.SIGTERM)
@@ -242,11 +235,9 @@ class Stack:
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def run_stack(
-    directory: DataDir, *, port: int | None, images: Mapping[str, Path], verbose: bool
-) -> int:
+async def run_stack(directory: DataDir, *, port: int | None, verbose: bool) -> int:
     """Run the local stack until a signal comes; see :class:`Stack`."""
-    return await Stack(directory, port=port, images=images, verbose=verbose).run()
+    return await Stack(directory, port=port, verbose=verbose).run()
 
 
 async def _node_ready(client: KubeClient) -> None:

@@ -19,6 +19,7 @@
  *             "<RFC3339Nano> stdout F <line>\n" (P instead of F: the line goes on). At the size
  *             limit it is renamed to log.1 and begun anew.
  *   root, tmp (made)  mount point of the private root; the container's /tmp
+ *   upper, work (made)  with rootfs: what the container writes to its root; the overlay's own
  *
  * FD gets "started <pid> <ns>\n" and is closed when the shim ends.
  *
@@ -30,6 +31,10 @@
  *   isolate LETTERS      u user, m mount, p PID namespace; f fresh /proc in it; o old mount API;
  *                        without m the program sees the host's files, and nothing is mounted
  *   image DIR            its top-level entries cover those of the host's root
+ *   rootfs DIR           the root is this directory, which is not written to, and nothing of the
+ *                        host's; see shim_image.h
+ *   user UID GID         who the program runs as; without it, whoever runs the shim
+ *   group GID            (repeated) a further group of that user
  *   bind ro|rw SRC DST   (repeated, in order) mount SRC at DST
  *   below ro|rw DIR SUB DST   likewise DIR/SUB, where containers write to DIR: no part of SUB may
  *                        be a link, whatever they do meanwhile
@@ -47,6 +52,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <limits.h>
 #include <linux/audit.h>
 #include <linux/capability.h>
@@ -84,6 +90,7 @@ static void give_up(int code, const char *what, const char *object)
     _exit(code);
 }
 
+#include "shim_paths.h"
 #include "shim_root.h"
 
 /* ---- the container's first process ----------------------------------------------------- */
@@ -119,6 +126,9 @@ static void surrender(const struct spec *spec)
 {
     sigset_t none;
     if (!spec->privileged)
+        bound_capabilities(spec->capabilities);
+    take_user(spec);
+    if (!spec->privileged)
         drop_capabilities(spec->capabilities);
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         give_up(START_FAILED, "set", "no_new_privs");
@@ -149,8 +159,7 @@ static void become(struct spec *spec, int go_fd, int out_fd, int err_fd)
     umask(022);
     if (spec->mounts)
         enter_root(spec);
-    if (chdir(*spec->cwd ? spec->cwd : "/") < 0)
-        give_up(START_FAILED, "enter the working directory", spec->cwd);
+    enter_directory(spec->cwd);
     if (dup2(null, 0) < 0 || dup2(out_fd, 1) < 0 || dup2(err_fd, 2) < 0)
         give_up(START_FAILED, "set up", "stdin, stdout and stderr");
     surrender(spec);
@@ -172,11 +181,14 @@ static int write_file(pid_t pid, const char *name, const char *text)
     return bad ? -1 : 0;
 }
 
-static int map_identity(pid_t pid)
+/* The one user of the namespace is ours, by whatever number the container is to know it. */
+static int map_identity(pid_t pid, const struct spec *spec)
 {
     char users[64], groups[64];
-    snprintf(users, sizeof users, "%u %u 1", (unsigned)geteuid(), (unsigned)geteuid());
-    snprintf(groups, sizeof groups, "%u %u 1", (unsigned)getegid(), (unsigned)getegid());
+    unsigned uid = spec->has_user ? spec->uid : geteuid();
+    unsigned gid = spec->has_user ? spec->gid : getegid();
+    snprintf(users, sizeof users, "%u %u 1", uid, (unsigned)geteuid());
+    snprintf(groups, sizeof groups, "%u %u 1", gid, (unsigned)getegid());
     if (write_file(pid, "setgroups", "deny") < 0 && errno != ENOENT)
         return -1;
     return write_file(pid, "uid_map", users) || write_file(pid, "gid_map", groups) ? -1 : 0;
@@ -205,7 +217,7 @@ static int launch(void)
     const char *failed = NULL;
     if (shim.child < 0)
         failed = "create the process";
-    else if (spec->mounts && spec->user && map_identity(shim.child) < 0)
+    else if (spec->mounts && spec->user && map_identity(shim.child, spec) < 0)
         failed = "map the user";
     if (failed) {
         snprintf(shim.report, sizeof shim.report, "128 %s: %s", failed, strerror(errno));

@@ -91,8 +91,7 @@ static int enter(int argc, char **argv)
         umask(022);
         if (setsid() < 0 || (tty && ioctl(0, TIOCSCTTY, 0) < 0))
             give_up(START_FAILED, "open", "a session");
-        if (chdir(*spec.cwd ? spec.cwd : "/") < 0)
-            give_up(START_FAILED, "enter the working directory", spec.cwd);
+        enter_directory(spec.cwd);
         surrender(&spec);
         execute(&spec);
     }

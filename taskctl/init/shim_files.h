@@ -17,9 +17,12 @@ struct spec {
     char **args, **env;
     size_t arg_count, env_count, op_count;
     struct op *ops;
-    const char *cwd, *image;
+    const char *cwd, *image, *rootfs;
     int user, mounts, pids, own_proc, old_mount_api, root_readonly;
-    int privileged, all_calls;
+    int privileged, all_calls, has_user;
+    uid_t uid;
+    gid_t gid, *groups;
+    size_t group_count;
     uint64_t capabilities; /* a bit for each that is kept */
     long log_limit;
 };
@@ -91,6 +94,12 @@ static size_t take(struct spec *spec, char **token, size_t left)
         add_op(spec, bind_kind(token[1]), token[2], NULL, token[3]);
         return 4;
     }
+    if (!strcmp(key, "user") && left >= 3) {
+        spec->has_user = 1;
+        spec->uid = (uid_t)strtoul(token[1], NULL, 10);
+        spec->gid = (gid_t)strtoul(token[2], NULL, 10);
+        return 3;
+    }
     if (!strcmp(key, "below") && left >= 5 && bind_kind(token[1]) != OP_MASK) {
         add_op(spec, bind_kind(token[1]), token[2], token[3], token[4]);
         return 5;
@@ -105,6 +114,10 @@ static size_t take(struct spec *spec, char **token, size_t left)
         spec->cwd = token[1];
     else if (!strcmp(key, "image"))
         spec->image = token[1];
+    else if (!strcmp(key, "rootfs"))
+        spec->rootfs = token[1];
+    else if (!strcmp(key, "group"))
+        spec->groups[spec->group_count++] = (gid_t)strtoul(token[1], NULL, 10);
     else if (!strcmp(key, "mask"))
         add_op(spec, OP_MASK, NULL, NULL, token[1]);
     else if (!strcmp(key, "root"))
@@ -140,11 +153,12 @@ static int load_spec(struct spec *spec)
     spec->args = calloc(count + 1, sizeof *spec->args);
     spec->env = calloc(count + 1, sizeof *spec->env);
     spec->ops = calloc(count + 1, sizeof *spec->ops);
-    if (!token || !spec->args || !spec->env || !spec->ops)
+    spec->groups = calloc(count + 1, sizeof *spec->groups);
+    if (!token || !spec->args || !spec->env || !spec->ops || !spec->groups)
         return -1;
     for (size_t i = 0, at = 0; i < count; i++, at += strlen(text + at) + 1)
         token[i] = text + at;
-    spec->cwd = spec->image = "";
+    spec->cwd = spec->image = spec->rootfs = "";
     for (size_t i = 0, used; i < count; i += used)
         if (!(used = take(spec, token + i, count - i)))
             return -1;

@@ -11,14 +11,20 @@
 
 /* ---- capabilities ------------------------------------------------------------------------ */
 
-/* Keep only the capabilities of `mask`; no process of the container can ever gain another. */
+/* No process of the container can ever gain a capability that is not in `mask`. This itself takes
+ * one, which a change of user ends. */
+static void bound_capabilities(uint64_t mask)
+{
+    for (int cap = 0; cap < 64; cap++)
+        if (!(mask >> cap & 1))
+            prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
+}
+
+/* Keep only the capabilities of `mask`. */
 static void drop_capabilities(uint64_t mask)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct data[2];
-    for (int cap = 0; cap < 64; cap++)
-        if (!(mask >> cap & 1))
-            prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
     if (syscall(SYS_capget, &header, data) < 0)
         give_up(START_FAILED, "read", "the capabilities");
@@ -177,7 +183,8 @@ static void make_devices(const struct spec *spec)
                                            {"fd/1", "stdout"}, {"fd/2", "stderr"},
                                            {"pts/ptmx", "ptmx"}};
     char path[PATH_MAX];
-    make_entry(ROOT "/dev", 1, 0755);
+    if (!*spec->rootfs)
+        make_entry(ROOT "/dev", 1, 0755);
     if (mount("tmpfs", ROOT "/dev", "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=755,size=64k") < 0)
         give_up(START_FAILED, "mount a tmpfs on", "/dev");
     for (size_t i = 0; i < sizeof nodes / sizeof *nodes; i++)
@@ -213,7 +220,7 @@ static void guard_kernel_paths(const struct spec *spec)
             attach(spec, readonly[i], readonly[i], 1);
     for (size_t i = 0; i < sizeof hidden / sizeof *hidden; i++)
         mask(hidden[i]);
-    if (!lstat("/var/run", &st) && S_ISDIR(st.st_mode)) /* elsewhere it is a link to /run */
+    if (!*spec->rootfs && !lstat("/var/run", &st) && S_ISDIR(st.st_mode)) /* elsewhere it is a link to /run */
         mask("/var/run");
 }
 

@@ -127,6 +127,26 @@ static void remount_readonly(const char *path)
     fclose(mounts);
 }
 
+/* A copy of the mount of `source`, with all that is mounted below it, that is mounted nowhere. */
+static int clone_mount(const char *source, int readonly, const char *target)
+{
+    int tree = (int)syscall(SYS_OPEN_TREE, AT_FDCWD, source, OPEN_TREE_FLAGS);
+    if (tree < 0)
+        give_up(START_FAILED, "clone the mount for", target);
+    struct mount_attributes attributes = {.set = ATTR_RDONLY};
+    if (readonly && syscall(SYS_MOUNT_SETATTR, tree, "", AT_EMPTY_PATH | 0x8000, &attributes,
+                            sizeof attributes) < 0)
+        give_up(START_FAILED, "make read-only", target);
+    return tree;
+}
+
+static void put_mount(int tree, const char *target)
+{
+    if (syscall(SYS_MOVE_MOUNT, tree, "", AT_FDCWD, target, MOVE_FROM_FD) < 0)
+        give_up(START_FAILED, "mount on", target);
+    close(tree);
+}
+
 /* Bind `source`, with all that is mounted below it, on the existing `target`. */
 static void attach(const struct spec *spec, const char *source, const char *target, int readonly)
 {
@@ -137,16 +157,7 @@ static void attach(const struct spec *spec, const char *source, const char *targ
             remount_readonly(target);
         return;
     }
-    int tree = (int)syscall(SYS_OPEN_TREE, AT_FDCWD, source, OPEN_TREE_FLAGS);
-    if (tree < 0)
-        give_up(START_FAILED, "clone the mount for", target);
-    struct mount_attributes attributes = {.set = ATTR_RDONLY};
-    if (readonly && syscall(SYS_MOUNT_SETATTR, tree, "", AT_EMPTY_PATH | 0x8000, &attributes,
-                            sizeof attributes) < 0)
-        give_up(START_FAILED, "make read-only", target);
-    if (syscall(SYS_MOVE_MOUNT, tree, "", AT_FDCWD, target, MOVE_FROM_FD) < 0)
-        give_up(START_FAILED, "mount on", target);
-    close(tree);
+    put_mount(clone_mount(source, readonly, target), target);
 }
 
 static void make_entry(const char *path, int is_dir, mode_t mode)
@@ -234,6 +245,7 @@ static void make_target(const struct spec *spec, const char *path, int is_dir)
             continue;
         int last = i == length;
         snprintf(partial, sizeof partial, "%.*s", (int)i, path);
+        refuse_made_up_links(partial);
         if (!stat(partial, &st))
             continue;
         if (errno != ENOENT)
@@ -295,6 +307,13 @@ static void open_sources(struct spec *spec)
             give_up(START_FAILED, "open the source of a mount",
                     op->below ? op->below : op->source);
         op->is_dir = S_ISDIR(st.st_mode);
+        if (spec->old_mount_api)
+            continue;
+        char source[64];
+        snprintf(source, sizeof source, "/proc/self/fd/%d", op->fd);
+        int tree = clone_mount(source, op->kind == OP_BIND_RO, op->target);
+        close(op->fd);
+        op->fd = tree;
     }
 }
 
@@ -309,6 +328,7 @@ static void mask(const char *path)
         give_up(START_FAILED, "hide", path);
 }
 
+#include "shim_image.h"
 #include "shim_guard.h"
 
 static void fill_root(const struct spec *spec)
@@ -347,6 +367,10 @@ static void fill_root(const struct spec *spec)
     make_entry(ROOT "/tmp", 1, 0755);
     attach(spec, "tmp", ROOT "/tmp", 0);
     make_entry(ROOT "/proc", 1, 0555);
+}
+
+static void mount_proc(const struct spec *spec)
+{
     if (!spec->own_proc)
         attach(spec, "/proc", ROOT "/proc", 0);
     else if (mount("proc", ROOT "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
@@ -363,10 +387,20 @@ static void apply_ops(const struct spec *spec)
             continue;
         }
         make_target(spec, op->target, op->is_dir);
+        if (!spec->old_mount_api) {
+            put_mount(op->fd, op->target);
+            continue;
+        }
         snprintf(source, sizeof source, "/proc/self/fd/%d", op->fd);
         attach(spec, source, op->target, op->kind == OP_BIND_RO);
         close(op->fd);
     }
+}
+
+static void let_go_of_the_host(void)
+{
+    if (umount2(OLD, MNT_DETACH) < 0 || rmdir(OLD) < 0)
+        give_up(START_FAILED, "let go of", OLD);
 }
 
 static void close_for_writing(const char *path)
@@ -381,22 +415,35 @@ static void enter_root(struct spec *spec)
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
         give_up(START_FAILED, "make the mounts private", "/");
     open_sources(spec);
-    if (mount("tmpfs", ROOT, "tmpfs", MS_NOSUID | MS_NODEV, TMPFS_OPTIONS) < 0)
-        give_up(START_FAILED, "mount a tmpfs on", ROOT);
-    fill_root(spec);
+    if (*spec->rootfs) {
+        if (spec->old_mount_api) {
+            errno = ENOSYS;
+            give_up(START_FAILED, "run in an image before Linux 5.12", "");
+        }
+        fill_image_root(spec);
+        if (!spec->privileged)
+            make_devices(spec);
+    } else {
+        if (mount("tmpfs", ROOT, "tmpfs", MS_NOSUID | MS_NODEV, TMPFS_OPTIONS) < 0)
+            give_up(START_FAILED, "mount a tmpfs on", ROOT);
+        fill_root(spec);
+    }
+    mount_proc(spec);
     make_entry(ROOT OLD, 1, 0700);
     if (syscall(SYS_pivot_root, ROOT, ROOT OLD) < 0)
         give_up(START_FAILED, "pivot into", ROOT);
     if (chdir("/") < 0)
         give_up(START_FAILED, "enter", "/");
     own("/");
+    if (!spec->old_mount_api)
+        let_go_of_the_host(); /* no link that follows can lead there */
     if (!spec->privileged) {
         own("/dev");
         guard_kernel_paths(spec);
     }
     apply_ops(spec);
-    if (umount2(OLD, MNT_DETACH) < 0 || rmdir(OLD) < 0)
-        give_up(START_FAILED, "let go of", OLD);
+    if (spec->old_mount_api)
+        let_go_of_the_host();
     if (*spec->cwd)
         make_target(spec, spec->cwd, 1);
     for (size_t i = spec->root_readonly ? 0 : 1; i < own_count; i++)

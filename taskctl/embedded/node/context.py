@@ -9,6 +9,7 @@ from taskctl.clock import Clock
 from taskctl.embedded.node.api import ApiClient
 from taskctl.embedded.node.env import Sources
 from taskctl.embedded.node.events import EventRecorder
+from taskctl.embedded.node.images import NodeImages
 from taskctl.embedded.node.options import NodeOptions, NodePaths
 from taskctl.embedded.node.secrecy import HiddenPaths
 from taskctl.embedded.node.shimspec import Isolation
@@ -28,7 +29,7 @@ class NodeContext:
         isolation: what the kernel allows.
         hidden: paths of the host that containers do not see.
         sources: the node's addresses and resources, for the downward API.
-        images_told: images that an ImageNotUnpacked Event was written for.
+        images: what the images of containers are.
         fields_told: common fields, with their values, that a FieldsNotApplied Event was written
             for.
     """
@@ -42,5 +43,5 @@ class NodeContext:
     isolation: Isolation
     hidden: HiddenPaths
     sources: Sources
-    images_told: set[str] = field(default_factory=set)
+    images: NodeImages
     fields_told: set[str] = field(default_factory=set)

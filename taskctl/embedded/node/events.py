@@ -38,6 +38,7 @@ class EventReason(StrEnum):
 
     SCHEDULED = "Scheduled"
     FAILED_SCHEDULING = "FailedScheduling"
+    IMAGE_UNPACKED = "ImageUnpacked"
     IMAGE_NOT_UNPACKED = "ImageNotUnpacked"
     FIELDS_NOT_APPLIED = "FieldsNotApplied"
     STARTED = "Started"

@@ -15,6 +15,8 @@ from typing import Final
 
 from taskctl import __version__
 from taskctl.clock import Clock, SystemClock
+from taskctl.embedded.images.model import ImageError
+from taskctl.embedded.images.store import ImageStore
 from taskctl.embedded.node import machine
 from taskctl.embedded.node.api import ApiClient, Reflector, WatchHandler, core_path
 from taskctl.embedded.node.claims import ClaimBinder
@@ -22,10 +24,11 @@ from taskctl.embedded.node.context import NodeContext
 from taskctl.embedded.node.env import Sources
 from taskctl.embedded.node.events import EventReason, EventRecorder, Subject
 from taskctl.embedded.node.heartbeat import ADDRESS, Heartbeat, NodeFacts
+from taskctl.embedded.node.images import NodeImages, used_images
 from taskctl.embedded.node.isolation import find_isolation
 from taskctl.embedded.node.logserver import LogServer, node_token
 from taskctl.embedded.node.manager import PodManager
-from taskctl.embedded.node.options import NodeOptions
+from taskctl.embedded.node.options import NodeOptions, NodePaths
 from taskctl.embedded.node.scheduler import Scheduler
 from taskctl.embedded.node.secrecy import HiddenPaths, register
 from taskctl.errors import ApiError, ConfigError
@@ -96,6 +99,11 @@ class Node:
                     isolation=finding.isolation,
                     hidden=HiddenPaths(paths.data_dir, self._options.registry, self._options.home),
                     sources=Sources(host_ip=ADDRESS, pod_ip=ADDRESS, allocatable=resources),
+                    images=NodeImages(
+                        ImageStore(paths.images),
+                        self._options.image_roots,
+                        "" if finding.isolation.images else "the kernel allows no other root",
+                    ),
                 )
                 await self._run_parts(context, finding.message)
 
@@ -105,6 +113,7 @@ class Node:
             scheduler = Scheduler(context)
             manager = PodManager(context, scheduler, pods)
             manager.adopt()
+            await asyncio.to_thread(_sweep, context.paths)
             token = await asyncio.to_thread(node_token, context.paths.node_token_file)
             server = LogServer(manager.find, token, self._clock, context.shim)
             await server.start(context.paths.node_socket)
@@ -151,6 +160,14 @@ async def _farewell(heartbeat: Heartbeat) -> None:
             await heartbeat.report(ready=False)
     except (ApiError, TimeoutError) as error:
         log.info("the API server was not told that the node stops: %s", error)
+
+
+def _sweep(paths: NodePaths) -> None:
+    """Remove images that nobody names any more; no container is started meanwhile."""
+    try:
+        ImageStore(paths.images).sweep(used_images(paths.pods, paths.images))
+    except (ImageError, OSError) as error:
+        log.warning("images that are not needed any more were not removed: %s", error)
 
 
 def _check(options: NodeOptions) -> None:

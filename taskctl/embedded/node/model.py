@@ -104,6 +104,7 @@ class ContainerView:
         waiting_reason: why it has not been started, when that was tried.
         waiting_message: the same for people.
         not_before: it is not to be started before this moment.
+        image_id: of the image that it runs in, empty when it runs the host's programs.
     """
 
     state: RunState = RunState.ABSENT
@@ -115,6 +116,7 @@ class ContainerView:
     waiting_reason: str = ""
     waiting_message: str = ""
     not_before: datetime | None = None
+    image_id: str = ""
 
 
 NO_VIEW = ContainerView()

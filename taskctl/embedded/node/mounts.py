@@ -86,13 +86,20 @@ def volume_binds(
     return tuple(sorted(binds, key=lambda bind: len(bind.target.parts)))
 
 
-def with_masks(binds: Sequence[Bind], hidden: Sequence[Path]) -> tuple[MountOp, ...]:
+def with_masks(
+    binds: Sequence[Bind], hidden: Sequence[Path], *, host_root: bool = True
+) -> tuple[MountOp, ...]:
     """Hide these paths of the host, also where a mounted directory would show them again.
 
     What is itself mounted, or lies in a hidden directory and is mounted, stays visible at its
     mount path: somebody asked for exactly that.
+
+    Args:
+        binds: in order.
+        hidden: paths of the host.
+        host_root: the container's root shows the host's files; an image's root does not.
     """
-    ops: list[MountOp] = [Mask(PurePosixPath(path)) for path in hidden]
+    ops: list[MountOp] = [Mask(PurePosixPath(path)) for path in hidden] if host_root else []
     for bind in binds:
         ops.append(bind)
         ops.extend(

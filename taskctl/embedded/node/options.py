@@ -20,7 +20,8 @@ class NodeOptions:
             ``node-token``, ``node.sock``, ``pods/`` and ``volumes/``. Containers cannot see it.
         node_name: name of the Node object.
         image_roots: image reference (with or without tag) → directory whose top-level entries
-            cover those of the host's root in containers of that image.
+            cover those of the host's root in containers of that image; goes before what the data
+            directory remembers of that name.
         grace_s: the longest that a stop of the node waits for a container, in seconds; a pod's
             own shorter ``terminationGracePeriodSeconds`` goes before it.
         path_variables: environment variable → mount path. Where the kernel allows no mount
@@ -87,6 +88,11 @@ class NodePaths:
     def claims(self) -> Path:
         """Directories behind PersistentVolumeClaims: ``<namespace>/<name>``."""
         return self.data_dir / "volumes"
+
+    @property
+    def images(self) -> Path:
+        """Images that were unpacked, and what their names stand for."""
+        return self.data_dir / "images"
 
     def pod(self, uid: str) -> Path:
         """All that belongs to one pod."""

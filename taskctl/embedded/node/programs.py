@@ -1,6 +1,6 @@
 """What of the host is made visible again in containers, where it lies below ``/tmp`` or ``/run``.
 
-Images are not unpacked, so a container runs the host's programs, those of the interpreter that
+Where its image is not unpacked, a container runs the host's programs, those of the interpreter that
 runs this node among them, and finds its way by the host's name service. A container's ``/tmp`` and
 ``/run`` are its own: what the host has there would not be visible.
 """
@@ -18,6 +18,7 @@ from taskctl.embedded.node.mounts import Bind
 PRIVATE: Final = (PurePosixPath("/tmp"), PurePosixPath("/run"))
 # Files that many systems keep elsewhere, and reach through a link.
 _LINKED: Final = ("/etc/resolv.conf", "/etc/hosts", "/etc/localtime", "/etc/nsswitch.conf")
+_NETWORK: Final = ("/etc/hosts", "/etc/resolv.conf")
 # NixOS has its programs there.
 _SYSTEM: Final = ("/run/current-system", "/run/opengl-driver", "/run/wrappers")
 
@@ -33,6 +34,15 @@ def system_paths() -> tuple[Path, ...]:
     linked = [Path(path) for path in _LINKED]
     found = [path.resolve() for path in linked if path.is_symlink() and path.exists()]
     return (*found, *(Path(path) for path in _SYSTEM if Path(path).exists()))
+
+
+def network_binds() -> tuple[Bind, ...]:
+    """Return what a container in an image needs of the host to find other machines by name.
+
+    The network is the host's, so its names are, too. Container engines do the same.
+    """
+    found = [Path(path) for path in _NETWORK if Path(path).is_file()]
+    return tuple(Bind(path.resolve(), PurePosixPath(path), read_only=True) for path in found)
 
 
 def program_binds(paths: Iterable[Path]) -> tuple[Bind, ...]:

@@ -17,6 +17,9 @@ EXIT_FILE = "exit"
 LOG_FILE = "log"
 OLD_LOG_FILE = "log.1"
 TMP_DIR = "tmp"
+UPPER_DIR = "upper"
+WORK_DIR = "work"
+IMAGE_FILE = "image"
 TERMINATION_FILE = "termination-log"
 
 _ACCOUNT_PATH = b"/var/run/secrets/kubernetes.io/serviceaccount"
@@ -118,6 +121,20 @@ def server_port(directory: Path) -> str | None:
         if keyword == b"env" and operand.startswith(_PORT_VARIABLE):
             return operand.removeprefix(_PORT_VARIABLE).decode("utf-8", "replace")
     return None
+
+
+def write_image(directory: Path, image_id: str) -> None:
+    """Note which image a run is of."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_private(directory / IMAGE_FILE, image_id.encode())
+
+
+def read_image(directory: Path) -> str:
+    """Return which image a run is of; empty where it runs the host's programs."""
+    try:
+        return (directory / IMAGE_FILE).read_text("utf-8", "replace")
+    except OSError:
+        return ""
 
 
 def read_tail(path: Path, limit: int) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from taskctl.embedded.images.process import Identity
 from taskctl.embedded.node.mounts import Bind, MountOp
 from taskctl.embedded.node.privileges import NONE, Privileges
 
@@ -36,6 +37,11 @@ class Isolation(StrEnum):
         """Whether a container sees its volumes at their mount paths."""
         return "m" in self.value
 
+    @property
+    def images(self) -> bool:
+        """Whether a container can have the root of an image."""
+        return self.mounts and "o" not in self.value
+
 
 @dataclass(frozen=True, slots=True)
 class ShimSpec:
@@ -48,6 +54,8 @@ class ShimSpec:
         isolation: see :class:`Isolation`.
         mounts: binds and masks in order; must be empty without mount namespaces.
         image_root: directory that covers the host's root, or None.
+        rootfs: directory that is the root, and nothing of the host's; None: the host's files are.
+        identity: who the program runs as; None: whoever runs the node.
         read_only_root: the root itself refuses new files.
         privileges: what it keeps of the kernel's powers.
     """
@@ -58,6 +66,8 @@ class ShimSpec:
     isolation: Isolation
     mounts: Sequence[MountOp] = ()
     image_root: Path | None = None
+    rootfs: Path | None = None
+    identity: Identity | None = None
     read_only_root: bool = False
     privileges: Privileges = NONE
 
@@ -72,6 +82,7 @@ class ShimSpec:
             tokens += ["cwd", self.cwd]
         if self.image_root is not None:
             tokens += ["image", str(self.image_root)]
+        tokens += self._image_tokens()
         for op in self.mounts:
             if isinstance(op, Bind):
                 mode = "ro" if op.read_only else "rw"
@@ -91,6 +102,16 @@ class ShimSpec:
         if self.privileges.all_calls:
             tokens += ["calls", "all"]
         return b"".join(_token(text) for text in tokens)
+
+    def _image_tokens(self) -> list[str]:
+        tokens: list[str] = []
+        if self.rootfs is not None:
+            tokens += ["rootfs", str(self.rootfs)]
+        if self.identity is not None:
+            tokens += ["user", str(self.identity.uid), str(self.identity.gid)]
+            for group in self.identity.groups:
+                tokens += ["group", str(group)]
+        return tokens
 
 
 def _token(text: str) -> bytes:

@@ -57,6 +57,7 @@ class ContainerSlot:
         self._shim = shim
         self._on_change = on_change
         self._restarts = -1  # none yet
+        self._image_id = ""
         self._crashes = 0
         self._last: Terminated | None = None
         self._retry = Backoff(_RETRY_FIRST_S, _RETRY_LIMIT_S)
@@ -84,6 +85,7 @@ class ContainerSlot:
                 self._last = self._terminated
                 self._terminated = None
             self.instance, self._restarts = instance, number
+            self._image_id = records.read_image(instance.directory)
             if instance.state is RunState.EXITED:
                 self._note_exit(instance)
 
@@ -105,18 +107,24 @@ class ContainerSlot:
         """Return the directory of the run that :meth:`launch` will begin."""
         return self._directory / str(self._restarts + 1)
 
-    def launch(self, spec: bytes) -> None:
+    def launch(self, spec: bytes, image_id: str = "") -> None:
         """Begin the next run.
+
+        Args:
+            spec: of the shim.
+            image_id: for the status; is remembered beside the spec.
 
         Raises:
             OSError: the disk or the shim says no.
         """
         instance = self._new(self._restarts + 1)
+        if image_id:
+            records.write_image(instance.directory, image_id)
         instance.launch(spec)
         if self.instance is not None:
             self._last, self._terminated = self._terminated, None
             self.instance.close()
-        self.instance = instance
+        self.instance, self._image_id = instance, image_id
         self._restarts += 1
         self.waiting, self.not_before = Waiting(), None
         self._retry.reset()
@@ -162,6 +170,7 @@ class ContainerSlot:
             state=instance.state,
             restarts=self._restarts,
             container_id=self._id(self._restarts),
+            image_id=self._image_id,
             started_at=instance.started_at,
             terminated=self._terminated,
             last=self._last,
@@ -261,6 +270,6 @@ def _clean(directory: Path, keep_from: int, live: Path | None) -> None:
         if int(run.name) < keep_from:
             removal.remove_tree(run)
         elif run != live:
-            for name in (records.TMP_DIR, "root"):
+            for name in (records.TMP_DIR, "root", records.UPPER_DIR, records.WORK_DIR):
                 if (run / name).is_dir():
                     removal.remove_tree(run / name)

@@ -6,21 +6,30 @@ import asyncio
 import os
 import pwd
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from taskctl.embedded.images import environments, process
+from taskctl.embedded.images.model import ImageError
 from taskctl.embedded.node import env, images, mounts, payloads, records, subpaths
 from taskctl.embedded.node.api import core_path
 from taskctl.embedded.node.context import NodeContext
+from taskctl.embedded.node.images import PullError, PullPolicy, RunImage
 from taskctl.embedded.node.model import Json, PodRef
 from taskctl.embedded.node.mounts import Bind, VolumeSource
 from taskctl.embedded.node.privileges import PrivilegeError, privileges
-from taskctl.embedded.node.programs import own_directories, program_binds, system_paths
+from taskctl.embedded.node.programs import (
+    network_binds,
+    own_directories,
+    program_binds,
+    system_paths,
+)
 from taskctl.embedded.node.shimspec import ShimSpec
 from taskctl.errors import NotFound
 
+_PULL_SECRET: Final = ".dockerconfigjson"
 _DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -75,8 +84,37 @@ class Starter:
         self._context = context
         self._programs = program_binds((*own_directories(), *system_paths()))
 
+    async def image(self, pod: Json, container: Json) -> RunImage:
+        """Return how a container's image runs; may have to pull it.
+
+        Raises:
+            StartError: its name is malformed, or it cannot be had.
+        """
+        reference = container.get("image", "")
+        if images.image_name(reference) is None:
+            raise StartError(
+                "InvalidImageName",
+                f'Failed to apply default image tag "{reference}": couldn\'t parse image name: '
+                "invalid reference format",
+                final=True,
+            )
+        policy = PullPolicy(container.get("imagePullPolicy") or PullPolicy.IF_NOT_PRESENT)
+        try:
+            return await self._context.images.resolve(
+                reference, policy, lambda: self._pull_secrets(pod)
+            )
+        except PullError as error:
+            raise StartError(error.reason, str(error)) from error
+        except ImageError as error:
+            raise StartError("ImageInspectError", str(error)) from error
+
     async def build(
-        self, pod: Json, container: Json, volumes: Mapping[str, VolumeSource], directory: Path
+        self,
+        pod: Json,
+        container: Json,
+        volumes: Mapping[str, VolumeSource],
+        directory: Path,
+        image: RunImage,
     ) -> ShimSpec:
         """Return the spec of a container.
 
@@ -85,68 +123,66 @@ class Starter:
             container: one of its containers.
             volumes: the pod's volumes, prepared.
             directory: of this run; the termination message file is made in it.
+            image: what :meth:`image` returned.
 
         Raises:
             StartError: something is missing or wrong.
             ApiError: the API server could not be asked.
         """
-        image = container.get("image", "")
-        if images.image_name(image) is None:
-            raise StartError(
-                "InvalidImageName",
-                f'Failed to apply default image tag "{image}": couldn\'t parse image name: '
-                "invalid reference format",
-                final=True,
-            )
         try:
             variables = env.build_env(
                 pod,
                 container,
-                base=base_env(self._context, pod),
+                base=_base_of(image, base_env(self._context, pod)),
                 sources=await self._sources(PodRef.of(pod), container),
             )
             binds = mounts.volume_binds(container, volumes, variables)
             allowed = privileges(pod, container)
-        except (env.EnvError, mounts.MountError, PrivilegeError) as error:
+            identity = image.root and process.identity(pod, container, image.config, image.accounts)
+        except (env.EnvError, mounts.MountError, PrivilegeError, ImageError) as error:
             raise StartError("CreateContainerConfigError", str(error)) from error
-        args = [
-            env.expand(text, variables)
-            for text in [*(container.get("command") or ()), *(container.get("args") or ())]
-        ]
-        if not container.get("command"):
-            raise StartError(
-                "CreateContainerError",
-                "no command specified: the local node does not unpack images and so cannot know "
-                "their entrypoint; set command",
-                final=True,
-            )
         binds = await asyncio.to_thread(_settle_subpaths, binds)
         spec = ShimSpec(
-            args=args,
+            args=[env.expand(text, variables) for text in _command(container, image)],
             env=variables,
-            cwd=container.get("workingDir") or "",
+            cwd=container.get("workingDir") or image.config.working_dir,
             isolation=self._context.isolation,
             privileges=allowed,
         )
+        if identity:
+            # What the image says comes last: a pod's variables cannot refer to it.
+            base = {"PATH": process.DEFAULT_PATH, "HOME": identity.home}
+            own = {**base, **image.config.env, **variables}
+            spec = replace(spec, env=own, rootfs=image.root, identity=identity)
         if not self._context.isolation.mounts:
             return self._on_host(spec, binds)
-        return self._isolated(spec, container, binds, directory)
+        return self._isolated(spec, container, binds, directory, image)
 
     def _isolated(
-        self, spec: ShimSpec, container: Json, binds: tuple[Bind, ...], directory: Path
+        self,
+        spec: ShimSpec,
+        container: Json,
+        binds: tuple[Bind, ...],
+        directory: Path,
+        image: RunImage,
     ) -> ShimSpec:
         security = container.get("securityContext") or {}
         message_path = container.get("terminationMessagePath") or mounts.DEFAULT_TERMINATION_PATH
         message_file = directory / records.TERMINATION_FILE
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        message_file.touch(mode=0o666)
+        message_file.touch()
+        message_file.chmod(0o666)  # the container's user may be any
         message = Bind(message_file, PurePosixPath(message_path), read_only=False)
+        hidden = self._context.hidden.current()
+        own = network_binds() if spec.rootfs is not None else self._programs
+        if image.environment is not None:
+            own = (*own, *environment_binds(image.environment, hidden))
         return replace(
             spec,
             mounts=mounts.with_masks(
-                [*self._programs, *binds, message], self._context.hidden.current()
+                [*own, *binds, message], hidden, host_root=spec.rootfs is None
             ),
-            image_root=images.image_root(container["image"], self._context.options.image_roots),
+            image_root=image.folder,
             read_only_root=bool(security.get("readOnlyRootFilesystem")),
         )
 
@@ -166,6 +202,14 @@ class Starter:
             env=variables,
             cwd=mounts.to_host_path(spec.cwd, binds),
         )
+
+    async def _pull_secrets(self, pod: Json) -> list[bytes]:
+        """The pod's pull secrets; one that is not there is passed over, as by the kubelet."""
+        ref = PodRef.of(pod)
+        names = [entry.get("name", "") for entry in pod["spec"].get("imagePullSecrets") or ()]
+        found = await asyncio.gather(*(self._get(ref, "secrets", name) for name in names if name))
+        contents = [payloads.secret_data(secret) for secret in found if secret]
+        return [data[_PULL_SECRET] for data in contents if _PULL_SECRET in data]
 
     async def _sources(self, ref: PodRef, container: Json) -> env.Sources:
         maps, secrets = env.references(container)
@@ -187,6 +231,40 @@ class Starter:
             return await self._context.api.get(core_path(plural, ref.namespace, name))
         except NotFound:
             return None
+
+
+def _base_of(image: RunImage, base: dict[str, str]) -> dict[str, str]:
+    """What the node gives every container of an image: what is the host's only outside of one."""
+    if image.root is not None:
+        return {name: value for name, value in base.items() if name not in ("PATH", "HOME")}
+    if image.environment is not None:
+        path = f"{image.environment}/bin:{base['PATH']}"
+        return {**base, "PATH": path, "VIRTUAL_ENV": str(image.environment)}
+    return base
+
+
+def _command(container: Json, image: RunImage) -> list[str]:
+    try:
+        return process.command(container, image.config)
+    except ImageError as error:
+        hint = (
+            ""
+            if image.root
+            else (
+                "; the image is not unpacked here, so its entrypoint is not known: set command, "
+                "or add the image with `taskctl image add`"
+            )
+        )
+        raise StartError("CreateContainerError", f"{error}{hint}", final=True) from error
+
+
+def environment_binds(environment: Path, hidden: Sequence[Path]) -> tuple[Bind, ...]:
+    """Return what shows a Python environment and its interpreter where they are on the host."""
+    base = environments.base_directory(environment)
+    shown = program_binds(path for path in (environment, base) if path is not None)
+    if any(environment.is_relative_to(path) for path in hidden):
+        shown = (*shown, Bind(environment, PurePosixPath(environment), read_only=True))
+    return shown
 
 
 def _settle_subpaths(binds: tuple[Bind, ...]) -> tuple[Bind, ...]:

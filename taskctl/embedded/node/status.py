@@ -236,7 +236,7 @@ def _container_status(
     result: Json = {
         "name": container["name"],
         "image": container.get("image", ""),
-        "imageID": "",
+        "imageID": view.image_id,
         "restartCount": view.restarts,
         "ready": running,
         "started": running,

@@ -5,6 +5,7 @@ Not told: what holds anyway. Containers get no new privileges; the network is th
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -41,6 +42,8 @@ _SECURITY_FIELDS: Final = (
 )
 # The restricted profile, as taskctl's own pods have it too: an Event for each would tell nothing.
 _COMMON_FIELDS: Final = ("fsGroup", "runAsGroup", "runAsNonRoot", "runAsUser")
+# Applied where an image is unpacked.
+_USER_FIELDS: Final = ("runAsGroup", "runAsNonRoot", "runAsUser", "supplementalGroups")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +59,13 @@ class Ignored:
     common: tuple[str, ...] = ()
 
 
-def ignored_fields(pod: Json) -> Ignored:
-    """Return the set fields that the local node does not apply."""
+def ignored_fields(pod: Json, in_images: Collection[str] = ()) -> Ignored:
+    """Return the set fields that the local node does not apply.
+
+    Args:
+        pod: the pod.
+        in_images: names of its containers that run in an unpacked image, and so as its user.
+    """
     spec = pod["spec"]
     own = {f"spec.{name}" for name in _POD_FIELDS if spec.get(name)}
     if spec.get("hostUsers") is False:
@@ -67,11 +75,16 @@ def ignored_fields(pod: Json) -> Ignored:
     for volume in spec.get("volumes") or ():
         empty = volume.get("emptyDir") or {}
         own |= {f"spec.volumes[].emptyDir.{k}" for k in ("medium", "sizeLimit") if empty.get(k)}
-    contexts = [("spec.securityContext", spec.get("securityContext") or {})]
+    whole = spec.get("securityContext") or {}
+    everywhere = all(container["name"] in in_images for _, container in containers_of(pod))
+    contexts = [("spec.securityContext", _without_users(whole) if everywhere else whole)]
     for kind, container in containers_of(pod, Kind.INIT, Kind.REGULAR, Kind.EPHEMERAL):
         prefix = f"spec.{kind.value}[]"
         own |= {f"{prefix}.{name}" for name in _of_container(kind, container)}
-        contexts.append((f"{prefix}.securityContext", container.get("securityContext") or {}))
+        own_context = container.get("securityContext") or {}
+        if container["name"] in in_images:
+            own_context = _without_users(own_context)
+        contexts.append((f"{prefix}.securityContext", own_context))
     common: set[str] = set()
     for prefix, context in contexts:
         own |= {f"{prefix}.{name}" for name in _of_security(context)}
@@ -116,6 +129,10 @@ def _of_security(context: Json) -> set[str]:
     if (context.get("seccompProfile") or {}).get("type") == "Localhost":
         found.add("seccompProfile")
     return found
+
+
+def _without_users(context: Json) -> Json:
+    return {name: value for name, value in context.items() if name not in _USER_FIELDS}
 
 
 def _common(context: Json) -> set[str]:

@@ -10,11 +10,12 @@ from typing import Final
 
 import orjson
 
-from taskctl.embedded.node import images, records, removal
+from taskctl.embedded.node import records, removal
 from taskctl.embedded.node.api import core_path
 from taskctl.embedded.node.context import NodeContext
 from taskctl.embedded.node.decide import PodPlan, StopReason, decide
 from taskctl.embedded.node.events import EventReason, Subject
+from taskctl.embedded.node.images import RunImage
 from taskctl.embedded.node.model import (
     ContainerView,
     Json,
@@ -63,6 +64,7 @@ class PodWorker:
         self._trouble = ""
         self._told: set[str] = set()  # runs that a Started event was written for
         self._fields_told: set[str] = set()
+        self._images_told: set[str] = set()
         self._recorded = False  # the pod's directory is there
         self._subject = Subject.pod(ref)
         self._starter = Starter(context)
@@ -264,12 +266,14 @@ class PodWorker:
         container = next(c for _, c in containers_of(pod) if c["name"] == slot.name)
         volumes = await self._volumes.prepare(pod)
         slot.message_to_log = wants_log_message(container)
-        spec = await self._starter.build(pod, container, volumes, slot.next_directory())
+        image = await self._starter.image(pod, container)
+        directory = slot.next_directory()
+        spec = await self._starter.build(pod, container, volumes, directory, image)
         if self._vanished or self._node_stops or self._stopping is not None:
             return
         encoded = spec.encode()
-        slot.launch(encoded)
-        self._tell_about_image(container["image"])
+        slot.launch(encoded, image.image_id)
+        self._tell_about_image(container["image"], image)
 
     async def _prepared_pod(self) -> Json:
         """The pod; its directory exists afterwards."""
@@ -288,21 +292,23 @@ class PodWorker:
         records.write_private(path, orjson.dumps(record))
 
     def _tell_about_fields(self, pod: Json) -> None:
-        ignored = ignored_fields(pod)
+        in_images = [
+            container["name"]
+            for _, container in containers_of(pod)
+            if self._context.images.runs_in_image(container.get("image", ""))
+        ]
+        ignored = ignored_fields(pod, in_images)
         fields = not_yet_told(ignored, self._fields_told, self._context.fields_told)
         if fields:
             message = f"the local node does not apply: {', '.join(fields)}"
             self._context.events.emit(self._subject, EventReason.FIELDS_NOT_APPLIED, message)
 
-    def _tell_about_image(self, image: str) -> None:
-        if image in self._context.images_told:
+    def _tell_about_image(self, reference: str, image: RunImage) -> None:
+        if reference in self._images_told:
             return
-        self._context.images_told.add(image)
-        root = images.image_root(image, self._context.options.image_roots)
-        message = f'image "{image}" is not unpacked: the local node runs the host\'s programs; ' + (
-            f"{root} covers the host's files" if root else "no image root is set for it"
-        )
-        self._context.events.emit(self._subject, EventReason.IMAGE_NOT_UNPACKED, message)
+        self._images_told.add(reference)
+        reason = EventReason.IMAGE_UNPACKED if image.root else EventReason.IMAGE_NOT_UNPACKED
+        self._context.events.emit(self._subject, reason, image.note)
 
     # --- what happens --------------------------------------------------------------------
 

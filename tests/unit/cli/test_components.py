@@ -9,6 +9,7 @@ import pytest
 
 from taskctl.cli import components
 from taskctl.cli.logsetup import JsonFormatter, LogFormat, LogLevel, TextFormatter
+from taskctl.embedded.images.store import ImageStore
 from taskctl.errors import ConfigError
 from taskctl.runtime.logcontext import RECONCILE_ID
 from tests.unit.cli.conftest import Run
@@ -78,7 +79,10 @@ def test_numbers_out_of_bounds(run: Run, started: list[Any], args: tuple[str, ..
 
 def test_node(run: Run, started: list[Any], tmp_path: Path) -> None:
     assert run("node", "--data-dir", str(tmp_path), "--image", f"a:1={tmp_path}").exit_code == 0
-    assert started[0].image_roots == {"a:1": tmp_path}
+    names = ImageStore(tmp_path / "images").names()
+    assert {name: image.path for name, image in names.items()} == {
+        "docker.io/library/a:1": tmp_path
+    }
 
 
 def test_agent_says_which_setting_is_missing(

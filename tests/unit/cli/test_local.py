@@ -20,7 +20,6 @@ import pytest
 from taskctl.cli.datadir import DataDir
 from taskctl.cli.exits import CliError
 from taskctl.cli.lifeline import ENV_SUPERVISOR, attach, lifeline_env
-from taskctl.cli.local import parse_images
 from taskctl.cli.stack import banner
 from taskctl.cli.supervisor import ComponentSpec, Supervisor
 from taskctl.embedded import listening
@@ -97,16 +96,6 @@ def test_data_dir_of_a_kubeconfig(directory: DataDir, tmp_path: Path) -> None:
     (directory.path / "server.json").write_text("{}")
     assert data_dir_of(str(directory.kubeconfig), None) == directory.path
     assert data_dir_of(str(tmp_path / "missing"), None) is None
-
-
-def test_images(tmp_path: Path) -> None:
-    assert parse_images([f"a:1={tmp_path}", f"reg/b=c={tmp_path}"]) == {
-        "a:1": tmp_path,
-        "reg/b=c": tmp_path,
-    }
-    for text in ("a", "=x", "a=", f"a={tmp_path}/none"):
-        with pytest.raises(CliError, match="--image"):
-            parse_images([text])
 
 
 # --- lifeline -----------------------------------------------------------------------

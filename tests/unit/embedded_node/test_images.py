@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from taskctl.embedded.node.images import image_name, image_root
+from taskctl.embedded.node.images import image_name
 
 DIGEST = "sha256:" + "a" * 64
 
@@ -30,10 +28,3 @@ DIGEST = "sha256:" + "a" * 64
 )
 def test_syntax(reference: str, name: str | None) -> None:
     assert image_name(reference) == name
-
-
-def test_full_reference_goes_before_the_name() -> None:
-    roots = {"app": Path("/any"), "app:v2": Path("/two")}
-    assert image_root("app:v1", roots) == Path("/any")
-    assert image_root("app:v2", roots) == Path("/two")
-    assert image_root("other", roots) is None

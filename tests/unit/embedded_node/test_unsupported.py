@@ -105,3 +105,16 @@ def test_other_fields_are_told_of_every_pod_once() -> None:
         told: set[str] = set()
         assert not_yet_told(found, told, node) == ("spec.hostIPC",)
         assert not_yet_told(found, told, node) == ()
+
+
+def test_users_are_applied_in_images() -> None:
+    user = {"runAsUser": 7, "runAsNonRoot": True, "fsGroup": 5}
+    own = {"runAsUser": 8, "supplementalGroups": [1]}
+    subject = pod(container("a", securityContext=own), container("b"), securityContext=user)
+    everywhere = ignored_fields(subject, ["a", "b"])
+    assert everywhere.own == ()
+    assert everywhere.common == ("spec.securityContext.fsGroup=5",)
+    some = ignored_fields(subject, ["a"])
+    assert some.own == ()
+    assert "spec.securityContext.runAsUser=7" in some.common
+    assert "spec.containers[].securityContext.runAsUser=8" not in some.common
