@@ -30,8 +30,8 @@ class Item:
     gid: int = 0
 
 
-def directory(name: str, mode: int = 0o755, **more: int) -> Item:
-    return Item(name, kind=tarfile.DIRTYPE, mode=mode, **more)
+def directory(name: str, mode: int = 0o755, uid: int = 0, gid: int = 0) -> Item:
+    return Item(name, kind=tarfile.DIRTYPE, mode=mode, uid=uid, gid=gid)
 
 
 def link(name: str, target: str) -> Item:
@@ -91,7 +91,7 @@ class Image:
         """Fill ``blobs``; returns the descriptor of the manifest."""
         packed = [gzip.compress(d, mtime=0) if self.compress else d for d in self.layers]
         kind = "application/vnd.oci.image.layer.v1.tar" + ("+gzip" if self.compress else "")
-        document = {
+        document: dict[str, Any] = {
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": self.put(self.config_document(), "application/vnd.oci.image.config.v1+json"),
