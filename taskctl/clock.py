@@ -6,7 +6,7 @@ Policies and reconcilers take ``now`` or a :class:`Clock`, so a test can set it.
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 
@@ -32,6 +32,29 @@ class SystemClock:
     def monotonic_s(self) -> float:
         """Return seconds on a clock that never goes back."""
         return time.monotonic()
+
+
+class SteadyClock:
+    """The wall clock as it would be had nobody set it since this object was made.
+
+    For moments that are only compared with each other, such as when to try again: they must not
+    come an hour late because the wall clock was set back.
+
+    Args:
+        clock: source of time.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._start, self._start_s = clock.now(), clock.monotonic_s()
+
+    def now(self) -> datetime:
+        """Return the wall clock's time at the start, and what has passed since."""
+        return self._start + timedelta(seconds=self.monotonic_s() - self._start_s)
+
+    def monotonic_s(self) -> float:
+        """Return seconds on a clock that never goes back."""
+        return self._clock.monotonic_s()
 
 
 def format_micro(moment: datetime) -> str:

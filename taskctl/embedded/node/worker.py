@@ -10,6 +10,7 @@ from typing import Final
 
 import orjson
 
+from taskctl.clock import SteadyClock
 from taskctl.embedded.node import records, removal
 from taskctl.embedded.node.api import core_path
 from taskctl.embedded.node.context import NodeContext
@@ -69,6 +70,7 @@ class PodWorker:
         self._subject = Subject.pod(ref)
         self._starter = Starter(context)
         self._reporter = StatusReporter(context.api, ref)
+        self._steady = SteadyClock(context.clock)  # for restarts, deadlines and grace
         self._volumes = PodVolumes(
             ref,
             paths=context.paths,
@@ -168,7 +170,7 @@ class PodWorker:
     async def _wait(self, wake_at: datetime | None) -> None:
         delay = None
         if wake_at is not None:
-            delay = max(0.0, (wake_at - self._context.clock.now()).total_seconds())
+            delay = max(0.0, (wake_at - self._steady.now()).total_seconds())
         try:
             async with asyncio.timeout(delay):
                 await self._wake.wait()
@@ -178,7 +180,7 @@ class PodWorker:
 
     def _sync(self) -> datetime | None:
         """Bring the pod nearer to what it should be; returns when to look again."""
-        now = self._context.clock.now()
+        now = self._steady.now()
         for slot in self._slots.values():
             if (ended := slot.settle(now)) is not None:
                 self._on_exit(slot, ended.directory.name)
@@ -189,7 +191,7 @@ class PodWorker:
         elif self._pod is not None:
             for name in plan.start:
                 self._start(name)
-        self._report(now, plan.stop)
+        self._report(self._context.clock.now(), plan.stop)
         if plan.stop is StopReason.DELETED and not self._vanished:
             self._delete_when_stopped()
         return wake_at
@@ -244,16 +246,16 @@ class PodWorker:
             await self._launch(slot)
         except VolumeError as error:
             self._trouble = str(error)
-            slot.delay_start(self._context.clock.now(), "ContainerCreating", "")
+            slot.delay_start(self._steady.now(), "ContainerCreating", "")
             self._context.events.warn(self._subject, EventReason.FAILED_MOUNT, str(error))
         except StartError as error:
-            slot.delay_start(self._context.clock.now(), error.reason, str(error))
+            slot.delay_start(self._steady.now(), error.reason, str(error))
             why = EventReason.INSPECT_FAILED if error.final else EventReason.FAILED
             self._context.events.warn(subject, why, f"Error: {error}")
         except ApiError as error:
-            slot.delay_start(self._context.clock.now(), "ContainerCreating", str(error))
+            slot.delay_start(self._steady.now(), "ContainerCreating", str(error))
         except (OSError, ValueError) as error:
-            slot.delay_start(self._context.clock.now(), "CreateContainerError", str(error))
+            slot.delay_start(self._steady.now(), "CreateContainerError", str(error))
             self._context.events.warn(subject, EventReason.FAILED, f"Error: {error}")
         else:
             self._trouble = ""
