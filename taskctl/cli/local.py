@@ -16,6 +16,7 @@ from taskctl.cli.exits import CliError, ExitCode
 from taskctl.cli.images import add_images
 from taskctl.cli.lifeline import ENV_SUPERVISOR, attach
 from taskctl.cli.output import Output, echo, to_json, to_yaml
+from taskctl.cli.pagefile import stored_page_url
 from taskctl.cli.verbs import command_of, verb
 
 STOP_TIMEOUT_S = 80.0  # the sum of the graces in taskctl.cli.stack, and some
@@ -181,6 +182,7 @@ def status(options: StatusOptions) -> int:
         "ready": ready,
         "pid": pid,
         "kubeconfig": str(directory.kubeconfig),
+        "page": stored_page_url(directory.path) if pid else "",
         "components": components,
     }
     if options.output in (Output.JSON, Output.YAML):
@@ -192,4 +194,6 @@ def status(options: StatusOptions) -> int:
         for name, child in components.items():
             echo(f"  {name:<10} pid {child}")
         echo(f"  kubeconfig {directory.kubeconfig}")
+        if value["page"]:
+            echo(f"  page       {value['page']}")
     return ExitCode.OK if pid is not None else ExitCode.FAILED
