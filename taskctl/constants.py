@@ -148,6 +148,7 @@ class Reason(StrEnum):
     # Task tree
     TREE_ACTIVE = "TreeActive"
     TREE_COMPLETE = "TreeComplete"
+    TREE_FAILED = "TreeFailed"
     # TaskCluster
     WORKERS_READY = "WorkersReady"
     WORKERS_NOT_READY = "WorkersNotReady"

@@ -49,6 +49,14 @@ REF = {"path": ".taskctl/objects/ab/abc", "sha256": "a" * 64, "size": 3, "codec"
 MOUNT = {"name": "data", "mountPath": "/data"}
 DATA_VOLUME = {"name": "data", "hostPath": {"path": "/srv"}}
 
+STEP: Json = {"name": "a", "image": "i", "command": ["true"]}
+
+
+def graph(name: str = "t", **spec: Any) -> Json:
+    """A root with tasks; what is given replaces or adds fields of its spec."""
+    return task(name, **{"image": ..., "command": ..., "tasks": [STEP]} | spec)
+
+
 LINEAGE = {
     "task": "x",
     "root": "r",
@@ -88,6 +96,35 @@ GOOD: dict[str, Json] = {
         cancel=False,
         readOnlyWorkspace=True,
         limits={"depth": 0},
+    ),
+    "graph": graph(),
+    "graph with everything": graph(
+        image="img",
+        command=["sh"],
+        params=[{"name": "a", "default": "1"}, {"name": "B_2", "value": ""}],
+        tasks=[
+            STEP,
+            {
+                "name": "b",
+                "image": "i",
+                "args": ["{{params.a}}"],
+                "env": [{"name": "A", "value": "{{ params.B_2 }}"}],
+                "workingDir": "/x",
+                "inputObject": "o",
+                "runAfter": ["a"],
+                "subtree": True,
+                "minSuccess": 1,
+                "when": "Failure",
+                "group": "g",
+                "retry": {"limit": 2},
+                "timeoutSeconds": 5,
+                "startDeadlineSeconds": 5,
+                "ttlSecondsAfterFinished": {"success": 5},
+                "priority": 3,
+                "slots": 2,
+                "readOnlyWorkspace": True,
+            },
+        ],
     ),
     "run after a group": task(runAfter={"group": "g"}),
     "run after all of it": task(
@@ -156,6 +193,20 @@ BAD: dict[str, tuple[Json, str]] = {
     ),
     "input from nothing": (task(inputFrom=[{"path": "/a"}]), "set either task (one result)"),
     "input at no pointer": (task(inputFrom=[{"path": "a", "task": "t"}]), "path"),
+    "no image": (task(image=...), "spec.tasks for a graph"),
+    "no tasks": (graph(tasks=[]), "tasks"),
+    "bad task name": (graph(tasks=[{**STEP, "name": "A"}]), "name"),
+    "long task names": (graph("x" * 200, tasks=[{**STEP, "name": "y" * 40}]), "too long"),
+    "runs after a stranger": (
+        graph(tasks=[STEP, {"name": "b", "runAfter": ["c"]}]),
+        "names no task",
+    ),
+    "empty command of a task": (graph(tasks=[{**STEP, "command": []}]), "command"),
+    "misspelt default": (graph(params=[{"name": "a"}]), "has no value"),
+    "bad parameter": (graph(params=[{"name": "a-b", "value": "x"}]), "name"),
+    "parameter of ours": (graph(params=[{"name": "TASKCTL_X", "value": ""}]), "taskctl's own"),
+    "parameters of nothing": (task(params=[{"name": "a", "value": ""}]), "add tasks"),
+    "tasks of a child": (graph("t", lineage=LINEAGE), "belong to a root"),
     "run after a count of nothing": (task(runAfter={"tasks": ["a"], "count": 1}), "set group too"),
     "run after a bad group": (task(runAfter={"group": "a b"}), "group"),
     "more successes than tasks": (
@@ -263,6 +314,13 @@ BAD: dict[str, tuple[Json, str]] = {
 
 # name: (before, after, words of the complaint or "" for none)
 CHANGES: dict[str, tuple[Json, Json, str]] = {
+    "a graph's task": (graph(), graph(tasks=[{**STEP, "args": ["x"]}]), "spec cannot be changed"),
+    "a graph's parameter": (
+        graph(params=[{"name": "a", "value": "1"}]),
+        graph(params=[{"name": "a", "value": "2"}]),
+        "spec cannot be changed",
+    ),
+    "a graph's priority": (graph(), graph(priority=3), ""),
     "nothing": (task(), task(), ""),
     "cancel": (task(), task(cancel=True), ""),
     "cancel from false": (task(cancel=False), task(cancel=True), ""),

@@ -55,7 +55,7 @@ INHERITED: Final = (
 )
 _OVERRIDABLE: Final = frozenset(
     field.alias or name for name, field in TaskSpec.model_fields.items()
-).difference(("input", "inputObject", "cancel", "cancelScope", "lineage"))
+).difference(("input", "inputObject", "cancel", "cancelScope", "lineage", "tasks", "params"))
 _SPEC_KEYS: Final = frozenset(
     ("key", "name", "value", "json", "data", "ref", "input_object", "overrides")
 )
@@ -183,6 +183,8 @@ def _not_overridable(name: str) -> str:
         return "give the input beside overrides, as value, json, data, ref or input_object"
     if name in ("cancel", "cancelScope"):
         return "a task cannot be born cancelled; remove it"
+    if name in ("tasks", "params"):
+        return "only a root can have them; spawn the tasks one by one"
     if name == "lineage":
         return "taskctl writes it; remove it"
     likely = meta.likely_field(name, _OVERRIDABLE)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from taskctl.api import meta
+from taskctl.api.graphcheck import complaint
 from taskctl.api.inputfrom import MAX_SOURCES, InputSource
 from taskctl.api.limits import Limits
 from taskctl.api.lineage import Lineage
@@ -19,9 +20,18 @@ from taskctl.api.runafter import RunAfter
 from taskctl.api.states import CancelScope, When
 from taskctl.api.taskenv import EnvVar
 from taskctl.api.taskstatus import TaskStatus
+from taskctl.api.tasktemplate import MAX_PARAMS, MAX_TASKS, Param, TaskTemplate
 
 DEFAULT_START_DEADLINE_S = 300
 
+IMAGE_MESSAGE = "is missing; set spec.image, or spec.tasks for a graph"
+ROOT_TASKS_MESSAGE = "tasks and params belong to a root; a child cannot have them"
+PARAMS_MESSAGE = "params are those of tasks; add tasks, or remove params"
+UNKNOWN_AFTER_MESSAGE = "runAfter of one of the tasks names no task of this root; correct the name"
+MEMBER_NAME_MESSAGE = (
+    "metadata.name together with the name of one of the tasks is too long for the Task made of it; "
+    "choose shorter ones"
+)
 COMMAND_MESSAGE = (
     "must not be empty: taskctl-init runs the command, so the ENTRYPOINT of the image cannot "
     "be known; set spec.command, for example [python, /app/main.py]"
@@ -61,6 +71,17 @@ def _not_yet(field: str) -> str:
     return f"{field} is not supported yet; remove it"
 
 
+_TASKS_RULES: dict[str, Any] = {
+    **meta.map_list("name"),
+    **meta.validations(
+        meta.cel(
+            # All names are collected once: the server estimates what a rule may cost at most.
+            "[self.map(t, t.name)].all(names,"
+            " self.all(t, !has(t.runAfter) || t.runAfter.all(name, name in names)))",
+            UNKNOWN_AFTER_MESSAGE,
+        ),
+    ),
+}
 _CANCELS_TREE = (
     "(has({spec}.cancel) && {spec}.cancel"
     " && (!has({spec}.cancelScope) || {spec}.cancelScope == 'Tree'))"
@@ -74,7 +95,7 @@ def _add_spec_rules(schema: dict[str, Any]) -> None:
     schema["not"] = {"required": ["input", "inputObject"]}
     schema["x-kubernetes-validations"] = [
         meta.cel(
-            "has(self.command) && size(self.command) > 0",
+            "has(self.tasks) || (has(self.command) && size(self.command) > 0)",
             f"command {COMMAND_MESSAGE}",
             field_path=".command",
         ),
@@ -83,6 +104,11 @@ def _add_spec_rules(schema: dict[str, Any]) -> None:
             _not_yet("treeTimeoutSeconds"),
             field_path=".treeTimeoutSeconds",
         ),
+        meta.cel("has(self.tasks) || has(self.image)", IMAGE_MESSAGE, field_path=".image"),
+        meta.cel(
+            "!(has(self.lineage) && (has(self.tasks) || has(self.params)))", ROOT_TASKS_MESSAGE
+        ),
+        meta.cel("!has(self.params) || has(self.tasks)", PARAMS_MESSAGE, field_path=".params"),
         meta.cel(
             "!(has(oldSelf.cancel) && oldSelf.cancel) || (has(self.cancel) && self.cancel)",
             CANCEL_MESSAGE,
@@ -125,20 +151,20 @@ class TaskSpec(SpecModel):
         ),
     ]
     image: Annotated[
-        str,
+        str | None,
         Field(
             min_length=1,
             max_length=1024,
             description="Container image that holds the command. On the local stack no image is "
-            "pulled: the programs of the machine run instead.",
+            "pulled: the programs of the machine run instead. Needed, but for a Task with `tasks`.",
         ),
-    ]
+    ] = None
     command: Annotated[
         list[meta.LongText],
         Field(
             max_length=meta.MAX_COMMAND_ITEMS,
-            description="Program and its first arguments. Needed: the ENTRYPOINT of the image is "
-            "not used.",
+            description="Program and its first arguments. Needed, but for a Task with `tasks`: the "
+            "ENTRYPOINT of the image is not used.",
             default_factory=list,
             json_schema_extra=meta.ATOMIC_LIST | _STARTABLE_ARGUMENTS,
         ),
@@ -211,6 +237,27 @@ class TaskSpec(SpecModel):
             max_length=meta.MAX_LABEL,
             pattern=meta.LABEL_VALUE,
             description="Free name of the set this Task belongs to; a valid label value.",
+        ),
+    ] = None
+    tasks: Annotated[
+        list[TaskTemplate] | None,
+        Field(
+            min_length=1,
+            max_length=MAX_TASKS,
+            description="A graph in one object: this Task is the root of a tree with these tasks, "
+            "and runs no container itself. It succeeds if its whole tree does. Its other fields "
+            f"are the defaults of its tasks. At most {MAX_TASKS}.",
+            json_schema_extra=_TASKS_RULES,
+        ),
+    ] = None
+    params: Annotated[
+        list[Param] | None,
+        Field(
+            max_length=MAX_PARAMS,
+            description="Values for all of `tasks`: as environment variables, and in place of "
+            "`{{params.NAME}}` in their image, command, args, env, workingDir and input. "
+            "`taskctl submit -f FILE -p NAME=VALUE` sets them.",
+            json_schema_extra=meta.map_list("name"),
         ),
     ] = None
     retry: Annotated[
@@ -299,8 +346,18 @@ class TaskSpec(SpecModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if not self.command:
+        if self.tasks is None and not self.command:
             raise ValueError(f"command {COMMAND_MESSAGE}")
+        if self.tasks is None and self.image is None:
+            raise ValueError(f"image {IMAGE_MESSAGE}")
+        if self.lineage is not None and (self.tasks is not None or self.params is not None):
+            raise ValueError(ROOT_TASKS_MESSAGE)
+        if self.params is not None and self.tasks is None:
+            raise ValueError(PARAMS_MESSAGE)
+        if self.tasks is not None or self.params is not None:
+            wrong = complaint(self.to_json())
+            if wrong is not None:
+                raise ValueError(wrong)
         if self.input_object is not None and "input" in self.model_fields_set:
             raise ValueError(INPUT_MESSAGE)
         after = self.run_after
@@ -326,6 +383,12 @@ class Task(SpecModel):
                 LINEAGE_MESSAGE,
                 field_path=".spec.lineage",
             ),
+            meta.cel(
+                "!has(self.spec.tasks) || self.spec.tasks.all(t,"
+                f" size(self.metadata.name) + size(t.name) < {MAX_TASK_NAME})",
+                MEMBER_NAME_MESSAGE,
+                field_path=".spec.tasks",
+            ),
         )
     )
     api_version: Literal["taskctl.dev/v1alpha1"] = "taskctl.dev/v1alpha1"
@@ -338,6 +401,9 @@ class Task(SpecModel):
     def _name_fits(self) -> Self:
         if len(self.metadata.name or "") > MAX_TASK_NAME:
             raise ValueError(NAME_MESSAGE)
+        for template in self.spec.tasks or ():
+            if len(self.metadata.name or "") + len(template.name) >= MAX_TASK_NAME:
+                raise ValueError(MEMBER_NAME_MESSAGE)
         lineage = self.spec.lineage
         if lineage is not None and lineage.task != self.metadata.name:
             raise ValueError(LINEAGE_MESSAGE)

@@ -149,6 +149,29 @@ def _source(path: str) -> str:
     return "standard input" if path == "-" else path
 
 
+def set_params(objects: Sequence[Object], values: Mapping[str, str]) -> None:
+    """Set parameters (``spec.params``) of the Tasks that have one of that name, in place.
+
+    Raises:
+        UsageError: none has.
+    """
+    found: dict[str, list[Object]] = {}
+    for obj in objects:
+        spec = obj.get("spec")
+        params = spec.get("params") if obj["kind"] == "Task" and isinstance(spec, dict) else None
+        for param in params if isinstance(params, list) else ():
+            if isinstance(param, dict) and isinstance(param.get("name"), str):
+                found.setdefault(param["name"], []).append(param)
+    for name, value in values.items():
+        if name not in found:
+            known = ", ".join(sorted(found)) or "none"
+            raise UsageError(
+                f"--param {name}: no Task has a parameter of that name; known: {known}"
+            )
+        for param in found[name]:
+            param["value"] = value
+
+
 def check_own(objects: Sequence[Object]) -> None:
     """Check the objects of our own kinds before anything is sent.
 

@@ -18,6 +18,7 @@ from taskctl.cli.manifest import (
     parse_input,
     parse_pairs,
     read_manifests,
+    set_params,
     task_manifest,
 )
 from taskctl.cli.names import parse_name, parse_names, parse_when
@@ -46,6 +47,15 @@ class SubmitOptions:
         list[str] | None,
         typer.Option(
             "--file", "-f", metavar="FILE", help="Manifests instead of options (`-`: stdin)."
+        ),
+    ] = None
+    param: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--param",
+            "-p",
+            metavar="NAME=VALUE",
+            help="With -f: value of a parameter (spec.params); repeat.",
         ),
     ] = None
     name: Annotated[
@@ -164,8 +174,11 @@ async def submit(access: Access, options: SubmitOptions) -> int:
     async with access.connect() as session:
         if options.file:
             objects = read_manifests(options.file)
+            set_params(objects, parse_pairs(options.param or (), "--param"))
             _refuse_task_options(options)
         else:
+            if options.param:
+                raise UsageError("--param needs -f, a manifest with spec.params")
             objects = [await _task_from_options(session, options)]
         check_own(objects)
         _settle_namespaces(objects, access.namespace, session.namespace)
@@ -179,7 +192,7 @@ async def submit(access: Access, options: SubmitOptions) -> int:
 
 
 def _refuse_task_options(options: SubmitOptions) -> None:
-    allowed = {"file", "wait", "dry_run", "output"}
+    allowed = {"file", "param", "wait", "dry_run", "output"}
     for name in (name for name in options.__dataclass_fields__ if name not in allowed):
         if getattr(options, name) not in (None, False, []):
             option = "a command" if name == "command" else f"--{name.replace('_', '-')}"

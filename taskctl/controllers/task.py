@@ -13,6 +13,7 @@ from taskctl.client.base import PatchOptions
 from taskctl.client.resources import PODS, TASKS
 from taskctl.constants import ANNOTATION_STOPPED_BY, FIELD_MANAGER, LABEL_OUTPUT_OF
 from taskctl.controllers.apply import write_status
+from taskctl.controllers.graph import GraphStarter
 from taskctl.controllers.joins import Joins
 from taskctl.controllers.pending import MAX_REFUSALS
 from taskctl.controllers.world import CLUSTER_STATUS_PERIOD_S, World, look_again
@@ -42,6 +43,7 @@ class TaskReconciler:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._graphs = GraphStarter(world)
         self.joins = Joins(world.stores.tasks, world.waiting, world.cycles, world.queues.tasks)
 
     async def reconcile(self, key: ObjectKey) -> Result:
@@ -63,6 +65,8 @@ class TaskReconciler:
         self._note_waiting(key, view, facts)
         if plan.cancel:
             await self._cancel(view, facts.readiness.stopped_with)
+        if plan.queue and view.is_graph:
+            return await self._graphs.start(task, view)
         if not plan.queue:
             world.pending.discard(view.uid)
         if plan.patch is not None:
@@ -85,7 +89,7 @@ class TaskReconciler:
             none = ReadinessFacts(
                 worker_slots=None, cancelled_with=cancelled_with, stopped_with=stopped_with
             )
-            worker = world.ledger.worker_facts(view)
+            worker = None if view.is_graph else world.ledger.worker_facts(view)
             return TaskFacts(readiness=none, worker=worker, jitter=world.timing.random())
         return TaskFacts(
             readiness=self._readiness(view),

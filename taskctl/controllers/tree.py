@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from taskctl.api.conditions import condition_is
+from taskctl.api.meta import ObjectKey
 from taskctl.api.states import ConditionStatus, ConditionType, TaskState
 from taskctl.client.base import KubeObject
 from taskctl.client.resources import TASKS
@@ -15,8 +16,10 @@ from taskctl.controllers.apply import write_status
 from taskctl.controllers.families import Tree
 from taskctl.controllers.task import state_of
 from taskctl.controllers.world import World, look_again
-from taskctl.policy.tree import TreeCounts, decide_tree
-from taskctl.policy.view import lineage_of, parse_task
+from taskctl.policy.graph import member_name, template_names
+from taskctl.policy.status import FINE
+from taskctl.policy.tree import TreeChange, TreeCounts, decide_graph, decide_tree
+from taskctl.policy.view import TaskView, lineage_of, parse_task
 from taskctl.runtime.controller import DONE, Result
 
 log = logging.getLogger(__name__)
@@ -63,6 +66,10 @@ class TreeReconciler:
         uid = root["metadata"]["uid"]
         tree = Tree(root["metadata"].get("namespace", ""), uid)
         ended, complete = state_of(root).terminal, _says_complete(root)
+        # A root with tasks may have lost them all: then no count of theirs tells that it is over.
+        empty = tree not in self._counts and parse_task(root).is_graph
+        if empty and state_of(root) is TaskState.RUNNING:
+            self._world.queues.trees.add(uid)
         if ended != complete or (ended and tree in self._counts):
             self._world.queues.trees.add(uid)
 
@@ -92,7 +99,11 @@ class TreeReconciler:
         if root is None or root["metadata"].get("deletionTimestamp"):
             return DONE
         view = parse_task(root)
-        change = decide_tree(view, self.counts(Tree.of(view)), world.timing.clock.now())
+        counts, now = self.counts(Tree.of(view)), world.timing.clock.now()
+        if view.is_graph and view.state is TaskState.RUNNING and not counts.active:
+            change: TreeChange | None = decide_graph(view, counts, self._culprits(view), now)
+        else:
+            change = decide_tree(view, counts, now)
         if change is None:
             return DONE
         written_at_s = self._written_at_s.get(root_uid)
@@ -103,6 +114,20 @@ class TreeReconciler:
         await write_status(world, TASKS, root, change.patch)
         self._written_at_s[root_uid] = world.now_s()
         return DONE
+
+    def _culprits(self, root: TaskView) -> list[str]:
+        """Return which of a root's own tasks did not succeed; first those that ran."""
+        ran: list[str] = []
+        others: list[str] = []
+        for name in template_names(root):
+            key = ObjectKey(root.namespace, member_name(root.name, name))
+            raw = self._world.stores.tasks.get(key)
+            if raw is None:
+                continue
+            view = parse_task(raw)
+            if view.root_uid == root.uid and view.state not in FINE:
+                (ran if view.attempt else others).append(name)
+        return ran or others
 
 
 def _place(task: Mapping[str, Any] | None) -> tuple[Tree, TaskState, bool] | None:

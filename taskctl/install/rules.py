@@ -35,7 +35,8 @@ def controller_rules() -> list[Rule]:
         # `get`: before a worker is let go, whether its Tasks and TaskCluster are really gone.
         # `delete`: ttlSecondsAfterFinished.
         # `patch`: spec.cancel of what runs below a cancelled Task.
-        _rule(GROUP, ["tasks"], ["get", "list", "watch", "patch", "delete"]),
+        # `create`: the tasks of a root that has some (spec.tasks).
+        _rule(GROUP, ["tasks"], ["get", "list", "watch", "create", "patch", "delete"]),
         _rule(GROUP, ["taskclusters"], ["get", "list", "watch"]),
         _rule(GROUP, ["taskobjects"], ["list", "watch"]),
         _rule(GROUP, _STATUSES, ["patch"]),

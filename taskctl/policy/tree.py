@@ -6,13 +6,16 @@ so a tree whose known members have all ended is quiet: nobody is left to create 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from taskctl.api.conditions import ConditionUpdate, set_condition
+from taskctl.api.conditions import ConditionUpdate, cap_message, set_condition
 from taskctl.api.states import ConditionStatus, ConditionType, TaskState
+from taskctl.clock import format_micro
 from taskctl.constants import Reason
+from taskctl.policy.graph import decide_graph_end
 from taskctl.policy.status import FINE, Ending, StatusPatch, end_conditions, is_complete
 from taskctl.policy.view import TaskView
 
@@ -101,6 +104,35 @@ def decide_tree(root: TaskView, counts: TreeCounts, now: datetime) -> TreeChange
     if not patch:
         return None
     return TreeChange(patch, urgent=_complete(root, shown) != is_complete(root))
+
+
+def decide_graph(
+    root: TaskView, counts: TreeCounts, culprits: Sequence[str], now: datetime
+) -> TreeChange:
+    """Return the write that ends a root with tasks whose tree is quiet.
+
+    Args:
+        root: the root Task; it is Running.
+        counts: its descendants that exist; none is active.
+        culprits: names of its own tasks that did not succeed.
+        now: for the times.
+    """
+    cancelled = counts.cancelled - counts.stopped
+    end = decide_graph_end(root, counts.total, counts.failed, cancelled, culprits)
+    reason, message = end.ending.reason.value, cap_message(end.ending.message)
+    status = {**root.status, "reason": reason, "message": message}
+    ended = replace(root, state=end.state, status=status)
+    change = decide_tree(ended, counts, now)
+    patch: StatusPatch = {} if change is None else dict(change.patch)
+    moment = format_micro(now)
+    patch |= {
+        "state": end.state.value,
+        "reason": reason,
+        "message": message,
+        "times": {"exited": moment, "observed": moment},
+        "observedGeneration": root.generation,
+    }
+    return TreeChange(patch, urgent=True)
 
 
 def _shown(root: TaskView, counts: TreeCounts) -> TreeCounts:

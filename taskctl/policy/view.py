@@ -86,6 +86,11 @@ class TaskView:
         return self.root_uid == self.uid
 
     @property
+    def is_graph(self) -> bool:
+        """Whether it is a root with tasks (``spec.tasks``), which runs nothing itself."""
+        return bool(self.spec.get("tasks")) and self.is_root
+
+    @property
     def cancel(self) -> bool:
         """``spec.cancel``."""
         return bool(self.spec.get("cancel"))

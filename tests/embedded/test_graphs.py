@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from taskctl.client.resources import TASKS
+import contextlib
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from taskctl.client.resources import TASKCLUSTERS, TASKS
+from taskctl.errors import AlreadyExists
 from tests.embedded.world import World, eventually
+
+DEMO = Path(__file__).resolve().parents[2] / "demo" / "pipeline"
 
 JOIN = """
 from taskctl.sdk.sync import spawn, spawn_many, child
@@ -27,3 +38,74 @@ async def test_a_task_joins_what_has_grown(world: World) -> None:
     )
     join = await world.finished("join", timeout_s=60)
     assert join["status"]["state"] == "Succeeded", join["status"]
+
+
+async def complete(world: World, name: str) -> dict[str, Any]:
+    def over(task: dict[str, Any]) -> bool:
+        conditions = task["status"].get("conditions") or ()
+        return any(one["type"] == "Complete" and one["status"] == "True" for one in conditions)
+
+    return await eventually(
+        lambda: world.get(TASKS, name), over, what="the graph's end", timeout_s=60
+    )
+
+
+async def demo(world: World, **changes: Any) -> dict[str, Any]:
+    """Create the demo's graph; returns it."""
+    cluster = yaml.safe_load((DEMO / "taskcluster.yaml").read_text())
+    with contextlib.suppress(AlreadyExists):
+        await world.client.create(TASKCLUSTERS, cluster, world.namespace)
+    graph = yaml.safe_load((DEMO / "pipeline.yaml").read_text())
+    for task in graph["spec"]["tasks"]:
+        task |= changes.get(task["name"], {})
+    return await world.client.create(TASKS, copy.deepcopy(graph), world.namespace)
+
+
+async def states(world: World, root: str) -> dict[str, str]:
+    return {
+        task["metadata"]["name"].removeprefix(f"{root}-"): task["status"]["state"]
+        for task in await world.all(TASKS)
+        if task["metadata"]["name"].startswith(root)
+    }
+
+
+async def test_a_graph_in_one_object(world: World) -> None:
+    first, second = await demo(world), await demo(world)
+    for root in (first, second):
+        name = root["metadata"]["name"]
+        ended = await complete(world, name)
+        assert ended["status"]["state"] == "Succeeded", ended["status"]
+        assert await states(world, name) == {
+            name: "Succeeded",
+            "clone": "Succeeded",
+            "build": "Succeeded",
+            "lint": "Succeeded",
+            "test": "Succeeded",
+            "publish": "Succeeded",
+            "alarm": "Skipped",
+        }
+    assert (world.workspace("pipeline") / "published-1.0").read_text() == "HELLO, VERSION 1.0\n"
+    await world.remove(TASKS, first["metadata"]["name"])
+    await eventually(
+        lambda: states(world, first["metadata"]["name"]), lambda left: not left, what="all gone"
+    )
+
+
+async def test_a_graph_fails_as_its_tree_does(world: World) -> None:
+    root = await demo(world, lint={"command": ["false"], "retry": {"limit": 0}})
+    name = root["metadata"]["name"]
+    ended = await complete(world, name)
+    assert (ended["status"]["state"], ended["status"]["reason"]) == ("Failed", "TreeFailed")
+    assert "lint" in ended["status"]["message"]
+    assert (await states(world, name))["alarm"] == "Succeeded"
+    assert (await states(world, name))["publish"] == "Failed"
+
+
+@pytest.mark.parametrize("file", ["write-read.yaml"])
+async def test_the_smallest_graph(world: World, file: str) -> None:
+    cluster = yaml.safe_load((DEMO / "taskcluster.yaml").read_text())
+    await world.client.create(TASKCLUSTERS, cluster, world.namespace)
+    graph = yaml.safe_load((DEMO / file).read_text())
+    await world.client.create(TASKS, graph, world.namespace)
+    ended = await complete(world, graph["metadata"]["name"])
+    assert ended["status"]["state"] == "Succeeded", ended["status"]

@@ -257,6 +257,9 @@ async def test_slots_are_never_exceeded(world: World) -> None:
     assert max(seen) <= 2
 
 
+STEP = {"name": "a", "image": "i", "command": ["true"]}
+
+
 @pytest.mark.parametrize(
     ("spec", "named"),
     [
@@ -268,6 +271,8 @@ async def test_slots_are_never_exceeded(world: World) -> None:
         ({"limits": {"descendants": 5}}, "not supported yet"),
         ({"treeTimeoutSeconds": 5}, "not supported yet"),
         ({"runAfter": {"tasks": ["a"], "count": 2}}, "set group too"),
+        ({"tasks": [STEP, STEP]}, "tasks[1]"),
+        ({"tasks": [STEP, {**STEP, "name": "b", "runAfter": ["x"]}]}, "names no task"),
         # CEL cannot see a field without a type, so the server only says where it is wrong.
         ({"inputObject": "a", "input": 1}, "spec"),
     ],

@@ -275,6 +275,10 @@ async def work(world: World) -> None:
 
     await eventually(brief_is_gone, bool, what="removed")
     await cancelled_tree(world)
+    graph = [{"name": "only", "image": "busybox", "command": ["true"]}]
+    spec = {"clusterName": "counter", "tasks": graph}
+    await world.make(TASKS, "graph", spec=spec)
+    assert (await world.finished("graph"))["status"]["state"] == "Succeeded"
     retain = {"replicas": 1, "workspace": {"reclaim": "Retain"}}
     await world.patch(TASKCLUSTERS, "counter", {"spec": retain})
     await eventually(world.workers, lambda pods: len(pods) == 1, what="one worker")

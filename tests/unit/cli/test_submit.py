@@ -362,3 +362,62 @@ def test_outcomes_are_named_in_any_case(run: Run, client: FakeClient) -> None:
     result = run("submit", "--cluster", "c", "--image", "i", "--after", "a", "--when", "no", "x")
     assert result.exit_code == 2
     assert "--when: there is no outcome 'no'; choose one of Success, " in result.stderr
+
+
+GRAPH = """
+apiVersion: taskctl.dev/v1alpha1
+kind: Task
+metadata: {name: g}
+spec:
+  clusterName: c
+  image: i
+  params: [{name: version}, {name: other, default: "1"}]
+  tasks:
+    - {name: a, command: [sh, -c, "echo {{params.version}}"]}
+    - {name: b, command: ["true"], runAfter: [a]}
+"""
+
+
+def test_parameters_are_set(run: Run, client: FakeClient, tmp_path: Path) -> None:
+    path = tmp_path / "g.yaml"
+    path.write_text(GRAPH)
+    assert run("submit", "-f", str(path), "-p", "version=2=x").exit_code == 0
+    assert client.objects["Task", "g"]["spec"]["params"] == [
+        {"name": "version", "value": "2=x"},
+        {"name": "other", "default": "1"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "words"),
+    [
+        (("", ""), [], "version has no value; set value (taskctl submit -p version=VALUE)"),
+        (("", ""), ["-p", "versio=1"], "no Task has a parameter of that name; known: other, ver"),
+        (("", ""), ["-p", "version"], "must be KEY=VALUE"),
+        (("params.version", "params.x"), ["-p", "version=1"], "{{params.x}} names no parameter"),
+        (("[a]", "[x]"), ["-p", "version=1"], "tasks[1].runAfter: x names no task"),
+        (("[a]", "[b]"), ["-p", "version=1"], "circle: b → b"),
+        (("name: b", "name: a"), ["-p", "version=1"], "a is the name of tasks[0]"),
+    ],
+)
+def test_a_graph_that_cannot_run_is_not_sent(
+    run: Run,
+    client: FakeClient,
+    tmp_path: Path,
+    change: tuple[str, str],
+    arguments: list[str],
+    words: str,
+) -> None:
+    path = tmp_path / "g.yaml"
+    path.write_text(GRAPH.replace(*change) if change[0] else GRAPH)
+    result = run("submit", "-f", str(path), *arguments)
+    assert result.exit_code != 0
+    assert words in result.stderr
+    assert ("Task", "g") not in client.objects
+
+
+def test_parameters_need_a_manifest(run: Run, client: FakeClient) -> None:
+    result = run("submit", "-p", "a=1", "--image", "i", "--", "true")
+    assert result.exit_code == 2
+    assert "--param needs -f" in result.stderr
+    assert not client.objects

@@ -1,0 +1,177 @@
+"""A graph in one object: ``spec.tasks`` of a root, and ``spec.params``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from taskctl.api import meta
+from taskctl.api.meta import INT32_MAX, Name, SpecModel
+from taskctl.api.retry import Retry, TtlSecondsAfterFinished
+from taskctl.api.states import When
+from taskctl.api.taskenv import EnvVar
+
+MAX_TASKS = 100
+MAX_PARAMS = 100
+_ROOTS = "Default: that of the root."
+
+_Seconds = Annotated[int, Field(ge=1, le=INT32_MAX)]
+_Label = Annotated[str, Field(min_length=1, max_length=meta.MAX_LABEL)]
+
+
+class Param(SpecModel):
+    """A value that the tasks of a root are given as a whole."""
+
+    model_config = ConfigDict(
+        json_schema_extra=meta.validations(
+            meta.cel(
+                "has(self.value) || has(self.default)",
+                "has no value; set value (taskctl submit -p NAME=VALUE), or give it a default",
+            ),
+            meta.cel(
+                "!self.name.startsWith('TASKCTL_')",
+                "names that begin with TASKCTL_ are taskctl's own; choose another",
+                field_path=".name",
+            ),
+        )
+    )
+    name: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=meta.MAX_LABEL,
+            pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+            description="Name of the parameter, and of the environment variable.",
+        ),
+    ]
+    value: Annotated[
+        str | None,
+        Field(max_length=meta.MAX_TEXT, description="The value. Default: that of `default`."),
+    ] = None
+    default: Annotated[
+        str | None,
+        Field(max_length=meta.MAX_TEXT, description="The value where `value` is not set."),
+    ] = None
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        if self.value is None and self.default is None:
+            raise ValueError(
+                f"{self.name} has no value; set value (taskctl submit -p {self.name}=VALUE), or "
+                "give it a default"
+            )
+        if self.name.startswith("TASKCTL_"):
+            raise ValueError("names that begin with TASKCTL_ are taskctl's own; choose another")
+        return self
+
+
+class TaskTemplate(SpecModel):
+    """One task of a root. What it leaves out it takes from the root."""
+
+    name: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=meta.MAX_LABEL,
+            pattern=meta.DNS_LABEL,
+            description="Name among the tasks of the root. The Task is called `<root>-<name>`.",
+        ),
+    ]
+    image: Annotated[
+        str | None,
+        Field(min_length=1, max_length=1024, description=f"Container image. {_ROOTS}"),
+    ] = None
+    command: Annotated[
+        list[meta.LongText] | None,
+        Field(
+            min_length=1,
+            max_length=meta.MAX_COMMAND_ITEMS,
+            description="Program and its first arguments. Default: command and args of the root.",
+            json_schema_extra=meta.ATOMIC_LIST,
+        ),
+    ] = None
+    args: Annotated[
+        list[meta.LongText] | None,
+        Field(
+            max_length=meta.MAX_COMMAND_ITEMS,
+            description="Further arguments, added to `command`.",
+            json_schema_extra=meta.ATOMIC_LIST,
+        ),
+    ] = None
+    env: Annotated[
+        list[EnvVar] | None,
+        Field(
+            max_length=meta.MAX_ENV,
+            description="Environment variables, added to those of the root and to its parameters.",
+            json_schema_extra=meta.map_list("name"),
+        ),
+    ] = None
+    working_dir: Annotated[
+        str | None,
+        Field(max_length=meta.MAX_TEXT, description=f"Directory to start in. {_ROOTS}"),
+    ] = None
+    input_object: Annotated[
+        Name | None,
+        Field(description=f"Name of the TaskObject with the input. {_ROOTS}"),
+    ] = None
+    run_after: Annotated[
+        list[_Label] | None,
+        Field(
+            max_length=MAX_TASKS,
+            description="Names of tasks of the same root that must have finished before.",
+            json_schema_extra=meta.SET_LIST,
+        ),
+    ] = None
+    subtree: Annotated[
+        bool | None,
+        Field(description="Wait for each task in `runAfter` with all its descendants."),
+    ] = None
+    min_success: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=MAX_TASKS,
+            description="How many of the tasks in `runAfter` have to succeed. Default: all.",
+        ),
+    ] = None
+    when: Annotated[
+        When | None,
+        Field(
+            description="Which outcome of the tasks in `runAfter` lets this one run: Success (the "
+            "default), Failure or Always."
+        ),
+    ] = None
+    group: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=meta.MAX_LABEL,
+            pattern=meta.LABEL_VALUE,
+            description="Free name of the set this task belongs to; a valid label value.",
+        ),
+    ] = None
+    retry: Annotated[
+        Retry | None, Field(description=f"What to do after a failed attempt. {_ROOTS}")
+    ] = None
+    timeout_seconds: Annotated[
+        _Seconds | None, Field(description=f"Seconds that one attempt may run. {_ROOTS}")
+    ] = None
+    start_deadline_seconds: Annotated[
+        _Seconds | None,
+        Field(description=f"Seconds that a placed attempt may wait for its start. {_ROOTS}"),
+    ] = None
+    ttl_seconds_after_finished: Annotated[
+        TtlSecondsAfterFinished | None,
+        Field(description=f"When to delete the task, once the tree is complete. {_ROOTS}"),
+    ] = None
+    priority: Annotated[
+        int | None,
+        Field(ge=-INT32_MAX - 1, le=INT32_MAX, description=f"Higher runs first. {_ROOTS}"),
+    ] = None
+    slots: Annotated[
+        int | None, Field(ge=1, le=100, description=f"Slots of the worker it takes. {_ROOTS}")
+    ] = None
+    read_only_workspace: Annotated[
+        bool | None, Field(description=f"Mount the shared workspace read-only. {_ROOTS}")
+    ] = None
