@@ -7,10 +7,8 @@ import os
 import secrets
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
-from enum import StrEnum
 from types import TracebackType
-from typing import Any, Final, Self, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
+from typing import Any, Final, Self, TypeVar, TypeVarTuple, Unpack, overload
 
 from taskctl.api.states import TaskState
 from taskctl.client.base import DeleteOptions, ListOptions, Propagation
@@ -22,6 +20,7 @@ from taskctl.constants import LABEL_CLIENT
 from taskctl.errors import ConfigError, NotFound
 from taskctl.outside.handle import Handle
 from taskctl.outside.info import TaskInfo
+from taskctl.outside.options import Event, EventType, Options, Page
 from taskctl.outside.session import Session
 from taskctl.outside.submitter import Submitter, Target
 from taskctl.outside.tracker import Tracker
@@ -36,81 +35,6 @@ DEFAULT_TIMEOUT_S: Final = 30.0
 DEFAULT_CONCURRENCY: Final = 16
 _QPS: Final = 100.0
 _KINDS: Final = {resource.kind: resource for resource in (TASKS, TASKOBJECTS, TASKCLUSTERS)}
-
-
-class Options(TypedDict, total=False):
-    """Options of a submission: those of a child in the SDK, and some of its own.
-
-    ``cluster`` and ``image`` default to the client's. ``code`` is a folder to upload;
-    ``by_value`` sends the function itself.
-    """
-
-    name: str
-    cluster: str
-    image: str
-    code: str | os.PathLike[str]
-    by_value: bool
-    input: Any
-    input_object: str
-    env: Mapping[str, str] | Sequence[Mapping[str, Any]]
-    working_dir: str
-    timeout_s: int
-    start_deadline_s: int
-    slots: int
-    priority: int
-    group: str
-    retry: int | Mapping[str, Any]
-    ttl: Mapping[str, int]
-    run_after: Sequence[Any]
-    when: str
-    suspend: bool
-    read_only_workspace: bool
-
-
-class Settings(TypedDict, total=False):
-    """The arguments of :class:`Client`."""
-
-    kubeconfig: str | os.PathLike[str] | None
-    context: str | None
-    namespace: str | None
-    cluster: str | None
-    image: str | None
-    code: str | os.PathLike[str] | None
-    timeout_s: float
-
-
-class EventType(StrEnum):
-    """What happened to a Task."""
-
-    ADDED = "ADDED"
-    MODIFIED = "MODIFIED"
-    DELETED = "DELETED"
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """A change that :meth:`Client.watch` tells of.
-
-    Attributes:
-        type: what happened.
-        task: the Task after it; before it, where it was deleted.
-    """
-
-    type: EventType
-    task: TaskInfo
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A part of a list.
-
-    Attributes:
-        tasks: the Tasks.
-        continue_token: for :meth:`Client.list`, to get the next part; empty on the last one.
-    """
-
-    tasks: list[TaskInfo]
-    continue_token: str = ""
 
 
 class Client:

@@ -12,8 +12,9 @@ from typing import Any, Final, ParamSpec, TypeVar, Unpack
 
 from taskctl.api.states import TaskState
 from taskctl.errors import ConfigError
-from taskctl.outside.client import DEFAULT_CONCURRENCY, Options, Settings
+from taskctl.outside.client import DEFAULT_CONCURRENCY
 from taskctl.outside.handle import Handle
+from taskctl.outside.options import Options, Settings
 from taskctl.outside.outcome import state_of
 from taskctl.outside.shipping import as_task
 from taskctl.outside.sync import SyncClient

@@ -12,13 +12,11 @@ from taskctl.outside.client import (
     DEFAULT_CONCURRENCY,
     DEFAULT_TIMEOUT_S,
     Client,
-    Event,
-    Options,
-    Page,
 )
 from taskctl.outside.handle import Handle
 from taskctl.outside.info import TaskInfo
 from taskctl.outside.loop import LoopThread
+from taskctl.outside.options import Event, Options, Page
 from taskctl.outside.tree import Tree
 from taskctl.sdk._functions import Call
 from taskctl.sdk.errors import ChildError

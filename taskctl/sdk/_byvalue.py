@@ -53,6 +53,29 @@ def pack(function: Callable[..., Any], name: str) -> dict[str, Any]:
     return {"name": name, "python": _version(), "pickle": packed}
 
 
+# What this task was sent: sent on as it is, so that a task that runs again asks for the same.
+_received: list[tuple[Callable[..., Any], dict[str, Any]]] = []
+
+
+def pack_again(function: Callable[..., Any], key: str | None) -> dict[str, Any]:
+    """Return a function that a task spawns which was sent by value itself.
+
+    Raises:
+        Unsendable: it cannot be sent, or the child has no key: what is pickled once more is not
+            the same bytes, so no key can be made from them.
+    """
+    for own, packed in _received:
+        if own is function:
+            return packed
+    name = f"{function.__module__}.{function.__qualname__}"
+    if key is None:
+        raise Unsendable(
+            f"{name} goes by value, and so its child needs a key of your own: spawn(…, key=…); or "
+            "put it into a module"
+        )
+    return pack(function, name)
+
+
 def unpack(packed: Mapping[str, Any]) -> Callable[..., Any]:
     """Return the function that :func:`pack` was given.
 
@@ -85,7 +108,9 @@ def unpack(packed: Mapping[str, Any]) -> Callable[..., Any]:
     import pickle
 
     try:
-        return pickle.loads(zlib.decompress(base64.b64decode(packed["pickle"])))  # type: ignore[no-any-return]
+        function: Callable[..., Any] = pickle.loads(
+            zlib.decompress(base64.b64decode(packed["pickle"]))
+        )
     except ImportError as error:
         raise InputInvalid(
             f"{name} needs a module that this image lacks: {error}; install it there, or upload "
@@ -95,6 +120,8 @@ def unpack(packed: Mapping[str, Any]) -> Callable[..., Any]:
         raise InputInvalid(
             f"{name} cannot be made here: {type(error).__name__}: {error}"
         ) from error
+    _received.append((function, dict(packed)))
+    return function
 
 
 def _version() -> str:

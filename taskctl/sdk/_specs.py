@@ -244,9 +244,8 @@ def _message(spec: ChildSpec, attached: Message) -> Message:
         options = {**target.function.options, **options}
         # Another image may have its Python elsewhere.
         python = "python3" if "image" in options else sys.executable or "python3"
-        overrides["command"] = command_of(target.function, python)
+        overrides["command"], options["input"] = _program(target, python, spec.key, sources)
         overrides["args"] = []
-        options["input"] = encode_arguments(target, sources)
     elif target is not None:
         overrides["command"] = _options.command(target)
         overrides["args"] = []
@@ -274,6 +273,27 @@ def _message(spec: ChildSpec, attached: Message) -> Message:
     if overrides:
         message["overrides"] = overrides
     return message
+
+
+def _program(
+    call: Call[..., Any], python: str, key: str | None, sources: list[dict[str, Any]]
+) -> tuple[list[str], Any]:
+    """Return the command that runs a call, and its input; see encode_arguments for sources."""
+    arguments = encode_arguments(call, sources)
+    try:
+        return command_of(call.function, python), arguments
+    except Unsendable:
+        byvalue = sys.modules.get("taskctl.sdk._byvalue")
+        if byvalue is None:  # this task's function was not sent by value
+            raise
+        packed = byvalue.pack_again(call.function.function, key)
+    if sources:
+        raise Unsendable(
+            f"{call.function.__qualname__}() goes by value and cannot take a child as argument; "
+            "pass its result, or put the function into a module"
+        )
+    command = [python, "-m", "taskctl.sdk.run", "--pickled"]
+    return command, {byvalue.FUNCTION: packed, byvalue.ARGUMENTS: arguments}
 
 
 def _add_default_keys(messages: list[Message]) -> None:

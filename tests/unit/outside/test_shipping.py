@@ -223,6 +223,48 @@ def test_run_by_value(agent: FakeAgent) -> None:
     assert agent.asked("output")[0]["value"] == 42
 
 
+NOTEBOOK = """
+from taskctl.sdk import spawn, task
+
+@task
+async def grow(number: int) -> int:
+    if number:
+        await spawn(grow, number - 1)
+        await spawn(other, number, key="other")
+    return number
+
+@task
+async def other(number: int) -> int:
+    if number == 2:
+        await spawn(grow, 1)
+    return number
+"""
+
+
+def sent(spec: dict[str, Any], workspace: Path) -> Any:
+    """Return the input of what was spawned; a function makes it large."""
+    return json.loads((workspace / spec["ref"]["path"]).read_bytes())
+
+
+def test_what_was_sent_by_value_spawns_itself(agent: FakeAgent, workspace: Path) -> None:
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(NOTEBOOK, names)
+    program = program_of(names["grow"], THERE)
+    given: Any = {**program.envelope, "arguments": {"number": 2}}
+    code, errors = execute(agent, given, *program.command[1:])
+    assert (code, errors) == (0, "")
+    child, other = agent.spawned()
+    assert child["overrides"]["command"][1:] == ["-m", "taskctl.sdk.run", "--pickled"]
+    # The same bytes, so a parent that runs again asks for the same child.
+    assert sent(child, workspace) == {**given, "arguments": {"number": 1}}
+    code, errors = execute(agent, sent(child, workspace), *child["overrides"]["command"][1:])
+    assert (code, errors) == (0, "")
+    assert agent.asked("output")[-1]["value"] == 1
+    code, errors = execute(agent, sent(other, workspace), *other["overrides"]["command"][1:])
+    assert code == 1
+    assert "needs a key of your own" in errors
+
+
 def test_run_many(agent: FakeAgent) -> None:
     program = program_of(as_task(plain), HERE, many=True)
     calls = [{"number": n} for n in range(3)]
