@@ -120,8 +120,23 @@ def unpack(packed: Mapping[str, Any]) -> Callable[..., Any]:
         raise InputInvalid(
             f"{name} cannot be made here: {type(error).__name__}: {error}"
         ) from error
+    return function
+
+
+def receive(packed: Mapping[str, Any]) -> Callable[..., Any]:
+    """Return the function that this task was sent, and keep it for :func:`pack_again`.
+
+    Raises:
+        InputInvalid: see :func:`unpack`.
+    """
+    function = unpack(packed)
     _received.append((function, dict(packed)))
     return function
+
+
+def is_by_value() -> bool:
+    """Return whether this task's function was sent by value."""
+    return bool(_received)
 
 
 def _version() -> str:

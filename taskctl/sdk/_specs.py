@@ -284,7 +284,7 @@ def _program(
         return command_of(call.function, python), arguments
     except Unsendable:
         byvalue = sys.modules.get("taskctl.sdk._byvalue")
-        if byvalue is None:  # this task's function was not sent by value
+        if byvalue is None or not byvalue.is_by_value():
             raise
         packed = byvalue.pack_again(call.function.function, key)
     if sources:

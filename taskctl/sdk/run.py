@@ -108,12 +108,12 @@ def _prepare(wanted: Wanted) -> tuple[Callable[..., Any], list[Any]]:
     if wanted.place:
         function, given = load(wanted.place), context.input
     else:
-        from taskctl.sdk._byvalue import ARGUMENTS, FUNCTION, unpack
+        from taskctl.sdk._byvalue import ARGUMENTS, FUNCTION, receive
 
         packed = context.input
         if not isinstance(packed, dict) or not isinstance(packed.get(FUNCTION), dict):
             raise InputInvalid(f"--pickled takes an input with {FUNCTION} and {ARGUMENTS}")
-        function, given = unpack(packed[FUNCTION]), packed.get(ARGUMENTS)
+        function, given = receive(packed[FUNCTION]), packed.get(ARGUMENTS)
     if not wanted.many:
         return function, [given]
     if not isinstance(given, list):
