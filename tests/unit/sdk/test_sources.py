@@ -78,6 +78,11 @@ async def test_a_continuation(agent: FakeAgent) -> None:
     spec = agent.spawned()[-1]
     assert spec["value"] == {"title": "all"}
     assert spec["overrides"]["when"] == "Always"
+    await gather(made, then=report, min_success=2)
+    after = agent.spawned()[-1]["overrides"]["runAfter"]
+    assert after == {"tasks": names, "minSuccess": 2}
+    with pytest.raises(ValueError, match="min_success is 4"):
+        await gather(made, then=report, min_success=4)
     with pytest.raises(Unsendable, match="@task"):
         await gather(made, then=print)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="no argument 'title'"):
