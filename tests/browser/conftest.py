@@ -18,6 +18,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.browser)
+            if item.get_closest_marker("timeout") is None:
+                # A busy machine takes ten seconds to start a Chromium.
+                item.add_marker(pytest.mark.timeout(180))
 
 
 @pytest.fixture
