@@ -305,8 +305,8 @@ class TaskSpec(SpecModel):
     suspend: Annotated[
         bool | None,
         Field(
-            description="Do not start the Task while true; what runs already goes on. Can be "
-            "changed."
+            description="Do not start the Task while true, nor, of a root, anything in its tree; "
+            "what runs already goes on. Can be changed."
         ),
     ] = None
     cancel: Annotated[

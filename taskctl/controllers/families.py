@@ -31,6 +31,7 @@ class Tree(NamedTuple):
 class _Family:
     live: dict[str, ObjectKey] = field(default_factory=dict)
     cancelled: set[str] = field(default_factory=set)
+    suspended: bool = False  # the root is
 
 
 class Families:
@@ -48,9 +49,10 @@ class Families:
         return len(self._families)
 
     def on_task(self, old: KubeObject | None, new: KubeObject | None) -> list[ObjectKey]:
-        """Take in a Task event; return the Tasks that are to be cancelled by it.
+        """Take in a Task event; return the Tasks that it cancels, suspends or resumes.
 
-        O(1), but for a Task that is cancelled: O(members of its tree).
+        O(1), but for a Task that is cancelled and a root that is suspended or resumed: O(members
+        of its tree).
         """
         if new is None:
             if old is not None:
@@ -61,7 +63,7 @@ class Families:
         family = self._families.get(tree)
         live = not view.is_root and not view.state.terminal
         if family is None:
-            if not live and not view.cancels_tree:
+            if not live and not view.cancels_tree and not (view.is_root and view.suspend):
                 return []
             family = self._families[tree] = _Family()
         if live:
@@ -74,6 +76,9 @@ class Families:
             found = list(family.live.values())
         elif live and family.cancelled:
             found = [ObjectKey.of(new)]
+        if view.is_root and view.suspend is not family.suspended:
+            family.suspended = view.suspend
+            found = list(family.live.values())
         self._tidy(tree, family)
         return found
 
@@ -83,11 +88,18 @@ class Families:
         if family is not None:
             family.live.pop(view.uid, None)
             family.cancelled.discard(view.uid)
+            if view.is_root:
+                family.suspended = False
             self._tidy(tree, family)
 
     def _tidy(self, tree: Tree, family: _Family) -> None:
-        if not family.live and not family.cancelled:
+        if not family.live and not family.cancelled and not family.suspended:
             del self._families[tree]
+
+    def suspended_with(self, view: TaskView) -> str:
+        """Return the name of the suspended root above a Task, or an empty text."""
+        family = None if view.is_root else self._families.get(Tree.of(view))
+        return view.root_name if family is not None and family.suspended else ""
 
     def cancelled_with(self, view: TaskView) -> tuple[str, str]:
         """Return the name of a Task above this one that is cancelled with its descendants.

@@ -113,6 +113,7 @@ class TaskReconciler:
             dependencies=self.joins.dependencies(view, after),
             group=self.joins.tally(view, after).facts(without=view.uid),
             cycle=self.joins.cycle(view, after),
+            suspended_with=self._world.families.suspended_with(view),
             cancelled_with=cancelled_with,
             stopped_with=stopped_with,
             backoff_left_s=self._world.backoffs.left_s(view),

@@ -48,6 +48,7 @@ class ReadinessFacts:
         cycle: names of a cycle in ``runAfter`` that it belongs to, itself first; or empty.
         cancelled_with: the Task above it that was cancelled with all its descendants; or empty.
         stopped_with: the task that cancelled that one, since it needs it no more; or empty.
+        suspended_with: the root above it that is suspended; or empty.
         backoff_left_s: seconds until its back-off ends; 0: there is none, or it has ended.
         source: the Task whose output ``spec.inputObject`` is, or will be; None: it is of none.
     """
@@ -60,6 +61,7 @@ class ReadinessFacts:
     cycle: tuple[str, ...] = ()
     cancelled_with: str = ""
     stopped_with: str = ""
+    suspended_with: str = ""
     backoff_left_s: float = 0.0
     source: Source | None = None
 
@@ -78,6 +80,12 @@ def decide_readiness(view: TaskView, facts: ReadinessFacts) -> Ready | Wait | Ne
         return Never(TaskState.FAILED, Ending(Reason.DEPENDENCY_CYCLE, cycle_message(facts.cycle)))
     if view.suspend:
         return Wait(Reason.SUSPENDED, "spec.suspend is true; set it to false to let the task run.")
+    if facts.suspended_with:
+        return Wait(
+            Reason.SUSPENDED,
+            f"The root of the tree, {facts.suspended_with}, is suspended; set its spec.suspend to "
+            "false to let the tree run.",
+        )
     blocked = decide_run_after(facts.after, facts.dependencies, facts.group)
     if blocked is not None:
         return blocked

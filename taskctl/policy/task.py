@@ -160,7 +160,7 @@ def _next_step(view: TaskView, facts: TaskFacts, now: datetime) -> TaskPlan:
         plan = _running(view, facts, now)
         return plan if plan.patch is not None else replace(plan, cancel=cancelled != view.cancel)
     if facts.placed is not None and not cancelled:
-        return _placed(view, facts.placed, now)
+        return _placed(view, facts, facts.placed, now)
     if facts.refused and not cancelled:
         ending = Ending(Reason.START_ERROR, f"The container was refused: {facts.refused}")
         patch = terminal_patch(view, TaskState.FAILED, ending, now)
@@ -213,9 +213,9 @@ def _lost(
 # --- placed, not claimed ------------------------------------------------------------
 
 
-def _placed(view: TaskView, placed: PlacedFacts, now: datetime) -> TaskPlan:
+def _placed(view: TaskView, facts: TaskFacts, placed: PlacedFacts, now: datetime) -> TaskPlan:
     attempt = view.next_attempt
-    if view.suspend:
+    if view.suspend or facts.readiness.suspended_with:
         return TaskPlan(patch=suspended_patch(view, attempt))
     if placed.ended_for_s is not None and placed.ended_for_s >= CONTAINER_LOST_AFTER_S:
         message = (

@@ -250,6 +250,30 @@ def test_a_restarted_controller_knows_groups_and_subtrees() -> None:
     run(main())
 
 
+def test_a_suspended_root_holds_up_its_tree() -> None:
+    async def main() -> None:
+        async with Simulation.started() as sim:
+            tree = Tree(sim)
+            await sim.task("root", "sleep", "1")
+            await sim.finished("root")
+            await tree.child("root", "runs", "sleep", "5")
+            await sim.until(lambda: sim.status("runs").get("state") == "Running")
+            sim.spec("root", suspend=True)
+            await tree.child("root", "late")
+            await tree.child("runs", "deep")
+            await sim.task("stranger")
+            await sim.finished("runs", "stranger", timeout_s=30)
+            await sim.until(lambda: sim.status("deep").get("reason") == "Suspended", timeout_s=30)
+            assert "root of the tree, root, is suspended" in sim.status("deep")["message"]
+            assert sim.status("late")["state"] == "Pending"
+            await sim.restart_controller()
+            sim.spec("root", suspend=False)
+            for status in await sim.finished("late", "deep", timeout_s=30):
+                assert status["state"] == "Succeeded"
+
+    run(main())
+
+
 # --- the index of subtrees ----------------------------------------------------------
 
 
