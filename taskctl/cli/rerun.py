@@ -30,6 +30,8 @@ def refusal(task: Mapping[str, Any]) -> str | None:
     view = parse_task(task)
     if view.deleting:
         return "it is being deleted"
+    if view.is_graph:
+        return "it runs nothing itself; retry those of its tasks that failed, and it follows them"
     if view.state not in _RERUNNABLE:
         return f"it is {view.state}; only Failed tasks can be run again"
     if view.cancel:

@@ -18,7 +18,7 @@ from taskctl.controllers.task import state_of
 from taskctl.controllers.world import World, look_again
 from taskctl.policy.graph import member_name, template_names
 from taskctl.policy.status import FINE
-from taskctl.policy.tree import TreeChange, TreeCounts, decide_graph, decide_tree
+from taskctl.policy.tree import TreeChange, TreeCounts, decide_graph, decide_reopened, decide_tree
 from taskctl.policy.view import TaskView, lineage_of, parse_task
 from taskctl.runtime.controller import DONE, Result
 
@@ -102,6 +102,8 @@ class TreeReconciler:
         counts, now = self.counts(Tree.of(view)), world.timing.clock.now()
         if view.is_graph and view.state is TaskState.RUNNING and not counts.active:
             change: TreeChange | None = decide_graph(view, counts, self._culprits(view), now)
+        elif view.is_graph and view.status.get("reason") == Reason.TREE_FAILED and counts.active:
+            change = decide_reopened(view, now)
         else:
             change = decide_tree(view, counts, now)
         if change is None:

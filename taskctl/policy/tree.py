@@ -16,7 +16,14 @@ from taskctl.api.states import ConditionStatus, ConditionType, TaskState
 from taskctl.clock import format_micro
 from taskctl.constants import Reason
 from taskctl.policy.graph import decide_graph_end
-from taskctl.policy.status import FINE, Ending, StatusPatch, end_conditions, is_complete
+from taskctl.policy.status import (
+    FINE,
+    Ending,
+    StatusPatch,
+    active_conditions,
+    end_conditions,
+    is_complete,
+)
 from taskctl.policy.view import TaskView
 
 FIELDS: Final = ("pending", "running", "succeeded", "failed", "cancelled", "skipped")
@@ -131,6 +138,22 @@ def decide_graph(
         "message": message,
         "times": {"exited": moment, "observed": moment},
         "observedGeneration": root.generation,
+    }
+    return TreeChange(patch, urgent=True)
+
+
+def decide_reopened(root: TaskView, now: datetime) -> TreeChange:
+    """Return the write that has a root with tasks run again, as some of its tree do.
+
+    ``taskctl retry`` runs tasks again, and the root's state is that of its tree.
+    """
+    patch: StatusPatch = {
+        "state": TaskState.RUNNING.value,
+        "reason": Reason.STARTED.value,
+        "message": "",
+        "times": {"exited": None, "observed": None},
+        "observedGeneration": root.generation,
+        "conditions": active_conditions(root, Reason.STARTED, now),
     }
     return TreeChange(patch, urgent=True)
 

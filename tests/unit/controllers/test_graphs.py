@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from taskctl.cli.rerun import refusal, rerun_body
 from taskctl.client.resources import TASKS
 from tests.unit.controllers.simulation import Simulation
 from tests.unit.controllers.virtual import run
@@ -66,6 +67,27 @@ def test_its_state_is_that_of_its_tree() -> None:
             assert sim.condition("ci", "Succeeded") == "False"
             assert states(sim)["ci-alarm"] == "Succeeded"
             assert sim.status("ci-publish")["reason"] == "DependencyFailed"
+
+    run(main())
+
+
+def test_it_runs_again_with_its_tasks() -> None:
+    async def main() -> None:
+        async with Simulation.started() as sim:
+            steps: list[dict[str, Any]] = [
+                {"name": "flaky", "command": ["fail-until", "2"]},
+                {"name": "good"},
+            ]
+            await graph(sim, "g", steps)
+            await sim.until(lambda: sim.condition("g", "Complete") == "True")
+            assert states(sim)["g"] == "Failed"
+            root = sim.api.peek(TASKS, "g")
+            assert "retry those of its tasks" in (refusal(root) or "")
+            task = sim.api.peek(TASKS, "g-flaky")
+            body = rerun_body(task, sim.api.clock.now())
+            await sim.api.patch_status(TASKS, "g-flaky", "ns", body)
+            await sim.until(lambda: states(sim)["g"] == "Succeeded", timeout_s=30)
+            await sim.until(lambda: sim.condition("g", "Succeeded") == "True", timeout_s=30)
 
     run(main())
 
