@@ -6,6 +6,7 @@ Policies and reconcilers take ``now`` or a :class:`Clock`, so a test can set it.
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -20,6 +21,29 @@ class Clock(Protocol):
     def monotonic_s(self) -> float:
         """Return seconds on a clock that never goes back."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One moment on both clocks, for code that may look at neither.
+
+    Attributes:
+        wall: the wall clock's time, aware, in UTC.
+        monotonic_s: seconds on the clock that never goes back.
+    """
+
+    wall: datetime
+    monotonic_s: float
+
+    @classmethod
+    def of(cls, clock: Clock) -> Moment:
+        """Return the present moment."""
+        return cls(clock.now(), clock.monotonic_s())
+
+    @classmethod
+    def never(cls) -> Moment:
+        """Return a moment before all others."""
+        return cls(datetime.min.replace(tzinfo=UTC), float("-inf"))
 
 
 class SystemClock:

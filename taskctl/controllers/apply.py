@@ -2,48 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from taskctl.client.base import KubeObject, Writer
 from taskctl.client.resources import Resource
 from taskctl.constants import LABEL_CLUSTER_UID
-from taskctl.controllers.world import World
 from taskctl.errors import AlreadyExists, ApiError, Forbidden, NotFound
-from taskctl.policy.status import StatusPatch, status_body
 from taskctl.runtime.store import Store
-
-
-async def write_status(
-    world: World, res: Resource, obj: Mapping[str, Any], patch: StatusPatch
-) -> KubeObject | None:
-    """Merge-patch a status under the resourceVersion of the object it was decided on.
-
-    The cache sees the answer at once, so the next decision knows of this one.
-
-    Returns:
-        The object as stored; None: it is gone, and with it the reason to write.
-
-    Raises:
-        Conflict: it has changed since; decide anew.
-        ApiError: any other refusal, or no answer: then it may have been written, and a
-            repetition ends in a Conflict.
-    """
-    metadata = obj["metadata"]
-    body = status_body(obj, patch)
-    try:
-        stored = await world.client.patch_status(
-            res, metadata["name"], metadata.get("namespace"), body
-        )
-    except NotFound:
-        return None
-    _store_of(world, res).observe(stored)
-    return stored
-
-
-def _store_of(world: World, res: Resource) -> Store:
-    by_plural = {"tasks": world.stores.tasks, "taskclusters": world.stores.clusters}
-    return by_plural[res.plural]
 
 
 def namespace_goes(error: ApiError) -> bool:

@@ -14,8 +14,10 @@ from taskctl.client.base import DeleteOptions, KubeObject
 from taskctl.client.resources import PVCS, TASKCLUSTERS
 from taskctl.constants import LABEL_MANAGED_BY, Reason
 from taskctl.controllers.apply import namespace_goes
+from taskctl.controllers.cachedapi import CachedApi
+from taskctl.controllers.news import News
+from taskctl.controllers.queues import Queues
 from taskctl.controllers.task import state_of
-from taskctl.controllers.world import World
 from taskctl.errors import AlreadyExists, BadRequest, Conflict, Forbidden, Invalid, NotFound
 from taskctl.policy.clusterstatus import WorkspaceFacts
 from taskctl.policy.workspace import (
@@ -36,6 +38,7 @@ from taskctl.policy.workspaceclaim import (
     why_kept,
 )
 from taskctl.runtime.controller import DONE, Result
+from taskctl.runtime.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -83,11 +86,13 @@ class ClaimKeeper:
     """Makes the claims of TaskClusters, and says whether workers may use them.
 
     Args:
-        world: caches, indexes, queues, client.
+        api: the API server and its caches.
+        queues: keys to reconcile.
     """
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, api: CachedApi, queues: Queues) -> None:
+        self._api = api
+        self._queues = queues
         # By UID of the TaskCluster: the last answer about what no watch shows, and its age.
         self._unwatched: dict[str, tuple[ClaimStanding, float, int]] = {}
 
@@ -105,11 +110,11 @@ class ClaimKeeper:
         if not workspace.claim_name:
             return ClaimStanding()
         key = ObjectKey(cluster["metadata"]["namespace"], workspace.claim_name)
-        existing = self._world.stores.claims.get(key)
+        existing = self._api.caches.claims.get(key)
         if existing is not None:
             self.forget(cluster["metadata"]["uid"])
             return await self._judge(cluster, workspace, existing)
-        uid, now_s = cluster["metadata"]["uid"], self._world.now_s()
+        uid, now_s = cluster["metadata"]["uid"], self._api.now_s()
         generation = int(cluster["metadata"].get("generation") or 0)
         known, at_s, of = self._unwatched.get(uid, (ClaimStanding(), now_s - _LOOK_S, generation))
         if now_s - at_s >= _LOOK_S or of != generation:
@@ -127,7 +132,7 @@ class ClaimKeeper:
 
         The answer has ``look_again_s`` where no watch will tell of a change.
         """
-        client, store = self._world.client, self._world.stores.claims
+        client, store = self._api.client, self._api.caches.claims
         try:
             if workspace.claim is None:
                 existing = await client.get(PVCS, key.name, key.namespace)
@@ -163,12 +168,14 @@ class ClaimKeeper:
             )
             return ClaimStanding(WorkspaceFacts(True, phase, reason, message, True), existing)
         inherited = cluster_uid_of(existing) != cluster["metadata"]["uid"]
-        waiting = unfinished_tasks(self._world, ObjectKey.of(cluster)) if inherited else 0
+        waiting = (
+            unfinished_tasks(self._api.caches.tasks, ObjectKey.of(cluster)) if inherited else 0
+        )
         verdict = decide_claim(workspace.claim, existing, needed=waiting > 0)
         if verdict.patch is not None:
-            existing = await _patch(self._world, existing, verdict.patch)
+            existing = await _patch(self._api, existing, verdict.patch)
         if not verdict.usable and inherited:
-            self._world.queues.claims.add(ObjectKey.of(existing))
+            self._queues.claims.add(ObjectKey.of(existing))
         facts = WorkspaceFacts(
             True, phase, verdict.reason, verdict.message, held=not verdict.usable
         )
@@ -183,13 +190,13 @@ class ClaimKeeper:
         """
         metadata = cluster["metadata"]
         key = ObjectKey(metadata["namespace"], claim_name_of(metadata["name"]))
-        claim = self._world.stores.claims.get(key)
+        claim = self._api.caches.claims.get(key)
         if claim is None or cluster_uid_of(claim) != metadata["uid"]:
             return
         patch = record_patch(claim, reclaim_at_end(cluster, reclaim_of(cluster)))
         if patch is not None:
             try:
-                await _patch(self._world, claim, patch)
+                await _patch(self._api, claim, patch)
             except NotFound:
                 return
 
@@ -198,11 +205,15 @@ class ClaimReconciler:
     """Deletes the claims of TaskClusters that are gone, once no unfinished Task needs them.
 
     Args:
-        world: caches, indexes, queues, client.
+        api: the API server and its caches.
+        queues: keys to reconcile.
+        news: tells people.
     """
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, api: CachedApi, queues: Queues, news: News) -> None:
+        self._api = api
+        self._queues = queues
+        self._news = news
         # By UID of a TaskCluster that was seen to go: what was asked for then. The claim's own
         # note may be older by a moment.
         self._ends: dict[str, Reclaim] = {}
@@ -215,15 +226,15 @@ class ClaimReconciler:
             metadata = old["metadata"]
             self._ends[metadata["uid"]] = reclaim_at_end(old, reclaim_of(old))
             key = ObjectKey(metadata["namespace"], claim_name_of(metadata["name"]))
-            if key in self._world.stores.claims:
-                self._world.queues.claims.add(key)
+            if key in self._api.caches.claims:
+                self._queues.claims.add(key)
             else:
                 self._ends.pop(metadata["uid"])
         if self._kept and (old is None or new is None):
             namespace = (new or old or {})["metadata"]["namespace"]
             for key in self._kept:
                 if key.namespace == namespace:
-                    self._world.queues.claims.add(key)
+                    self._queues.claims.add(key)
 
     def on_claim(self, old: KubeObject | None, new: KubeObject | None) -> None:
         """Take in a claim event."""
@@ -231,7 +242,7 @@ class ClaimReconciler:
             if old is not None:
                 self._forget(old)
         elif self._is_left(new):
-            self._world.queues.claims.add(ObjectKey.of(new))
+            self._queues.claims.add(ObjectKey.of(new))
 
     def on_task_over(self, task: KubeObject) -> None:
         """Take note that a Task has ended or is gone: a claim may have waited for it."""
@@ -239,7 +250,7 @@ class ClaimReconciler:
             namespace = task["metadata"]["namespace"]
             key = ObjectKey(namespace, claim_name_of(task["spec"]["clusterName"]))
             if key in self._kept:
-                self._world.queues.claims.add_after(key, _COUNT_S)
+                self._queues.claims.add_after(key, _COUNT_S)
 
     async def reconcile(self, key: ObjectKey) -> Result:
         """Delete a claim that nothing needs any more.
@@ -248,7 +259,7 @@ class ClaimReconciler:
             Conflict: it has changed meanwhile.
             ApiError: the API server refused, or did not answer.
         """
-        claim = self._world.stores.claims.get(key)
+        claim = self._api.caches.claims.get(key)
         if claim is None or not self._is_left(claim):
             self._kept.pop(key, None)
             return DONE
@@ -257,7 +268,7 @@ class ClaimReconciler:
         reclaim = self._ends.get(cluster_uid_of(claim), recorded_reclaim(claim))
         patch = record_patch(claim, reclaim)
         if patch is not None:
-            claim = await _patch(self._world, claim, patch)
+            claim = await _patch(self._api, claim, patch)
         self._ends.pop(cluster_uid_of(claim), None)
         left = self._left(key, reclaim)
         why = why_kept(left)
@@ -267,7 +278,7 @@ class ClaimReconciler:
         metadata = claim["metadata"]
         options = DeleteOptions(uid=metadata["uid"], resource_version=metadata["resourceVersion"])
         try:
-            await self._world.client.delete(PVCS, key.name, key.namespace, options=options)
+            await self._api.client.delete(PVCS, key.name, key.namespace, options=options)
         except NotFound:
             return DONE
         log.info("%s: deleted the workspace of a TaskCluster that is gone", key)
@@ -279,12 +290,12 @@ class ClaimReconciler:
         metadata = claim["metadata"]
         ours = _is_managed(claim) and bool(uid) and bool(cluster_name_of(metadata["name"]))
         deleting = bool(metadata.get("deletionTimestamp"))
-        return ours and not deleting and self._world.stores.clusters.get_by_uid(uid) is None
+        return ours and not deleting and self._api.caches.clusters.get_by_uid(uid) is None
 
     async def _lives(self, key: ObjectKey, uid: str) -> bool:
         """Ask the API server itself: what is deleted cannot be had back."""
         try:
-            found = await self._world.client.get(
+            found = await self._api.client.get(
                 TASKCLUSTERS, cluster_name_of(key.name), key.namespace
             )
         except NotFound:
@@ -292,19 +303,19 @@ class ClaimReconciler:
         return bool(found["metadata"]["uid"] == uid)
 
     def _left(self, key: ObjectKey, reclaim: Reclaim) -> LeftClaim:
-        world = self._world
+        caches = self._api.caches
         name = ObjectKey(key.namespace, cluster_name_of(key.name))
-        successor = world.stores.clusters.get(name)
+        successor = caches.clusters.get(name)
         users = [
             cluster["metadata"]["name"]
-            for cluster in world.stores.clusters
+            for cluster in caches.clusters
             if cluster["metadata"]["namespace"] == key.namespace
             and (cluster["spec"].get("workspace") or {}).get("claimName") == key.name
         ]
         uses = successor is not None and plan_workspace(successor).claim is not None
         return LeftClaim(
             reclaim=reclaim,
-            waiting=unfinished_tasks(world, name),
+            waiting=unfinished_tasks(caches.tasks, name),
             users=users,
             successor=successor is not None,
             successor_uses=uses,
@@ -314,24 +325,24 @@ class ClaimReconciler:
         if key not in self._kept:
             log.info("%s: kept although its TaskCluster is gone: %s", key, why)
             if tell:
-                self._world.note(claim, ClaimEvent.KEPT, f"Its TaskCluster is gone. {why}")
+                self._news.note(claim, ClaimEvent.KEPT, f"Its TaskCluster is gone. {why}")
         self._kept[key] = why
         successor = ObjectKey(key.namespace, cluster_name_of(key.name))
-        if successor in self._world.stores.clusters:
-            self._world.queues.clusters.add(successor)
+        if successor in self._api.caches.clusters:
+            self._queues.clusters.add(successor)
 
     def _forget(self, claim: KubeObject) -> None:
         self._kept.pop(ObjectKey.of(claim), None)
         self._ends.pop(cluster_uid_of(claim), None)
 
 
-def unfinished_tasks(world: World, cluster: ObjectKey) -> int:
+def unfinished_tasks(tasks: Store, cluster: ObjectKey) -> int:
     """Return how many Tasks that are not over name a TaskCluster. Costs O(Tasks)."""
     return sum(
         task["spec"].get("clusterName") == cluster.name
         and task["metadata"]["namespace"] == cluster.namespace
         and not state_of(task).terminal
-        for task in world.stores.tasks
+        for task in tasks
     )
 
 
@@ -340,11 +351,11 @@ def _is_managed(claim: KubeObject) -> bool:
     return (claim["metadata"].get("labels") or {}).get(LABEL_MANAGED_BY) == "taskctl"
 
 
-async def _patch(world: World, claim: KubeObject, patch: KubeObject) -> KubeObject:
+async def _patch(api: CachedApi, claim: KubeObject, patch: KubeObject) -> KubeObject:
     metadata = claim["metadata"]
     try:
-        stored = await world.client.patch(PVCS, metadata["name"], metadata["namespace"], patch)
+        stored = await api.client.patch(PVCS, metadata["name"], metadata["namespace"], patch)
     except Invalid as error:
         raise Conflict(str(error), status=error.status) from error  # another of this name
-    world.stores.claims.observe(stored)
+    api.caches.claims.observe(stored)
     return stored

@@ -15,11 +15,13 @@ from taskctl.api.meta import ObjectKey
 from taskctl.client.base import KubeObject, PatchOptions, PatchType
 from taskctl.client.resources import PODS, TASKCLUSTERS, TASKS
 from taskctl.constants import FIELD_MANAGER, FINALIZER_EVIDENCE, LABEL_CLUSTER
-from taskctl.controllers.world import World, look_again
+from taskctl.controllers.cachedapi import CachedApi
+from taskctl.controllers.queues import Queues, look_again
 from taskctl.errors import Invalid, NotFound
+from taskctl.placement.machine import PlacementMachine
 from taskctl.policy.entry import EntryView, parse_entry
 from taskctl.policy.evidence import (
-    Keep,
+    KeepPod,
     PinFacts,
     PinnedAttempt,
     Release,
@@ -54,11 +56,15 @@ class EvidenceReconciler:
     """Removes the finalizer of one worker pod when it may go.
 
     Args:
-        world: caches, indexes, queues, client.
+        api: the API server and its caches.
+        queues: keys to reconcile.
+        machine: knows when a worker's pod has come to its end.
     """
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, api: CachedApi, queues: Queues, machine: PlacementMachine) -> None:
+        self._api = api
+        self._queues = queues
+        self._machine = machine
 
     async def reconcile(self, uid: str) -> Result:
         """Look at the worker pod with that UID.
@@ -66,8 +72,7 @@ class EvidenceReconciler:
         Raises:
             ApiError: the API server refused, or did not answer.
         """
-        world = self._world
-        raw = world.stores.pods.get_by_uid(uid)
+        raw = self._api.caches.pods.get_by_uid(uid)
         if raw is None:
             return DONE
         pod = parse_pod(raw)
@@ -76,7 +81,7 @@ class EvidenceReconciler:
         orphaned = await self._is_orphaned(raw, pod)
         if pod.deletion is None and not orphaned:
             return DONE
-        end = world.ledger.end_of(pod)
+        end = self._machine.end_of(pod, self._api.moment())
         attempts = [await self._judge(pod, entry, ended=end.over) for entry in _entries(raw)]
         facts = PinFacts(
             pinned=pod.pinned,
@@ -86,7 +91,7 @@ class EvidenceReconciler:
             attempts=[PinnedAttempt(item.entry.container, item.standing) for item in attempts],
         )
         match decide_release(facts):
-            case Keep():
+            case KeepPod():
                 return DONE
             case WaitFor(containers):
                 log.debug("pod %s is held for %s", pod.name, ", ".join(containers))
@@ -101,23 +106,23 @@ class EvidenceReconciler:
 
     async def _is_orphaned(self, raw: KubeObject, pod: PodView) -> bool:
         """Whether the worker's TaskCluster is gone; asked for where the cache lacks it."""
-        world = self._world
-        if world.cluster_key(pod.cluster_uid) is not None:
+        caches = self._api.caches
+        if caches.cluster_key(pod.cluster_uid) is not None:
             return False
         name = _cluster_name(raw, pod.cluster_uid)
         if not name:
             return True
         try:
-            found = await world.client.get(TASKCLUSTERS, name, pod.namespace)
+            found = await self._api.client.get(TASKCLUSTERS, name, pod.namespace)
         except NotFound:
             return True
         if found["metadata"]["uid"] != pod.cluster_uid:
             return True
-        world.stores.clusters.observe(found)
+        caches.clusters.observe(found)
         return False
 
     async def _judge(self, pod: PodView, entry: EntryView, *, ended: bool) -> _Open:
-        view = self._world.task_by_uid(entry.task_uid)
+        view = self._api.caches.task_by_uid(entry.task_uid)
         standing = standing_of(entry.attempt, pod.uid, view)
         if standing is Standing.UNKNOWN:
             if not self._surely_deleted(entry, view):
@@ -132,18 +137,18 @@ class EvidenceReconciler:
     def _surely_deleted(self, entry: EntryView, view: TaskView | None) -> bool:
         if view is not None or entry.placed is None:
             return False
-        age_s = (self._world.timing.clock.now() - entry.placed).total_seconds()
+        age_s = (self._api.timing.clock.now() - entry.placed).total_seconds()
         return age_s >= _WATCH_LAG_S
 
     async def _read(self, pod: PodView, entry: EntryView) -> TaskView | None:
         """Ask for a Task that the cache lacks, or has an old state of; None: it is gone."""
         try:
-            raw = await self._world.client.get(TASKS, entry.task_name, pod.namespace)
+            raw = await self._api.client.get(TASKS, entry.task_name, pod.namespace)
         except NotFound:
             return None
         if raw["metadata"]["uid"] != entry.task_uid:
             return None
-        self._world.stores.tasks.observe(raw)
+        self._api.caches.tasks.observe(raw)
         return parse_task(raw)
 
     # --- effects ------------------------------------------------------------------------
@@ -152,7 +157,7 @@ class EvidenceReconciler:
         """Whoever still claims to run here does not: its Task's reconciler says so."""
         for item in attempts:
             if item.standing is Standing.CLAIMED:
-                self._world.queues.tasks.add(ObjectKey(pod.namespace, item.entry.task_name))
+                self._queues.tasks.add(ObjectKey(pod.namespace, item.entry.task_name))
 
     async def _release(self, raw: KubeObject, pod: PodView) -> None:
         """Remove our finalizer, and no other, from this very pod."""
@@ -164,9 +169,9 @@ class EvidenceReconciler:
             {"op": "test", "path": path, "value": FINALIZER_EVIDENCE},
             {"op": "remove", "path": path},
         ]
-        pods = self._world.stores.pods
+        pods = self._api.caches.pods
         try:
-            stored = await self._world.client.patch(
+            stored = await self._api.client.patch(
                 PODS, pod.name, pod.namespace, body, options=_JSON_PATCH
             )
         except NotFound:
@@ -175,7 +180,7 @@ class EvidenceReconciler:
             # Somebody else's finalizer came or went, ours was removed by hand, or the name
             # belongs to another pod by now: look at what is there, and decide anew.
             try:
-                pods.observe(await self._world.client.get(PODS, pod.name, pod.namespace))
+                pods.observe(await self._api.client.get(PODS, pod.name, pod.namespace))
             except NotFound:
                 return
             raise

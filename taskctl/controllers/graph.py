@@ -17,14 +17,14 @@ from taskctl.client.base import KubeObject
 from taskctl.client.resources import TASKS
 from taskctl.clock import format_micro
 from taskctl.constants import ANNOTATION_CREATED, Reason
-from taskctl.controllers.apply import write_status
-from taskctl.controllers.world import World
+from taskctl.controllers.cachedapi import CachedApi
 from taskctl.errors import AlreadyExists, Invalid, NotFound
 from taskctl.policy.graph import BadGraph, plan_graph
 from taskctl.policy.lineage import is_same_child
 from taskctl.policy.status import Ending, StatusPatch, active_conditions, terminal_patch
 from taskctl.policy.view import TaskView
 from taskctl.runtime.controller import DONE, Result
+from taskctl.runtime.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +35,13 @@ class GraphStarter:
     """Turns roots with tasks into trees.
 
     Args:
-        world: caches, indexes, queues, client.
+        api: the API server and its caches.
+        trees: UIDs of roots to look at.
     """
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, api: CachedApi, trees: WorkQueue[str]) -> None:
+        self._api = api
+        self._trees = trees
 
     async def start(self, task: KubeObject, view: TaskView) -> Result:
         """Create what is missing of a root's tasks, then write that it runs.
@@ -48,17 +50,17 @@ class GraphStarter:
             Conflict: the root has changed meanwhile.
             ApiError: the API server refused, or did not answer.
         """
-        world, now = self._world, self._world.timing.clock.now()
+        api, now = self._api, self._api.timing.clock.now()
         plan = plan_graph(view)
         if isinstance(plan, BadGraph):
-            await write_status(world, TASKS, task, _refused(view, plan.message, now))
+            await api.write_status(TASKS, task, _refused(view, plan.message, now))
             return DONE
         taken = await self._create_all(view, plan)
         if taken is not None:
-            await write_status(world, TASKS, task, _refused(view, taken, now))
+            await api.write_status(TASKS, task, _refused(view, taken, now))
             return DONE
-        await write_status(world, TASKS, task, _started(view, now))
-        world.queues.trees.add(view.uid)
+        await api.write_status(TASKS, task, _started(view, now))
+        self._trees.add(view.uid)
         return DONE
 
     async def _create_all(self, root: TaskView, plan: list[dict[str, Any]]) -> str | None:
@@ -66,7 +68,7 @@ class GraphStarter:
         missing = []
         for manifest in plan:
             metadata = manifest["metadata"]
-            found = self._world.stores.tasks.get(ObjectKey(root.namespace, metadata["name"]))
+            found = self._api.caches.tasks.get(ObjectKey(root.namespace, metadata["name"]))
             if found is None:
                 missing.append(manifest)
             elif not is_same_child(found, root, manifest["spec"]["lineage"]["key"]):
@@ -84,21 +86,21 @@ class GraphStarter:
         return next((answer for answer in answers if isinstance(answer, str)), None)
 
     async def _create(self, root: TaskView, manifest: dict[str, Any]) -> str | None:
-        world, name = self._world, manifest["metadata"]["name"]
-        now = format_micro(world.timing.clock.now())
+        api, name = self._api, manifest["metadata"]["name"]
+        now = format_micro(api.timing.clock.now())
         manifest["metadata"]["annotations"][ANNOTATION_CREATED] = now
         try:
-            stored = await world.client.create(TASKS, manifest, root.namespace)
+            stored = await api.client.create(TASKS, manifest, root.namespace)
         except AlreadyExists:
             try:
-                stored = await world.client.get(TASKS, name, root.namespace)
+                stored = await api.client.get(TASKS, name, root.namespace)
             except NotFound:
                 raise
             if not is_same_child(stored, root, manifest["spec"]["lineage"]["key"]):
                 return _taken(name)
         except Invalid as error:
             return f"The API server refused task {name}: {error.message}"
-        world.stores.tasks.observe(stored)
+        api.caches.tasks.observe(stored)
         return None
 
 

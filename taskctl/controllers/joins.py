@@ -14,7 +14,7 @@ from taskctl.api.states import ConditionStatus, ConditionType, TaskState
 from taskctl.client.base import KubeObject
 from taskctl.controllers.groups import GroupKey, Groups, Tally
 from taskctl.controllers.subtrees import Node, Subtrees
-from taskctl.controllers.waiting import Waiting, WaitsFor
+from taskctl.controllers.waiting import Waiters, WaitsFor
 from taskctl.policy.cycles import Cycles, GroupNode, Place, SubtreeNode, failed_for_cycle
 from taskctl.policy.readiness import ReadinessFacts
 from taskctl.policy.runafter import NOTHING, Dependency, RunAfter, parse_run_after, spare
@@ -39,7 +39,7 @@ class Joins:
     """
 
     def __init__(
-        self, tasks: Store, waiting: Waiting, cycles: Cycles, queue: WorkQueue[ObjectKey]
+        self, tasks: Store, waiting: Waiters, cycles: Cycles, queue: WorkQueue[ObjectKey]
     ) -> None:
         self._tasks = tasks
         self._waiting = waiting

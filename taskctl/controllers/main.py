@@ -11,8 +11,8 @@ from taskctl import __version__
 from taskctl.client.config import ClientSettings
 from taskctl.client.kube import KubeClient
 from taskctl.constants import DEFAULT_IMAGE, LEASE_NAME
-from taskctl.controllers.scheduler import COALESCE_S
 from taskctl.controllers.setup import Controllers, SetupOptions
+from taskctl.placement.machine import COALESCE_S
 from taskctl.policy.workeraccess import WorkerAccess
 from taskctl.runtime.lease import LeaderElector, LeaseSettings
 from taskctl.runtime.manager import Manager, ManagerOptions

@@ -7,24 +7,37 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from taskctl.api.meta import ObjectKey
-from taskctl.api.states import TaskState
 from taskctl.client.base import Client, KubeObject
 from taskctl.client.resources import PODS, PVCS, TASKCLUSTERS, TASKOBJECTS, TASKS
 from taskctl.client.timing import SYSTEM_TIMING, Timing
-from taskctl.constants import DEFAULT_IMAGE, LABEL_MANAGED_BY, LABEL_OUTPUT_OF
-from taskctl.controllers.binder import Binder
+from taskctl.constants import (
+    DEFAULT_IMAGE,
+    LABEL_CLUSTER_UID,
+    LABEL_MANAGED_BY,
+    LABEL_OUTPUT_OF,
+)
+from taskctl.controllers.cachedapi import CachedApi, Caches
 from taskctl.controllers.claims import ClaimReconciler
 from taskctl.controllers.evidence import EvidenceReconciler
-from taskctl.controllers.scheduler import COALESCE_S, Scheduler
-from taskctl.controllers.task import TaskReconciler, state_of
+from taskctl.controllers.indexes import TaskChange, TaskIndexes
+from taskctl.controllers.news import News
+from taskctl.controllers.placer import Placer
+from taskctl.controllers.queues import Queues
+from taskctl.controllers.task import TaskReconciler
 from taskctl.controllers.taskcluster import TaskClusterReconciler
 from taskctl.controllers.tree import TreeReconciler
 from taskctl.controllers.ttl import TtlReconciler
-from taskctl.controllers.worker import WorkerEvents
-from taskctl.controllers.world import Queues, Stores, World
+from taskctl.placement.events import (
+    ClusterGone,
+    ClusterSeen,
+    PodGone,
+    PodSeen,
+    TaskGone,
+    TaskSeen,
+)
+from taskctl.placement.machine import COALESCE_S
 from taskctl.policy.status import with_generation
 from taskctl.policy.taskevents import decide_event
-from taskctl.policy.view import parse_task
 from taskctl.policy.workeraccess import WorkerAccess
 from taskctl.policy.workspace import cluster_name_of
 from taskctl.runtime.controller import Controller, ControllerOptions
@@ -32,11 +45,9 @@ from taskctl.runtime.events import EventRecorder
 from taskctl.runtime.informer import Informer, InformerOptions
 from taskctl.runtime.manager import Manager
 from taskctl.runtime.metrics import Metrics
-from taskctl.runtime.workqueue import WorkQueue
 
 COMPONENT: Final = "taskctl-controller"
 _MANAGED: Final = InformerOptions(label_selector=f"{LABEL_MANAGED_BY}=taskctl")
-_WAITS: Final = frozenset({TaskState.PENDING, TaskState.SCHEDULED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,27 +107,31 @@ class Controllers:
         self.recorder = EventRecorder(
             client, COMPONENT, options.host, timing=timing, dropped=metrics.on_event_dropped
         )
-        self.world = World(
-            client,
-            Stores(
-                tasks=self.informers.tasks.store,
-                objects=self.informers.objects.store,
-                clusters=self.informers.clusters.store,
-                pods=self.informers.pods.store,
-                claims=self.informers.claims.store,
-            ),
-            self._queues(timing),
-            self.recorder,
-            timing=timing,
+        caches = Caches(
+            tasks=self.informers.tasks.store,
+            objects=self.informers.objects.store,
+            clusters=self.informers.clusters.store,
+            pods=self.informers.pods.store,
+            claims=self.informers.claims.store,
         )
-        self.tasks = TaskReconciler(self.world)
-        self.clusters = TaskClusterReconciler(self.world, options.access, options.worker_image)
-        self.trees = TreeReconciler(self.world)
-        self.ttl = TtlReconciler(self.world)
-        self.claims = ClaimReconciler(self.world)
-        self.workers = WorkerEvents(self.world)
-        self.evidence = EvidenceReconciler(self.world)
-        self.scheduler = Scheduler(self.world, Binder(self.world), coalesce_s=options.coalesce_s)
+        self.api = api = CachedApi(client, caches, timing)
+        self.queues = queues = Queues.new(timing, metrics)
+        self.news = news = News(self.recorder)
+        self.indexes = TaskIndexes(caches, timing.clock)
+        self.placer = Placer(api, queues, news, coalesce_s=options.coalesce_s)
+        self.tasks = TaskReconciler(api, queues, self.indexes, self.placer)
+        self.clusters = TaskClusterReconciler(
+            api,
+            queues,
+            news,
+            self.placer,
+            access=options.access,
+            worker_image=options.worker_image,
+        )
+        self.trees = TreeReconciler(api, queues.trees)
+        self.ttl = TtlReconciler(api, queues.ttl, self.indexes)
+        self.claims = ClaimReconciler(api, queues, news)
+        self.evidence = EvidenceReconciler(api, queues, self.placer.machine)
         self._connect()
 
     def add_to(self, manager: Manager) -> None:
@@ -126,7 +141,7 @@ class Controllers:
         for controller in self.controllers():
             manager.add_controller(controller)
         manager.add_background("events", self.recorder.run)
-        manager.add_background("scheduler", self.scheduler.run, after_sync=True)
+        manager.add_background("placer", self.placer.run, after_sync=True)
         manager.add_at_end("events", self._flush_events)
 
     def controllers(self) -> list[Controller[Any]]:
@@ -134,7 +149,7 @@ class Controllers:
         options = ControllerOptions(
             observer=self._metrics.on_reconcile, timing=self._options.timing
         )
-        queues, workers = self.world.queues, self._options.workers
+        queues, workers = self.queues, self._options.workers
         return [
             Controller("task", queues.tasks, self.tasks.reconcile, workers, options=options),
             Controller("taskcluster", queues.clusters, self.clusters.reconcile, 4, options=options),
@@ -143,17 +158,6 @@ class Controllers:
             Controller("ttl", queues.ttl, self.ttl.reconcile, 4, options=options),
             Controller("claim", queues.claims, self.claims.reconcile, 2, options=options),
         ]
-
-    def _queues(self, timing: Timing) -> Queues:
-        observe = self._metrics.queue
-        return Queues(
-            tasks=WorkQueue("task", timing=timing, observer=observe("task")),
-            clusters=WorkQueue("taskcluster", timing=timing, observer=observe("taskcluster")),
-            evidence=WorkQueue("evidence", timing=timing, observer=observe("evidence")),
-            trees=WorkQueue("tree", timing=timing, observer=observe("tree")),
-            ttl=WorkQueue("ttl", timing=timing, observer=observe("ttl")),
-            claims=WorkQueue("claim", timing=timing, observer=observe("claim")),
-        )
 
     async def _flush_events(self) -> None:
         await self.recorder.flush(timeout_s=2.0)
@@ -168,94 +172,57 @@ class Controllers:
         self.informers.tasks.add_handler(self._on_task)
 
     def _on_task(self, old: KubeObject | None, new: KubeObject | None) -> None:
-        obj = new if new is not None else old
-        if obj is None:
+        """Tell everybody of a Task that came, changed or went.
+
+        First those who know what others ask for when their key comes up: the indexes, the
+        machine, the counters. Then people. The Task's own key is last; keys are worked on when
+        this has returned, so their order among each other does not matter.
+        """
+        change = TaskChange.of(old, new)
+        if change is None:
             return
-        world = self.world
-        key, uid = ObjectKey.of(obj), obj["metadata"]["uid"]
-        world.arrivals.on_task(old, new)
-        for cancelled in world.families.on_task(old, new):
-            world.queues.tasks.add(cancelled)
-        world.ledger.on_task(uid)
+        for touched in self.indexes.on_task(change):
+            self.queues.tasks.add(touched)
+        view = change.view
+        self.placer.tell(TaskGone(change.uid) if view is None else TaskSeen(view))
         self.trees.on_task(old, new)
         self.ttl.on_task(old, new)
-        before = None if old is None else state_of(old)
-        after = None if new is None else state_of(new)
-        if before is not after:
-            self._tell_waiting(key, before, after)
-            if after is None or after.terminal:
-                self.claims.on_task_over(obj)
-        if world.leading and old is not None and new is not None:
+        if change.before is not change.after and (view is None or view.state.terminal):
+            self.claims.on_task_over(new or old or {})
+        if old is not None and new is not None:
             warning = decide_event(old.get("status") or {}, new.get("status") or {})
             if warning is not None:
-                world.warn(new, warning.reason, warning.message)
-        if after not in _WAITS:
-            world.pending.discard(uid)
-            world.pending.release(uid)
-            world.waiting.clear(key)
-            world.backoffs.drop(uid)
-        if new is None:
-            awaited = world.waiting.is_awaited(key)
-            world.cycles.deleted(key.namespace, key.name, awaited=awaited)
-        elif after in _WAITS or self._needs_look(new, after):
-            world.queues.tasks.add(key)
-
-    def _needs_look(self, task: KubeObject, state: TaskState | None) -> bool:
-        """Whether a Running Task's worker needs looking into, or a status lags behind its spec."""
-        view = parse_task(task)
-        ails = state is TaskState.RUNNING and not self.world.ledger.runs_well(view)
-        return ails or with_generation(view, None) is not None
-
-    def _tell_waiting(
-        self, key: ObjectKey, before: TaskState | None, after: TaskState | None
-    ) -> None:
-        world = self.world
-        if not world.waiting.is_awaited(key):
-            return
-        if after is not None and after.terminal:
-            waiters = world.waiting.task_ended(key, after)
-        elif before is not None and (before.terminal or after is None):
-            waiters = world.waiting.task_reopened(key)
-        else:
-            return
-        for waiter in list(waiters):
-            world.queues.tasks.add(waiter)
+                self.news.warn_seen(new, warning.reason, warning.message)
+        if view is not None and not change.waits and with_generation(view, None) is not None:
+            self.queues.tasks.add(change.key)  # its status lags behind its spec
 
     def _on_object(self, old: KubeObject | None, new: KubeObject | None) -> None:
         if old is None and new is not None:
-            for waiter in self.world.waiting.for_input(ObjectKey.of(new)):
-                self.world.queues.tasks.add(waiter)
+            for waiter in self.indexes.waiting.for_input(ObjectKey.of(new)):
+                self.queues.tasks.add(waiter)
 
     def _on_cluster(self, old: KubeObject | None, new: KubeObject | None) -> None:
         obj = new if new is not None else old
         if obj is None:
             return
-        world, key = self.world, ObjectKey.of(obj)
+        key = ObjectKey.of(obj)
         self.claims.on_cluster(old, new)
         if new is None:
             self.clusters.forget(obj)
-            for worker in world.ledger.workers_of(obj["metadata"]["uid"]):
-                world.queues.evidence.add(worker.pod.uid)
+            self.placer.tell(ClusterGone(key, obj["metadata"]["uid"]))
         else:
-            world.queues.clusters.add(key)
-            world.wakeups.wake(key)
+            self.placer.tell(ClusterSeen(new))
         if old is None or new is None or _generation(old) != _generation(new):
-            for waiter in world.waiting.for_cluster(key):
-                world.queues.tasks.add(waiter)
-            for task in self._queued_for(key):
-                world.queues.tasks.add(task)
-
-    def _queued_for(self, cluster: ObjectKey) -> list[ObjectKey]:
-        """The Tasks queued for a TaskCluster that has changed: a rare event, so O(queue)."""
-        queue = self.world.pending.queue(cluster)
-        if queue is None:
-            return []
-        found = (self.world.stores.tasks.get_by_uid(uid) for uid in queue.uids())
-        return [ObjectKey.of(task) for task in found if task is not None]
+            for waiter in self.indexes.waiting.for_cluster(key):
+                self.queues.tasks.add(waiter)
 
     def _on_pod(self, old: KubeObject | None, new: KubeObject | None) -> None:
-        first_list = not self.informers.pods.synced.is_set()
-        self.workers.on_pod(old, new, first_list=first_list)
+        if new is not None:
+            first_list = not self.informers.pods.synced.is_set()
+            self.placer.tell(PodSeen(new, first_list=first_list))
+        elif old is not None:
+            labels = old["metadata"].get("labels") or {}
+            self.placer.tell(PodGone(old["metadata"]["uid"], labels.get(LABEL_CLUSTER_UID, "")))
 
     def _on_claim(self, old: KubeObject | None, new: KubeObject | None) -> None:
         obj = new if new is not None else old
@@ -264,7 +231,7 @@ class Controllers:
         self.claims.on_claim(old, new)
         name = cluster_name_of(obj["metadata"]["name"])
         if name:
-            self.world.queues.clusters.add(ObjectKey(obj["metadata"]["namespace"], name))
+            self.queues.clusters.add(ObjectKey(obj["metadata"]["namespace"], name))
 
 
 def _informers(client: Client, options: SetupOptions) -> Informers:

@@ -12,13 +12,16 @@ from taskctl.api.states import TaskState
 from taskctl.client.base import PatchOptions
 from taskctl.client.resources import PODS, TASKS
 from taskctl.constants import ANNOTATION_STOPPED_BY, FIELD_MANAGER, LABEL_OUTPUT_OF
-from taskctl.controllers.apply import write_status
+from taskctl.controllers.cachedapi import CachedApi
 from taskctl.controllers.graph import GraphStarter
+from taskctl.controllers.indexes import TaskIndexes
 from taskctl.controllers.joins import Joins
-from taskctl.controllers.pending import MAX_REFUSALS
-from taskctl.controllers.world import CLUSTER_STATUS_PERIOD_S, World, look_again
+from taskctl.controllers.placer import Placer
+from taskctl.controllers.queues import Queues, look_again
 from taskctl.errors import NotFound
+from taskctl.placement.events import TaskReady, TaskUnready
 from taskctl.placement.fleet import cluster_slots
+from taskctl.placement.pending import MAX_REFUSALS
 from taskctl.placement.queue import PendingTask
 from taskctl.policy.lineage import OUTPUT_SUFFIX
 from taskctl.policy.readiness import ReadinessFacts, Source
@@ -38,13 +41,22 @@ class TaskReconciler:
     """Brings one Task a step further.
 
     Args:
-        world: caches, indexes, queues, client.
+        api: the API server and its caches.
+        queues: keys to reconcile.
+        indexes: what is known of Tasks.
+        placer: the placement machine.
     """
 
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._graphs = GraphStarter(world)
-        self.joins = Joins(world.stores.tasks, world.waiting, world.cycles, world.queues.tasks)
+    def __init__(
+        self, api: CachedApi, queues: Queues, indexes: TaskIndexes, placer: Placer
+    ) -> None:
+        self._api = api
+        self._caches = api.caches
+        self._queues = queues
+        self._indexes = indexes
+        self._placer = placer
+        self._graphs = GraphStarter(api, queues.trees)
+        self.joins = Joins(api.caches.tasks, indexes.waiting, indexes.cycles, queues.tasks)
 
     async def reconcile(self, key: ObjectKey) -> Result:
         """Decide on the Task of that name and carry the decision out.
@@ -53,58 +65,58 @@ class TaskReconciler:
             Conflict: the Task has changed meanwhile.
             ApiError: the API server refused, or did not answer.
         """
-        world = self._world
-        task = world.stores.tasks.get(key)
+        task = self._caches.tasks.get(key)
         if task is None:
             return DONE  # the event handler has cleared up
         view = parse_task(task)
         facts = self._facts(view)
         if facts.worker is not None and facts.worker.gone and not await self._surely_gone(view):
             return Result(_STALE_POD_LOOK_S)
-        plan = decide_task(view, facts, world.timing.clock.now())
+        plan = decide_task(view, facts, self._api.timing.clock.now())
         self._note_waiting(key, view, facts)
         if plan.cancel:
             await self._cancel(view, facts.readiness.stopped_with)
         if plan.queue and view.is_graph:
             return await self._graphs.start(task, view)
         if not plan.queue:
-            world.pending.discard(view.uid)
+            self._placer.tell(TaskUnready(view.uid))
         if plan.patch is not None:
-            if await write_status(world, TASKS, task, plan.patch) is None:
+            if await self._api.write_status(TASKS, task, plan.patch) is None:
                 return DONE
             if _ends(plan.patch):
-                world.pending.release(view.uid)
                 self._tell_cycle(view, facts.readiness.cycle)
-        held_s = self._queue(view) if plan.queue else None
-        return look_again(plan.requeue_after_s, held_s)
+        if plan.queue:
+            cluster = ObjectKey(view.namespace, view.cluster)
+            self._placer.tell(TaskReady(self._pending_task(view), key, cluster))
+        return look_again(plan.requeue_after_s)
 
     # --- facts --------------------------------------------------------------------------
 
     def _facts(self, view: TaskView) -> TaskFacts:
-        world = self._world
+        machine, indexes = self._placer.machine, self._indexes
         if view.state.terminal:
             return TaskFacts(readiness=ReadinessFacts(worker_slots=None))
         if view.state is TaskState.RUNNING:
-            cancelled_with, stopped_with = world.families.cancelled_with(view)
+            cancelled_with, stopped_with = indexes.families.cancelled_with(view)
             none = ReadinessFacts(
                 worker_slots=None, cancelled_with=cancelled_with, stopped_with=stopped_with
             )
-            worker = None if view.is_graph else world.ledger.worker_facts(view)
-            return TaskFacts(readiness=none, worker=worker, jitter=world.timing.random())
+            worker = None if view.is_graph else machine.claimed(view, self._api.moment())
+            return TaskFacts(readiness=none, worker=worker, jitter=self._api.timing.random())
         return TaskFacts(
             readiness=self._readiness(view),
-            placed=self._world.ledger.placed_facts(view),
+            placed=machine.placed(view, self._api.moment()),
             refused=self._refused(view),
             held=self._held(view),
-            unserved=self._world.unserved.get(ObjectKey(view.namespace, view.cluster), ""),
-            age_s=self._world.arrivals.age_s(view),
+            unserved=machine.unserved(ObjectKey(view.namespace, view.cluster)),
+            age_s=indexes.arrivals.age_s(view),
         )
 
     def _readiness(self, view: TaskView) -> ReadinessFacts:
-        stores = self._world.stores
+        stores = self._caches
         cluster = stores.clusters.get(ObjectKey(view.namespace, view.cluster))
         input_key = _input_key(view)
-        cancelled_with, stopped_with = self._world.families.cancelled_with(view)
+        cancelled_with, stopped_with = self._indexes.families.cancelled_with(view)
         after = self.joins.after(view)
         return ReadinessFacts(
             worker_slots=None if cluster is None else cluster_slots(cluster),
@@ -113,16 +125,16 @@ class TaskReconciler:
             dependencies=self.joins.dependencies(view, after),
             group=self.joins.tally(view, after).facts(without=view.uid),
             cycle=self.joins.cycle(view, after),
-            suspended_with=self._world.families.suspended_with(view),
+            suspended_with=self._indexes.families.suspended_with(view),
             cancelled_with=cancelled_with,
             stopped_with=stopped_with,
-            backoff_left_s=self._world.backoffs.left_s(view),
+            backoff_left_s=self._indexes.backoffs.left_s(view),
             source=self._source(view),
         )
 
     def _source(self, view: TaskView) -> Source | None:
         """Return the Task that makes, or will make, the Task's input; None if none does."""
-        key, stores = _input_key(view), self._world.stores
+        key, stores = _input_key(view), self._caches
         if key is None:
             return None
         found = stores.objects.get(key)
@@ -140,30 +152,29 @@ class TaskReconciler:
         return Source(raw["metadata"]["name"], state_of(raw), output)
 
     def _refused(self, view: TaskView) -> str:
-        hold = self._world.pending.held(view.uid)
+        hold = self._placer.machine.held(view.uid)
         return hold.message if hold is not None and hold.refusals >= MAX_REFUSALS else ""
 
     def _held(self, view: TaskView) -> HeldFacts | None:
-        hold = self._world.pending.held(view.uid)
+        hold = self._placer.machine.held(view.uid)
         if hold is None:
             return None
-        for_s = self._world.now_s() - hold.since_s
+        for_s = self._api.now_s() - hold.since_s
         return HeldFacts(hold.message, for_s, forbidden=hold.forbidden)
 
     async def _surely_gone(self, view: TaskView) -> bool:
         """Ask the API server before a worker that the cache lacks is taken for lost."""
-        world = self._world
-        if world.ledger.worker(view.pod_uid) is not None:
+        if self._placer.machine.worker(view.pod_uid) is not None:
             return True  # the pod is there, and says itself that it is dead
         if not view.pod_name:
             return True
         try:
-            pod = await world.client.get(PODS, view.pod_name, view.namespace)
+            pod = await self._api.client.get(PODS, view.pod_name, view.namespace)
         except NotFound:
             return True
         if pod["metadata"].get("uid") != view.pod_uid:
             return True
-        world.stores.pods.observe(pod)
+        self._caches.pods.observe(pod)
         return False
 
     # --- effects ------------------------------------------------------------------------
@@ -178,17 +189,17 @@ class TaskReconciler:
             metadata["annotations"] = {ANNOTATION_STOPPED_BY: stopped_by}
         body = {"metadata": metadata, "spec": {"cancel": True}}
         try:
-            stored = await self._world.client.patch(
+            stored = await self._api.client.patch(
                 TASKS, view.name, view.namespace, body, options=_CANCEL
             )
         except NotFound:
             return
-        self._world.stores.tasks.observe(stored)
+        self._caches.tasks.observe(stored)
 
     def _tell_cycle(self, view: TaskView, cycle: tuple[str, ...]) -> None:
         """Have the other members of a cycle looked at, which may wait for further tasks."""
         for name in cycle[1:]:
-            self._world.queues.tasks.add(ObjectKey(view.namespace, name))
+            self._queues.tasks.add(ObjectKey(view.namespace, name))
 
     def _note_waiting(self, key: ObjectKey, view: TaskView, facts: TaskFacts) -> None:
         """Register for the events that may set the Task free.
@@ -197,7 +208,7 @@ class TaskReconciler:
         live cannot remove them before.
         """
         if view.deleting or view.state not in (TaskState.PENDING, TaskState.SCHEDULED):
-            self._world.waiting.clear(key)
+            self._indexes.waiting.clear(key)
             return
         readiness = facts.readiness
         slots = readiness.worker_slots
@@ -213,7 +224,7 @@ class TaskReconciler:
                 named=(*waits.named, source_key),
                 source=source_key,
             )
-        self._world.waiting.set(
+        self._indexes.waiting.set(
             key,
             replace(
                 waits,
@@ -222,30 +233,15 @@ class TaskReconciler:
             ),
         )
 
-    def _queue(self, view: TaskView) -> float | None:
-        """Queue the Task for placement, or return the seconds it is held back for."""
-        world = self._world
-        hold = world.pending.held(view.uid)
-        if hold is not None:
-            left_s = hold.until_s - world.now_s()
-            if left_s > 0:
-                world.pending.discard(view.uid)
-                return left_s
-        cluster = ObjectKey(view.namespace, view.cluster)
-        if world.pending.push(cluster, self._pending_task(view)):
-            world.wakeups.wake(cluster)
-            world.queues.clusters.add_after(cluster, CLUSTER_STATUS_PERIOD_S)
-        return None
-
     def _pending_task(self, view: TaskView) -> PendingTask:
-        world = self._world
-        root = world.relative(view, view.root_uid) or view
-        parent = world.relative(view, view.parent_uid)
+        arrivals = self._indexes.arrivals
+        root = self._caches.relative(view, view.root_uid) or view
+        parent = self._caches.relative(view, view.parent_uid)
         return PendingTask(
             uid=view.uid,
-            created=(view.created, world.arrivals.order(view.uid)),
+            created=(view.created, arrivals.order(view.uid)),
             root_uid=view.root_uid,
-            root_created=(root.created, world.arrivals.order(root.uid)),
+            root_created=(root.created, arrivals.order(root.uid)),
             priority=view.priority,
             slots=view.slots,
             image=str(view.spec.get("image", "")),

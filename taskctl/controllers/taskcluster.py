@@ -18,13 +18,15 @@ from taskctl.client.resources import PODS, TASKCLUSTERS
 from taskctl.constants import DEFAULT_IMAGE
 from taskctl.controllers.access import AccessKeeper
 from taskctl.controllers.ages import Ages
-from taskctl.controllers.apply import create_owned, namespace_goes, write_status
+from taskctl.controllers.apply import create_owned, namespace_goes
+from taskctl.controllers.cachedapi import CachedApi
 from taskctl.controllers.claims import ClaimKeeper, ClaimStanding
-from taskctl.controllers.troubles import Subject, Troubles
-from taskctl.controllers.unserved import Unserved
-from taskctl.controllers.workerstate import Worker
-from taskctl.controllers.world import CLUSTER_STATUS_PERIOD_S, World, look_again
+from taskctl.controllers.news import News
+from taskctl.controllers.placer import Placer
+from taskctl.controllers.queues import Queues, look_again
+from taskctl.controllers.troubles import TroubledObject, Troubles
 from taskctl.errors import ApiError, BadRequest, Conflict, Forbidden, Invalid, NotFound
+from taskctl.placement.events import ClusterCounted, FleetPlanned
 from taskctl.placement.fleet import (
     ClusterFacts,
     RetireReason,
@@ -36,6 +38,8 @@ from taskctl.placement.fleet import (
     plan_workers,
     serial_of,
 )
+from taskctl.placement.machine import COUNT_PERIOD_S
+from taskctl.placement.workers import Worker
 from taskctl.policy.clusterspec import LAST_APPLIED, spec_problem
 from taskctl.policy.clusterstatus import (
     ClusterCounts,
@@ -75,7 +79,7 @@ class ClusterEvent(StrEnum):
 
 
 @dataclass(slots=True)
-class _Memory:
+class _ClusterMemory:
     """What is remembered of a TaskCluster between passes; losing it does no harm.
 
     Attributes:
@@ -105,24 +109,33 @@ class TaskClusterReconciler:
     """Brings one TaskCluster's workers, claim and status to what its spec asks for.
 
     Args:
-        world: caches, indexes, queues, client.
+        api: the API server and its caches.
+        queues: keys to reconcile.
+        news: tells people.
+        placer: the placement machine.
         access: whether to give workers their account and rights.
         worker_image: image of workers whose TaskCluster names none.
     """
 
     def __init__(
         self,
-        world: World,
+        api: CachedApi,
+        queues: Queues,
+        news: News,
+        placer: Placer,
+        *,
         access: WorkerAccess = WorkerAccess.MANAGE,
         worker_image: str = DEFAULT_IMAGE,
     ) -> None:
-        self._world = world
-        self._access = AccessKeeper(world.client, world.timing.clock, access)
-        self._claims = ClaimKeeper(world)
-        self._troubles = Troubles(world)
+        self._api = api
+        self._queues = queues
+        self._news = news
+        self._placer = placer
+        self._access = AccessKeeper(api.client, api.timing.clock, access)
+        self._claims = ClaimKeeper(api, queues)
+        self._troubles = Troubles(api)
         self._worker_image = worker_image
-        self._memories: dict[str, _Memory] = {}
-        self._unserved = Unserved(world)
+        self._memories: dict[str, _ClusterMemory] = {}
 
     def forget(self, cluster: KubeObject) -> None:
         """Forget a TaskCluster that is gone."""
@@ -131,7 +144,6 @@ class TaskClusterReconciler:
         self._access.forget(uid)
         self._claims.forget(uid)
         self._troubles.forget(uid)
-        self._unserved.forget(ObjectKey.of(cluster))
 
     async def reconcile(self, key: ObjectKey) -> Result:
         """Bring the TaskCluster of that name a step further.
@@ -149,7 +161,7 @@ class TaskClusterReconciler:
             return look_again(_NAMESPACE_LOOK_S)
 
     async def _reconcile(self, key: ObjectKey) -> Result:
-        cluster = self._world.stores.clusters.get(key)
+        cluster = self._api.caches.clusters.get(key)
         if cluster is None:
             return DONE
         memory = self._memory(cluster["metadata"]["uid"])
@@ -161,18 +173,18 @@ class TaskClusterReconciler:
         elif not memory.invalid:
             standing = await self._claims.ensure(cluster, workspace)
         uid = cluster["metadata"]["uid"]
-        workers = self._world.ledger.workers_of(uid)
+        workers = self._placer.machine.workers_of(uid)
         self._count_failures(cluster, workers, memory)
         facts = self._facts(cluster, memory, standing, deleting=deleting)
-        queued = self._world.queued_per_worker(key, uid)
-        now_s = self._world.now_s()
+        queued = self._placer.machine.queued_per_worker(key, uid)
+        now_s = self._api.now_s()
         used = [_worker_facts(worker, memory.ages, now_s, queued) for worker in workers]
         memory.ages.keep({key for worker in workers for key in _age_keys(worker.pod)})
         plan = plan_workers(facts, used)
         again_s: float | None = None
         if deleting or not memory.invalid:
             try:
-                done_s = await self._carry_out(cluster, workers, plan, memory, standing)
+                done_s = await self._carry_out(cluster, plan, memory, standing)
             except ApiError as error:
                 # The status must not stay behind the spec because something else goes wrong.
                 with contextlib.suppress(ApiError):
@@ -183,19 +195,24 @@ class TaskClusterReconciler:
         status_s = await self._status(cluster, facts, workspace, memory, standing)
         return look_again(again_s, status_s, standing.look_again_s)
 
-    def _memory(self, uid: str) -> _Memory:
+    def _memory(self, uid: str) -> _ClusterMemory:
         memory = self._memories.get(uid)
         if memory is None:
-            memory = self._memories[uid] = _Memory(Ages(self._world.timing.clock))
+            memory = self._memories[uid] = _ClusterMemory(Ages(self._api.timing.clock))
         return memory
 
     def _now(self) -> datetime:
-        return self._world.timing.clock.now()
+        return self._api.timing.clock.now()
 
     # --- workers ------------------------------------------------------------------------
 
     def _facts(
-        self, cluster: KubeObject, memory: _Memory, standing: ClaimStanding, *, deleting: bool
+        self,
+        cluster: KubeObject,
+        memory: _ClusterMemory,
+        standing: ClaimStanding,
+        *,
+        deleting: bool,
     ) -> ClusterFacts:
         spec = cluster["spec"]
         replicas = spec.get("replicas")
@@ -209,7 +226,7 @@ class TaskClusterReconciler:
             template=template_hash(worker_template(cluster, self._worker_image)),
             last_serial=max(recorded, memory.serial_floor),
             deleting=deleting,
-            create_in_s=max(memory.create_after_s - self._world.now_s(), 0.0),
+            create_in_s=max(memory.create_after_s - self._api.now_s(), 0.0),
             held=standing.facts.held,
             claim_uid=standing.uid,
         )
@@ -217,16 +234,13 @@ class TaskClusterReconciler:
     async def _carry_out(
         self,
         cluster: KubeObject,
-        workers: Sequence[Worker],
         plan: WorkersPlan,
-        memory: _Memory,
+        memory: _ClusterMemory,
         standing: ClaimStanding,
     ) -> float | None:
         """Retire first, so that nothing is placed on what goes; then delete and create."""
-        world = self._world
-        for worker in workers:
-            worker.worn = worker.pod.uid in plan.worn
-            world.ledger.set_retiring(worker.pod.uid, plan.retiring.get(worker.pod.uid))
+        planned = FleetPlanned(cluster["metadata"]["uid"], plan.retiring, plan.worn)
+        self._placer.tell(planned)
         # A batch may have been on its way since the plan was made.
         unused = [pod for pod in plan.delete if pod.dead or self._is_idle(pod)]
         await _in_parallel(
@@ -239,11 +253,11 @@ class TaskClusterReconciler:
         return 0.0 if unfinished else None
 
     def _is_idle(self, pod: PodView) -> bool:
-        worker = self._world.ledger.worker(pod.uid)
+        worker = self._placer.machine.worker(pod.uid)
         return worker is not None and worker.active == 0 and not worker.in_flight
 
     def _count_failures(
-        self, cluster: KubeObject, workers: Sequence[Worker], memory: _Memory
+        self, cluster: KubeObject, workers: Sequence[Worker], memory: _ClusterMemory
     ) -> None:
         """Each dead pod postpones the next creation, ever longer while none comes up.
 
@@ -256,24 +270,24 @@ class TaskClusterReconciler:
                 continue
             memory.failures += 1
             delay_s = creation_backoff_s(memory.failures)
-            memory.create_after_s = self._world.now_s() + delay_s
+            memory.create_after_s = self._api.now_s() + delay_s
             message = f"Worker {pod.name} has ended: {pod.problem}"
-            self._world.warn(cluster, ClusterEvent.WORKER_FAILED, message)
+            self._news.warn(cluster, ClusterEvent.WORKER_FAILED, message)
         memory.dead = set(dead)
 
     async def _delete(self, cluster: KubeObject, pod: PodView, reason: RetireReason | None) -> None:
         try:
-            await self._world.client.delete(
+            await self._api.client.delete(
                 PODS, pod.name, pod.namespace, options=DeleteOptions(uid=pod.uid)
             )
         except (NotFound, Conflict):
             return  # it is gone already, or made again under the same name
         if reason is not None:
             message = f"Deleted worker {pod.name} ({reason})."
-            self._world.note(cluster, ClusterEvent.WORKER_RETIRED, message)
+            self._news.note(cluster, ClusterEvent.WORKER_RETIRED, message)
 
     async def _create_all(
-        self, cluster: KubeObject, names: Sequence[str], memory: _Memory, claim_uid: str
+        self, cluster: KubeObject, names: Sequence[str], memory: _ClusterMemory, claim_uid: str
     ) -> bool:
         """Create workers; if they are refused, say why, and have the next try wait."""
         try:
@@ -290,23 +304,22 @@ class TaskClusterReconciler:
             memory.refusal = f"A worker could not be created: {error}"
         memory.failures += 1
         delay_s = creation_backoff_s(memory.failures)
-        memory.create_after_s = self._world.now_s() + delay_s
-        self._world.warn(cluster, ClusterEvent.WORKER_REFUSED, memory.refusal)
+        memory.create_after_s = self._api.now_s() + delay_s
+        self._news.warn(cluster, ClusterEvent.WORKER_REFUSED, memory.refusal)
         return False
 
     async def _create(
-        self, cluster: KubeObject, name: str, memory: _Memory, claim_uid: str
+        self, cluster: KubeObject, name: str, memory: _ClusterMemory, claim_uid: str
     ) -> None:
-        world = self._world
         manifest = build_worker(cluster, name, self._worker_image, claim_uid)
-        created = await create_owned(world.client, PODS, manifest, world.stores.pods)
+        created = await create_owned(self._api.client, PODS, manifest, self._api.caches.pods)
         memory.serial_floor = max(memory.serial_floor, serial_of(name, worker_prefix(cluster)))
         if created is None:
             message = f"Pod {name} exists and is not a worker of this TaskCluster; skipped."
-            world.warn(cluster, ClusterEvent.NAME_TAKEN, message)
-            world.queues.clusters.add(ObjectKey.of(cluster))
+            self._news.warn(cluster, ClusterEvent.NAME_TAKEN, message)
+            self._queues.clusters.add(ObjectKey.of(cluster))
             return
-        world.note(cluster, ClusterEvent.WORKER_CREATED, f"Created worker {name}.")
+        self._news.note(cluster, ClusterEvent.WORKER_CREATED, f"Created worker {name}.")
 
     # --- status -------------------------------------------------------------------------
 
@@ -315,7 +328,7 @@ class TaskClusterReconciler:
         decided: KubeObject,
         facts: ClusterFacts,
         workspace: Workspace,
-        memory: _Memory,
+        memory: _ClusterMemory,
         standing: ClaimStanding,
     ) -> float | None:
         """Write the status where it is not true, once a second at most.
@@ -328,11 +341,11 @@ class TaskClusterReconciler:
             memory: of it.
             standing: of its claim.
         """
-        world, key = self._world, ObjectKey.of(decided)
-        cluster = world.stores.clusters.get(key)
+        key = ObjectKey.of(decided)
+        cluster = self._api.caches.clusters.get(key)
         if cluster is None or _version(cluster) != _version(decided):
             return None
-        wait_s = memory.status_at_s + CLUSTER_STATUS_PERIOD_S - world.now_s()
+        wait_s = memory.status_at_s + COUNT_PERIOD_S - self._api.now_s()
         if wait_s > 0:
             return wait_s
         words, troubles_s = await self._words(cluster, facts, standing)
@@ -347,24 +360,26 @@ class TaskClusterReconciler:
         ]
         patch = decide_cluster_status(cluster, counts, conditions, self._now())
         if patch is not None:
-            memory.status_at_s = world.now_s()
-            await write_status(world, TASKCLUSTERS, cluster, patch)
+            memory.status_at_s = self._api.now_s()
+            await self._api.write_status(TASKCLUSTERS, cluster, patch)
         why = unserved_message(key.name, counts, conditions[0].message)
-        unserved_s = self._unserved.look(key, ready=counts.ready, message=why)
-        return min((s for s in (unserved_s, troubles_s) if s is not None), default=None)
+        self._placer.tell(ClusterCounted(key, counts.ready, why))
+        return troubles_s
 
     async def _words(
         self, cluster: KubeObject, facts: ClusterFacts, standing: ClaimStanding
     ) -> tuple[Mapping[str, str], float | None]:
         """Return what Events say is wrong, by UID, and when to look again, in seconds."""
         metadata = cluster["metadata"]
-        workers = self._world.ledger.workers_of(metadata["uid"])
+        workers = self._placer.machine.workers_of(metadata["uid"])
         if facts.held or sum(worker.accepting for worker in workers) >= facts.replicas:
             self._troubles.forget(metadata["uid"])
             return {}, None
         unbound = standing.claim is not None and standing.facts.phase != "Bound"
-        subjects = [Subject(standing.uid, normal=True)] if unbound else []
-        subjects += [Subject(pod.uid) for pod in _coming(workers) if tells_nothing(pod.problem)]
+        subjects = [TroubledObject(standing.uid, normal=True)] if unbound else []
+        subjects += [
+            TroubledObject(pod.uid) for pod in _coming(workers) if tells_nothing(pod.problem)
+        ]
         return await self._troubles.look(metadata["uid"], metadata["namespace"], subjects)
 
     def _counts(
@@ -375,8 +390,7 @@ class TaskClusterReconciler:
         standing: ClaimStanding,
         words: Mapping[str, str],
     ) -> ClusterCounts:
-        world = self._world
-        workers = world.ledger.workers_of(cluster["metadata"]["uid"])
+        workers = self._placer.machine.workers_of(cluster["metadata"]["uid"])
         ready = [worker for worker in workers if worker.accepting]
         serials = [serial_of(worker.pod.name, facts.prefix) for worker in workers]
         problems = sorted(
@@ -393,7 +407,7 @@ class TaskClusterReconciler:
             ready=len(ready),
             busy_slots=sum(worker.used for worker in workers),
             free_slots=sum(max(facts.slots - worker.used, 0) for worker in ready),
-            queue_length=world.pending.length(key),
+            queue_length=self._placer.machine.queue_length(key),
             last_serial=max([facts.last_serial, *serials]),
             problems=[standing.facts.message] if facts.held else problems,
         )
@@ -409,7 +423,7 @@ def _coming(workers: Sequence[Worker]) -> list[PodView]:
     return [w.pod for w in workers if not w.pod.dead and w.pod.deletion is None]
 
 
-def _judge_spec(cluster: KubeObject, memory: _Memory) -> None:
+def _judge_spec(cluster: KubeObject, memory: _ClusterMemory) -> None:
     """See whether the spec is understood; once for each that is written, as it takes a while."""
     metadata = cluster["metadata"]
     judged = (metadata.get("generation"), (metadata.get("annotations") or {}).get(LAST_APPLIED))

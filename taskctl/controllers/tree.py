@@ -12,15 +12,16 @@ from taskctl.api.states import ConditionStatus, ConditionType, TaskState
 from taskctl.client.base import KubeObject
 from taskctl.client.resources import TASKS
 from taskctl.constants import Reason
-from taskctl.controllers.apply import write_status
+from taskctl.controllers.cachedapi import CachedApi
 from taskctl.controllers.families import Tree
+from taskctl.controllers.queues import look_again
 from taskctl.controllers.task import state_of
-from taskctl.controllers.world import World, look_again
 from taskctl.policy.graph import member_name, template_names
 from taskctl.policy.status import FINE
 from taskctl.policy.tree import TreeChange, TreeCounts, decide_graph, decide_reopened, decide_tree
 from taskctl.policy.view import TaskView, lineage_of, parse_task
 from taskctl.runtime.controller import DONE, Result
+from taskctl.runtime.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +33,13 @@ class TreeReconciler:
     """Counts descendants by root and writes what the roots should say.
 
     Args:
-        world: caches, indexes, queues, client.
+        api: the API server and its caches.
+        queue: UIDs of roots to look at.
     """
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, api: CachedApi, queue: WorkQueue[str]) -> None:
+        self._api = api
+        self._queue = queue
         self._counts: dict[Tree, TreeCounts] = {}
         self._written_at_s: dict[str, float] = {}
 
@@ -69,9 +72,9 @@ class TreeReconciler:
         # A root with tasks may have lost them all: then no count of theirs tells that it is over.
         empty = tree not in self._counts and parse_task(root).is_graph
         if empty and state_of(root) is TaskState.RUNNING:
-            self._world.queues.trees.add(uid)
+            self._queue.add(uid)
         if ended != complete or (ended and tree in self._counts):
-            self._world.queues.trees.add(uid)
+            self._queue.add(uid)
 
     def _count(self, tree: Tree, state: TaskState, stopped: bool, count: int) -> None:
         counts = self._counts.get(tree)
@@ -81,9 +84,9 @@ class TreeReconciler:
         if counts.total == 0:
             del self._counts[tree]
         if counts.active == 0:
-            self._world.queues.trees.add(tree.root_uid)
+            self._queue.add(tree.root_uid)
         else:
-            self._world.queues.trees.add_after(tree.root_uid, DEBOUNCE_S)
+            self._queue.add_after(tree.root_uid, DEBOUNCE_S)
 
     # --- reconcile ----------------------------------------------------------------------
 
@@ -94,12 +97,12 @@ class TreeReconciler:
             Conflict: the root has changed meanwhile.
             ApiError: the API server refused, or did not answer.
         """
-        world = self._world
-        root = world.stores.tasks.get_by_uid(root_uid)
+        api = self._api
+        root = api.caches.tasks.get_by_uid(root_uid)
         if root is None or root["metadata"].get("deletionTimestamp"):
             return DONE
         view = parse_task(root)
-        counts, now = self.counts(Tree.of(view)), world.timing.clock.now()
+        counts, now = self.counts(Tree.of(view)), api.timing.clock.now()
         if view.is_graph and view.state is TaskState.RUNNING and not counts.active:
             change: TreeChange | None = decide_graph(view, counts, self._culprits(view), now)
         elif view.is_graph and view.status.get("reason") == Reason.TREE_FAILED and counts.active:
@@ -110,11 +113,11 @@ class TreeReconciler:
             return DONE
         written_at_s = self._written_at_s.get(root_uid)
         if not change.urgent and written_at_s is not None:
-            wait_s = written_at_s + DEBOUNCE_S - world.now_s()
+            wait_s = written_at_s + DEBOUNCE_S - api.now_s()
             if wait_s > 0:
                 return look_again(wait_s)
-        await write_status(world, TASKS, root, change.patch)
-        self._written_at_s[root_uid] = world.now_s()
+        await api.write_status(TASKS, root, change.patch)
+        self._written_at_s[root_uid] = api.now_s()
         return DONE
 
     def _culprits(self, root: TaskView) -> list[str]:
@@ -123,7 +126,7 @@ class TreeReconciler:
         others: list[str] = []
         for name in template_names(root):
             key = ObjectKey(root.namespace, member_name(root.name, name))
-            raw = self._world.stores.tasks.get(key)
+            raw = self._api.caches.tasks.get(key)
             if raw is None:
                 continue
             view = parse_task(raw)

@@ -14,7 +14,7 @@ from typing import Final
 
 from taskctl.client.base import ListOptions
 from taskctl.client.resources import EVENTS
-from taskctl.controllers.world import World
+from taskctl.controllers.cachedapi import CachedApi
 from taskctl.errors import ApiError, Forbidden
 from taskctl.policy.eventwords import newest_words
 
@@ -29,7 +29,7 @@ _MAX_EVENTS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class TroubledObject:
     """An object whose Events may say what is wrong.
 
     Attributes:
@@ -42,7 +42,7 @@ class Subject:
 
 
 @dataclass(slots=True)
-class _Cluster:
+class _Asked:
     """What is remembered of a TaskCluster without all its workers.
 
     Attributes:
@@ -58,19 +58,19 @@ class Troubles:
     """The TaskClusters whose workers do not come up.
 
     Args:
-        world: caches, queues, client.
+        api: the API server and its caches.
     """
 
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._clusters: dict[str, _Cluster] = {}
+    def __init__(self, api: CachedApi) -> None:
+        self._api = api
+        self._clusters: dict[str, _Asked] = {}
 
     def forget(self, uid: str) -> None:
         """Forget a TaskCluster that is gone, or has its workers."""
         self._clusters.pop(uid, None)
 
     async def look(
-        self, uid: str, namespace: str, subjects: Sequence[Subject]
+        self, uid: str, namespace: str, subjects: Sequence[TroubledObject]
     ) -> tuple[Mapping[str, str], float]:
         """Return what is wrong, by UID of the object, and when to look again, in seconds.
 
@@ -79,8 +79,8 @@ class Troubles:
             namespace: its namespace.
             subjects: what to ask about; the first few are.
         """
-        now_s = self._world.now_s()
-        state = self._clusters.setdefault(uid, _Cluster(now_s + _AFTER_S))
+        now_s = self._api.now_s()
+        state = self._clusters.setdefault(uid, _Asked(now_s + _AFTER_S))
         if now_s >= state.next_s:
             asked = subjects[:_AT_A_TIME]
             state.next_s = now_s + _EVERY_S
@@ -94,8 +94,8 @@ class Troubles:
                 log.debug("Events in %s: %s", namespace, error)
         return state.words, max(state.next_s - now_s, 0.0)
 
-    async def _ask(self, namespace: str, subject: Subject) -> str:
+    async def _ask(self, namespace: str, subject: TroubledObject) -> str:
         selector = f"involvedObject.uid={subject.uid}"
         options = ListOptions(field_selector=selector, limit=_MAX_EVENTS)
-        page = await self._world.client.list(EVENTS, namespace, options=options)
+        page = await self._api.client.list(EVENTS, namespace, options=options)
         return newest_words(page.items, subject.uid, normal=subject.normal)

@@ -8,12 +8,15 @@ from datetime import datetime
 from taskctl.api.meta import ObjectKey
 from taskctl.client.base import DeleteOptions, KubeObject, Propagation
 from taskctl.client.resources import TASKS
+from taskctl.controllers.cachedapi import CachedApi
+from taskctl.controllers.indexes import TaskIndexes
+from taskctl.controllers.queues import look_again
 from taskctl.controllers.task import state_of
-from taskctl.controllers.world import World, look_again
 from taskctl.errors import NotFound
 from taskctl.policy.ttl import Keep, LookAgain, Remove, completion_time, decide_ttl
 from taskctl.policy.view import TaskView, parse_task
 from taskctl.runtime.controller import DONE, Result
+from taskctl.runtime.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
 
@@ -22,11 +25,15 @@ class TtlReconciler:
     """Deletes one ended Task when the policy says so.
 
     Args:
-        world: caches, indexes, queues, client.
+        api: the API server and its caches.
+        queue: ended Tasks to look at.
+        indexes: what is known of Tasks.
     """
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, api: CachedApi, queue: WorkQueue[ObjectKey], indexes: TaskIndexes) -> None:
+        self._api = api
+        self._queue = queue
+        self._indexes = indexes
         # Ended members of trees that are not complete yet, by UID of the root.
         self._by_root: dict[str, dict[ObjectKey, None]] = {}
         self._root_of: dict[ObjectKey, str] = {}
@@ -37,14 +44,14 @@ class TtlReconciler:
         """Take in a Task event; O(1), but for the members that wait for this very root."""
         if new is None:
             if old is not None:
-                self._world.ages.drop(("ended", old["metadata"]["uid"]))
+                self._indexes.ages.drop(("ended", old["metadata"]["uid"]))
                 self._forget(ObjectKey.of(old))
                 self._release(old["metadata"]["uid"])
             return
         if not state_of(new).terminal:
             return
         if new["spec"].get("ttlSecondsAfterFinished"):
-            self._world.queues.ttl.add(ObjectKey.of(new))
+            self._queue.add(ObjectKey.of(new))
         uid = new["metadata"]["uid"]
         if uid in self._by_root and completion_time(new.get("status") or {}) is not None:
             self._release(uid)
@@ -52,7 +59,7 @@ class TtlReconciler:
     def _release(self, root_uid: str) -> None:
         for key in self._by_root.pop(root_uid, ()):
             self._root_of.pop(key, None)
-            self._world.queues.ttl.add(key)
+            self._queue.add(key)
 
     def _forget(self, key: ObjectKey) -> None:
         root_uid = self._root_of.pop(key, None)
@@ -71,16 +78,16 @@ class TtlReconciler:
             Conflict: it has changed meanwhile.
             ApiError: the API server refused, or did not answer.
         """
-        world = self._world
-        task = world.stores.tasks.get(key)
+        caches, indexes = self._api.caches, self._indexes
+        task = caches.tasks.get(key)
         if task is None:
             return DONE
         view = parse_task(task)
-        root = view if view.is_root else world.relative(view, view.root_uid)
-        awaited = world.waiting.is_awaited(key)
+        root = view if view.is_root else caches.relative(view, view.root_uid)
+        awaited = indexes.waiting.is_awaited(key)
 
         def age_s(ended: datetime) -> float:
-            return world.ages.age_s(("ended", view.uid), ended)
+            return indexes.ages.age_s(("ended", view.uid), ended)
 
         decision = decide_ttl(view, root, awaited=awaited, age_s=age_s)
         match decision:
@@ -103,7 +110,7 @@ class TtlReconciler:
             propagation=Propagation.BACKGROUND,
         )
         try:
-            await self._world.client.delete(TASKS, view.name, view.namespace, options=options)
+            await self._api.client.delete(TASKS, view.name, view.namespace, options=options)
         except NotFound:
             return
         log.debug("task %s/%s removed: its time to live is up", view.namespace, view.name)

@@ -52,7 +52,7 @@ class WaitsFor:
 
 
 @dataclass(slots=True)
-class _Entry:
+class _Waiter:
     waits: WaitsFor
     open: set[ObjectKey]
     bad: int = 0  # of the tasks that were open
@@ -91,11 +91,11 @@ class _Index(Generic[K]):
         return list(self.keys.get(target, ()))
 
 
-class Waiting:
+class Waiters:
     """The Tasks that wait, by what they wait for."""
 
     def __init__(self) -> None:
-        self._entries: dict[ObjectKey, _Entry] = {}
+        self._entries: dict[ObjectKey, _Waiter] = {}
         self._by_cluster: _Index[ObjectKey] = _Index()
         self._by_input: _Index[ObjectKey] = _Index()
         self._by_task: _Index[ObjectKey] = _Index()
@@ -114,7 +114,7 @@ class Waiting:
             self.clear(task)
         if not (waits.cluster or waits.input_object or waits.named or waits.group):
             return
-        self._entries[task] = _Entry(waits, set(waits.tasks))
+        self._entries[task] = _Waiter(waits, set(waits.tasks))
         if waits.cluster:
             self._by_cluster.add(waits.cluster, task)
         if waits.input_object:

@@ -27,7 +27,7 @@ _IMAGE_LOOK: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerState:
+class Candidate:
     """One worker in a snapshot.
 
     Attributes:
@@ -66,7 +66,7 @@ class Snapshot:
     """
 
     slots: int
-    workers: Sequence[WorkerState]
+    workers: Sequence[Candidate]
     now_s: float
 
 
@@ -119,7 +119,7 @@ def place(queue: PendingQueue, snapshot: Snapshot) -> Round:
 class _Slot:
     """A worker while the cycle fills it."""
 
-    state: WorkerState
+    state: Candidate
     lane: int
     used: int
     room: int
@@ -181,7 +181,7 @@ class _Pool:
                 return
 
 
-def _lane(state: WorkerState, now_s: float) -> int:
+def _lane(state: Candidate, now_s: float) -> int:
     return 2 * relists_to_wait(state.rest, now_s) + state.worn if state.serves else _LANES - 1
 
 

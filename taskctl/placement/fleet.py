@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from taskctl.placement.rotation import Rotation, Wear, spread
+from taskctl.placement.rotation import RotationRule, Wear, spread
 from taskctl.policy.podview import PodView
 
 DEFAULT_MAX_TASKS: Final = 100
@@ -72,9 +72,9 @@ class ClusterFacts:
     claim_uid: str = ""
 
     @property
-    def rotation(self) -> Rotation:
+    def rotation(self) -> RotationRule:
         """When its workers are worn out."""
-        return Rotation(self.max_tasks, self.slots)
+        return RotationRule(self.max_tasks, self.slots)
 
 
 @dataclass(frozen=True, slots=True)

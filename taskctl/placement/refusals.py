@@ -47,7 +47,7 @@ _ADMISSION: Final = re.compile(
 _NO_RIGHT: Final = re.compile(r"cannot (patch|update) resource")
 
 
-class Verdict(StrEnum):
+class AppendVerdict(StrEnum):
     """What to do about a refused append; see the module."""
 
     CONFLICT = "Conflict"
@@ -59,21 +59,21 @@ class Verdict(StrEnum):
     OTHER = "Other"
 
 
-def judge_append(error: ApiError) -> Verdict:
+def judge_append(error: ApiError) -> AppendVerdict:
     """Return what a failed append means."""
     if error.status == 413 or (error.status and _TOO_LARGE.search(error.message)):
-        return Verdict.TOO_LARGE
+        return AppendVerdict.TOO_LARGE
     if isinstance(error, Forbidden) or _ADMISSION.search(error.message):
-        return Verdict.FORBIDDEN
+        return AppendVerdict.FORBIDDEN
     if isinstance(error, Invalid | BadRequest):
-        return Verdict.ENTRY
+        return AppendVerdict.ENTRY
     if isinstance(error, Conflict):
-        return Verdict.CONFLICT
+        return AppendVerdict.CONFLICT
     if isinstance(error, Throttled):
-        return Verdict.THROTTLED
+        return AppendVerdict.THROTTLED
     if isinstance(error, Unavailable | NotFound):
-        return Verdict.UNKNOWN
-    return Verdict.OTHER
+        return AppendVerdict.UNKNOWN
+    return AppendVerdict.OTHER
 
 
 def is_missing_right(error: ApiError) -> bool:

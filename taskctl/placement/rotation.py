@@ -65,7 +65,7 @@ class Wear:
 
 
 @dataclass(frozen=True, slots=True)
-class Rotation:
+class RotationRule:
     """What a TaskCluster asks for.
 
     Attributes:

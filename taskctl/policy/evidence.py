@@ -77,7 +77,7 @@ class PinFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Keep:
+class KeepPod:
     """The finalizer is not there, or not to go."""
 
 
@@ -93,14 +93,14 @@ class Release:
     """Remove the finalizer."""
 
 
-def decide_release(facts: PinFacts) -> Keep | WaitFor | Release:
+def decide_release(facts: PinFacts) -> KeepPod | WaitFor | Release:
     """Decide whether the finalizer may go.
 
     A container that has not claimed its attempt holds the pod only while it may still do so:
     when the pod has ended, the same attempt is placed on another worker and nothing is lost.
     """
     if not facts.pinned or not (facts.going or facts.orphaned):
-        return Keep()
+        return KeepPod()
     waiting = {Standing.CLAIMED, Standing.UNKNOWN}
     if not facts.ended:
         waiting.add(Standing.UNCLAIMED)

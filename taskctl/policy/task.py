@@ -47,7 +47,7 @@ _STALE_WHEN_READY: Final = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerFacts:
+class ClaimedAttempt:
     """What is known of the worker that a Running Task names.
 
     Attributes:
@@ -66,7 +66,7 @@ class WorkerFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class PlacedFacts:
+class PlacedAttempt:
     """The next attempt is in a live worker's spec, or on its way there, but not claimed.
 
     Attributes:
@@ -117,8 +117,8 @@ class TaskFacts:
     """
 
     readiness: ReadinessFacts
-    worker: WorkerFacts | None = None
-    placed: PlacedFacts | None = None
+    worker: ClaimedAttempt | None = None
+    placed: PlacedAttempt | None = None
     refused: str = ""
     held: HeldFacts | None = None
     unserved: str = ""
@@ -213,7 +213,7 @@ def _lost(
 # --- placed, not claimed ------------------------------------------------------------
 
 
-def _placed(view: TaskView, facts: TaskFacts, placed: PlacedFacts, now: datetime) -> TaskPlan:
+def _placed(view: TaskView, facts: TaskFacts, placed: PlacedAttempt, now: datetime) -> TaskPlan:
     attempt = view.next_attempt
     if view.suspend or facts.readiness.suspended_with:
         return TaskPlan(patch=suspended_patch(view, attempt))
@@ -240,7 +240,7 @@ def _because(waiting: str) -> str:
     return f" ({waiting})" if waiting else ""
 
 
-def _deadline(view: TaskView, placed: PlacedFacts, now: datetime) -> TaskPlan:
+def _deadline(view: TaskView, placed: PlacedAttempt, now: datetime) -> TaskPlan:
     message = (
         f"The container on worker {placed.pod_name} did not start within "
         f"startDeadlineSeconds={view.start_deadline_s}{_because(placed.waiting)}."
@@ -253,7 +253,7 @@ def _deadline(view: TaskView, placed: PlacedFacts, now: datetime) -> TaskPlan:
     return TaskPlan(patch=patch)
 
 
-def _where(placed: PlacedFacts) -> StatusPatch:
+def _where(placed: PlacedAttempt) -> StatusPatch:
     return {
         "podName": placed.pod_name,
         "podUID": placed.pod_uid,
@@ -261,7 +261,7 @@ def _where(placed: PlacedFacts) -> StatusPatch:
     }
 
 
-def _scheduled_patch(view: TaskView, placed: PlacedFacts) -> StatusPatch | None:
+def _scheduled_patch(view: TaskView, placed: PlacedAttempt) -> StatusPatch | None:
     message = placed.waiting or "The container was handed to the worker."
     shown = (
         view.state is TaskState.SCHEDULED

@@ -212,10 +212,10 @@ def test_a_late_cache_does_not_make_orphans() -> None:
             await sim.task("t")
             await sim.finished("t")
             assert sim.controllers is not None
-            world = sim.controllers.world
-            key = world.cluster_key(sim.api.peek(TASKCLUSTERS, "c")["metadata"]["uid"])
+            caches = sim.controllers.api.caches
+            key = caches.cluster_key(sim.api.peek(TASKCLUSTERS, "c")["metadata"]["uid"])
             assert key is not None
-            world.stores.clusters._remove(key, world.stores.clusters._entries[key])
+            caches.clusters._remove(key, caches.clusters._entries[key])
             await asyncio.sleep(30)
             assert finalizers(sim, "c-1") == [FINALIZER_EVIDENCE]
 

@@ -11,6 +11,7 @@ from taskctl.client.base import KubeObject
 from taskctl.client.resources import EVENTS, PODS
 from taskctl.clock import format_seconds
 from taskctl.errors import Conflict, Forbidden, Invalid, Throttled, Unavailable
+from taskctl.placement.events import PodGone
 from tests.unit.controllers.fake_api import Call
 from tests.unit.controllers.simulation import Simulation, once_each
 from tests.unit.controllers.virtual import run
@@ -116,7 +117,8 @@ def test_a_stale_cache_does_not_declare_workers_lost() -> None:
             await running(sim, "t")
             assert sim.controllers is not None
             uid = sim.status("t")["podUID"]
-            sim.controllers.world.ledger.on_pod_gone(uid)  # as if the event of its coming were late
+            # As if the event of its coming were late.
+            sim.controllers.placer.tell(PodGone(uid))
             await asyncio.sleep(3)
             assert sim.status("t")["state"] == "Running"
             assert (await sim.finished("t"))[0]["attempt"] == 1

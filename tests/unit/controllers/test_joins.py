@@ -13,7 +13,7 @@ from taskctl.client.base import EventType
 from taskctl.client.resources import TASKS
 from taskctl.controllers.joins import Joins
 from taskctl.controllers.subtrees import Node, Subtrees, Verdict
-from taskctl.controllers.waiting import Waiting
+from taskctl.controllers.waiting import Waiters
 from taskctl.policy.cycles import Cycles
 from taskctl.policy.readiness import ReadinessFacts
 from taskctl.policy.runafter import GroupFacts
@@ -207,7 +207,7 @@ class Looks:
 @pytest.mark.parametrize("subtree", [False, True])
 def test_ten_thousand_members_cost_the_joiner_one_look(subtree: bool) -> None:
     """Each event of a member costs O(1), and the joiner is looked at when all have ended."""
-    store, waiting, looks = Store("task"), Waiting(), Looks()
+    store, waiting, looks = Store("task"), Waiters(), Looks()
     joins = Joins(store, waiting, Cycles(), looks)  # type: ignore[arg-type]
     after = {"group": "g", "count": 10_000, "subtree": subtree}
     join = raw(1, 0, "Pending", runAfter=after)

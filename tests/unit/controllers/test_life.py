@@ -477,13 +477,13 @@ def test_ended_tasks_leave_nothing_behind(count: int) -> None:
             await sim.all_finished()
             await asyncio.sleep(5)
             assert sim.controllers is not None
-            world = sim.controllers.world
-            assert len(world.pending) == 0
-            assert len(world.waiting) == 0
+            machine = sim.controllers.placer.machine
+            assert machine.waiting() == 0
+            assert len(sim.controllers.indexes.waiting) == 0
             assert len(sim.controllers.trees) == 0
-            assert world.ledger.open_attempts() == 0
+            assert machine.open_attempts() == 0
             for pod in sim.api.all(PODS):
-                worker = world.ledger.worker(pod["metadata"]["uid"])
+                worker = machine.worker(pod["metadata"]["uid"])
                 assert worker is not None
                 assert worker.attempts == {}
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from taskctl.api.meta import ObjectKey
 from taskctl.api.states import TaskState, When
-from taskctl.controllers.pending import HoldKind, PendingTasks
-from taskctl.controllers.waiting import Waiting, WaitsFor
+from taskctl.controllers.waiting import Waiters, WaitsFor
+from taskctl.placement.pending import HoldKind, PendingTasks
 from taskctl.placement.queue import PendingTask
 
 
@@ -20,7 +20,7 @@ def after(*names: str, when: str = When.SUCCESS) -> WaitsFor:
 
 
 def test_by_cluster_and_input() -> None:
-    waiting = Waiting()
+    waiting = Waiters()
     waiting.set(key("t"), WaitsFor(cluster=key("c")))
     waiting.set(key("u"), WaitsFor(cluster=key("c"), input_object=key("in")))
     assert waiting.for_cluster(key("c")) == [key("t"), key("u")]
@@ -33,7 +33,7 @@ def test_by_cluster_and_input() -> None:
 
 
 def test_only_the_last_of_many_predecessors_matters() -> None:
-    waiting = Waiting()
+    waiting = Waiters()
     names = [f"p{n}" for n in range(1000)]
     waiting.set(key("t"), after(*names))
     told = [list(waiting.task_ended(key(name), TaskState.SUCCEEDED)) for name in names]
@@ -44,7 +44,7 @@ def test_only_the_last_of_many_predecessors_matters() -> None:
 
 
 def test_a_failure_settles_it_at_once_where_success_is_needed() -> None:
-    waiting = Waiting()
+    waiting = Waiters()
     waiting.set(key("t"), after("a", "b"))
     waiting.set(key("u"), after("a", "b", when=When.ALWAYS))
     assert list(waiting.task_ended(key("a"), TaskState.FAILED)) == [key("t")]
@@ -52,7 +52,7 @@ def test_a_failure_settles_it_at_once_where_success_is_needed() -> None:
 
 
 def test_noting_the_same_again_repairs_what_is_open() -> None:
-    waiting = Waiting()
+    waiting = Waiters()
     waiting.set(key("t"), after("a", "b"))
     assert list(waiting.task_ended(key("a"), TaskState.SUCCEEDED)) == []
     assert list(waiting.task_reopened(key("a"))) == [key("t")]

@@ -6,7 +6,7 @@ import itertools
 from collections import Counter
 from typing import Any
 
-from taskctl.placement.choice import Snapshot, WorkerState, place
+from taskctl.placement.choice import Candidate, Snapshot, place
 from taskctl.placement.queue import PendingQueue, PendingTask
 from taskctl.placement.rest import Rest
 
@@ -16,9 +16,9 @@ def task(uid: str, root: str = "r", **fields: Any) -> PendingTask:
     return PendingTask(uid=uid, **values | fields)
 
 
-def worker(serial: int, used: int = 0, **fields: Any) -> WorkerState:
+def worker(serial: int, used: int = 0, **fields: Any) -> Candidate:
     values: dict[str, Any] = {"entries_total": 0, "max_entries": 100}
-    return WorkerState(uid=f"w{serial}", serial=serial, used=used, **values | fields)
+    return Candidate(uid=f"w{serial}", serial=serial, used=used, **values | fields)
 
 
 def queue_of(*tasks: PendingTask) -> PendingQueue:
@@ -28,7 +28,7 @@ def queue_of(*tasks: PendingTask) -> PendingQueue:
     return queue
 
 
-def placed(queue: PendingQueue, *workers: WorkerState, slots: int = 4) -> list[tuple[str, str]]:
+def placed(queue: PendingQueue, *workers: Candidate, slots: int = 4) -> list[tuple[str, str]]:
     decided = place(queue, Snapshot(slots, workers, now_s=0.0))
     return [(item.task.uid, item.worker_uid) for item in decided.assignments]
 

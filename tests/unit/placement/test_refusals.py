@@ -15,7 +15,12 @@ from taskctl.errors import (
     Unauthorized,
     Unavailable,
 )
-from taskctl.placement.refusals import Verdict, explain_forbidden, is_missing_right, judge_append
+from taskctl.placement.refusals import (
+    AppendVerdict,
+    explain_forbidden,
+    is_missing_right,
+    judge_append,
+)
 
 RBAC = Forbidden(
     'pods "w-1" is forbidden: User "system:serviceaccount:t:c" cannot patch resource '
@@ -34,36 +39,39 @@ POLICY = Invalid(
 @pytest.mark.parametrize(
     ("error", "verdict"),
     [
-        (NotFound("gone", 404), Verdict.UNKNOWN),
-        (Conflict("changed", 409), Verdict.CONFLICT),
-        (BadRequest("Request entity too large: limit is 3145728", 413), Verdict.TOO_LARGE),
-        (Unavailable("etcdserver: request is too large", 500), Verdict.TOO_LARGE),
+        (NotFound("gone", 404), AppendVerdict.UNKNOWN),
+        (Conflict("changed", 409), AppendVerdict.CONFLICT),
+        (BadRequest("Request entity too large: limit is 3145728", 413), AppendVerdict.TOO_LARGE),
+        (Unavailable("etcdserver: request is too large", 500), AppendVerdict.TOO_LARGE),
         (
             Unavailable(
                 "rpc error: code = ResourceExhausted desc = trying to send message larger than max "
                 "(2100000 vs. 2097152)",
                 500,
             ),
-            Verdict.TOO_LARGE,
+            AppendVerdict.TOO_LARGE,
         ),
-        (Invalid("spec.ephemeralContainers[0].image: Invalid value", 422), Verdict.ENTRY),
-        (BadRequest("the body is malformed", 400), Verdict.ENTRY),
-        (RBAC, Verdict.FORBIDDEN),
-        (POD_SECURITY, Verdict.FORBIDDEN),
-        (WEBHOOK, Verdict.FORBIDDEN),
-        (POLICY, Verdict.FORBIDDEN),
-        (Throttled("slow down", 429), Verdict.THROTTLED),
-        (Unavailable("the connection broke"), Verdict.UNKNOWN),
-        (Unavailable("internal error", 500), Verdict.UNKNOWN),
-        (Unauthorized("who are you?", 401), Verdict.OTHER),
+        (Invalid("spec.ephemeralContainers[0].image: Invalid value", 422), AppendVerdict.ENTRY),
+        (BadRequest("the body is malformed", 400), AppendVerdict.ENTRY),
+        (RBAC, AppendVerdict.FORBIDDEN),
+        (POD_SECURITY, AppendVerdict.FORBIDDEN),
+        (WEBHOOK, AppendVerdict.FORBIDDEN),
+        (POLICY, AppendVerdict.FORBIDDEN),
+        (Throttled("slow down", 429), AppendVerdict.THROTTLED),
+        (Unavailable("the connection broke"), AppendVerdict.UNKNOWN),
+        (Unavailable("internal error", 500), AppendVerdict.UNKNOWN),
+        (Unauthorized("who are you?", 401), AppendVerdict.OTHER),
     ],
 )
-def test_verdicts(error: ApiError, verdict: Verdict) -> None:
+def test_verdicts(error: ApiError, verdict: AppendVerdict) -> None:
     assert judge_append(error) is verdict
 
 
 def test_an_answer_that_never_came_is_not_about_size() -> None:
-    assert judge_append(Unavailable("message larger than max, says our proxy")) is Verdict.UNKNOWN
+    assert (
+        judge_append(Unavailable("message larger than max, says our proxy"))
+        is AppendVerdict.UNKNOWN
+    )
 
 
 def test_only_a_missing_right_is_the_same_for_every_entry() -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskctl.placement.choice import Snapshot, WorkerState, place
+from taskctl.placement.choice import Candidate, Snapshot, place
 from taskctl.placement.queue import PendingQueue, PendingTask
 from taskctl.placement.rest import (
     ALWAYS,
@@ -88,7 +88,7 @@ class Client:
 
 def by_policy(client: Client, parent: str) -> str:
     states = [
-        WorkerState(name, serial, client.used[name], 0, 10**6, rest=client.rests[name])
+        Candidate(name, serial, client.used[name], 0, 10**6, rest=client.rests[name])
         for serial, name in enumerate(client.names)
     ]
     queue = PendingQueue()

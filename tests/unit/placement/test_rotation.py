@@ -16,16 +16,16 @@ from taskctl.placement.rotation import (
     SPREAD,
     START_RATE_PER_S,
     STRICT_BELOW,
-    Rotation,
+    RotationRule,
     Wear,
     expected_entries,
     spread,
 )
 
-DEFAULT = Rotation(max_tasks=100, slots=4)
+DEFAULT = RotationRule(max_tasks=100, slots=4)
 
 
-def first_near_end(rotation: Rotation, serial: int = 1, expected: int = 0) -> int:
+def first_near_end(rotation: RotationRule, serial: int = 1, expected: int = 0) -> int:
     """Entries at which the replacement is created."""
     return next(n for n in range(1001) if rotation.nears_end(Wear(n, expected=expected), serial))
 
@@ -38,7 +38,7 @@ def test_workers_made_together_end_one_after_the_other() -> None:
 
 def test_small_budgets_are_kept_to_the_letter() -> None:
     for max_tasks in (1, 3, STRICT_BELOW - 1):
-        rotation = Rotation(max_tasks, slots=4)
+        rotation = RotationRule(max_tasks, slots=4)
         assert {rotation.budget(serial) for serial in range(9)} == {max_tasks}
         assert rotation.entry_limit == max_tasks
 
@@ -47,7 +47,7 @@ def test_small_budgets_are_kept_to_the_letter() -> None:
     ("max_tasks", "limit"), [(19, 19), (20, 40), (100, 200), (400, 600), (500, 600)]
 )
 def test_limit(max_tasks: int, limit: int) -> None:
-    assert Rotation(max_tasks, slots=4).entry_limit == limit
+    assert RotationRule(max_tasks, slots=4).entry_limit == limit
 
 
 def test_the_replacement_is_made_as_early_as_the_pace_demands() -> None:
@@ -100,11 +100,13 @@ wears = st.builds(
     expected=st.integers(0, 100),
     full=st.booleans(),
 )
-rotations = st.builds(Rotation, max_tasks=st.integers(1, 500), slots=st.integers(1, 100))
+rotations = st.builds(RotationRule, max_tasks=st.integers(1, 500), slots=st.integers(1, 100))
 
 
 @given(rotation=rotations, wear=wears, serial=st.integers(0, 10_000))
-def test_the_three_stages_follow_each_other(rotation: Rotation, wear: Wear, serial: int) -> None:
+def test_the_three_stages_follow_each_other(
+    rotation: RotationRule, wear: Wear, serial: int
+) -> None:
     near, worn = rotation.nears_end(wear, serial), rotation.is_worn(wear, serial)
     assert near or not worn
     assert worn or not rotation.is_spent(wear)
@@ -114,14 +116,14 @@ def test_the_three_stages_follow_each_other(rotation: Rotation, wear: Wear, seri
 
 
 @given(rotation=rotations, wear=wears, serial=st.integers(0, 10_000), more=st.integers(1, 50))
-def test_wear_only_grows(rotation: Rotation, wear: Wear, serial: int, more: int) -> None:
+def test_wear_only_grows(rotation: RotationRule, wear: Wear, serial: int, more: int) -> None:
     later = Wear(wear.entries + more, wear.size_bytes + more * 2000, wear.expected, wear.full)
     assert rotation.is_worn(later, serial) or not rotation.is_worn(wear, serial)
     assert rotation.is_spent(later) or not rotation.is_spent(wear)
 
 
 @given(rotation=rotations, serial=st.integers(0, 10_000))
-def test_a_fresh_worker_is_of_use(rotation: Rotation, serial: int) -> None:
+def test_a_fresh_worker_is_of_use(rotation: RotationRule, serial: int) -> None:
     """However fast the tasks come, a worker takes half of its budget before it is replaced."""
     begun = Wear((rotation.budget(serial) - 1) // 2, expected=100)
     assert not rotation.nears_end(begun, serial)

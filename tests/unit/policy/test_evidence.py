@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskctl.policy.evidence import (
-    Keep,
+    KeepPod,
     PinFacts,
     PinnedAttempt,
     Release,
@@ -50,12 +50,12 @@ def test_standing_without_a_task() -> None:
 
 
 def test_a_worker_in_use_keeps_its_pin() -> None:
-    assert decide_release(facts(going=False)) == Keep()
-    assert decide_release(facts(Standing.CLOSED, going=False)) == Keep()
+    assert decide_release(facts(going=False)) == KeepPod()
+    assert decide_release(facts(Standing.CLOSED, going=False)) == KeepPod()
 
 
 def test_no_pin_nothing_to_do() -> None:
-    assert decide_release(facts(Standing.CLAIMED, pinned=False)) == Keep()
+    assert decide_release(facts(Standing.CLAIMED, pinned=False)) == KeepPod()
 
 
 def test_all_accounted_for() -> None:
@@ -104,5 +104,5 @@ def test_no_evidence_is_lost_and_nothing_waits_for_nothing(
             waited = {standings[int(name.removeprefix("t-"))] for name in containers}
             assert Standing.CLOSED not in waited
             assert not (ended and Standing.UNCLAIMED in waited)
-        case Keep():
+        case KeepPod():
             assert not pinned or not (going or orphaned)

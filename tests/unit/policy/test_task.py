@@ -15,11 +15,11 @@ from taskctl.policy.readiness import ReadinessFacts
 from taskctl.policy.runafter import Dependency, RunAfter
 from taskctl.policy.task import (
     NOTHING,
+    ClaimedAttempt,
     HeldFacts,
-    PlacedFacts,
+    PlacedAttempt,
     TaskFacts,
     TaskPlan,
-    WorkerFacts,
     decide_task,
 )
 from taskctl.policy.view import parse_task
@@ -28,8 +28,8 @@ from tests.unit.policy.build import NOW, raw_task, running, written
 READY = ReadinessFacts(worker_slots=4)
 
 
-def placed(waited_s: float, **fields: Any) -> PlacedFacts:
-    return PlacedFacts("w-1", "pod-1", "k", waited_s=waited_s, **fields)
+def placed(waited_s: float, **fields: Any) -> PlacedAttempt:
+    return PlacedAttempt("w-1", "pod-1", "k", waited_s=waited_s, **fields)
 
 
 def step(task: dict[str, Any], **facts: Any) -> TaskPlan:
@@ -202,14 +202,14 @@ def test_suspended_after_placing_is_taken_back_uncharged() -> None:
 
 def test_running_well() -> None:
     task = raw_task(status=running())
-    assert step(task, worker=WorkerFacts(gone=False)) == NOTHING
-    looking = WorkerFacts(gone=False, look_again_s=9.0)
+    assert step(task, worker=ClaimedAttempt(gone=False)) == NOTHING
+    looking = ClaimedAttempt(gone=False, look_again_s=9.0)
     assert step(task, worker=looking) == TaskPlan(requeue_after_s=9.0)
 
 
 def test_worker_lost() -> None:
     task = raw_task(status=running())
-    plan = step(task, worker=WorkerFacts(gone=True, why="its pod is gone"))
+    plan = step(task, worker=ClaimedAttempt(gone=True, why="its pod is gone"))
     status = result(task, plan)
     assert (status["state"], status["reason"]) == ("Pending", "WorkerLost")
     assert (status["attempt"], status["infraFailures"]) == (1, 1)
@@ -220,20 +220,20 @@ def test_worker_lost() -> None:
 
 def test_container_lost() -> None:
     task = raw_task(status=running())
-    assert step(task, worker=WorkerFacts(gone=False, ended_for_s=4.0)).requeue_after_s == 1.0
-    plan = step(task, worker=WorkerFacts(gone=False, ended_for_s=5.0))
+    assert step(task, worker=ClaimedAttempt(gone=False, ended_for_s=4.0)).requeue_after_s == 1.0
+    plan = step(task, worker=ClaimedAttempt(gone=False, ended_for_s=5.0))
     assert result(task, plan)["reason"] == "ContainerLost"
 
 
 def test_lost_while_being_cancelled() -> None:
     task = raw_task(spec={"cancel": True}, status=running())
-    plan = step(task, worker=WorkerFacts(gone=True))
+    plan = step(task, worker=ClaimedAttempt(gone=True))
     assert result(task, plan)["state"] == "Cancelled"
 
 
 def test_lost_too_often() -> None:
     task = raw_task(status=running(infraFailures=9))
-    status = result(task, step(task, worker=WorkerFacts(gone=True)))
+    status = result(task, step(task, worker=ClaimedAttempt(gone=True)))
     assert (status["state"], status["reason"]) == ("Failed", "InfrastructureFailures")
 
 
@@ -265,7 +265,7 @@ def test_how_the_container_ended_is_kept() -> None:
     """The exit code is for people: it proves no outcome."""
     ended = ContainerReport(ContainerState.TERMINATED, "Error", "", 3)
     task = raw_task(status=running())
-    worker = WorkerFacts(gone=True, why="its pod has ended: Evicted", ended=ended)
+    worker = ClaimedAttempt(gone=True, why="its pod has ended: Evicted", ended=ended)
     status = result(task, step(task, worker=worker))
     assert (status["state"], status["reason"]) == ("Pending", "WorkerLost")
     assert status["message"] == (
@@ -279,7 +279,7 @@ def test_how_the_container_ended_is_kept() -> None:
 def test_an_invented_exit_code_is_not_kept() -> None:
     ended = ContainerReport(ContainerState.TERMINATED, "ContainerStatusUnknown", "gone")
     task = raw_task(status=running())
-    status = result(task, step(task, worker=WorkerFacts(gone=False, ended_for_s=9, ended=ended)))
+    status = result(task, step(task, worker=ClaimedAttempt(gone=False, ended_for_s=9, ended=ended)))
     assert status["reason"] == "ContainerLost"
     assert status["message"].endswith("container: ContainerStatusUnknown: gone.")
     assert "exitCode" not in status["attempts"][0]
@@ -290,7 +290,7 @@ def test_an_invented_exit_code_is_not_kept() -> None:
 
 def vanished(task: dict[str, Any], reason: str = "Error") -> dict[str, Any]:
     report = ContainerReport(ContainerState.TERMINATED, reason, "", 137)
-    facts = WorkerFacts(gone=False, ended_for_s=60.0, ended=report)
+    facts = ClaimedAttempt(gone=False, ended_for_s=60.0, ended=report)
     return result(task, step(task, worker=facts))
 
 
@@ -331,8 +331,8 @@ def test_out_of_memory_is_charged(limit: int, state: str) -> None:
 def test_a_changed_spec_is_observed(state: str) -> None:
     condition = {"type": "Complete", "status": "False", "reason": "x", "observedGeneration": 2}
     task = raw_task(status={"state": state, "observedGeneration": 2, "conditions": [condition]})
-    plan = step(task, worker=WorkerFacts(gone=False))
+    plan = step(task, worker=ClaimedAttempt(gone=False))
     status = result(task, plan)
     assert status["observedGeneration"] == 3
     assert [entry["observedGeneration"] for entry in status["conditions"]] == [3]
-    assert step(raw_task(status=status), worker=WorkerFacts(gone=False)).patch is None
+    assert step(raw_task(status=status), worker=ClaimedAttempt(gone=False)).patch is None

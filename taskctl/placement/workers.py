@@ -1,60 +1,23 @@
-"""What the ledger keeps of a worker and of the attempts in it; mutable, in memory only."""
+"""What is known of a worker and of the attempts in it; mutable, in memory only."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
-from taskctl.api.meta import ObjectKey
+from taskctl.placement.attempts import OpenAttempt
 from taskctl.placement.fleet import RetireReason
 from taskctl.placement.rest import ALWAYS, Rest
 from taskctl.placement.rotation import READY_S, Wear, expected_entries
-from taskctl.policy.podview import ContainerReport, PodView
+from taskctl.placement.states import WorkerState, advance_worker
+from taskctl.policy.podview import PodView
 
 NEVER_S = float("-inf")
 # The agent's container runs before the agent serves: it takes a Python program half a second to
 # start, several on a loaded node. Who claims sooner has shown that it serves.
 SERVES_AFTER_S = 3.0
-
-
-@dataclass(slots=True)
-class Attempt:
-    """An attempt in a worker's spec, or on its way there.
-
-    Attributes:
-        container: name of the ephemeral container.
-        task: key of the Task.
-        uid: its UID.
-        number: number of the attempt.
-        placed: when it was decided.
-        slots: how many it takes while open.
-        size_bytes: what it adds to the pod, about.
-        open: it takes slots.
-        claimed: the Task says that it runs here.
-        assumed: decided, and not yet known to be in the pod's spec.
-        running: the kubelet says that the container runs.
-        ended_at_s: when the container was first seen terminated (monotonic).
-        ended: how it was seen to end; None: it was not.
-        waiting: the kubelet's word and sentence while it does not run.
-    """
-
-    container: str
-    task: ObjectKey
-    uid: str
-    number: int
-    placed: datetime
-    slots: int = 1
-    size_bytes: int = 0
-    open: bool = False
-    claimed: bool = False
-    assumed: bool = False
-    running: bool = False
-    ended_at_s: float | None = None
-    ended: ContainerReport | None = None
-    waiting: str = ""
 
 
 @dataclass(slots=True)
@@ -64,6 +27,7 @@ class Worker:
     Attributes:
         pod: the pod as last seen.
         raw: the raw pod, read-only.
+        state: where it stands; see :meth:`settle`.
         names: containers in its spec or on their way there.
         attempts: by container, those not known to be over.
         used: slots taken by open attempts.
@@ -86,8 +50,9 @@ class Worker:
 
     pod: PodView
     raw: Mapping[str, Any]
+    state: WorkerState = WorkerState.COMING
     names: set[str] = field(default_factory=set)
-    attempts: dict[str, Attempt] = field(default_factory=dict)
+    attempts: dict[str, OpenAttempt] = field(default_factory=dict)
     used: int = 0
     active: int = 0
     images: set[str] = field(default_factory=set)
@@ -105,16 +70,34 @@ class Worker:
     _pace: float = 0.0
     _paced_at_s: float = NEVER_S
 
+    def settle(self, *, removed: bool = False) -> None:
+        """Work out the state again after something that it follows from has changed.
+
+        Args:
+            removed: its pod is not there any more.
+        """
+        if self.state is not WorkerState.GONE:
+            self.state = advance_worker(self.state, self._state(removed=removed))
+
+    def _state(self, *, removed: bool) -> WorkerState:
+        pod = self.pod
+        if removed or pod.dead or pod.deletion is not None:
+            return WorkerState.GONE
+        if self.retiring is not None:
+            return WorkerState.RETIRING
+        if not pod.agent_running:
+            return WorkerState.COMING
+        return WorkerState.WORN if self.worn else WorkerState.SERVING
+
     @property
     def alive(self) -> bool:
         """Whether attempts that wait here may still be started."""
-        pod = self.pod
-        return not pod.dead and pod.deletion is None and pod.unreachable_since is None
+        return self.state is not WorkerState.GONE and self.pod.unreachable_since is None
 
     @property
     def accepting(self) -> bool:
         """Whether tasks may be placed here, apart from a batch in flight or a refusal."""
-        return self.alive and self.pod.agent_running and self.retiring is None
+        return self.state in (WorkerState.SERVING, WorkerState.WORN)
 
     def takes_batch(self, now_s: float) -> bool:
         """Whether it may be given a batch now, as far as the batches before are concerned."""

@@ -1,0 +1,191 @@
+"""One look at a TaskCluster's queue: snapshot, choose, assume; what comes of it is to be written.
+
+A cycle follows every event that may matter (a task became ready, a slot became free, a
+worker came up), a few milliseconds later, so that what happens together is placed together.
+Each worker has one batch in flight at most; the queue gathers the next one meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from taskctl.api.meta import ObjectKey
+from taskctl.api.states import TaskState
+from taskctl.clock import Moment, format_micro
+from taskctl.placement.attempts import AttemptId
+from taskctl.placement.batches import Batch, Batches, BatchItem
+from taskctl.placement.choice import Assignment, Snapshot, place
+from taskctl.placement.fleet import cluster_max_tasks, cluster_slots, serial_of
+from taskctl.placement.instructions import Instruction, Log, LogSeverity, LookAtCluster, LookAtTask
+from taskctl.placement.ledger import Placements
+from taskctl.placement.pending import HoldKind, PendingTasks
+from taskctl.placement.rest import after_batch, gather_s
+from taskctl.placement.rotation import ENTRY_LIMIT_BYTES, RotationRule
+from taskctl.placement.workers import Worker
+from taskctl.policy.entry import Ticket, build_entry, json_bytes
+from taskctl.policy.view import TaskView
+from taskctl.policy.workerpod import parse_frame, worker_prefix
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterView:
+    """A TaskCluster as the placing of tasks sees it.
+
+    Attributes:
+        key: its key.
+        uid: its UID.
+        generation: of its spec.
+        prefix: what worker names begin with, without the dash.
+        rotation: slots of a worker, and when it is worn out.
+    """
+
+    key: ObjectKey
+    uid: str
+    generation: int
+    prefix: str
+    rotation: RotationRule
+
+
+def parse_cluster(raw: Mapping[str, Any]) -> ClusterView:
+    """Return the view of a raw TaskCluster."""
+    return ClusterView(
+        key=ObjectKey.of(raw),
+        uid=raw["metadata"]["uid"],
+        generation=int(raw["metadata"].get("generation") or 0),
+        prefix=worker_prefix(raw),
+        rotation=RotationRule(cluster_max_tasks(raw), cluster_slots(raw)),
+    )
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What comes of a cycle: batches by UID of the worker, and instructions."""
+
+    batches: dict[str, Batch] = field(default_factory=dict)
+    instructions: list[Instruction] = field(default_factory=list)
+
+
+class PlacementCycle:
+    """Decides on one queue after the other.
+
+    Args:
+        tasks: all Tasks as they were last seen, by UID; read-only.
+        placements: workers and attempts.
+        pending: queues and holds.
+        batches: those in flight.
+        nonce: draws a one-time secret.
+    """
+
+    def __init__(
+        self,
+        tasks: Mapping[str, TaskView],
+        placements: Placements,
+        pending: PendingTasks,
+        batches: Batches,
+        nonce: Callable[[], str],
+    ) -> None:
+        self._tasks = tasks
+        self._placements = placements
+        self._pending = pending
+        self._batches = batches
+        self._nonce = nonce
+
+    def run(self, cluster: ClusterView, now: Moment) -> list[Instruction]:
+        """Decide on the queue of a TaskCluster; what is to be written is assumed."""
+        queue = self._pending.queue(cluster.key)
+        if queue is None:
+            return []
+        snapshot = Snapshot(
+            slots=cluster.rotation.slots,
+            workers=self._placements.candidates(cluster.uid, cluster.prefix, cluster.rotation, now),
+            now_s=now.monotonic_s,
+        )
+        decided = place(queue, snapshot)
+        if not decided.assignments:
+            return []
+        self._pending.taken(cluster.key, [one.task.uid for one in decided.assignments])
+        outcome = _Outcome()
+        for assignment in decided.assignments:
+            self._assume(cluster, assignment, outcome, now)
+        queued = self.queued_per_worker(cluster.key, cluster.uid)
+        for batch in outcome.batches.values():
+            self._send(cluster, batch, queued, outcome, now.monotonic_s)
+        return outcome.instructions
+
+    def queued_per_worker(self, cluster: ObjectKey, cluster_uid: str) -> float:
+        """Return how many of a TaskCluster's waiting tasks each worker will get, about."""
+        workers = self._placements.accepting_workers(cluster_uid)
+        return self._pending.length(cluster) / max(workers, 1)
+
+    def _send(
+        self, cluster: ClusterView, batch: Batch, queued: float, outcome: _Outcome, now_s: float
+    ) -> None:
+        worker = batch.worker
+        worker.rest = after_batch(worker.rest, now_s)
+        worker.gather_until_s = now_s + gather_s(len(worker.unreported))
+        outcome.instructions.append(batch.append())
+        serial = serial_of(worker.pod.name, cluster.prefix)
+        if cluster.rotation.nears_end(worker.wear(now_s, queued), serial):
+            # Its replacement should be on its way.
+            outcome.instructions.append(LookAtCluster(cluster.key))
+
+    def _assume(
+        self, cluster: ClusterView, assignment: Assignment, outcome: _Outcome, now: Moment
+    ) -> None:
+        view = self._tasks.get(assignment.task.uid)
+        worker = self._placements.worker(assignment.worker_uid)
+        if view is None or worker is None:
+            return  # the event that removed it has seen to the rest
+        placed = self._placements.is_placed(AttemptId(view.uid, view.next_attempt))
+        item = None
+        if may_be_placed(view, cluster.key) and not placed:
+            item = self._item(worker, view, outcome, now)
+        if item is None:
+            outcome.instructions.append(LookAtTask(ObjectKey(view.namespace, view.name)))
+            return
+        batch = outcome.batches.get(worker.pod.uid)
+        if batch is None:
+            batch = self._batches.begin(cluster.key, worker, now.monotonic_s)
+            outcome.batches[worker.pod.uid] = batch
+        batch.sent.append(item)
+
+    def _item(
+        self, worker: Worker, view: TaskView, outcome: _Outcome, now: Moment
+    ) -> BatchItem | None:
+        """Make the entry and assume it; None: it cannot be placed there, and is held back."""
+        why, kind, name = "", HoldKind.FAILED, worker.pod.name
+        frame = parse_frame(worker.raw)
+        if frame is None:
+            why = f"worker {name} has no task frame; it was not made by taskctl"
+        else:
+            ticket = Ticket(view.next_attempt, self._nonce(), format_micro(now.wall))
+            entry = build_entry(view, ticket, frame)
+            size_bytes = json_bytes(entry)
+            if size_bytes > ENTRY_LIMIT_BYTES:
+                kind = HoldKind.INVALID
+                why = (
+                    f"it takes {size_bytes} bytes in the worker's pod, and may take "
+                    f"{ENTRY_LIMIT_BYTES}; shorten spec.env."
+                )
+            else:
+                attempt = self._placements.assume(worker, view, size_bytes, now)
+                if attempt is not None:
+                    return BatchItem(attempt, entry)
+                why = f"worker {name} had attempt {view.next_attempt} before"
+        line = f"task {view.name} is not placed: {why}"
+        outcome.instructions.append(Log(LogSeverity.WARNING, line))
+        self._pending.hold(view.uid, now.monotonic_s, why, kind)
+        return None
+
+
+def may_be_placed(view: TaskView, cluster: ObjectKey) -> bool:
+    """Whether the Task, as it is now, still is what was queued."""
+    return (
+        not view.deleting
+        and view.state in (TaskState.PENDING, TaskState.SCHEDULED)
+        and not view.cancel
+        and not view.suspend
+        and view.cluster == cluster.name
+    )

@@ -1,0 +1,426 @@
+"""The machine alone, driven by chance: whatever happens in whatever order, its book is right."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from taskctl.api.states import TaskState
+from taskctl.placement import events as ev
+from taskctl.placement.attempts import AttemptId
+from taskctl.placement.choice import MAX_BATCH
+from taskctl.placement.fleet import RetireReason
+from taskctl.placement.instructions import Append
+from taskctl.placement.states import AttemptState, WorkerState
+from taskctl.placement.workers import Worker
+from taskctl.policy.view import parse_task
+from tests.unit.placement.model import CLUSTER, ENDED, SLOTS, ModelWorld
+
+PICK = st.integers(min_value=0, max_value=10_000)
+ANSWERS = st.sampled_from(
+    ["ok", "ok", "ok", "lost", "away", "refused", "forbidden", "throttled", "large"]
+)
+WAITS = (TaskState.PENDING, TaskState.SCHEDULED)
+
+
+def picked(items: list[Any], pick: int) -> Any:
+    return items[pick % len(items)]
+
+
+class MachineLife(RuleBasedStateMachine):
+    """Rules are what may happen; invariants hold after each of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = ModelWorld()
+
+    @initialize(pods=st.integers(0, 3), tasks=st.integers(0, 12))
+    def begin(self, pods: int, tasks: int) -> None:
+        for _ in range(pods):
+            self.world.create_pod()
+        for number in range(tasks):
+            self.world.create_task(1 + number % 5 // 3)
+
+    # --- people -------------------------------------------------------------------------
+
+    @rule(slots=st.integers(min_value=1, max_value=SLOTS), count=st.integers(1, 4))
+    def create_tasks(self, slots: int, count: int) -> None:
+        for _ in range(count):
+            self.world.create_task(slots, priority=slots % 2)
+
+    @precondition(lambda self: self.world.tasks)
+    @rule(pick=PICK, change=st.sampled_from(["cancel", "suspend", "resume", "delete"]))
+    def change_task(self, pick: int, change: str) -> None:
+        uid = picked(sorted(self.world.tasks), pick)
+        if change == "delete":
+            self.world.remove_task(uid)
+            return
+        task = copy.deepcopy(self.world.tasks[uid])
+        task["spec"]["cancel" if change == "cancel" else "suspend"] = change != "resume"
+        self.world.put_task(task)
+
+    # --- workers ------------------------------------------------------------------------
+
+    @precondition(lambda self: len(self.world.pods) < 5)
+    @rule()
+    def new_worker(self) -> None:
+        self.world.create_pod()
+
+    @precondition(lambda self: self.world.pods)
+    @rule(pick=PICK, how=st.sampled_from(["agent", "back", "silent", "delete", "fail", "gone"]))
+    def trouble_worker(self, pick: int, how: str) -> None:
+        uid = picked(sorted(self.world.pods), pick)
+        pod = copy.deepcopy(self.world.pods[uid])
+        if how in ("agent", "back"):
+            pod["status"].pop("conditions", None)
+            self.world.pods[uid] = pod
+            self.world.set_agent(uid, runs=how == "back")
+            return
+        if how == "gone":
+            self.world.remove_pod(uid)
+            return
+        if how == "silent":
+            stamp = "2030-01-01T12:00:00Z"
+            unready = {"type": "Ready", "status": "Unknown", "lastTransitionTime": stamp}
+            pod["status"]["conditions"] = [unready]
+        elif how == "delete":
+            pod["metadata"]["deletionTimestamp"] = "2030-01-01T12:00:30Z"
+            pod["metadata"]["deletionGracePeriodSeconds"] = 30
+        else:
+            pod["status"]["phase"] = "Failed"
+        # Its attempts may go elsewhere while it still holds them.
+        self.world.excused.add(uid)
+        self.world.put_pod(pod)
+
+    @rule(
+        picks=st.lists(PICK, max_size=2), worn=st.booleans(), reason=st.sampled_from(RetireReason)
+    )
+    def plan_fleet(self, picks: list[int], worn: bool, reason: RetireReason) -> None:
+        uids = sorted(self.world.pods)
+        chosen = {picked(uids, pick) for pick in picks} if uids else set()
+        plan = ev.FleetPlanned(
+            "uid-c", dict.fromkeys(chosen, reason), frozenset(chosen if worn else ())
+        )
+        self.world.tell(plan)
+
+    # --- kubelets and agents ------------------------------------------------------------
+
+    def running_pods(self) -> list[str]:
+        pods = self.world.pods.items()
+        return sorted(uid for uid, pod in pods if pod["status"]["phase"] == "Running")
+
+    @precondition(lambda self: self.running_pods())
+    @rule(pick=PICK, which=PICK, what=st.sampled_from(["start", "claim", "claim", "finish", "die"]))
+    def container_acts(self, pick: int, which: int, what: str) -> None:
+        pod_uid = picked(self.running_pods(), pick)
+        entries = self.world.entries(pod_uid)
+        if not entries:
+            return
+        entry = picked(entries, which)
+        state = self.world.container_states(pod_uid).get(entry.container)
+        if what in ("start", "claim") and state is None:
+            self.world.set_container(pod_uid, entry.container, {"running": {}})
+            state = "running"
+        if what == "claim" and state == "running":
+            self.world.claim(pod_uid, entry)
+        elif what == "finish" and self.world.runs_here(pod_uid, entry):
+            failed = which % 3 == 0
+            after = {"state": "Pending", "failures": 1} if failed else {"state": "Succeeded"}
+            self.world.set_status(entry.task_uid, after)
+        if what in ("finish", "die") and state is not None:
+            ended = {"exitCode": 0, "reason": "Completed"}
+            self.world.set_container(pod_uid, entry.container, {"terminated": ended})
+
+    # --- the API server -----------------------------------------------------------------
+
+    @precondition(lambda self: self.world.in_flight)
+    @rule(pick=PICK, how=ANSWERS)
+    def answer(self, pick: int, how: str) -> None:
+        self.world.answer(picked(self.world.in_flight, pick), how)
+
+    @rule(number=st.integers(min_value=0, max_value=30), jitter=st.floats(0, 0.99))
+    def answer_of_old(self, number: int, jitter: float) -> None:
+        """An answer to what was answered before changes nothing."""
+        if any(request.batch == number for request in self.world.in_flight):
+            return
+        self.world.tell(ev.BatchStored(number))
+        self.world.tell(ev.BatchPodRead(number, frozenset(), jitter))
+
+    # --- watches ------------------------------------------------------------------------
+
+    @precondition(lambda self: self.world.task_cache.coming)
+    @rule(count=st.integers(1, 6))
+    def deliver_tasks(self, count: int) -> None:
+        for _ in range(min(count, len(self.world.task_cache.coming))):
+            self.world.deliver_task()
+
+    @precondition(lambda self: self.world.pod_cache.coming)
+    @rule(count=st.integers(1, 6))
+    def deliver_pods(self, count: int) -> None:
+        for _ in range(min(count, len(self.world.pod_cache.coming))):
+            self.world.deliver_pod()
+
+    @rule(pick=PICK)
+    def deliver_again(self, pick: int) -> None:
+        """A watch that broke lists everything once more."""
+        world = self.world
+        if world.task_cache.objects:
+            task = picked(list(world.task_cache.objects.values()), pick)
+            world.tell(ev.TaskSeen(parse_task(task)))
+        if world.pod_cache.objects:
+            world.tell(ev.PodSeen(picked(list(world.pod_cache.objects.values()), pick)))
+        world.tell(ev.ClusterSeen(world.cluster))
+
+    # --- the controller -----------------------------------------------------------------
+
+    @precondition(lambda self: self.world.due_looks())
+    @rule(count=st.integers(1, 8))
+    def reconcile(self, count: int) -> None:
+        for key in self.world.due_looks()[:count]:
+            self.world.reconcile(key)
+
+    @rule(deliver=st.booleans(), answers=st.lists(ANSWERS, min_size=1, max_size=5))
+    def controller_works(self, deliver: bool, answers: list[str]) -> None:
+        """Some events at once, up to the next writes, of which some are answered."""
+        world = self.world
+        while deliver and world.task_cache.coming:
+            world.deliver_task()
+        while deliver and world.pod_cache.coming:
+            world.deliver_pod()
+        for key in world.due_looks():
+            world.reconcile(key)
+        if world.wake_s is not None:
+            self.time_comes()
+        for how in answers:
+            if world.in_flight:
+                world.answer(world.in_flight[0], how)
+
+    @rule(answers=st.lists(ANSWERS, min_size=1, max_size=5))
+    def controller_works_on(self, answers: list[str]) -> None:
+        """The same once more: chance should choose it more often than a rare accident."""
+        self.controller_works(True, answers)
+
+    @rule(seconds=st.sampled_from([0.001, 0.003, 0.05, 0.5, 3.0, 40.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.world.now_s += seconds
+
+    @precondition(lambda self: self.world.wake_s is not None)
+    @rule()
+    def timer_rings(self) -> None:
+        self.time_comes()
+
+    def time_comes(self) -> None:
+        wake_s, self.world.wake_s = self.world.wake_s, None
+        assert wake_s is not None
+        self.world.now_s = max(self.world.now_s, wake_s)
+        self.world.tell(ev.TimeCame())
+
+    @rule(arrive=st.sampled_from(["none", "before", "after"]))
+    def kill_controller(self, arrive: str) -> None:
+        """At any moment; its writes under way arrive, or do not, or arrive late."""
+        writes = [request for request in self.world.in_flight if isinstance(request, Append)]
+        if arrive == "before":
+            for write in writes:
+                self.world.apply(write)
+        self.world.start()
+        if arrive == "after":
+            for write in writes:
+                self.world.excused.add(write.pod_uid)
+                self.world.apply(write)
+
+    # --- invariants ---------------------------------------------------------------------
+
+    def workers(self) -> list[Worker]:
+        return self.world.machine.workers_of("uid-c")
+
+    @invariant()
+    def sums_are_right(self) -> None:
+        for worker in self.workers():
+            taken = [attempt for attempt in worker.attempts.values() if attempt.open]
+            assert worker.active == len(taken)
+            assert worker.used == sum(attempt.slots for attempt in taken)
+            assert set(worker.attempts) <= worker.names
+            assert worker.unreported <= worker.names
+            assert worker.size_bytes > 0
+
+    @invariant()
+    def slots_are_never_exceeded(self) -> None:
+        for worker in self.workers():
+            if worker.pod.uid in self.world.excused:
+                continue
+            # The container of a deleted Task holds its slots from when it is seen to run.
+            known = sum(
+                attempt.slots
+                for attempt in worker.attempts.values()
+                if attempt.open and attempt.id.task_uid in self.world.task_cache.objects
+            )
+            assert known <= SLOTS
+
+    @invariant()
+    def no_attempt_is_on_two_workers(self) -> None:
+        where = Counter(
+            attempt.id
+            for worker in self.workers()
+            if worker.alive and worker.pod.uid not in self.world.excused
+            for attempt in worker.attempts.values()
+            if attempt.open
+        )
+        assert [attempt for attempt, count in where.items() if count > 1] == []
+
+    @invariant()
+    def an_attempt_is_claimed_once(self) -> None:
+        assert max(Counter(self.world.claims).values(), default=1) == 1
+
+    @invariant()
+    def one_small_batch_per_worker(self) -> None:
+        pods = [request.pod_uid for request in self.world.in_flight]
+        assert len(pods) == len(set(pods))
+        writes = [request for request in self.world.in_flight if isinstance(request, Append)]
+        assert all(1 <= len(write.entries) <= MAX_BATCH for write in writes)
+        for worker in self.workers():
+            assert worker.in_flight == (worker.pod.uid in pods)
+
+    @invariant()
+    def what_does_not_serve_is_given_nothing(self) -> None:
+        for worker in self.workers():
+            assert worker.accepting == (worker.state in (WorkerState.SERVING, WorkerState.WORN))
+            assert worker.state is not WorkerState.GONE or not worker.alive
+
+    @invariant()
+    def whoever_waits_will_be_looked_at(self) -> None:
+        """Queued and a wake-up is due; or looked at later; or placed; or told to wait."""
+        world, machine = self.world, self.world.machine
+        pending = machine._pending
+        queue = pending.queue(CLUSTER)
+        for uid, raw in world.task_cache.objects.items():
+            view = parse_task(raw)
+            if view.state not in WAITS or view.suspend or view.cancel:
+                continue
+            looked_at = any(key.name == view.name for key in world.looks)
+            queued = queue is not None and uid in queue
+            placed = machine.placed(view, world.now) is not None
+            stale = uid not in world.tasks or world.tasks[uid] != raw
+            assert looked_at or queued or placed or stale, f"{uid} is forgotten"
+        if queue is not None and world.wake_s is None:
+            # Nothing but an event can help: no worker could be given anything.
+            now_s = world.now_s
+            for worker in self.workers():
+                takes = worker.accepting and worker.takes_batch(now_s)
+                assert (
+                    not takes
+                    or worker.used > 0
+                    or worker.active > 0
+                    or worker.full
+                    or (len(worker.names) >= 30)
+                ), f"{worker.pod.name} is idle while tasks wait, and no look is due"
+
+    @invariant()
+    def a_new_machine_comes_to_the_same(self) -> None:
+        """All but what is assumed stands in the objects."""
+        world = self.world
+        fresh = world.new_machine()
+        fresh.handle(ev.ClusterSeen(world.cluster), world.now)
+        for pod in world.pod_cache.objects.values():
+            fresh.handle(ev.PodSeen(pod, first_list=True), world.now)
+        for task in world.task_cache.objects.values():
+            fresh.handle(ev.TaskSeen(parse_task(task)), world.now)
+        workers = {worker.pod.uid: worker for worker in self.workers()}
+        assert set(workers) == set(world.pod_cache.objects)
+        for uid, worker in workers.items():
+            twin = fresh.worker(uid)
+            assert twin is not None
+            # What the watch has not brought, the answers to our own writes may have.
+            shown = {c["name"] for c in world.pod_cache.objects[uid]["spec"]["ephemeralContainers"]}
+            assert book(world, worker, shown) == book(world, twin, shown)
+            assert twin.names == shown <= worker.names
+
+    def teardown(self) -> None:
+        """When the troubles end, everything ends well."""
+        world = self.world
+        for uid in list(world.pods):
+            world.remove_pod(uid)
+        for task in list(world.tasks.values()):
+            task = copy.deepcopy(task)
+            task["spec"].pop("suspend", None)
+            world.put_task(task)
+        world.create_pod()
+        world.create_pod()
+        for _ in range(400):
+            if all(parse_task(task).state in ENDED for task in world.tasks.values()):
+                break
+            self.quiet_round()
+        states = {uid: task["status"] for uid, task in world.tasks.items()}
+        assert all(parse_task(task).state in ENDED for task in world.tasks.values()), states
+        while world.task_cache.coming or world.pod_cache.coming or world.in_flight:
+            self.drain()
+        assert world.machine.waiting() == 0
+        assert world.machine.open_attempts() == 0
+
+    def drain(self) -> None:
+        world = self.world
+        while world.in_flight:
+            world.answer(world.in_flight[0], "ok")
+        while world.task_cache.coming:
+            world.deliver_task()
+        while world.pod_cache.coming:
+            world.deliver_pod()
+
+    def quiet_round(self) -> None:
+        world = self.world
+        self.drain()
+        for key in world.due_looks():
+            world.reconcile(key)
+        if world.wake_s is not None and world.wake_s <= world.now_s:
+            world.wake_s = None
+            world.tell(ev.TimeCame())
+        self.drain()
+        for pod_uid in list(world.pods):
+            for entry in world.entries(pod_uid):
+                if entry.container not in world.container_states(pod_uid):
+                    world.set_container(pod_uid, entry.container, {"running": {}})
+                if world.runs_here(pod_uid, entry):
+                    world.set_status(entry.task_uid, {"state": "Succeeded"})
+                else:
+                    world.claim(pod_uid, entry)
+        if len(world.entries(sorted(world.pods)[0])) > 25:
+            world.create_pod()
+        world.now_s += 0.5
+
+
+def book(
+    world: ModelWorld, worker: Worker, shown: set[str]
+) -> dict[str, tuple[AttemptId, AttemptState, int, bool]]:
+    """What is noted of the attempts in a worker's spec.
+
+    How many slots the container of a deleted Task takes stands in no object.
+    """
+    return {
+        name: (
+            attempt.id,
+            attempt.state,
+            attempt.slots if attempt.id.task_uid in world.task_cache.objects else 0,
+            attempt.open,
+        )
+        for name, attempt in worker.attempts.items()
+        if name in shown
+    }
+
+
+TestMachineLife = MachineLife.TestCase
+TestMachineLife.settings = settings(
+    max_examples=80,
+    stateful_step_count=50,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
