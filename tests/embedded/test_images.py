@@ -113,11 +113,14 @@ async def test_nothing_of_the_host_is_there(world: NodeWorld, tmp_path: Path) ->
 
 async def test_the_root_is_the_container_s_own(world: NodeWorld, tmp_path: Path) -> None:
     add(world, "img", Image([base_layer()], CONFIG), tmp_path)
-    script = "ls /tmp/mine; echo x >/tmp/mine && echo x >/data/mine && rm /opt/file && ls /tmp"
+    script = (
+        "[ -e /tmp/mine ] || echo absent; echo x >/tmp/mine && echo x >/data/mine &&"
+        " rm /opt/file && ls /tmp"
+    )
     for name in ("a", "b"):
         await world.pod(name, "/bin/sh", "-c", script, restartPolicy="Never")
         await world.phase(name, "Succeeded")
-        assert (await world.logs(name)).splitlines()[-1] == "mine"
+        assert (await world.logs(name)).splitlines() == ["absent", "mine"]
     tree = ImageStore(world.options.paths.images).names()["docker.io/library/img"].tree
     root = ImageStore(world.options.paths.images).tree_path(tree)
     assert (root / "opt" / "file").exists()
@@ -133,7 +136,7 @@ async def test_a_read_only_root(world: NodeWorld, tmp_path: Path) -> None:
     script = "! touch /data/x && ! touch /x && touch /made/here/x && echo so it is"
     volumes = [{"name": "ws", "emptyDir": {}}]
     text = await output(world, "/bin/sh", "-c", script, main=main, volumes=volumes)
-    assert text.splitlines()[-1] == "so it is"
+    assert "so it is" in text.splitlines()
 
 
 async def test_an_image_of_nothing_but_a_program(world: NodeWorld, tmp_path: Path) -> None:
