@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections import Counter
 from typing import Any
 
@@ -17,9 +18,11 @@ from hypothesis.stateful import (
 )
 
 from taskctl.api.states import TaskState
+from taskctl.clock import Moment
 from taskctl.placement import events as ev
 from taskctl.placement.attempts import AttemptId
-from taskctl.placement.choice import MAX_BATCH
+from taskctl.placement.choice import MAX_BATCH, Snapshot, place
+from taskctl.placement.cycle import parse_cluster
 from taskctl.placement.fleet import RetireReason
 from taskctl.placement.instructions import Append
 from taskctl.placement.states import AttemptState, WorkerState
@@ -312,18 +315,23 @@ class MachineLife(RuleBasedStateMachine):
             placed = machine.placed(view, world.now) is not None
             stale = uid not in world.tasks or world.tasks[uid] != raw
             assert looked_at or queued or placed or stale, f"{uid} is forgotten"
-        if queue is not None and world.wake_s is None:
-            # Nothing but an event can help: no worker could be given anything.
-            now_s = world.now_s
-            for worker in self.workers():
-                takes = worker.accepting and worker.takes_batch(now_s)
-                assert (
-                    not takes
-                    or worker.used > 0
-                    or worker.active > 0
-                    or worker.full
-                    or (len(worker.names) >= 30)
-                ), f"{worker.pod.name} is idle while tasks wait, and no look is due"
+        if queue is not None and machine._agenda.next_s == math.inf:
+            # No look is due: also when all pauses are over, nothing could be placed.
+            cluster = parse_cluster(world.cluster)
+            later = Moment(world.now.wall, world.now_s + 3600)
+            candidates = machine._placements.candidates(
+                cluster.uid, cluster.prefix, cluster.rotation, later
+            )
+            snapshot = Snapshot(cluster.rotation.slots, candidates, later.monotonic_s)
+            assert place(copy.deepcopy(queue), snapshot).assignments == []
+
+    @invariant()
+    def what_is_assumed_is_on_its_way(self) -> None:
+        batches = self.world.machine._batches._batches.values()
+        on_the_way = {i.attempt.container for b in batches for i in (*b.sent, *b.queued)}
+        for worker in self.workers():
+            for name, attempt in worker.attempts.items():
+                assert attempt.in_spec or name in on_the_way, f"{name} is assumed for ever"
 
     @invariant()
     def a_new_machine_comes_to_the_same(self) -> None:
@@ -401,19 +409,14 @@ class MachineLife(RuleBasedStateMachine):
 def book(
     world: ModelWorld, worker: Worker, shown: set[str]
 ) -> dict[str, tuple[AttemptId, AttemptState, int, bool]]:
-    """What is noted of the attempts in a worker's spec.
+    """What is noted of the attempts in a worker's spec whose Tasks exist.
 
-    How many slots the container of a deleted Task takes stands in no object.
+    Of a deleted Task no object says how many slots it took, nor whether it had ended before.
     """
     return {
-        name: (
-            attempt.id,
-            attempt.state,
-            attempt.slots if attempt.id.task_uid in world.task_cache.objects else 0,
-            attempt.open,
-        )
+        name: (attempt.id, attempt.state, attempt.slots, attempt.open)
         for name, attempt in worker.attempts.items()
-        if name in shown
+        if name in shown and attempt.id.task_uid in world.task_cache.objects
     }
 
 
