@@ -326,9 +326,11 @@ class ClaimReconciler:
             log.info("%s: kept although its TaskCluster is gone: %s", key, why)
             if tell:
                 self._news.note(claim, ClaimEvent.KEPT, f"Its TaskCluster is gone. {why}")
+        said = self._kept.get(key)
         self._kept[key] = why
         successor = ObjectKey(key.namespace, cluster_name_of(key.name))
-        if successor in self._api.caches.clusters:
+        # Only news: the successor has this claim looked at whenever it is reconciled itself.
+        if why != said and successor in self._api.caches.clusters:
             self._queues.clusters.add(successor)
 
     def _forget(self, claim: KubeObject) -> None:

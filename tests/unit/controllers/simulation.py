@@ -28,6 +28,7 @@ class Simulation:
         self.controllers: Controllers | None = None
         self._controller: asyncio.Task[None] | None = None
         self._seed = 0
+        self._metrics: list[Metrics] = []
 
     @classmethod
     @asynccontextmanager
@@ -44,6 +45,7 @@ class Simulation:
             node.cancel()
             await asyncio.gather(node, return_exceptions=True)
         assert sim.api.overstepped == set(), "taskctl/install/rules.py does not allow that"
+        sim.assert_no_hot_loop()
 
     # --- controllers --------------------------------------------------------------------
 
@@ -52,13 +54,27 @@ class Simulation:
         timing = virtual.timing(self._seed)
         options = ManagerOptions(handle_signals=False)
         manager = Manager(Metrics(), options)
-        self.controllers = Controllers(self.api, Metrics(), SetupOptions(timing=timing))
+        metrics = Metrics()
+        self._metrics.append(metrics)
+        self.controllers = Controllers(self.api, metrics, SetupOptions(timing=timing))
         self.controllers.add_to(manager)
         WHO.set("controller")
         task = asyncio.create_task(manager.run(), name="controller")
         WHO.set("node")
         self._controller = task
         return task
+
+    def assert_no_hot_loop(self) -> None:
+        """Reconciling follows from changes, and now and then from time, but not from itself."""
+        reconciles = sum(
+            sample.value
+            for metrics in self._metrics
+            for family in metrics.reconciles.collect()
+            for sample in family.samples
+            if sample.name.endswith("_total")
+        )
+        expected = 1000 + 20 * self.api.clock.monotonic_s() + 20 * self.api.version
+        assert reconciles < expected, f"{reconciles:.0f} reconciles, {self.api.version} changes"
 
     async def kill_controller(self) -> None:
         """As kill -9 would: nothing is finished."""
