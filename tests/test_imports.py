@@ -17,6 +17,7 @@ SDK = {
     "taskctl.sdk",
     "taskctl.sdk._api",
     "taskctl.sdk._cancel",
+    "taskctl.sdk._child",
     "taskctl.sdk._context",
     "taskctl.sdk._env",
     "taskctl.sdk._functions",

@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -420,7 +421,8 @@ def book(
     }
 
 
-TestMachineLife = MachineLife.TestCase
+# Some ten seconds on a quiet machine.
+TestMachineLife = pytest.mark.timeout(300)(MachineLife.TestCase)
 TestMachineLife.settings = settings(
     max_examples=80,
     stateful_step_count=50,
