@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
-from taskctl.api.states import TaskState
 from taskctl.cli.access import Access, Session
 from taskctl.cli.exits import CliError, ExitCode, UsageError
 from taskctl.cli.logprint import LogPrinter, Wanted
@@ -20,6 +18,7 @@ from taskctl.cli.names import parse_name
 from taskctl.cli.output import echo, note
 from taskctl.cli.verbs import verb
 from taskctl.constants import ENV_WORKSPACE
+from taskctl.outside.attempts import TaskDeleted, last_begun, place_of, wait_begun
 from taskctl.outside.logcopy import (
     COPY_VERB,
     NO_COPY,
@@ -97,7 +96,7 @@ async def logs(access: Access, options: LogsOptions) -> int:
     async with access.connect() as session:
         task = await session.client.get(TASKS, name, session.namespace)
         if options.follow and options.attempt is None:
-            task = await _begun(session, task, after=0)
+            task = await _wait_begun(session, task, after=0)
         place = find_place(task, options.attempt)
         printer = LogPrinter(session, await find_copy(session, task), wanted)
         await printer.print_attempt(place)
@@ -111,20 +110,12 @@ async def _follow_retries(
 ) -> None:
     """Print each attempt that begins, until the Task is over."""
     while True:
-        task = await _begun(session, task, after=printed)
+        task = await _wait_begun(session, task, after=printed)
         if last_begun(task) <= printed:
             return
         printed += 1
         note(f"--- attempt {printed} ---")
         await printer.print_attempt(find_place(task, printed), again=True)
-
-
-def last_begun(task: Mapping[str, Any]) -> int:
-    """Return the number of the latest attempt that has begun; 0: none has."""
-    from taskctl.policy.view import parse_task
-
-    view = parse_task(task)
-    return view.attempt - 1 if view.state is TaskState.SCHEDULED else view.attempt
 
 
 def find_place(task: Mapping[str, Any], attempt: int | None) -> Place:
@@ -133,7 +124,6 @@ def find_place(task: Mapping[str, Any], attempt: int | None) -> Place:
     Raises:
         CliError: it has not started, or there was no such attempt.
     """
-    from taskctl.policy.entry import container_name
     from taskctl.policy.view import parse_task
 
     view = parse_task(task)
@@ -150,35 +140,14 @@ def find_place(task: Mapping[str, Any], attempt: int | None) -> Place:
     if number > latest:
         had = "1 attempt" if latest == 1 else f"{latest} attempts"
         raise CliError(f"{view.name} has had {had}; there is no attempt {number}")
-    pod = view.pod_name if number == view.attempt else ""
-    for past in view.status.get("attempts") or ():
-        if past.get("attempt") == number and not pod:
-            pod = past.get("podName") or ""
-    return Place(view.name, view.uid, number, pod, container_name(view.uid, number))
+    return place_of(task, number)
 
 
-async def _begun(session: Session, task: dict[str, Any], *, after: int) -> dict[str, Any]:
-    """Wait for an attempt after number ``after`` to begin, or for the end of the Task."""
-    from taskctl.client.follow import Selection, follow
-    from taskctl.client.resources import TASKS
-    from taskctl.outside.outcome import state_of
-
-    def begun(found: Mapping[str, Any]) -> bool:
-        return last_begun(found) > after or TaskState(state_of(found)).terminal
-
-    if begun(task):
-        return task
-    name, uid = task["metadata"]["name"], task["metadata"]["uid"]
-    selection = Selection(TASKS, session.namespace, field_selector=f"metadata.name={name}")
-    async with aclosing(follow(session.client, selection)) as changes:
-        async for change in changes:
-            same = [found for found in change.objects if found["metadata"]["uid"] == uid]
-            if change.deleted or not same:
-                when = "before it started" if not after else "while its log was followed"
-                raise CliError(f"{name} was deleted {when}", ExitCode.NOT_FOUND)
-            if begun(same[-1]):
-                return same[-1]
-    raise CliError(f"the watch on {name} ended")
+async def _wait_begun(session: Session, task: dict[str, Any], *, after: int) -> dict[str, Any]:
+    try:
+        return await wait_begun(session, task, after=after)
+    except TaskDeleted as error:
+        raise CliError(str(error), ExitCode.NOT_FOUND) from error
 
 
 def workspace_log(options: CopyOptions) -> int:

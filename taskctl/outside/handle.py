@@ -11,8 +11,8 @@ from taskctl.client.base import ListOptions, PatchOptions
 from taskctl.client.resources import TASKS
 from taskctl.constants import FIELD_ROOT_UID
 from taskctl.errors import NotFound
+from taskctl.outside.attempts import TaskDeleted
 from taskctl.outside.info import TaskInfo
-from taskctl.outside.tracker import TaskDeleted
 from taskctl.outside.tree import Tree, tree_of
 from taskctl.outside.values import ValueUnreadable
 from taskctl.sdk.errors import (

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import codecs
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, Final
 
 from taskctl.api.states import TaskState
 from taskctl.client.base import LogOptions
-from taskctl.client.follow import Selection, follow
 from taskctl.client.resources import TASKS
 from taskctl.errors import ApiError, BadRequest, NotFound, TaskctlError
+from taskctl.outside.attempts import TaskDeleted, last_begun, place_of, wait_begun
 from taskctl.outside.logcopy import Copy, CopyError, Place, find_copy
 from taskctl.outside.session import Session
 
@@ -22,27 +22,6 @@ MAX_LINE_CHARS: Final = 1024 * 1024
 
 class LogGone(TaskctlError):
     """The log is not to be had: the worker is gone, and there is no copy in a workspace."""
-
-
-def last_begun(task: Mapping[str, Any]) -> int:
-    """Return the number of the latest attempt of a raw Task that has begun; 0: none has."""
-    from taskctl.policy.view import parse_task
-
-    view = parse_task(task)
-    return view.attempt - 1 if view.state is TaskState.SCHEDULED else view.attempt
-
-
-def place_of(task: Mapping[str, Any], attempt: int) -> Place:
-    """Return where an attempt of a raw Task ran."""
-    from taskctl.policy.entry import container_name
-    from taskctl.policy.view import parse_task
-
-    view = parse_task(task)
-    pod = view.pod_name if attempt == view.attempt else ""
-    for past in view.status.get("attempts") or ():
-        if past.get("attempt") == attempt and not pod:
-            pod = past.get("podName") or ""
-    return Place(view.name, view.uid, attempt, pod, container_name(view.uid, attempt))
 
 
 async def read_lines(
@@ -61,7 +40,7 @@ async def read_lines(
         ApiError: the API server refuses, or is away.
     """
     if following and attempt is None:
-        task = await _begun(session, task, after=0)
+        task = await _wait_begun(session, task, after=0)
     latest = last_begun(task)
     number = attempt or latest
     if not number or number > latest:
@@ -85,7 +64,7 @@ async def read_lines(
             yield rest
         if not following or attempt is not None:
             return
-        task = await _begun(session, task, after=number)
+        task = await _wait_begun(session, task, after=number)
         if last_begun(task) <= number:
             return
         number += 1
@@ -145,25 +124,11 @@ async def _is_over(session: Session, place: Place) -> bool:
     return not same or view.state is not TaskState.RUNNING
 
 
-async def _begun(session: Session, task: dict[str, Any], *, after: int) -> dict[str, Any]:
-    """Wait for an attempt after number ``after`` to begin, or for the end of the Task."""
-    from taskctl.outside.outcome import state_of
-
-    def begun(found: Mapping[str, Any]) -> bool:
-        return last_begun(found) > after or TaskState(state_of(found)).terminal
-
-    if begun(task):
-        return task
-    name, uid = task["metadata"]["name"], task["metadata"]["uid"]
-    selection = Selection(TASKS, session.namespace, field_selector=f"metadata.name={name}")
-    async with aclosing(follow(session.client, selection)) as changes:
-        async for change in changes:
-            same = [found for found in change.objects if found["metadata"]["uid"] == uid]
-            if change.deleted or not same:
-                raise LogGone(f"{name} was deleted while its log was read")
-            if begun(same[-1]):
-                return same[-1]
-    raise LogGone(f"the watch on {name} ended")
+async def _wait_begun(session: Session, task: dict[str, Any], *, after: int) -> dict[str, Any]:
+    try:
+        return await wait_begun(session, task, after=after)
+    except TaskDeleted as error:
+        raise LogGone(str(error)) from error
 
 
 def _gone(place: Place, error: Exception) -> LogGone:

@@ -13,16 +13,13 @@ from taskctl.api.states import TaskState
 from taskctl.client.follow import Selection, follow
 from taskctl.client.resources import TASKS
 from taskctl.errors import NotFound, TaskctlError
+from taskctl.outside.attempts import TaskDeleted
 from taskctl.outside.outcome import state_of
 from taskctl.outside.session import Session
 
 Seen = Callable[[dict[str, Any]], None]
 _CHECKS_AT_ONCE: Final = 16
 _RECENT: Final = 4096
-
-
-class TaskDeleted(TaskctlError):
-    """A Task was deleted before it ended."""
 
 
 class Tracker:
