@@ -22,6 +22,22 @@ from taskctl.errors import AlreadyExists, Conflict, NotFound
 GIVE_UP_AFTER_S: Final = 20.0
 
 
+async def read_object(context: Context, resource: Resource, name: str) -> dict[str, Any] | None:
+    """Return an object of the agent's namespace, or None if there is none of that name.
+
+    Raises:
+        ApiError: the API server refused, or did not answer in time.
+    """
+    try:
+        return await context.retrier.call(
+            f"read {resource.kind} {name}",
+            lambda: context.client.get(resource, name, context.namespace),
+            give_up_after_s=GIVE_UP_AFTER_S,
+        )
+    except NotFound:
+        return None
+
+
 class ObjectStore:
     """Writes objects so that a repetition does no harm.
 

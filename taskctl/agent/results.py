@@ -10,7 +10,7 @@ from taskctl.agent import fields
 from taskctl.agent.childwatch import ChildWatch, ChildWatches, outcome_of
 from taskctl.agent.context import Context
 from taskctl.agent.fields import bad
-from taskctl.agent.objects import GIVE_UP_AFTER_S
+from taskctl.agent.objects import GIVE_UP_AFTER_S, read_object
 from taskctl.agent.refusals import ErrorCode, Refusal, from_api
 from taskctl.agent.runs import Run
 from taskctl.agent.values import Content, content_of
@@ -171,7 +171,7 @@ class Results:
     async def _cancel(self, run: Run, name: str, uid: str, where: str) -> bool:
         """Cancel one task; return whether it was still to be cancelled."""
         async with self._requests:
-            task = await self._read(name)
+            task = await read_object(self._context, TASKS, name)
             if task is None or (uid and task["metadata"]["uid"] != uid):
                 return False
             view = parse_task(task)
@@ -208,22 +208,11 @@ class Results:
             if view.parent_uid == run.told.uid:
                 return True
             seen.add(view.parent_uid)
-            above = await self._read(view.parent_name)
+            above = await read_object(self._context, TASKS, view.parent_name)
             if above is None or above["metadata"]["uid"] != view.parent_uid:
                 return False
             view = parse_task(above)
         return False
-
-    async def _read(self, name: str) -> dict[str, Any] | None:
-        context = self._context
-        try:
-            return await context.retrier.call(
-                f"read task {name}",
-                lambda: context.client.get(TASKS, name, context.namespace),
-                give_up_after_s=GIVE_UP_AFTER_S,
-            )
-        except NotFound:
-            return None
 
 
 def _uids(message: Message) -> list[str]:

@@ -13,14 +13,14 @@ from typing import Any, Final
 from taskctl.agent import fields
 from taskctl.agent.context import Context
 from taskctl.agent.fields import bad
-from taskctl.agent.objects import GIVE_UP_AFTER_S
+from taskctl.agent.objects import read_object
 from taskctl.agent.refusals import ErrorCode, Refusal, from_api
 from taskctl.agent.runs import Run
 from taskctl.agent.values import Content, content_of
 from taskctl.api.states import TaskState
-from taskctl.client.resources import TASKOBJECTS, TASKS, Resource
+from taskctl.client.resources import TASKOBJECTS, TASKS
 from taskctl.constants import LABEL_ATTEMPT, LABEL_OUTPUT_OF
-from taskctl.errors import ApiError, NotFound
+from taskctl.errors import ApiError
 from taskctl.policy.view import TaskView, parse_task
 from taskctl.wire import Message, pack_value
 
@@ -111,7 +111,7 @@ class Sources:
     async def _content(self, view: TaskView, name: str) -> Content | None:
         """Return the result of a Task; None: it has not succeeded, or has no output."""
         async with self._reads:
-            task = await self._read(TASKS, name)
+            task = await read_object(self._context, TASKS, name)
             if task is None:
                 raise _rejected(name, "does not exist (any more)")
             source = parse_task(task)
@@ -122,7 +122,7 @@ class Sources:
             output = source.status.get("outputObject")
             if source.state is not TaskState.SUCCEEDED or not output:
                 return None
-            found = await self._read(TASKOBJECTS, output)
+            found = await read_object(self._context, TASKOBJECTS, output)
         labels = {} if found is None else found["metadata"].get("labels") or {}
         if (
             found is None
@@ -131,17 +131,6 @@ class Sources:
         ):
             raise _rejected(name, f"has lost its output, TaskObject {output}")
         return content_of(found)
-
-    async def _read(self, resource: Resource, name: str) -> dict[str, Any] | None:
-        context = self._context
-        try:
-            return await context.retrier.call(
-                f"read {resource.kind} {name}",
-                lambda: context.client.get(resource, name, context.namespace),
-                give_up_after_s=GIVE_UP_AFTER_S,
-            )
-        except NotFound:
-            return None
 
 
 def source_names(entry: dict[str, Any]) -> list[str]:

@@ -70,6 +70,13 @@ class EnvVarSource(SpecModel):
         return self
 
 
+NOT_OURS = meta.cel(
+    "!self.name.startsWith('TASKCTL_')",
+    "names that begin with TASKCTL_ are taskctl's own; choose another",
+    field_path=".name",
+)
+
+
 class EnvVar(SpecModel):
     """One environment variable of the command."""
 
@@ -79,11 +86,7 @@ class EnvVar(SpecModel):
                 "!(has(self.value) && has(self.valueFrom))",
                 "set either value or valueFrom, not both",
             ),
-            meta.cel(
-                "!self.name.startsWith('TASKCTL_')",
-                "names that begin with TASKCTL_ are taskctl's own; choose another",
-                field_path=".name",
-            ),
+            NOT_OURS,
         )
     )
     name: Annotated[

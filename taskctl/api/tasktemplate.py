@@ -10,7 +10,7 @@ from taskctl.api import meta
 from taskctl.api.meta import INT32_MAX, Name, SpecModel
 from taskctl.api.retry import Retry, TtlSecondsAfterFinished
 from taskctl.api.states import When
-from taskctl.api.taskenv import EnvVar
+from taskctl.api.taskenv import NOT_OURS, EnvVar
 
 MAX_TASKS = 100
 MAX_PARAMS = 100
@@ -29,11 +29,7 @@ class Param(SpecModel):
                 "has(self.value) || has(self.default)",
                 "has no value; set value (taskctl submit -p NAME=VALUE), or give it a default",
             ),
-            meta.cel(
-                "!self.name.startsWith('TASKCTL_')",
-                "names that begin with TASKCTL_ are taskctl's own; choose another",
-                field_path=".name",
-            ),
+            NOT_OURS,
         )
     )
     name: Annotated[
