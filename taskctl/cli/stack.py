@@ -71,7 +71,7 @@ class Stack:
         """
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
-            loop.add_signal_handler(number, self._on_signal)
+            loop.add_signal_handler(number, self._on_signal, number)
         self._directory.mark_not_ready()
         try:
             async with contextlib.AsyncExitStack() as cleanup:
@@ -199,13 +199,15 @@ class Stack:
 
     # --- stopping -----------------------------------------------------------------------
 
-    def _on_signal(self) -> None:
-        if self._asked_to_stop.is_set():
-            self._say("killed; containers may go on, and the next `taskctl local` adopts them")
-            self._supervisor.kill()
-        else:
+    def _on_signal(self, number: signal.Signals) -> None:
+        if not self._asked_to_stop.is_set():
             self._asked_to_stop.set()
             self._say("stopping the containers, then the rest (once more kills)")
+        elif number is not signal.SIGHUP:
+            # A hang-up repeats by itself: the kernel sends one for each thread of a program that
+            # it kills, until none is left to be the stack's parent (prctl(2), PR_SET_PDEATHSIG).
+            self._say("killed; containers may go on, and the next `taskctl local` adopts them")
+            self._supervisor.kill()
 
     async def _stop_all(self) -> None:
         self._directory.mark_not_ready()

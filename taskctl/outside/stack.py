@@ -28,7 +28,7 @@ START_TIMEOUT_S: Final = 90.0
 STOP_TIMEOUT_S: Final = 90.0
 _POLL_S: Final = 0.05
 _LOG_LINES: Final = 8
-# What the stack's processes get when this one is killed; see taskctl.cli.lifeline.
+# What the stack gets when this process is killed, perhaps several times; see taskctl.cli.lifeline.
 _SUPERVISOR: Final = "TASKCTL_SUPERVISOR"
 
 
@@ -137,7 +137,7 @@ class LocalStack:
         environment = dict(os.environ)
         if threading.current_thread() is threading.main_thread():
             # The kernel sends it when the thread ends that started the process.
-            environment[_SUPERVISOR] = f"{os.getpid()} {int(signal.SIGTERM)}"
+            environment[_SUPERVISOR] = f"{os.getpid()} {int(signal.SIGHUP)}"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 command,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from taskctl.client.resources import Resource
+from taskctl.embedded.server.persistence import RESERVE_BYTES
 from tests.attacks.conftest import StartLocal
 from tests.diskspace import fill, small_file_system
 
@@ -23,12 +24,20 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         yield place
 
 
+async def reserve_is_there(data: Path) -> None:
+    """The server takes it soon after its start; on a busy machine later."""
+    files = (data / "db.sqlite", data / "db.sqlite-wal")
+    async with asyncio.timeout(60):
+        while min(file.stat().st_size for file in files) < RESERVE_BYTES:
+            await asyncio.sleep(0.1)
+
+
 @pytest.mark.timeout(180)
 async def test_the_stack_outlives_a_full_disk(disk: Path, start_local: StartLocal) -> None:
     local = start_local(disk / "data")
     async with local.world() as world:
         await world.cluster()
-        await asyncio.sleep(2)  # the reserve is filled soon after the start
+        await reserve_is_there(disk / "data")
         filler = fill(disk)
         server = local.pid("server")
         # The server records what comes of it in its reserve.
@@ -53,7 +62,7 @@ async def test_a_task_that_fills_the_disk(disk: Path, start_local: StartLocal) -
     local = start_local(disk / "data")
     async with local.world() as world:
         await world.cluster()
-        await asyncio.sleep(2)
+        await reserve_is_there(disk / "data")
         script = "dd if=/dev/zero of=/workspace/fill bs=64k 2>/dev/null; sleep 12; exit 3"
         await world.task("full", "sh", "-c", script)
         ended = await world.finished("full", timeout_s=60)
