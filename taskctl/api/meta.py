@@ -122,6 +122,7 @@ Quantity = Annotated[
 ]
 MicroTime = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
+GroupName = Annotated[str, Field(min_length=1, max_length=MAX_LABEL, pattern=LABEL_VALUE)]
 
 
 def startable_list(what: str, *texts: str) -> list[dict[str, str]]:

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from taskctl.api import meta
-from taskctl.api.meta import INT32_MAX, Name, SpecModel
+from taskctl.api.meta import INT32_MAX, GroupName, Name, SpecModel
 
 MAX_RUN_AFTER = 10_000
 COUNT_MESSAGE = "count says how many members of group are expected; set group too, or remove count"
@@ -42,11 +42,8 @@ class RunAfter(SpecModel):
         ),
     ]
     group: Annotated[
-        str | None,
+        GroupName | None,
         Field(
-            min_length=1,
-            max_length=meta.MAX_LABEL,
-            pattern=meta.LABEL_VALUE,
             description="Wait for all Tasks of the same tree whose `spec.group` has this value, "
             "beside those in `tasks`. The Task itself does not count as a member. Members that "
             "are created before it starts count too.",

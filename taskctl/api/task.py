@@ -14,7 +14,7 @@ from taskctl.api.graphcheck import complaint
 from taskctl.api.inputfrom import MAX_SOURCES, InputSource
 from taskctl.api.limits import Limits
 from taskctl.api.lineage import Lineage
-from taskctl.api.meta import INT32_MAX, Name, ObjectMeta, SpecModel
+from taskctl.api.meta import INT32_MAX, GroupName, Name, ObjectMeta, SpecModel
 from taskctl.api.retry import Retry, TtlSecondsAfterFinished
 from taskctl.api.runafter import RunAfter
 from taskctl.api.states import CancelScope, When
@@ -231,11 +231,8 @@ class TaskSpec(SpecModel):
         ),
     ] = When.SUCCESS
     group: Annotated[
-        str | None,
+        GroupName | None,
         Field(
-            min_length=1,
-            max_length=meta.MAX_LABEL,
-            pattern=meta.LABEL_VALUE,
             description="Free name of the set this Task belongs to; a valid label value.",
         ),
     ] = None

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from taskctl.api import meta
-from taskctl.api.meta import INT32_MAX, Name, SpecModel
+from taskctl.api.meta import INT32_MAX, GroupName, Name, SpecModel
 from taskctl.api.retry import Retry, TtlSecondsAfterFinished
 from taskctl.api.states import When
 from taskctl.api.taskenv import NOT_OURS, EnvVar
@@ -139,11 +139,8 @@ class TaskTemplate(SpecModel):
         ),
     ] = None
     group: Annotated[
-        str | None,
+        GroupName | None,
         Field(
-            min_length=1,
-            max_length=meta.MAX_LABEL,
-            pattern=meta.LABEL_VALUE,
             description="Free name of the set this task belongs to; a valid label value.",
         ),
     ] = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
@@ -12,29 +12,12 @@ from taskctl.client.resources import PODS
 from taskctl.clock import format_micro, format_seconds
 from taskctl.controllers.ages import Ages
 from taskctl.controllers.backoffs import Backoffs
+from tests.unit.clocks import START, SetClock
 from tests.unit.controllers.simulation import Simulation
 from tests.unit.controllers.virtual import VirtualClock, run
 from tests.unit.policy.build import view
 
 HOUR_S = 3600.0
-START = datetime(2030, 1, 1, tzinfo=UTC)
-
-
-class SetClock:
-    """Both clocks, each moved by hand."""
-
-    def __init__(self) -> None:
-        self.wall, self.elapsed_s = START, 0.0
-
-    def now(self) -> datetime:
-        return self.wall
-
-    def monotonic_s(self) -> float:
-        return self.elapsed_s
-
-    def pass_s(self, seconds: float) -> None:
-        self.wall += timedelta(seconds=seconds)
-        self.elapsed_s += seconds
 
 
 @pytest.fixture(autouse=True)

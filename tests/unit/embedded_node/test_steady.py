@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
 from taskctl.clock import SteadyClock
 from taskctl.embedded.node.stopping import Stopping
+from tests.unit.clocks import START, SetClock
 
-START = datetime(2030, 1, 1, tzinfo=UTC)
 GRACE = timedelta(seconds=30)
-
-
-class Clock:
-    """Both clocks, each moved by hand."""
-
-    def __init__(self) -> None:
-        self.wall, self.elapsed_s = START, 100.0
-
-    def now(self) -> datetime:
-        return self.wall
-
-    def monotonic_s(self) -> float:
-        return self.elapsed_s
-
-    def pass_s(self, seconds: float) -> None:
-        self.wall += timedelta(seconds=seconds)
-        self.elapsed_s += seconds
 
 
 class Container:
@@ -48,7 +31,7 @@ class Container:
 
 @pytest.mark.parametrize("jump", [timedelta(hours=-1), timedelta(0), timedelta(hours=1)])
 def test_grace_is_as_long_as_it_is(jump: timedelta) -> None:
-    clock = Clock()
+    clock = SetClock()
     steady = SteadyClock(clock)
     assert steady.now() == START
     container = Container()

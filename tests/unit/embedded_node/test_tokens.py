@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from taskctl.embedded.node.env import Sources
 from taskctl.embedded.node.model import PodRef
 from taskctl.embedded.node.options import NodePaths
 from taskctl.embedded.node.volumes import PodVolumes
+from tests.unit.clocks import SetClock
 
 HOUR_S = 3600.0
 SOURCE = {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}}
@@ -22,27 +23,10 @@ POD: dict[str, Any] = {
 }
 
 
-class Clock:
-    """Both clocks, each moved by hand."""
-
-    def __init__(self) -> None:
-        self.wall, self.elapsed_s = datetime(2030, 1, 1, tzinfo=UTC), 0.0
-
-    def now(self) -> datetime:
-        return self.wall
-
-    def monotonic_s(self) -> float:
-        return self.elapsed_s
-
-    def pass_s(self, seconds: float) -> None:
-        self.wall += timedelta(seconds=seconds)
-        self.elapsed_s += seconds
-
-
 class Api:
     """Hands out numbered tokens; its own clock is off by so many seconds."""
 
-    def __init__(self, clock: Clock, off_s: float = 0.0) -> None:
+    def __init__(self, clock: SetClock, off_s: float = 0.0) -> None:
         self.clock, self.off_s, self.given = clock, off_s, 0
 
     async def create(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -65,7 +49,7 @@ def volumes_of(api: Api, tmp_path: Path) -> PodVolumes:
 
 @pytest.mark.parametrize("jump_s", [-HOUR_S, 0.0, HOUR_S])
 async def test_a_token_is_renewed_after_most_of_its_life(tmp_path: Path, jump_s: float) -> None:
-    clock = Clock()
+    clock = SetClock()
     api = Api(clock)
     volumes = volumes_of(api, tmp_path)
     file = (await volumes.prepare(POD))["t"].path / "token"
@@ -80,7 +64,7 @@ async def test_a_token_is_renewed_after_most_of_its_life(tmp_path: Path, jump_s:
 
 
 async def test_a_server_whose_clock_is_ahead_is_not_believed(tmp_path: Path) -> None:
-    clock = Clock()
+    clock = SetClock()
     api = Api(clock, off_s=HOUR_S)
     volumes = volumes_of(api, tmp_path)
     await volumes.prepare(POD)
