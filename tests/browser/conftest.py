@@ -41,6 +41,16 @@ async def tab(request: pytest.FixtureRequest) -> AsyncIterator[Tab]:
 @pytest.fixture(scope="module")
 def local() -> Iterator[Local]:
     """Return a running `taskctl local` with a TaskCluster `c`."""
+    yield from _local()
+
+
+@pytest.fixture
+def own_local() -> Iterator[Local]:
+    """Return a `local` of this test alone: the page shows what every test has put there."""
+    yield from _local()
+
+
+def _local() -> Iterator[Local]:
     if find_chromium() is None and os.environ.get("TASKCTL_REQUIRE_BROWSER") != "1":
         pytest.skip("no browser on PATH")
     with running_local() as found:

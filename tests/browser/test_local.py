@@ -27,7 +27,8 @@ async def submit(local: Local, *objects: dict[str, object]) -> None:
     await asyncio.to_thread(local.submit, *objects)
 
 
-async def test_the_counter_to_fifty_grows_while_one_looks(tab: Tab, local: Local) -> None:
+async def test_the_counter_to_fifty_grows_while_one_looks(tab: Tab, own_local: Local) -> None:
+    local = own_local
     await tab.go(local.url)
     await tab.until(READY)
     await tab.run(
