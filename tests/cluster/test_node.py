@@ -10,6 +10,7 @@ import pytest
 
 from taskctl.client.kube import KubeClient
 from taskctl.client.resources import TASKCLUSTERS, TASKOBJECTS, TASKS
+from taskctl.policy.lost import SHOW_WAITING_AFTER_S
 from tests.cluster.disruptions import Component, paused, running_tasks, status_of, stopped
 from tests.cluster.oracle import Oracle, assert_one_attempt, link, noting
 from tests.cluster.world import ClusterWorld
@@ -83,7 +84,12 @@ async def test_kubelet_away(
         (world.workspace() / "go").touch()
         status = (await world.finished("short", timeout_s=5))["status"]
         assert (status["state"], status["exitCode"]) == ("Failed", 4)
-        await eventually(lambda: world.all(TASKS), one_waits_to_start, what="the next one placed")
+        await eventually(
+            lambda: world.all(TASKS),
+            one_waits_to_start,
+            timeout_s=2 * SHOW_WAITING_AFTER_S,
+            what="the next one placed",
+        )
         await asyncio.sleep(0 if hard else KUBELET_AWAY_S)
         assert (await world.get(TASKS, "long"))["status"]["state"] == "Running"
         assert len(oracle.runs()) == 2, "nobody can start anything meanwhile"
