@@ -25,6 +25,7 @@ SDK = {
     "taskctl.sdk._places",
     "taskctl.sdk._specs",
     "taskctl.sdk._stored",
+    "taskctl.sdk._types",
     "taskctl.sdk.errors",
 }
 # Each costs milliseconds, and most tasks need none of them before their own code runs.

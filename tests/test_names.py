@@ -69,7 +69,6 @@ SHARED = frozenset(
         "_Entry",
         "_Pair",
         "_Pending",
-        "_Typed",
         "_WrongError",
     }
 )

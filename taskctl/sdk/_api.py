@@ -12,20 +12,36 @@ from taskctl.sdk._specs import (
     progress_operation,
     spawn_operation,
 )
+from taskctl.sdk._types import R, R_co, overload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
-    from typing import Any, TypeVar, Unpack
+    from collections.abc import AsyncIterator, Callable, Iterable
+    from typing import Any, Literal, TypeVar, Unpack
 
     from taskctl.sdk._exchange import Operation
     from taskctl.sdk._functions import TaskFunction
-    from taskctl.sdk._specs import ChildSpec, Info, Options, Target
+    from taskctl.sdk._specs import ChildSpec, Info, Named, Options, Target
+    from taskctl.sdk._types import (
+        F1,
+        F2,
+        A,
+        AnyCall,
+        Awaited,
+        B,
+        Command,
+        FList,
+        FMore,
+        Future,
+        Futures,
+        Ts,
+    )
+    from taskctl.sdk.errors import ChildError
 
     T = TypeVar("T")
 
 
-class Child(SpawnedChild):
+class Child(SpawnedChild[R_co]):
     """A child task that exists.
 
     Attributes:
@@ -38,7 +54,7 @@ class Child(SpawnedChild):
 
     __slots__ = ()
 
-    async def result(self) -> Any:
+    async def result(self) -> R_co:
         """Wait until it has ended, and return its output; None if it has none.
 
         Of several attempts it is that of the last. This task takes no slot while it waits.
@@ -52,7 +68,8 @@ class Child(SpawnedChild):
         """
         from taskctl.sdk import _waiting
 
-        return (await _waiting.gather([self]))[0]
+        found: R_co = (await _waiting.gather([self]))[0]
+        return found
 
     async def cancel(self) -> bool:
         """Cancel it with all its descendants; return whether it was still to be cancelled.
@@ -65,8 +82,36 @@ class Child(SpawnedChild):
         return await _waiting.cancel([self]) > 0
 
 
+@overload
+async def gather(children: Iterable[Child[R]]) -> list[R]: ...
+@overload
 async def gather(
-    children: Iterable[Child],
+    children: Iterable[Child[R]], *, return_exceptions: Literal[False], min_success: None = None
+) -> list[R]: ...
+@overload
+async def gather(
+    children: Iterable[Child[R]], *, return_exceptions: bool = False, min_success: int | None = None
+) -> list[R | ChildError]: ...
+@overload
+async def gather(
+    children: Iterable[Child[Any]],
+    *,
+    then: TaskFunction[..., Awaited[R]],
+    return_exceptions: bool = False,
+    min_success: int | None = None,
+    **arguments: Any,
+) -> Child[R]: ...
+@overload
+async def gather(
+    children: Iterable[Child[Any]],
+    *,
+    then: TaskFunction[..., R],
+    return_exceptions: bool = False,
+    min_success: int | None = None,
+    **arguments: Any,
+) -> Child[R]: ...
+async def gather(
+    children: Iterable[Child[Any]],
     *,
     return_exceptions: bool = False,
     min_success: int | None = None,
@@ -106,7 +151,7 @@ async def gather(
     )
 
 
-def as_completed(children: Iterable[Child]) -> AsyncIterator[Child]:
+def as_completed(children: Iterable[Child[R]]) -> AsyncIterator[Child[R]]:
     """Yield children as they end, however they end.
 
     ``async for child in as_completed(children): value = await child.result()``
@@ -120,8 +165,8 @@ def as_completed(children: Iterable[Child]) -> AsyncIterator[Child]:
 
 
 async def wait(
-    children: Iterable[Child], *, first: int | None = None, timeout: float | None = None
-) -> tuple[list[Child], list[Child]]:
+    children: Iterable[Child[R]], *, first: int | None = None, timeout: float | None = None
+) -> tuple[list[Child[R]], list[Child[R]]]:
     """Wait until children have ended, however they end; raises nothing for those that failed.
 
     Args:
@@ -141,13 +186,79 @@ async def wait(
     return await _waiting.wait(check_children(children, "wait"), first, timeout)
 
 
+@overload
+async def spawn(target: AnyCall[Awaited[R]], /, **options: Unpack[Named]) -> Child[R]: ...
+@overload
+async def spawn(target: AnyCall[R], /, **options: Unpack[Named]) -> Child[R]: ...
+@overload
 async def spawn(
+    target: Callable[[Unpack[Ts]], Awaited[R]], /, *args: Unpack[Ts], **options: Unpack[Named]
+) -> Child[R]: ...
+@overload
+async def spawn(
+    target: Callable[[Unpack[Ts]], R], /, *args: Unpack[Ts], **options: Unpack[Named]
+) -> Child[R]: ...
+@overload
+async def spawn(
+    target: F1[A, Awaited[R]], a: Future[A], /, **options: Unpack[Named]
+) -> Child[R]: ...
+@overload
+async def spawn(
+    target: F2[A, B, Awaited[R]], a: Future[A], b: Future[B], /, **options: Unpack[Named]
+) -> Child[R]: ...
+@overload
+async def spawn(
+    target: F2[A, B, Awaited[R]], a: Future[A], b: B, /, **options: Unpack[Named]
+) -> Child[R]: ...
+@overload
+async def spawn(
+    target: F2[A, B, Awaited[R]], a: A, b: Future[B], /, **options: Unpack[Named]
+) -> Child[R]: ...
+@overload
+async def spawn(target: F1[A, R], a: Future[A], /, **options: Unpack[Named]) -> Child[R]: ...
+@overload
+async def spawn(
+    target: F2[A, B, R], a: Future[A], b: Future[B], /, **options: Unpack[Named]
+) -> Child[R]: ...
+@overload
+async def spawn(
+    target: F2[A, B, R], a: Future[A], b: B, /, **options: Unpack[Named]
+) -> Child[R]: ...
+@overload
+async def spawn(
+    target: F2[A, B, R], a: A, b: Future[B], /, **options: Unpack[Named]
+) -> Child[R]: ...
+@overload
+async def spawn(
+    target: FList[A, Awaited[R]], a: Futures[A], /, *args: Any, **options: Unpack[Named]
+) -> Child[R]: ...
+@overload
+async def spawn(
+    target: FMore[A, Awaited[R]],
+    a: Future[A],
+    b: Any,
+    c: Any,
+    /,
+    *args: Any,
+    **options: Unpack[Named],
+) -> Child[R]: ...
+@overload
+async def spawn(
+    target: FList[A, R], a: Futures[A], /, *args: Any, **options: Unpack[Named]
+) -> Child[R]: ...
+@overload
+async def spawn(
+    target: FMore[A, R], a: Future[A], b: Any, c: Any, /, *args: Any, **options: Unpack[Named]
+) -> Child[R]: ...
+@overload
+async def spawn(target: Command, /, **options: Unpack[Named]) -> Child[Any]: ...
+async def spawn(  # type: ignore[misc]  # the overloads say what fits
     target: Target,
     *args: Any,
     key: str | None = None,
     name: str | None = None,
     **options: Unpack[Options],
-) -> Child:
+) -> Child[Any]:
     """Create a child task; it exists when this returns.
 
     Args:
@@ -169,7 +280,15 @@ async def spawn(
     return (await _perform(spawn_operation([spec], Child)))[0]
 
 
-async def spawn_many(specs: Iterable[ChildSpec | Target]) -> list[Child]:
+@overload
+async def spawn_many(specs: Iterable[AnyCall[Awaited[R]]]) -> list[Child[R]]: ...
+@overload
+async def spawn_many(specs: Iterable[AnyCall[R]]) -> list[Child[R]]: ...
+@overload
+async def spawn_many(specs: Iterable[ChildSpec[R]]) -> list[Child[R]]: ...
+@overload
+async def spawn_many(specs: Iterable[ChildSpec[Any] | Target]) -> list[Child[Any]]: ...
+async def spawn_many(specs: Iterable[Any]) -> list[Child[Any]]:
     """Create many children at once; all exist when this returns.
 
     Args:

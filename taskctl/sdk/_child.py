@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from taskctl.sdk._types import OfResult, R_co
 from taskctl.sdk.errors import ChildCancelled, ChildError, ChildFailed, ChildGone, ChildSkipped
 
 TYPE_CHECKING = False
@@ -12,12 +13,12 @@ if TYPE_CHECKING:
     from taskctl.sdk._functions import TaskFunction
     from taskctl.wire import Message
 
-    ChildT = TypeVar("ChildT", bound="SpawnedChild")
+    ChildT = TypeVar("ChildT", bound="SpawnedChild[Any]")
 
 SUCCEEDED = "Succeeded"
 
 
-class SpawnedChild:
+class SpawnedChild(OfResult[R_co]):
     """A child task that exists; what asyncio and other code have in common.
 
     Attributes:
@@ -164,7 +165,7 @@ def _close(item: Any) -> None:
         close()
 
 
-def failure(child: SpawnedChild, outcome: Message) -> ChildError | None:
+def failure(child: SpawnedChild[Any], outcome: Message) -> ChildError | None:
     """Return the error for a child that has not succeeded; None: it has."""
     state = outcome["state"]
     if state == SUCCEEDED:

@@ -4,43 +4,30 @@ from __future__ import annotations
 
 from taskctl.sdk._options import check_names
 from taskctl.sdk._places import check_function
+from taskctl.sdk._types import OfCall, P, R, R_co, overload
 from taskctl.sdk.errors import InputInvalid, Unsendable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from inspect import Parameter
-    from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
+    from typing import Any, Unpack
 
     from taskctl.sdk._specs import Options
 
-    P = ParamSpec("P")
-    R = TypeVar("R")
 
-    class _Typed(Generic[P, R]):
-        pass
-
-else:
-    P = R = None
-
-    class _Typed:
-        def __class_getitem__(cls, parameters: object) -> type:
-            del parameters
-            return cls
-
-
-class Call(_Typed[P, R]):
+class Call(OfCall[P, R_co]):
     """A function with its arguments, to be spawned; made by :meth:`TaskFunction.call`."""
 
     def __init__(
-        self, function: TaskFunction[P, R], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, function: TaskFunction[P, R_co], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         self.function = function
         self.args = args
         self.kwargs = kwargs
 
 
-class TaskFunction(_Typed[P, R]):
+class TaskFunction(OfCall[P, R_co]):
     """A function that can be spawned as a task; calling it runs it here.
 
     Attributes:
@@ -48,9 +35,9 @@ class TaskFunction(_Typed[P, R]):
         options: of the tasks spawned from it, unless spawn() says otherwise.
     """
 
-    def __init__(self, function: Callable[P, R], options: dict[str, Any]) -> None:
+    def __init__(self, function: Callable[P, R_co], options: dict[str, Any]) -> None:
         check_names(options, of_function=True)
-        self.function: Callable[P, R] = check_function(function)
+        self.function: Callable[P, R_co] = check_function(function)
         self.options = options
         self.__wrapped__ = function = self.function
         self.__name__ = function.__name__
@@ -58,17 +45,17 @@ class TaskFunction(_Typed[P, R]):
         self.__module__ = function.__module__
         self.__doc__ = function.__doc__
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         return self.function(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<task {self.__module__}:{self.__qualname__}>"
 
-    def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[P, R]:
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[P, R_co]:
         """Return the function with arguments, for spawn() and spawn_many()."""
         return Call(self, args, kwargs)
 
-    def with_options(self, **options: Unpack[Options]) -> TaskFunction[P, R]:
+    def with_options(self, **options: Unpack[Options]) -> TaskFunction[P, R_co]:
         """Return the same function with other options for its tasks."""
         return TaskFunction(self.function, {**self.options, **options})
 

@@ -43,7 +43,7 @@ class Gathering:
         self._found: dict[str, Any] = {}
         self._errors: list[ChildError] = []
         self._seen = 0
-        self._good: list[SpawnedChild] = []
+        self._good: list[SpawnedChild[Any]] = []
         distinct = len(self._tracker.pending) + len(self._tracker.done)
         self._missing = distinct
         self._tolerated = distinct if return_exceptions else 0
@@ -78,7 +78,7 @@ class Gathering:
         self._found[uid] = result
         self._missing -= 1
 
-    def succeeded(self) -> list[SpawnedChild]:
+    def succeeded(self) -> list[SpawnedChild[Any]]:
         """Return the children whose results are to be fetched.
 
         Raises:
@@ -122,7 +122,7 @@ class _Reopened:
 REOPENED: Final = _Reopened()
 
 
-def values_operation(children: list[SpawnedChild]) -> Operation[dict[str, Any]]:
+def values_operation(children: list[SpawnedChild[Any]]) -> Operation[dict[str, Any]]:
     """Fetch the results of children that have succeeded, by UID.
 
     Raises:
@@ -145,7 +145,7 @@ def values_operation(children: list[SpawnedChild]) -> Operation[dict[str, Any]]:
     return found
 
 
-def _value(child: SpawnedChild, item: Message, workspace: str) -> Any:
+def _value(child: SpawnedChild[Any], item: Message, workspace: str) -> Any:
     if "open" in item:
         return REOPENED
     if "missing" in item:
@@ -164,7 +164,7 @@ def _value(child: SpawnedChild, item: Message, workspace: str) -> Any:
     return decode_result(child.function.function, plain, where)
 
 
-def cancel_operation(children: Iterable[SpawnedChild]) -> Operation[int]:
+def cancel_operation(children: Iterable[SpawnedChild[Any]]) -> Operation[int]:
     """Cancel children; returns how many had not ended."""
     targets = [{"name": child.name, "uid": child.uid} for child in children]
     cancelled = 0

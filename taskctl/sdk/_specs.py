@@ -8,15 +8,30 @@ import time
 from taskctl.sdk import _options, _stored
 from taskctl.sdk._functions import Call, TaskFunction, encode_arguments
 from taskctl.sdk._places import command_of
+from taskctl.sdk._types import OfResult, R, R_co, overload
 from taskctl.sdk.errors import InputInvalid, Unsendable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import Any, Final, TypedDict, Union, Unpack
 
     from taskctl.sdk._child import ChildT, SpawnedChild
     from taskctl.sdk._exchange import Operation
+    from taskctl.sdk._types import (
+        F1,
+        F2,
+        A,
+        AnyCall,
+        Awaited,
+        B,
+        Command,
+        FList,
+        FMore,
+        Future,
+        Futures,
+        Ts,
+    )
     from taskctl.wire import Message
 
     # What to run: a function, a function with arguments, a command, or None: what this task runs.
@@ -37,17 +52,23 @@ if TYPE_CHECKING:
         group: str
         retry: int | Mapping[str, Any]
         ttl: Mapping[str, int]
-        run_after: Sequence[str | SpawnedChild] | Mapping[str, Any]
+        run_after: Sequence[str | SpawnedChild[Any]] | Mapping[str, Any]
         when: str
         suspend: bool
         read_only_workspace: bool
+
+    class Named(Options, total=False):
+        """Options of one child: what names it, too."""
+
+        key: str | None
+        name: str | None
 
 
 MAX_BATCH: Final = 1000  # children in a request
 MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
 
 
-class ChildSpec:
+class ChildSpec(OfResult[R_co]):
     """A child to be created; made by :func:`child`."""
 
     __slots__ = ("args", "key", "name", "options", "target")
@@ -87,13 +108,73 @@ class Info:
         return None if self.deadline is None else max(0.0, self.deadline - time.time())
 
 
+@overload
+def child(target: AnyCall[Awaited[R]], /, **options: Unpack[Named]) -> ChildSpec[R]: ...
+@overload
+def child(target: AnyCall[R], /, **options: Unpack[Named]) -> ChildSpec[R]: ...
+@overload
 def child(
+    target: Callable[[Unpack[Ts]], Awaited[R]], /, *args: Unpack[Ts], **options: Unpack[Named]
+) -> ChildSpec[R]: ...
+@overload
+def child(
+    target: Callable[[Unpack[Ts]], R], /, *args: Unpack[Ts], **options: Unpack[Named]
+) -> ChildSpec[R]: ...
+@overload
+def child(target: F1[A, Awaited[R]], a: Future[A], /, **options: Unpack[Named]) -> ChildSpec[R]: ...
+@overload
+def child(
+    target: F2[A, B, Awaited[R]], a: Future[A], b: Future[B], /, **options: Unpack[Named]
+) -> ChildSpec[R]: ...
+@overload
+def child(
+    target: F2[A, B, Awaited[R]], a: Future[A], b: B, /, **options: Unpack[Named]
+) -> ChildSpec[R]: ...
+@overload
+def child(
+    target: F2[A, B, Awaited[R]], a: A, b: Future[B], /, **options: Unpack[Named]
+) -> ChildSpec[R]: ...
+@overload
+def child(target: F1[A, R], a: Future[A], /, **options: Unpack[Named]) -> ChildSpec[R]: ...
+@overload
+def child(
+    target: F2[A, B, R], a: Future[A], b: Future[B], /, **options: Unpack[Named]
+) -> ChildSpec[R]: ...
+@overload
+def child(target: F2[A, B, R], a: Future[A], b: B, /, **options: Unpack[Named]) -> ChildSpec[R]: ...
+@overload
+def child(target: F2[A, B, R], a: A, b: Future[B], /, **options: Unpack[Named]) -> ChildSpec[R]: ...
+@overload
+def child(
+    target: FList[A, Awaited[R]], a: Futures[A], /, *args: Any, **options: Unpack[Named]
+) -> ChildSpec[R]: ...
+@overload
+def child(
+    target: FMore[A, Awaited[R]],
+    a: Future[A],
+    b: Any,
+    c: Any,
+    /,
+    *args: Any,
+    **options: Unpack[Named],
+) -> ChildSpec[R]: ...
+@overload
+def child(
+    target: FList[A, R], a: Futures[A], /, *args: Any, **options: Unpack[Named]
+) -> ChildSpec[R]: ...
+@overload
+def child(
+    target: FMore[A, R], a: Future[A], b: Any, c: Any, /, *args: Any, **options: Unpack[Named]
+) -> ChildSpec[R]: ...
+@overload
+def child(target: Command, /, **options: Unpack[Named]) -> ChildSpec[Any]: ...
+def child(  # type: ignore[misc]  # the overloads say what fits
     target: Target,
     *args: Any,
     key: str | None = None,
     name: str | None = None,
     **options: Unpack[Options],
-) -> ChildSpec:
+) -> ChildSpec[Any]:
     """Describe a child, for spawn_many().
 
     Args:
@@ -118,7 +199,7 @@ def child(
 
 
 def spawn_operation(
-    specs: Iterable[ChildSpec | Target], kind: type[ChildT]
+    specs: Iterable[ChildSpec[Any] | Target], kind: type[ChildT]
 ) -> Operation[list[ChildT]]:
     """Create children; see :func:`taskctl.sdk.spawn_many`."""
     attached = yield {"op": "attach"}
@@ -147,7 +228,7 @@ def continuation(
     arguments: dict[str, Any],
     return_exceptions: bool,
     min_success: int | None,
-) -> ChildSpec:
+) -> ChildSpec[Any]:
     """Return the child that runs when others have ended, and has their results as its input.
 
     Raises:
@@ -223,11 +304,11 @@ def _plain_input(value: Any) -> Any:
     return _stored.to_plain(value, "input")
 
 
-def _as_spec(spec: ChildSpec | Target) -> ChildSpec:
+def _as_spec(spec: ChildSpec[Any] | Target) -> ChildSpec[Any]:
     return spec if isinstance(spec, ChildSpec) else child(spec)
 
 
-def _message(spec: ChildSpec, attached: Message) -> Message:
+def _message(spec: ChildSpec[Any], attached: Message) -> Message:
     """Return a spawn spec of docs/protocol.md; ``key`` may still be missing."""
     target, options = spec.target, dict(spec.options)
     if isinstance(target, TaskFunction):

@@ -17,15 +17,31 @@ from taskctl.sdk._specs import (
     progress_operation,
     spawn_operation,
 )
+from taskctl.sdk._types import R, R_co, overload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import Any, TypeVar, Unpack
+    from typing import Any, Literal, TypeVar, Unpack
 
     from taskctl.sdk._exchange import Operation
     from taskctl.sdk._functions import TaskFunction
-    from taskctl.sdk._specs import ChildSpec, Info, Options, Target
+    from taskctl.sdk._specs import ChildSpec, Info, Named, Options, Target
+    from taskctl.sdk._types import (
+        F1,
+        F2,
+        A,
+        AnyCall,
+        Awaited,
+        B,
+        Command,
+        FList,
+        FMore,
+        Future,
+        Futures,
+        Ts,
+    )
+    from taskctl.sdk.errors import ChildError
 
     T = TypeVar("T")
 
@@ -42,12 +58,12 @@ __all__ = [
 ]
 
 
-class Child(SpawnedChild):
+class Child(SpawnedChild[R_co]):
     """A child task that exists; see :class:`taskctl.sdk.Child`."""
 
     __slots__ = ()
 
-    def result(self) -> Any:
+    def result(self) -> R_co:
         """Wait until it has ended, and return its output; see :meth:`taskctl.sdk.Child.result`."""
         return gather([self])[0]
 
@@ -58,8 +74,36 @@ class Child(SpawnedChild):
         return _perform(cancel_operation([self])) > 0
 
 
+@overload
+def gather(children: Iterable[Child[R]]) -> list[R]: ...
+@overload
 def gather(
-    children: Iterable[Child],
+    children: Iterable[Child[R]], *, return_exceptions: Literal[False], min_success: None = None
+) -> list[R]: ...
+@overload
+def gather(
+    children: Iterable[Child[R]], *, return_exceptions: bool = False, min_success: int | None = None
+) -> list[R | ChildError]: ...
+@overload
+def gather(
+    children: Iterable[Child[Any]],
+    *,
+    then: TaskFunction[..., Awaited[R]],
+    return_exceptions: bool = False,
+    min_success: int | None = None,
+    **arguments: Any,
+) -> Child[R]: ...
+@overload
+def gather(
+    children: Iterable[Child[Any]],
+    *,
+    then: TaskFunction[..., R],
+    return_exceptions: bool = False,
+    min_success: int | None = None,
+    **arguments: Any,
+) -> Child[R]: ...
+def gather(
+    children: Iterable[Child[Any]],
     *,
     return_exceptions: bool = False,
     min_success: int | None = None,
@@ -81,12 +125,12 @@ def gather(
     return gathering.results()
 
 
-def as_completed(children: Iterable[Child]) -> Iterator[Child]:
+def as_completed(children: Iterable[Child[R]]) -> Iterator[Child[R]]:
     """Yield children as they end, however they end; see :func:`taskctl.sdk.as_completed`."""
     return _as_completed(check_children(children, "as_completed"))
 
 
-def _as_completed(children: list[Child]) -> Iterator[Child]:
+def _as_completed(children: list[Child[R]]) -> Iterator[Child[R]]:
     from taskctl.sdk._results import board
 
     tracker, given = Tracker(board, children), 0
@@ -103,8 +147,8 @@ def _as_completed(children: list[Child]) -> Iterator[Child]:
 
 
 def wait(
-    children: Iterable[Child], *, first: int | None = None, timeout: float | None = None
-) -> tuple[list[Child], list[Child]]:
+    children: Iterable[Child[R]], *, first: int | None = None, timeout: float | None = None
+) -> tuple[list[Child[R]], list[Child[R]]]:
     """Wait until children have ended, however they end; see :func:`taskctl.sdk.wait`."""
     from taskctl.sdk._results import board, check_first
 
@@ -119,19 +163,87 @@ def wait(
     return list(tracker.done), list(tracker.pending.values())
 
 
+@overload
+def spawn(target: AnyCall[Awaited[R]], /, **options: Unpack[Named]) -> Child[R]: ...
+@overload
+def spawn(target: AnyCall[R], /, **options: Unpack[Named]) -> Child[R]: ...
+@overload
 def spawn(
+    target: Callable[[Unpack[Ts]], Awaited[R]], /, *args: Unpack[Ts], **options: Unpack[Named]
+) -> Child[R]: ...
+@overload
+def spawn(
+    target: Callable[[Unpack[Ts]], R], /, *args: Unpack[Ts], **options: Unpack[Named]
+) -> Child[R]: ...
+@overload
+def spawn(target: F1[A, Awaited[R]], a: Future[A], /, **options: Unpack[Named]) -> Child[R]: ...
+@overload
+def spawn(
+    target: F2[A, B, Awaited[R]], a: Future[A], b: Future[B], /, **options: Unpack[Named]
+) -> Child[R]: ...
+@overload
+def spawn(
+    target: F2[A, B, Awaited[R]], a: Future[A], b: B, /, **options: Unpack[Named]
+) -> Child[R]: ...
+@overload
+def spawn(
+    target: F2[A, B, Awaited[R]], a: A, b: Future[B], /, **options: Unpack[Named]
+) -> Child[R]: ...
+@overload
+def spawn(target: F1[A, R], a: Future[A], /, **options: Unpack[Named]) -> Child[R]: ...
+@overload
+def spawn(
+    target: F2[A, B, R], a: Future[A], b: Future[B], /, **options: Unpack[Named]
+) -> Child[R]: ...
+@overload
+def spawn(target: F2[A, B, R], a: Future[A], b: B, /, **options: Unpack[Named]) -> Child[R]: ...
+@overload
+def spawn(target: F2[A, B, R], a: A, b: Future[B], /, **options: Unpack[Named]) -> Child[R]: ...
+@overload
+def spawn(
+    target: FList[A, Awaited[R]], a: Futures[A], /, *args: Any, **options: Unpack[Named]
+) -> Child[R]: ...
+@overload
+def spawn(
+    target: FMore[A, Awaited[R]],
+    a: Future[A],
+    b: Any,
+    c: Any,
+    /,
+    *args: Any,
+    **options: Unpack[Named],
+) -> Child[R]: ...
+@overload
+def spawn(
+    target: FList[A, R], a: Futures[A], /, *args: Any, **options: Unpack[Named]
+) -> Child[R]: ...
+@overload
+def spawn(
+    target: FMore[A, R], a: Future[A], b: Any, c: Any, /, *args: Any, **options: Unpack[Named]
+) -> Child[R]: ...
+@overload
+def spawn(target: Command, /, **options: Unpack[Named]) -> Child[Any]: ...
+def spawn(  # type: ignore[misc]  # the overloads say what fits
     target: Target,
     *args: Any,
     key: str | None = None,
     name: str | None = None,
     **options: Unpack[Options],
-) -> Child:
+) -> Child[Any]:
     """Create a child task; see :func:`taskctl.sdk.spawn`."""
     spec = child(target, *args, key=key, name=name, **options)
     return _perform(spawn_operation([spec], Child))[0]
 
 
-def spawn_many(specs: Iterable[ChildSpec | Target]) -> list[Child]:
+@overload
+def spawn_many(specs: Iterable[AnyCall[Awaited[R]]]) -> list[Child[R]]: ...
+@overload
+def spawn_many(specs: Iterable[AnyCall[R]]) -> list[Child[R]]: ...
+@overload
+def spawn_many(specs: Iterable[ChildSpec[R]]) -> list[Child[R]]: ...
+@overload
+def spawn_many(specs: Iterable[ChildSpec[Any] | Target]) -> list[Child[Any]]: ...
+def spawn_many(specs: Iterable[Any]) -> list[Child[Any]]:
     """Create many children at once; see :func:`taskctl.sdk.spawn_many`."""
     return _perform(spawn_operation(specs, Child))
 

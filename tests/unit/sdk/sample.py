@@ -103,3 +103,8 @@ class Box:
     @task
     def inside(n: int) -> int:
         return n
+
+
+@task
+async def forgetful() -> None:
+    spawn(count, 1, 2)  # type: ignore[unused-coroutine]

@@ -68,7 +68,7 @@ def commands(count: int) -> list[Any]:
     return [child(["true"], key=f"k{number}") for number in range(count)]
 
 
-async def many(count: int) -> list[Child]:
+async def many(count: int) -> list[Child[Any]]:
     """Spawn children named child-k0, child-k1, …"""
     return await spawn_many(commands(count))
 

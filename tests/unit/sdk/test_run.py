@@ -109,6 +109,13 @@ def test_no_result_is_no_output(agent: FakeAgent) -> None:
     assert agent.asked("output") == []
 
 
+def test_a_forgotten_await_is_reported(agent: FakeAgent) -> None:
+    done = run(f"{SAMPLE}:forgetful")
+    assert done.returncode == 0, done.stderr
+    assert "coroutine 'spawn' was never awaited" in done.stderr
+    assert not agent.spawned()
+
+
 def test_failure_shows_its_traceback(agent: FakeAgent) -> None:
     done = run(f"{SAMPLE}:fail")
     assert done.returncode == 1

@@ -42,7 +42,9 @@ async def test_children_as_arguments(agent: FakeAgent) -> None:
 
 async def test_children_within_arguments(agent: FakeAgent) -> None:
     one, two = await many(2)
-    await spawn(mixed, [1, one, 3], {"a/b": two, "c": 4}, key="sum", run_after=["other", two])
+    parts: Any = [1, one, 3]
+    by_name: Any = {"a/b": two, "c": 4}
+    await spawn(mixed, parts, by_name, key="sum", run_after=["other", two])
     spec = agent.spawned()[-1]
     assert spec["value"] == {"parts": [1, None, 3], "by_name": {"c": 4}}
     assert spec["overrides"]["inputFrom"] == [
@@ -84,9 +86,9 @@ async def test_a_continuation(agent: FakeAgent) -> None:
     with pytest.raises(ValueError, match="min_success is 4"):
         await gather(made, then=report, min_success=4)
     with pytest.raises(Unsendable, match="@task"):
-        await gather(made, then=print)  # type: ignore[arg-type]
+        await gather(made, then=print)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="no argument 'title'"):
-        await gather(made, title="all")
+        await gather(made, title="all")  # type: ignore[call-overload]
     blocking = sync.gather(sync.spawn_many(commands(2)), then=report)
     assert isinstance(blocking, sync.Child)
 
@@ -94,10 +96,12 @@ async def test_a_continuation(agent: FakeAgent) -> None:
 @pytest.mark.parametrize("wrong", [[["deep"]], "x"])
 async def test_what_stands_beside_children_is_checked(wrong: Any) -> None:
     [one] = await many(1)
+    parts: Any = [one, wrong]
     with pytest.raises(Unsendable):
-        await spawn(mixed, [one, wrong], {}, key="sum")
+        await spawn(mixed, parts, {}, key="sum")
+    parts = [[one, 1]]
     with pytest.raises(Unsendable):
-        await spawn(mixed, [[one, 1]], {}, key="sum")
+        await spawn(mixed, parts, {}, key="sum")
 
 
 def test_an_input_with_results_in_it(agent: FakeAgent) -> None:

@@ -383,12 +383,12 @@ async def test_wrong_commands(agent: FakeAgent, command: Any, message: str) -> N
 
 
 async def test_an_option_that_is_none_is_inherited(agent: FakeAgent) -> None:
-    await sdk.spawn(["a"], key="k", timeout_s=None, env=None)  # type: ignore[arg-type]
+    await sdk.spawn(["a"], key="k", timeout_s=None, env=None)  # type: ignore[call-overload]
     assert agent.spawned()[0]["overrides"].get("timeoutSeconds") is None
 
 
 async def test_a_set_of_names_makes_one_key(agent: FakeAgent) -> None:
-    await sdk.spawn(["a"], run_after={"c", "b", "a"})  # type: ignore[arg-type]
+    await sdk.spawn(["a"], run_after={"c", "b", "a"})  # type: ignore[call-overload]
     assert agent.spawned()[0]["overrides"]["runAfter"] == {"tasks": ["a", "b", "c"]}
 
 
@@ -440,7 +440,7 @@ async def test_a_name_that_leads_elsewhere(agent: FakeAgent) -> None:
 
 async def test_unknown_option(agent: FakeAgent) -> None:
     with pytest.raises(TypeError, match="unknown option 'imgae'; known are input"):
-        await sdk.spawn(["true"], imgae="x")  # type: ignore[call-arg]
+        await sdk.spawn(["true"], imgae="x")  # type: ignore[call-overload]
 
 
 def test_function_typed_in(agent: FakeAgent, monkeypatch: pytest.MonkeyPatch) -> None:
