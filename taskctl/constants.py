@@ -42,6 +42,8 @@ ANNOTATION_DEPTH: Final = "taskctl.dev/depth"  # decimal; the root has depth 0
 ANNOTATION_SPAWN_KEY: Final = "taskctl.dev/spawn-key"
 # Name of the task that cancelled this one, or one above it, because it needs it no more.
 ANNOTATION_STOPPED_BY: Final = "taskctl.dev/stopped-by"
+# On a root: ``taskctl retry`` has suspended it until all tasks of its tree are queued again.
+ANNOTATION_RETRYING: Final = "taskctl.dev/retrying"
 # On the workspace's claim: what becomes of it when its TaskCluster is deleted, as last asked for.
 ANNOTATION_RECLAIM: Final = "taskctl.dev/reclaim"
 # On worker pods: UID of the workspace's claim that they were made for.

@@ -37,6 +37,10 @@ def task(name: str = "x", /, **spec: Any) -> Json:
     return _object("Task", {"spec": {k: v for k, v in (base | spec).items() if v is not ...}}, name)
 
 
+def ended(state: str, **spec: Any) -> Json:
+    return {**task(**spec), "status": {"state": state}}
+
+
 def cluster(name: str = "x", /, **spec: Any) -> Json:
     return _object("TaskCluster", {"spec": spec}, name)
 
@@ -327,6 +331,17 @@ CHANGES: dict[str, tuple[Json, Json, str]] = {
     "cancel again": (task(cancel=True), task(cancel=True), ""),
     "take cancel back": (task(cancel=True), task(cancel=False), "cannot be taken back"),
     "remove cancel": (task(cancel=True), task(), "cannot be taken back"),
+    "take cancel back while it runs": (
+        ended("Running", cancel=True),
+        ended("Running"),
+        "cannot be taken back",
+    ),
+    "take cancel back after the end": (ended("Cancelled", cancel=True), ended("Cancelled"), ""),
+    "take cancel back after another end": (
+        ended("Failed", cancel=True, cancelScope="Tree"),
+        ended("Failed", cancelScope="Task"),
+        "",
+    ),
     "suspend": (task(), task(suspend=True), ""),
     "resume": (task(suspend=True), task(), ""),
     "priority": (task(), task(priority=9), ""),

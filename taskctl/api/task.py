@@ -17,7 +17,7 @@ from taskctl.api.lineage import Lineage
 from taskctl.api.meta import INT32_MAX, GroupName, Name, ObjectMeta, SpecModel
 from taskctl.api.retry import Retry, TtlSecondsAfterFinished
 from taskctl.api.runafter import RunAfter
-from taskctl.api.states import CancelScope, When
+from taskctl.api.states import CancelScope, TaskState, When
 from taskctl.api.taskenv import EnvVar
 from taskctl.api.taskstatus import TaskStatus
 from taskctl.api.tasktemplate import MAX_PARAMS, MAX_TASKS, Param, TaskTemplate
@@ -37,10 +37,13 @@ COMMAND_MESSAGE = (
     "be known; set spec.command, for example [python, /app/main.py]"
 )
 IMMUTABLE_MESSAGE = (
-    "spec cannot be changed, except for cancel (from false to true), cancelScope, suspend, "
+    "spec cannot be changed, except for cancel, cancelScope, suspend, "
     "priority and ttlSecondsAfterFinished; delete the Task and create a new one"
 )
-CANCEL_MESSAGE = "cancel cannot be taken back; create a new Task"
+CANCEL_MESSAGE = (
+    "cancel cannot be taken back before the Task has ended; wait for that (taskctl retry takes it "
+    "back then)"
+)
 CANCEL_SCOPE_MESSAGE = (
     "cancelScope cannot be narrowed to Task once the Task is cancelled: its descendants may have "
     "been cancelled already"
@@ -82,6 +85,7 @@ _TASKS_RULES: dict[str, Any] = {
         ),
     ),
 }
+_ENDED = [state.value for state in TaskState if state.terminal]
 _CANCELS_TREE = (
     "(has({spec}.cancel) && {spec}.cancel"
     " && (!has({spec}.cancelScope) || {spec}.cancelScope == 'Tree'))"
@@ -110,12 +114,8 @@ def _add_spec_rules(schema: dict[str, Any]) -> None:
         ),
         meta.cel("!has(self.params) || has(self.tasks)", PARAMS_MESSAGE, field_path=".params"),
         meta.cel(
-            "!(has(oldSelf.cancel) && oldSelf.cancel) || (has(self.cancel) && self.cancel)",
-            CANCEL_MESSAGE,
-            field_path=".cancel",
-        ),
-        meta.cel(
-            f"!{_CANCELS_TREE.format(spec='oldSelf')} || {_CANCELS_TREE.format(spec='self')}",
+            f"!{_CANCELS_TREE.format(spec='oldSelf')} || !(has(self.cancel) && self.cancel)"
+            f" || {_CANCELS_TREE.format(spec='self')}",
             CANCEL_SCOPE_MESSAGE,
             field_path=".cancelScope",
         ),
@@ -310,7 +310,8 @@ class TaskSpec(SpecModel):
         bool | None,
         Field(
             description="Set to true to stop the Task and all its descendants: SIGTERM, a grace, "
-            "SIGKILL; what waits never starts. Cannot be taken back."
+            "SIGKILL; what waits never starts. Can be taken back when the Task has ended, to run "
+            "it again; `taskctl retry` does so."
         ),
     ] = None
     cancel_scope: Annotated[
@@ -379,6 +380,14 @@ class Task(SpecModel):
                 "!has(self.spec.lineage) || self.spec.lineage.task == self.metadata.name",
                 LINEAGE_MESSAGE,
                 field_path=".spec.lineage",
+            ),
+            meta.cel(
+                "!(has(oldSelf.spec.cancel) && oldSelf.spec.cancel)"
+                " || (has(self.spec.cancel) && self.spec.cancel)"
+                " || (has(oldSelf.status) && has(oldSelf.status.state)"
+                f" && oldSelf.status.state in {_ENDED})",
+                CANCEL_MESSAGE,
+                field_path=".spec.cancel",
             ),
             meta.cel(
                 "!has(self.spec.tasks) || self.spec.tasks.all(t,"

@@ -10,16 +10,13 @@ import typer
 
 from taskctl.api.states import CancelScope, TaskState
 from taskctl.cli.access import Access, Session
-from taskctl.cli.exits import CliError, ExitCode, UsageError
+from taskctl.cli.exits import ExitCode, UsageError
 from taskctl.cli.names import parse_names
 from taskctl.cli.output import Output, echo, note, object_name
 from taskctl.cli.tables import print_tasks
 from taskctl.cli.verbs import verb
 from taskctl.clock import SystemClock
-from taskctl.errors import Conflict
 from taskctl.outside.outcome import is_complete, state_of
-
-RETRY_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +40,14 @@ class RetryOptions:
     """The options of ``retry``."""
 
     names: Annotated[list[str], typer.Argument(metavar="TASK…", help="Failed tasks.")]
+    failed: Annotated[
+        bool,
+        typer.Option(
+            "--failed",
+            help="All that did not succeed of those tasks' trees: failed, cancelled, skipped. "
+            "What has succeeded keeps its results.",
+        ),
+    ] = False
     output: Annotated[
         Output | None, typer.Option("--output", "-o", help="What to print of the tasks.")
     ] = None
@@ -91,32 +96,24 @@ async def _cancel(session: Session, task: dict[str, Any], options: CancelOptions
 
 
 async def retry(access: Access, options: RetryOptions) -> int:
-    """Run failed tasks again. As a further attempt; their retry limit counts anew."""
+    """Run failed tasks again. As a further attempt; their retry limit counts from zero.
+
+    Of a root with tasks (spec.tasks) those run again that did not succeed.
+    """
+    from taskctl.outside.rerunning import Rerunner
+
+    results: list[dict[str, Any]] = []
     async with access.connect() as session:
-        results = [
-            await _retry(session, name, options.output) for name in parse_names(options.names)
-        ]
+        rerunner = Rerunner(session, SystemClock())
+        for name in parse_names(options.names):
+            queued = await rerunner.retry(name, failed=options.failed)
+            results += queued
+            if not queued:
+                note(f"nothing to retry: no task of {name} has failed or was cancelled")
+            if options.output is None:
+                for task in queued:
+                    echo(f"{object_name(task)} queued again")
     return _finish(results, options.output)
-
-
-async def _retry(session: Session, name: str, output: Output | None) -> dict[str, Any]:
-    from taskctl.cli.rerun import refusal, rerun_body
-    from taskctl.client.resources import TASKS
-
-    for _ in range(RETRY_TRIES):
-        task = await session.client.get(TASKS, name, session.namespace)
-        reason = refusal(task)
-        if reason is not None:
-            raise CliError(f"{name} cannot be retried: {reason}")
-        body = rerun_body(task, SystemClock().now())
-        try:
-            result = await session.client.patch_status(TASKS, name, session.namespace, body)
-        except Conflict:
-            continue
-        if output is None:
-            echo(f"{object_name(result)} queued again")
-        return result
-    raise CliError(f"{name} is changed by somebody else all the time; try again")
 
 
 def _finish(results: Sequence[dict[str, Any]], output: Output | None) -> int:

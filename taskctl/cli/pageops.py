@@ -10,7 +10,6 @@ from taskctl.api.states import TaskState
 from taskctl.cli.access import Access
 from taskctl.cli.exits import CliError
 from taskctl.cli.logs import find_place
-from taskctl.cli.rerun import refusal, rerun_body
 from taskctl.client.base import LogOptions, PatchOptions
 from taskctl.client.kube import KubeClient
 from taskctl.client.resources import TASKS
@@ -18,6 +17,7 @@ from taskctl.clock import Clock, SystemClock
 from taskctl.errors import BadRequest, NotFound
 from taskctl.outside.logcopy import CopyError, Place, find_copy
 from taskctl.outside.outcome import is_complete
+from taskctl.outside.rerunning import Rerunner
 from taskctl.outside.session import Session
 from taskctl.policy.view import parse_task
 from taskctl.ui.ops import LogText, TaskRef
@@ -96,14 +96,11 @@ class PageOps:
         )
 
     async def retry(self, ref: TaskRef) -> None:
-        """Queue a failed Task again; a Conflict is for the user to try again."""
-        task = await self.get(ref)
-        reason = refusal(task)
-        if reason is not None:
-            raise CliError(f"{ref.name} cannot be retried: {reason}")
-        await self.client.patch_status(
-            TASKS, ref.name, ref.namespace, rerun_body(task, self.clock.now())
-        )
+        """Queue a failed Task again; of a root with tasks those that did not succeed."""
+        await self.get(ref)
+        session = Session(self.client, ref.namespace, self.access.kubeconfig, self.access.context)
+        if not await Rerunner(session, self.clock).retry(ref.name):
+            raise CliError(f"no task of {ref.name} has failed or was cancelled")
 
 
 class _Tail:

@@ -76,6 +76,8 @@ class Families:
             found = list(family.live.values())
         elif live and family.cancelled:
             found = [ObjectKey.of(new)]
+        if not view.cancels_tree:
+            family.cancelled.discard(view.uid)  # taken back, to run it again
         if view.is_root and view.suspend is not family.suspended:
             family.suspended = view.suspend
             found = list(family.live.values())

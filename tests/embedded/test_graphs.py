@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
 
+from taskctl.client.kube import KubeClient
 from taskctl.client.resources import TASKCLUSTERS, TASKS
+from taskctl.clock import SystemClock
 from taskctl.errors import AlreadyExists
+from taskctl.outside.rerunning import Rerunner
+from taskctl.outside.session import Session
 from tests.embedded.world import World, eventually
 
 DEMO = Path(__file__).resolve().parents[2] / "demo" / "pipeline"
@@ -92,13 +96,25 @@ async def test_a_graph_in_one_object(world: World) -> None:
 
 
 async def test_a_graph_fails_as_its_tree_does(world: World) -> None:
-    root = await demo(world, lint={"command": ["false"], "retry": {"limit": 0}})
+    lint = {"command": ["test", "-e", "/workspace/repaired"], "retry": {"limit": 0}}
+    root = await demo(world, lint=lint)
     name = root["metadata"]["name"]
     ended = await complete(world, name)
     assert (ended["status"]["state"], ended["status"]["reason"]) == ("Failed", "TreeFailed")
     assert "lint" in ended["status"]["message"]
     assert (await states(world, name))["alarm"] == "Succeeded"
     assert (await states(world, name))["publish"] == "Failed"
+    (world.workspace("pipeline") / "repaired").touch()
+    session = Session(cast("KubeClient", world.client), world.namespace)
+    again = await Rerunner(session, SystemClock()).retry(name, failed=True)
+    assert {task["metadata"]["name"].removeprefix(f"{name}-") for task in again} == {
+        name,
+        "lint",
+        "publish",
+    }
+    ended = await complete(world, name)
+    assert ended["status"]["state"] == "Succeeded", ended["status"]
+    assert "suspend" not in ended["spec"]
 
 
 @pytest.mark.parametrize("file", ["write-read.yaml"])

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from taskctl.api.states import TaskState
-from taskctl.cli.rerun import refusal, rerun_body
+from taskctl.policy.rerun import refusal, rerun_body
 from taskctl.testing.builders import EPOCH, TaskBuilder, task
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.fake import FakeClient, merge
@@ -67,7 +67,6 @@ def test_what_cannot_be_retried() -> None:
     assert refusal(task().state(TaskState.CANCELLED).build()) is None
     assert "only Failed tasks" in (refusal(task().state(TaskState.RUNNING).build()) or "")
     assert "only Failed tasks" in (refusal(task().state(TaskState.SUCCEEDED).build()) or "")
-    assert "taken back" in (refusal(failed().spec(cancel=True).build()) or "")
     assert "deleted" in (refusal(failed().deleting().build()) or "")
 
 
@@ -81,6 +80,31 @@ def test_retry_writes_the_status_and_survives_a_conflict(run: Run, client: FakeC
     again = run("retry", "t")
     assert again.exit_code == 1
     assert "it is Pending" in again.stderr
+
+
+def test_retry_takes_a_cancellation_back(run: Run, client: FakeClient) -> None:
+    client.put(failed().spec(cancel=True, cancelScope="Task").build())
+    assert run("retry", "t").exit_code == 0
+    task = client.objects["Task", "t"]
+    assert not {"cancel", "cancelScope", "suspend"} & set(task["spec"])
+    assert task["status"]["state"] == "Pending"
+
+
+def test_retry_failed_goes_for_the_tree(run: Run, client: FakeClient) -> None:
+    root = failed("root").build()
+    bad = failed("bad").child_of(root).build()
+    good = task("good").child_of(root).state(TaskState.SUCCEEDED).build()
+    client.put(root, bad, good)
+    result = run("retry", "root", "--failed")
+    assert result.stdout.splitlines() == [
+        "task.taskctl.dev/root queued again",
+        "task.taskctl.dev/bad queued again",
+    ]
+    assert client.objects["Task", "good"]["status"]["state"] == "Succeeded"
+    assert "suspend" not in client.objects["Task", "root"]["spec"]
+    again = run("retry", "root", "--failed")
+    assert (again.exit_code, again.stdout) == (0, "")
+    assert "nothing to retry" in again.stderr
 
 
 def test_cancel(run: Run, client: FakeClient) -> None:

@@ -117,7 +117,10 @@ class FakeApi:
     ) -> ListPage:
         await self._pass(Call("list", res.plural, ""))
         items = [
-            _copy(obj) for obj in self.all(res) if _matches(obj, namespace, options.label_selector)
+            _copy(obj)
+            for obj in self.all(res)
+            if _matches(obj, namespace, options.label_selector)
+            and _has_field(obj, options.field_selector)
         ]
         return ListPage(items, str(self.version))
 
@@ -359,6 +362,16 @@ def _matches(obj: KubeObject, namespace: str | None, selector: str) -> bool:
         return True
     name, _, value = selector.partition("=")
     return bool((metadata.get("labels") or {}).get(name) == value)
+
+
+def _has_field(obj: KubeObject, selector: str) -> bool:
+    if not selector:
+        return True
+    path, _, value = selector.partition("=")
+    found: Any = obj
+    for step in path.split("."):
+        found = (found or {}).get(step)
+    return bool(found == value)
 
 
 def _check_guard(old: KubeObject, body: Any) -> None:

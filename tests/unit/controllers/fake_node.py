@@ -225,6 +225,11 @@ class FakeNode:
             case ["chain", left] if int(left) > 0:
                 spawned = True
                 await self._spawn(entry, [["chain", str(int(left) - 1)]])
+            case ["deep", left, text]:  # fails at each level before that attempt
+                code = 0 if entry.attempt >= int(text) else 1
+                if int(left) > 0:
+                    spawned = True
+                    await self._spawn(entry, [["deep", str(int(left) - 1), text], ["ok"]])
             case ["vanish"]:
                 return
         await self._exit(entry, code, spawned=spawned, reason=reason)
