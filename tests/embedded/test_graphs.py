@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import copy
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import yaml
 
-from taskctl.client.kube import KubeClient
 from taskctl.client.resources import TASKCLUSTERS, TASKS
 from taskctl.clock import SystemClock
 from taskctl.errors import AlreadyExists
@@ -105,7 +104,7 @@ async def test_a_graph_fails_as_its_tree_does(world: World) -> None:
     assert (await states(world, name))["alarm"] == "Succeeded"
     assert (await states(world, name))["publish"] == "Failed"
     (world.workspace("pipeline") / "repaired").touch()
-    session = Session(cast("KubeClient", world.client), world.namespace)
+    session = Session(world.client, world.namespace)
     again = await Rerunner(session, SystemClock()).retry(name, failed=True)
     assert {task["metadata"]["name"].removeprefix(f"{name}-") for task in again} == {
         name,
