@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from taskctl.agent import fields
+from taskctl.agent import fields, fieldtexts
 from taskctl.agent.fields import bad
 from taskctl.agent.refusals import ErrorCode, Refusal
 from taskctl.agent.rights import check_workspace_access
@@ -57,7 +57,7 @@ _OVERRIDABLE: Final = frozenset(
     field.alias or name for name, field in TaskSpec.model_fields.items()
 ).difference(("input", "inputObject", "cancel", "cancelScope", "lineage", "tasks", "params"))
 _SPEC_KEYS: Final = frozenset(
-    ("key", "name", "value", "json", "data", "ref", "input_object", "overrides")
+    ("key", "name", "value", "json", "data", "ref", "input_object", "overrides", "set")
 )
 
 
@@ -103,7 +103,7 @@ def build_child(parent: TaskView, spec: Any, where: str) -> Child:
     if content is not None and named_input:
         raise bad(dot + "input_object", "give either a value or the name of an object, not both")
 
-    task_spec = _task_spec(parent, spec.get("overrides"), dot)
+    task_spec = _task_spec(parent, fieldtexts.merged(spec, where), dot)
     made_input = input_name(name) if content is not None else ""
     if made_input or named_input:
         task_spec["inputObject"] = made_input or named_input
@@ -141,8 +141,7 @@ def _child_name(parent: TaskView, spec: dict[str, Any], key: str, dot: str) -> s
     return name
 
 
-def _task_spec(parent: TaskView, overrides: Any, dot: str) -> dict[str, Any]:
-    given = fields.mapping(overrides, f"{dot}overrides")
+def _task_spec(parent: TaskView, given: dict[str, Any], dot: str) -> dict[str, Any]:
     for name in sorted(given):
         if name not in _OVERRIDABLE:
             raise bad(f"{dot}overrides.{name}", _not_overridable(name))

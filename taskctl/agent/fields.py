@@ -73,13 +73,13 @@ def mapping(value: Any, field: str) -> dict[str, Any]:
     return value
 
 
-def array(message: Message, field: str, *, max_items: int) -> list[Any]:
+def array(message: Message, field: str, *, max_items: int, where: str = "") -> list[Any]:
     """Return a required array."""
     value = message.get(field)
     if not isinstance(value, list):
-        raise bad(field, f"must be an array, not {kind_of(value)}")
+        raise bad(where + field, f"must be an array, not {kind_of(value)}")
     if len(value) > max_items:
-        raise bad(field, f"has {len(value)} items; at most {max_items} are allowed")
+        raise bad(where + field, f"has {len(value)} items; at most {max_items} are allowed")
     return value
 
 

@@ -1,4 +1,4 @@
-"""Creating TaskObjects, with large values spilled to the workspace."""
+"""TaskObjects, with large values spilled to the workspace."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from taskctl.agent.context import Context
 from taskctl.agent.fields import bad
 from taskctl.agent.largejson import LargeJson
 from taskctl.agent.refusals import ErrorCode, Refusal
-from taskctl.agent.values import Content, no_workspace
+from taskctl.agent.values import Content, encode_json, no_workspace
 from taskctl.api.states import Codec
 from taskctl.client.base import DeleteOptions
 from taskctl.client.resources import TASKOBJECTS, Resource
@@ -82,6 +82,43 @@ class ObjectStore:
                 ErrorCode.REJECTED, f"{field}: cannot be written to the workspace: {error.strerror}"
             ) from error
         return Content("ref", ref | {"codec": Codec.JSON.value})
+
+    async def read(self, ref: dict[str, Any], what: str) -> bytes:
+        """Return what lies in the workspace.
+
+        Args:
+            ref: where; as it stands in a TaskObject.
+            what: it is, for messages: ``the input``.
+
+        Raises:
+            Refusal: ``no_workspace``, ``rejected``: it is gone or was changed.
+        """
+        workspace = self._context.workspace
+        if workspace is None:
+            raise Refusal(
+                ErrorCode.NO_WORKSPACE,
+                f"{what} lies in a workspace, at {ref['path']}, and this TaskCluster has none",
+            )
+        return await asyncio.to_thread(workspace.read_object, ref["path"], ref["sha256"])
+
+    async def as_json(self, content: Content, what: str) -> str:
+        """Return a value as JSON text, read from the workspace where it lies there.
+
+        Raises:
+            Refusal: ``no_workspace``, ``rejected``, ``bad_request`` or ``too_large``.
+        """
+        if content.field != "ref":
+            return encode_json(content.body, what).decode()
+        ref = content.body
+        stored = await self.read(ref, what)
+        try:
+            if ref["codec"] == Codec.MSGPACK:
+                stored = await self.large.as_json(stored, Codec.MSGPACK, "it")
+            return stored.decode()
+        except (ValueError, Refusal) as error:
+            raise Refusal(
+                ErrorCode.REJECTED, f"{what} is stored, but of no use: {error}"
+            ) from error
 
     async def create_object(
         self, metadata: dict[str, Any], content: Content

@@ -70,9 +70,7 @@ class Outputs:
         content = await self._sources.compose(parse_task(task), content)
         if wanted == "text":
             return {"text": await self._member(content, message)}
-        if content.field == "ref":
-            return {"json": await self._read_as_json(content.body)}
-        return {"json": encode_json(content.body, "input").decode()}
+        return {"json": await self._objects.as_json(content, "the input")}
 
     async def sources(self, run: Run, message: Message) -> Message:
         """Return results that are parts of a run's input; see :class:`Sources`."""
@@ -102,29 +100,12 @@ class Outputs:
         if "\0" in key:
             raise bad("key", "holds a NUL character")
         if content.field == "ref":
-            encoded, codec = await self._read(content.body), Codec(content.body["codec"])
+            encoded = await self._objects.read(content.body, "the input")
+            codec = Codec(content.body["codec"])
         else:
             encoded, codec = encode_json(content.body, "input"), Codec.JSON
         member = await self._objects.large.member(encoded, codec, key, "the input")
         return member.decode()
-
-    async def _read(self, ref: dict[str, Any]) -> bytes:
-        workspace = self._context.workspace
-        if workspace is None:
-            raise Refusal(
-                ErrorCode.NO_WORKSPACE,
-                f"the input lies in a workspace, at {ref['path']}, and this TaskCluster has none",
-            )
-        return await asyncio.to_thread(workspace.read_object, ref["path"], ref["sha256"])
-
-    async def _read_as_json(self, ref: dict[str, Any]) -> str:
-        content = await self._read(ref)
-        try:
-            if ref["codec"] == Codec.MSGPACK:
-                content = await self._objects.large.as_json(content, Codec.MSGPACK, "it")
-            return content.decode()
-        except (ValueError, Refusal) as error:
-            raise Refusal(ErrorCode.REJECTED, f"the stored input is of no use: {error}") from error
 
     # --- output ---------------------------------------------------------------------
     async def output(self, run: Run, message: Message) -> Message:

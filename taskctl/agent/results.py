@@ -1,4 +1,4 @@
-"""``children``, ``results`` and ``cancel``: what became of the children of a run."""
+"""``children``, ``results``, ``list`` and ``cancel``: what became of the children of a run."""
 
 from __future__ import annotations
 
@@ -6,31 +6,33 @@ import asyncio
 import logging
 from typing import Any, Final
 
-from taskctl.agent import fields
+from taskctl.agent import fields, resultread
 from taskctl.agent.childwatch import ChildWatch, ChildWatches, outcome_of
 from taskctl.agent.context import Context
 from taskctl.agent.fields import bad
-from taskctl.agent.objects import GIVE_UP_AFTER_S, read_object
+from taskctl.agent.listing import collect
+from taskctl.agent.objects import GIVE_UP_AFTER_S, ObjectStore, read_object
 from taskctl.agent.refusals import ErrorCode, Refusal, from_api
+from taskctl.agent.resultread import CONCURRENT_READS, Lost, ResultReader, Returned
 from taskctl.agent.runs import Run
-from taskctl.agent.values import Content, content_of
+from taskctl.agent.values import Content
 from taskctl.agent.waits import Waits
 from taskctl.api import meta
 from taskctl.api.states import TaskState
-from taskctl.client.base import PatchOptions
-from taskctl.client.resources import TASKOBJECTS, TASKS
-from taskctl.constants import ANNOTATION_STOPPED_BY, LABEL_ATTEMPT, LABEL_OUTPUT_OF
+from taskctl.client.base import KubeObject, PatchOptions
+from taskctl.client.resources import TASKS
+from taskctl.constants import ANNOTATION_STOPPED_BY
 from taskctl.errors import ApiError, Conflict, NotFound
 from taskctl.policy.view import TaskView, parse_task
-from taskctl.wire import Message, pack_value
+from taskctl.wire import Message
 
 logger = logging.getLogger(__name__)
 
 MAX_WAIT_MS: Final = 30_000
 MAX_OUTCOMES: Final = 1000  # in an answer
 MAX_ASKED: Final = 1000  # children in a request
+MAX_LISTED: Final = 50_000  # children in an answer
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024  # of values in an answer, but for a single one
-CONCURRENT_READS: Final = 16
 SYNC_S: Final = 20.0  # for the first list; the SDK waits for longer
 _MAX_UID_CHARS: Final = 128
 _MAX_EPOCH_CHARS: Final = 64
@@ -42,11 +44,14 @@ class Results:
 
     Args:
         context: of the agent.
+        objects: reads what lies in the workspace.
         waits: notes who waits.
     """
 
-    def __init__(self, context: Context, waits: Waits) -> None:
+    def __init__(self, context: Context, objects: ObjectStore, waits: Waits) -> None:
         self._context = context
+        self._objects = objects
+        self._reader = ResultReader(context)
         self._waits = waits
         self._watches = ChildWatches(context)
         self._requests = asyncio.Semaphore(CONCURRENT_READS)
@@ -94,49 +99,58 @@ class Results:
             Refusal: ``bad_request``, ``superseded``, ``rejected`` or ``unavailable``.
         """
         uids = _uids(message)
+        as_text = _format(message) == "json"
         run.check_running()
         watch = await self._watch(run)
-        answers: list[Message] = []
-        size = 0
-        for start in range(0, len(uids), CONCURRENT_READS):
-            part = uids[start : start + CONCURRENT_READS]
-            found = await asyncio.gather(
-                *(self._result(watch.child(uid), uid) for uid in part), return_exceptions=True
-            )
-            for item in found:
-                if isinstance(item, BaseException):
-                    raise from_api(item) if isinstance(item, ApiError) else item
-                answer, answer_bytes = item
-                if answers and size + answer_bytes > MAX_ANSWER_BYTES:
-                    return {"results": answers}
-                answers.append(answer)
-                size += answer_bytes
-        return {"results": answers}
-
-    async def _result(self, child: dict[str, Any] | None, uid: str) -> tuple[Message, int]:
-        """Return one answer, and about how many bytes it has."""
-        state = outcome_of(child)
-        if child is None:
-            return {"missing": "the task does not exist (any more), or is no child of this one"}, 99
-        if state != TaskState.SUCCEEDED:
-            return {"open": state}, 99
-        status = child["status"]
-        name = status.get("outputObject")
-        if not name:
-            return {"value": None}, 99
+        answers = [_known(watch.child(uid)) for uid in uids]
+        wanted = [answer for answer in answers if isinstance(answer, Returned)]
         try:
-            async with self._requests:
-                context = self._context
-                found = await context.retrier.call(
-                    f"read task object {name}",
-                    lambda: context.client.get(TASKOBJECTS, name, context.namespace),
-                    give_up_after_s=GIVE_UP_AFTER_S,
-                )
-        except NotFound:
-            return {"missing": f"its output, TaskObject {name}, was deleted"}, 99
-        if not _is_output(found, uid, status.get("attempt")):
-            return {"missing": f"TaskObject {name} is not the output of its last attempt"}, 99
-        return _told(content_of(found))
+            found = iter(await self._reader.read(wanted, MAX_ANSWER_BYTES))
+        except ApiError as error:
+            raise from_api(error) from error
+        told: list[Message] = []
+        size = 0
+        for answer in answers:
+            if isinstance(answer, Returned):
+                result = next(found, None)
+                if result is None:
+                    break
+                answer = await self._told(result, as_text)
+                size += len(answer.get("json", ""))
+                if told and size > MAX_ANSWER_BYTES:
+                    break
+            told.append(answer)
+        return {"results": told}
+
+    async def _told(self, result: Content | Lost, as_text: bool) -> Message:
+        if isinstance(result, Lost):
+            return {"missing": result.why}
+        if as_text:
+            return {"json": await self._objects.as_json(result, "the result")}
+        return resultread.told(result)
+
+    # --- listed -------------------------------------------------------------------------
+    async def listed(self, run: Run) -> Message:
+        """Return all children of a run as they are now, in the order of their creation.
+
+        Raises:
+            Refusal: ``superseded``, ``limit`` (of children), ``rejected`` or ``unavailable``.
+        """
+        run.check_running()
+        try:
+            children = await collect(
+                self._context,
+                TASKS,
+                _named,
+                field_selector=f"spec.lineage.parentUID={run.told.uid}",
+            )
+        except ApiError as error:
+            raise from_api(error) from error
+        if len(children) > MAX_LISTED:
+            raise Refusal(
+                ErrorCode.LIMIT, f"the task has over {MAX_LISTED} children; name those you want"
+            )
+        return {"tasks": [{"name": name, "uid": uid} for _, name, uid in sorted(children)]}
 
     # --- cancel -------------------------------------------------------------------------
     async def cancel(self, run: Run, message: Message) -> Message:
@@ -222,24 +236,29 @@ def _uids(message: Message) -> list[str]:
     return items
 
 
+def _format(message: Message) -> str:
+    wanted = fields.optional_text(message, "format", max_chars=16) or "value"
+    if wanted not in ("value", "json"):
+        raise bad("format", f"{wanted!r} is neither value nor json")
+    return wanted
+
+
+def _known(child: dict[str, Any] | None) -> Returned | Message:
+    """Return what is to be read, or the answer where there is nothing."""
+    if child is None:
+        return {"missing": "the task does not exist (any more), or is no child of this one"}
+    state = outcome_of(child)
+    if state != TaskState.SUCCEEDED:
+        return {"open": state}
+    return Returned.by(child["metadata"]["uid"], child["status"])
+
+
+def _named(child: KubeObject) -> tuple[str, str, str]:
+    view = parse_task(child)
+    return view.created, view.name, view.uid
+
+
 def _target(item: Any, where: str) -> tuple[str, str]:
     target = fields.mapping(item, where)
     name = fields.text(target, "name", max_chars=meta.MAX_NAME, where=f"{where}.")
     return name, fields.optional_text(target, "uid", max_chars=_MAX_UID_CHARS, where=f"{where}.")
-
-
-def _is_output(found: dict[str, Any], uid: str, attempt: int | None) -> bool:
-    """Whether a TaskObject is the output of that attempt of that Task.
-
-    A Task of the same name may have taken its place, or a retried one has written another.
-    """
-    labels = found["metadata"].get("labels") or {}
-    return bool(
-        labels.get(LABEL_OUTPUT_OF) == uid and labels.get(LABEL_ATTEMPT, "1") == str(attempt or 1)
-    )
-
-
-def _told(content: Content) -> tuple[Message, int]:
-    if content.field == "ref":
-        return {"ref": content.body}, 300
-    return {"value": content.body}, len(pack_value(content.body))

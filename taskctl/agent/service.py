@@ -82,7 +82,7 @@ class Service:
         self.children = Children(context, objects)
         self.progress = ProgressWriter(context)
         self.waits = Waits(context)
-        self.results = Results(context, self.waits)
+        self.results = Results(context, objects, self.waits)
         self.outcomes = Outcomes(context, self.outputs, (self.progress, self.waits))
         self.claims = Claims(context, pod)
         self._links: dict[str, InitLink] = {}

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 MAX_OUTSTANDING: Final = 32
 MAX_REQUEST_ID: Final = 2**63 - 1
 # Made and sent one at a time for each task: they have up to 8 MiB.
-_LARGE_ANSWERS: Final = frozenset({"input", "results", "sources"})
+_LARGE_ANSWERS: Final = frozenset({"input", "results", "sources", "list"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +233,9 @@ class Session:
         async def results(message: Message) -> _Reply:
             return _Reply(await service.results.results(run, message))
 
+        async def listed(_message: Message) -> _Reply:
+            return _Reply(await service.results.listed(run))
+
         async def cancel(message: Message) -> _Reply:
             return _Reply(await service.results.cancel(run, message))
 
@@ -241,6 +244,7 @@ class Session:
             "sources": sources,
             "children": children,
             "results": results,
+            "list": listed,
             "cancel": cancel,
             "spawn": spawn,
             "output": output,

@@ -17,7 +17,19 @@ static const char HELP[] =
     "      --name N  --image I  --timeout SECONDS  --slots N\n"
     "      --input JSON | --data KEY=VALUE ... | --input-object NAME\n"
     "      --env KEY=VALUE ...      the child's whole env, instead of this task's\n"
-    "      --set FIELD=VALUE        any other number, true/false or text of a Task's spec\n"
+    "      --group G                the group it belongs to\n"
+    "      --after NAME ...         run when these have succeeded; --after-group G [--count N]: all\n"
+    "                               members of a group, N at least; --min-success N of all these;\n"
+    "                               --subtree: with their descendants; --when Always: however they end\n"
+    "      --then [/PLACE] NAME ... the same, and their results are its input, an array; with /PLACE\n"
+    "                               a part of the input, for example /results\n"
+    "      --set FIELD=VALUE        any field of a Task's spec, for example retry.limit=3; the value\n"
+    "                               is JSON where it begins like JSON, else text\n"
+    "  results [--min-success N] [--details] [NAME ...]\n"
+    "                               wait for children (default: all of this task) and print their\n"
+    "                               results in the order of spawning, each as a line of JSON; fails\n"
+    "                               as soon as one fails, or fewer than N can succeed (null: no\n"
+    "                               result); --details: name, state, reason, exit_code, result\n"
     "  output JSON | --data KEY=VALUE ... | -\n"
     "                               set the task's output (-: JSON from standard input)\n"
     "  progress DONE [TOTAL] [MESSAGE]\n"
@@ -25,12 +37,13 @@ static const char HELP[] =
     "  version | --help\n"
     "\n"
     "Exit codes: 0 done, 1 refused, 2 wrong usage, 75 the agent did not answer within\n"
-    "$TASKCTL_DEADLINE_S seconds (default 30). Also callable as taskctl-input, taskctl-spawn ...\n";
+    "$TASKCTL_DEADLINE_S seconds (default 30; results waits for children without limit).\n"
+    "Also callable as taskctl-input, taskctl-spawn ...\n";
 
 static Conn agent = {.fd = -1};
 static Reader attached; /* the answer to attach; its frame is kept in attach_frame */
 static Buf attach_frame;
-static int64_t give_up_at, next_backoff_ms = BACKOFF_MIN_MS;
+static int64_t give_up_at, deadline_ms, next_backoff_ms = BACKOFF_MIN_MS;
 static char away_because[MESSAGE_MAX] = "it does not answer";
 
 __attribute__((format(printf, 1, 2), noreturn)) static void usage(const char *format, ...) {
@@ -176,15 +189,6 @@ static int64_t parse_count(const char *text, const char *what, int64_t low) {
     return value;
 }
 
-static void pack_scalar(Buf *b, const char *text) {
-    char *end;
-    errno = 0;
-    long long value = strtoll(text, &end, 10);
-    if (strcmp(text, "true") == 0 || strcmp(text, "false") == 0) pack_bool(b, *text == 't');
-    else if (errno == 0 && end != text && *end == 0) pack_int(b, value);
-    else pack_text(b, text);
-}
-
 static char *read_stdin(void) {
     Buf text = {0};
     ssize_t n;
@@ -199,6 +203,9 @@ static char *read_stdin(void) {
     buf_byte(&text, 0);
     return (char *)text.data;
 }
+
+#include "init_results.h"
+#include "init_spawn.h"
 
 /* ------------------------------------------------------------------ the commands */
 
@@ -255,137 +262,6 @@ static void command_input(Args a) {
     print("\n", 1);
 }
 
-/* How often this attempt has spawned the same before; see "Spawn keys" in docs/protocol.md. */
-static unsigned count_equal(uint64_t digest) {
-    const char *path = getenv("TASKCTL_KEYS");
-    uint64_t known[512];
-    unsigned equal = 0;
-    ssize_t n = 0;
-    int fd = path ? open(path, O_RDWR | O_APPEND | O_CLOEXEC) : -1;
-    bool good = fd >= 0 && flock(fd, LOCK_EX) == 0;
-    while (good && (n = read(fd, known, sizeof known)) > 0)
-        for (size_t i = 0; i < (size_t)n / sizeof *known; i++) equal += known[i] == digest;
-    if (!good || n < 0 || write(fd, &digest, sizeof digest) != sizeof digest)
-        fail(EXIT_REFUSED, "cannot number this child (TASKCTL_KEYS=%s: %s); name it with --key", path ? path : "", error_text(errno));
-    close(fd); /* unlocks */
-    return equal;
-}
-
-static void default_key(const Buf *spec, char *key, size_t room) {
-    uint64_t digest = 14695981039346656037u; /* FNV-1a; need not be strong: equal digests are counted */
-    for (size_t i = 0; i < spec->len; i++) digest = (digest ^ spec->data[i]) * 1099511628211u;
-    snprintf(key, room, "auto-%016" PRIx64 "-%u", digest, count_equal(digest));
-}
-
-typedef struct {
-    const char *key;
-    Buf fields, overrides, data, env; /* key-value pairs, packed one behind the other */
-    uint32_t n_fields, n_overrides, n_data, n_env;
-    bool has_input;
-} Spawn;
-
-static void spawn_input(Spawn *s) {
-    if (s->has_input) usage("give one input: --input, --data or --input-object");
-    s->has_input = true;
-}
-
-static void spawn_override(Spawn *s, const char *field) {
-    pack_text(&s->overrides, field);
-    s->n_overrides++;
-}
-
-static void spawn_set(Spawn *s, const char *pair) {
-    const char *equals = strchr(pair, '=');
-    if (equals == NULL || equals == pair) usage("--set wants FIELD=VALUE, not \"%s\"", pair);
-    pack_bytes(&s->overrides, pair, (size_t)(equals - pair));
-    pack_scalar(&s->overrides, equals + 1);
-    s->n_overrides++;
-}
-
-static void spawn_command(Spawn *s, Args a) {
-    uint32_t n = 0;
-    while (a.at[n]) n++;
-    if (n == 0) usage("-- must be followed by a command");
-    spawn_override(s, "command");
-    pack_array(&s->overrides, n);
-    for (uint32_t i = 0; i < n; i++) pack_text(&s->overrides, checked_text(a.at[i], "the command"));
-    spawn_override(s, "args"); /* else this task's would be inherited */
-    pack_array(&s->overrides, 0);
-}
-
-static void spawn_option(Spawn *s, Args *a) {
-    const char *v;
-    if (take_option(a, "--key", &s->key)) {
-        if (*s->key == 0) usage("--key must not be empty");
-    } else if (take_option(a, "--name", &v)) {
-        pack_pair(&s->fields, "name", v), s->n_fields++;
-    } else if (take_option(a, "--image", &v)) {
-        spawn_override(s, "image"), pack_text(&s->overrides, v);
-    } else if (take_option(a, "--timeout", &v)) {
-        spawn_override(s, "timeoutSeconds"), pack_int(&s->overrides, parse_count(v, "--timeout", 1));
-    } else if (take_option(a, "--slots", &v)) {
-        spawn_override(s, "slots"), pack_int(&s->overrides, parse_count(v, "--slots", 1));
-    } else if (take_option(a, "--set", &v)) {
-        spawn_set(s, v);
-    } else if (take_option(a, "--input", &v)) {
-        spawn_input(s), pack_pair(&s->fields, "json", v), s->n_fields++;
-    } else if (take_option(a, "--input-object", &v)) {
-        spawn_input(s), pack_pair(&s->fields, "input_object", v), s->n_fields++;
-    } else if (!take_pairs(a, "--data", false, &s->data, &s->n_data) &&
-               !take_pairs(a, "--env", true, &s->env, &s->n_env)) {
-        usage("spawn does not know \"%s\" (a command goes behind --)", *a->at);
-    }
-}
-
-static void spawn_close(Spawn *s) {
-    if (s->n_data > 0) {
-        spawn_input(s);
-        pack_text(&s->fields, "data");
-        pack_map(&s->fields, s->n_data);
-        buf_add(&s->fields, s->data.data, s->data.len);
-        s->n_fields++;
-    }
-    if (s->n_env > 0) {
-        spawn_override(s, "env");
-        pack_array(&s->overrides, s->n_env);
-        buf_add(&s->overrides, s->env.data, s->env.len);
-    }
-    if (s->n_overrides > 0) {
-        pack_text(&s->fields, "overrides");
-        pack_map(&s->fields, s->n_overrides);
-        buf_add(&s->fields, s->overrides.data, s->overrides.len);
-        s->n_fields++;
-    }
-}
-
-static void command_spawn(Args a) {
-    Spawn s = {0};
-    Buf request = {0};
-    char made[48];
-    while (*a.at) {
-        if (take_flag(&a, "--")) {
-            spawn_command(&s, a);
-            break;
-        }
-        spawn_option(&s, &a);
-    }
-    spawn_close(&s);
-    if (s.key == NULL) default_key(&s.fields, made, sizeof made);
-    pack_text(&request, "tasks");
-    pack_array(&request, 1);
-    pack_map(&request, s.n_fields + 1);
-    pack_pair(&request, "key", s.key ? s.key : made);
-    buf_add(&request, s.fields.data, s.fields.len);
-
-    Reader answer = ask("spawn", &request, 1), tasks;
-    Value v;
-    if (!map_find(answer, "tasks", &tasks) || !mp_read(&tasks, &v) || v.type != MP_ARRAY || v.n != 1 ||
-        !map_get(tasks, "name", MP_STR, &v))
-        fail(EXIT_REFUSED, "the agent answered without the child's name");
-    print(v.s, v.n);
-    print("\n", 1);
-}
-
 static void command_output(Args a) {
     Buf fields = {0}, pairs = {0};
     uint32_t count = 0;
@@ -438,7 +314,7 @@ static const struct {
     void (*run)(Args);
 } COMMANDS[] = {
     {"input", command_input},       {"spawn", command_spawn}, {"output", command_output},
-    {"progress", command_progress}, {"info", command_info},
+    {"progress", command_progress}, {"info", command_info},   {"results", command_results},
 };
 
 /* Runs a command by name. False: there is none of that name. */
@@ -448,7 +324,8 @@ static bool run_command(const char *name, char **arguments) {
         const char *deadline = getenv("TASKCTL_DEADLINE_S");
         int64_t seconds = COMMAND_DEADLINE_S;
         if (deadline && *deadline) seconds = parse_count(deadline, "TASKCTL_DEADLINE_S", 1);
-        give_up_at = after(seconds > NEVER / 2000 ? NEVER : seconds * 1000);
+        deadline_ms = seconds > NEVER / 2000 ? NEVER : seconds * 1000;
+        give_up_at = after(deadline_ms);
         signal(SIGPIPE, SIG_IGN); /* a closed stdout is an error message, not a silent death */
         COMMANDS[i].run((Args){arguments});
         print_end();

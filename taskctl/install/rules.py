@@ -84,8 +84,9 @@ def worker_rules() -> list[Rule]:
         # `patch`: spec.cancel of a descendant that a task cancels.
         _rule(GROUP, ["tasks"], ["get", "list", "watch", "create", "patch"]),
         _rule(GROUP, ["tasks/status"], ["patch"]),
-        # `delete`: an output takes the place of an earlier one of the same Task.
-        _rule(GROUP, ["taskobjects"], ["get", "create", "delete"]),
+        # `delete`: an output takes the place of an earlier one of the same Task. `list`: results
+        # of many children.
+        _rule(GROUP, ["taskobjects"], ["get", "list", "create", "delete"]),
     ]
 
 

@@ -175,7 +175,9 @@ class FakeApi:
         items = [
             copy.deepcopy(obj)
             for (plural, _, _), obj in self._objects.items()
-            if plural == res.plural and selected(obj, options.field_selector)
+            if plural == res.plural
+            and selected(obj, options.field_selector)
+            and labelled(obj, options.label_selector)
         ]
         return ListPage(items, str(self._version))
 
@@ -320,6 +322,15 @@ def selected(obj: KubeObject, selector: str) -> bool:
     for part in path.split("."):
         value = (value or {}).get(part)
     return bool(value == wanted)
+
+
+def labelled(obj: KubeObject, selector: str) -> bool:
+    """Whether a selector ``label in (a,b)`` selects an object."""
+    if not selector:
+        return True
+    label, _, rest = selector.partition(" in ")
+    assert rest.startswith("("), selector
+    return (obj["metadata"].get("labels") or {}).get(label) in rest[1:-1].split(",")
 
 
 def merged(target: Any, patch: Any) -> Any:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
 
 from taskctl.agent import childwatch, results
+from taskctl.agent.workspace import Workspace
 from taskctl.client.resources import TASKOBJECTS, TASKS
 from taskctl.errors import Unavailable
 from tests.unit.agent.conftest import World, exit_of
@@ -187,6 +189,68 @@ async def test_large_answers_are_cut(world: World, monkeypatch: pytest.MonkeyPat
         succeed(world, key, key * 1000)
     found = (await peer.good("results", uids=list(uids.values())))["results"]
     assert found == [{"value": "a" * 1000}]
+
+
+async def test_many_results_are_listed(world: World) -> None:
+    keys = [f"k{number}" for number in range(260)]
+    peer, uids = await family(world, *keys)
+    for number, key in enumerate(keys):
+        succeed(world, key, number)
+    reads, lists = world.api.count("get", "taskobjects"), world.api.count("list", "taskobjects")
+    found = (await peer.good("results", uids=[uids[key] for key in reversed(keys)]))["results"]
+    assert found == [{"value": number} for number in reversed(range(260))]
+    assert world.api.count("get", "taskobjects") == reads
+    assert world.api.count("list", "taskobjects") - lists <= 4
+
+
+async def test_listed_outputs_are_checked_like_others(world: World) -> None:
+    keys = [f"k{number}" for number in range(20)]
+    peer, uids = await family(world, *keys)
+    for number, key in enumerate(keys):
+        succeed(world, key, number)
+    world.api.remove(TASKOBJECTS, "k3-output")
+    end(world, "k5", attempt=2, outputObject="k5-output")
+    end(world, "k7", outputObject="k8-output")
+    found = (await peer.good("results", uids=list(uids.values())))["results"]
+    assert "deleted" in found[3]["missing"]
+    assert "last attempt" in found[5]["missing"]
+    assert "last attempt" in found[7]["missing"]
+    assert [item["value"] for item in found if "value" in item] == [
+        number for number in range(20) if number not in (3, 5, 7)
+    ]
+
+
+async def test_results_as_text(world: World) -> None:
+    peer, uids = await family(world, "a", "b", "c")
+    succeed(world, "a", {"ü": [1.5, None]})
+    end(world, "b")
+    workspace = world.settings.workspace
+    assert workspace is not None
+    ref = Workspace(workspace).write_object(b'{"large": true}') | {"codec": "json"}
+    succeed(world, "c", None)
+    world.api.change(TASKOBJECTS, "c-output", value=None, ref=ref)
+    found = (await peer.good("results", uids=list(uids.values()), format="json"))["results"]
+    assert [json.loads(item["json"]) for item in found] == [
+        {"ü": [1.5, None]},
+        None,
+        {"large": True},
+    ]
+    code, text = await peer.refused("results", uids=[], format="yaml")
+    assert (code, text.partition(":")[0]) == ("bad_request", "format")
+
+
+async def test_all_children_are_listed_in_the_order_of_creation(world: World) -> None:
+    keys = [f"k{number}" for number in (5, 3, 9, 1)]
+    _, _, told = await world.running()
+    peer = await world.attached(told)
+    for second, key in enumerate(keys):
+        await peer.good("spawn", tasks=[{"key": key, "name": key}])
+        created = f"2026-01-02T03:04:{second:02}Z"
+        world.api.change(TASKS, key, metadata={"creationTimestamp": created})
+    await family(world, "stranger", name="other")
+    answer = await peer.good("list")
+    assert [item["name"] for item in answer["tasks"]] == keys
+    assert answer["tasks"][0]["uid"] == world.api.see(TASKS, "k5")["metadata"]["uid"]
 
 
 async def test_results_wait_for_the_server(world: World) -> None:

@@ -18,6 +18,7 @@ from taskctl.errors import ConfigError
 from taskctl.init import init_binary_path
 from tests.unit.agent.conftest import World
 from tests.unit.agent.fakes import eventually
+from tests.unit.agent.test_results import end, succeed
 
 
 @pytest.fixture
@@ -103,6 +104,34 @@ async def test_a_task_grows_and_ends(real: World) -> None:
     assert log.name.startswith("job.")
     assert sorted(log.read_text().splitlines()) == ["n is 1", "oops"]
     assert not list((real.settings.workspace / ".taskctl" / "exits").iterdir())
+
+
+async def test_sh_joins_its_children(real: World) -> None:
+    script = (
+        "a=$(taskctl-init spawn --key a --name a --group g -- true); "
+        "b=$(taskctl-init spawn --key b --name b --group g --set retry.limit=2 -- true); "
+        "taskctl-init spawn --key c --name c --then /parts $a $b --when Always -- true; "
+        "taskctl-init results $b $a; taskctl-init results --min-success 1 --details $a c"
+    )
+    container = await run(real, "job", script)
+    await eventually(lambda: {"a", "b", "c"} <= set(real.api.names(TASKS)), timeout_s=60)
+    after = real.api.see(TASKS, "c")["spec"]
+    assert after["inputFrom"] == [{"path": "/parts", "tasks": ["a", "b"]}]
+    assert (after["runAfter"], after["when"]) == ({"tasks": ["a", "b"]}, "Always")
+    assert real.api.see(TASKS, "b")["spec"]["retry"] == {"limit": 2}
+    end(real, "c", "Failed", exitCode=3)
+    succeed(real, "a", {"n": 1})
+    succeed(real, "b", ["ü"])
+    code, out, err = await container.end()
+    assert code == 0, err
+    assert [line if line == "c" else json.loads(line) for line in out.splitlines()] == [
+        "c",
+        ["ü"],
+        {"n": 1},
+        {"name": "a", "state": "Succeeded", "reason": "Completed", "exit_code": None}
+        | {"result": {"n": 1}},
+        {"name": "c", "state": "Failed", "reason": "Completed", "exit_code": 3, "result": None},
+    ]
 
 
 async def test_python_sdk_in_a_task(real: World) -> None:

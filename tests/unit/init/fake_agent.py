@@ -45,6 +45,13 @@ class Link:
             self._queue.extend(self._decoder.feed(data))
         return self._queue.popleft()
 
+    def receive_or_none(self) -> Message | None:
+        """Return the next request; None: the client has closed the connection."""
+        try:
+            return self.receive()
+        except (AssertionError, ConnectionError):
+            return None
+
     def expect(self, op: str) -> Message:
         """Return the next request, which must be this one."""
         message = self.receive()

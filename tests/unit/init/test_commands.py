@@ -123,14 +123,45 @@ def test_spawn_with_everything(shell: Shell) -> None:
             "image": "busybox",
             "timeoutSeconds": 60,
             "slots": 2,
-            "priority": -5,
-            "suspend": True,
-            "group": "g",
             "env": [{"name": "A", "value": "1"}, {"name": "B", "value": ""}],
             "command": ["sh", "-c", "exit 3", "--key"],
             "args": [],
         },
+        "set": [["priority", "-5"], ["suspend", "true"], ["group", "g"]],
     }
+
+
+GRAPH = [
+    (["--group", "g"], {"group": "g"}),
+    (["--after", "a", "b"], {"runAfter": {"tasks": ["a", "b"]}}),
+    (["--after=a", "--after", "b", "a"], {"runAfter": {"tasks": ["a", "b"]}}),
+    (
+        ["--after", "a", "--min-success", "0", "--subtree", "--when=Always"],
+        {"runAfter": {"minSuccess": 0, "subtree": True, "tasks": ["a"]}, "when": "Always"},
+    ),
+    (
+        ["--after-group", "g", "--count=200", "--min-success", "190"],
+        {"runAfter": {"group": "g", "count": 200, "minSuccess": 190}},
+    ),
+    (
+        ["--then", "a", "b"],
+        {"runAfter": {"tasks": ["a", "b"]}, "inputFrom": [{"path": "", "tasks": ["a", "b"]}]},
+    ),
+    (
+        ["--then", "/l", "a", "--after", "b", "--then=/r/x", "c", "a"],
+        {
+            "runAfter": {"tasks": ["a", "b", "c"]},
+            "inputFrom": [{"path": "/l", "tasks": ["a"]}, {"path": "/r/x", "tasks": ["c", "a"]}],
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "overrides"), GRAPH)
+def test_spawn_in_a_graph(shell: Shell, arguments: list[str], overrides: wire.Message) -> None:
+    spec = shell.spec("--key", "k", *arguments, "--", "true")
+    command = {"command": ["true"], "args": []}
+    assert spec == {"key": "k", "overrides": overrides | command}
 
 
 def test_spawn_the_same_again(shell: Shell) -> None:
