@@ -44,6 +44,8 @@ ANNOTATION_SPAWN_KEY: Final = "taskctl.dev/spawn-key"
 ANNOTATION_STOPPED_BY: Final = "taskctl.dev/stopped-by"
 # On a root: ``taskctl retry`` has suspended it until all tasks of its tree are queued again.
 ANNOTATION_RETRYING: Final = "taskctl.dev/retrying"
+# Why taskctl has cancelled a running task: TreeTimeout. Absent: somebody else did.
+ANNOTATION_STOP_REASON: Final = "taskctl.dev/stop-reason"
 # On the workspace's claim: what becomes of it when its TaskCluster is deleted, as last asked for.
 ANNOTATION_RECLAIM: Final = "taskctl.dev/reclaim"
 # On worker pods: UID of the workspace's claim that they were made for.
@@ -141,6 +143,7 @@ class Reason(StrEnum):
     START_ERROR = "StartError"
     CANCELLED = "Cancelled"
     STOPPED = "StoppedByTask"
+    TREE_TIMEOUT = "TreeTimeout"
     DEPENDENCY_FAILED = "DependencyFailed"
     DEPENDENCY_CYCLE = "DependencyCycle"
     SKIPPED = "Skipped"

@@ -92,6 +92,7 @@ GOOD: dict[str, Json] = {
         group="g1",
         retry={"limit": 3, "backoffSeconds": 0.5, "jitter": 0, "onExitCodes": [1, 75]},
         timeoutSeconds=5,
+        treeTimeoutSeconds=50,
         startDeadlineSeconds=60,
         ttlSecondsAfterFinished={"success": 0, "failure": 3600},
         priority=-5,
@@ -222,7 +223,11 @@ BAD: dict[str, tuple[Json, str]] = {
         task(runAfter={"tasks": ["a"], "minSuccess": 1}, when="Always"),
         "no meaning with when: Always",
     ),
-    "tree timeout": (task(treeTimeoutSeconds=5), "treeTimeoutSeconds is not supported yet"),
+    "tree timeout of a child": (
+        task(treeTimeoutSeconds=5, lineage=LINEAGE),
+        "treeTimeoutSeconds goes for a whole tree",
+    ),
+    "tree timeout of nothing": (task(treeTimeoutSeconds=0), "treeTimeoutSeconds"),
     "descendant limit": (
         task(limits={"descendants": 1}),
         "limits.descendants is not supported yet",

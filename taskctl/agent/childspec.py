@@ -53,9 +53,10 @@ INHERITED: Final = (
     "readOnlyWorkspace",
     "limits",
 )
+_OF_ROOTS: Final = ("tasks", "params", "treeTimeoutSeconds")
 _OVERRIDABLE: Final = frozenset(
     field.alias or name for name, field in TaskSpec.model_fields.items()
-).difference(("input", "inputObject", "cancel", "cancelScope", "lineage", "tasks", "params"))
+).difference(("input", "inputObject", "cancel", "cancelScope", "lineage", *_OF_ROOTS))
 _SPEC_KEYS: Final = frozenset(
     ("key", "name", "value", "json", "data", "ref", "input_object", "overrides", "set")
 )
@@ -184,6 +185,8 @@ def _not_overridable(name: str) -> str:
         return "a task cannot be born cancelled; remove it"
     if name in ("tasks", "params"):
         return "only a root can have them; spawn the tasks one by one"
+    if name == "treeTimeoutSeconds":
+        return "it goes for a whole tree; set it on the root, or timeoutSeconds for this task"
     if name == "lineage":
         return "taskctl writes it; remove it"
     likely = meta.likely_field(name, _OVERRIDABLE)

@@ -26,6 +26,9 @@ DEFAULT_START_DEADLINE_S = 300
 
 IMAGE_MESSAGE = "is missing; set spec.image, or spec.tasks for a graph"
 ROOT_TASKS_MESSAGE = "tasks and params belong to a root; a child cannot have them"
+CHILD_TREE_TIMEOUT_MESSAGE = (
+    "treeTimeoutSeconds goes for a whole tree; set it on the root, or timeoutSeconds for one task"
+)
 PARAMS_MESSAGE = "params are those of tasks; add tasks, or remove params"
 UNKNOWN_AFTER_MESSAGE = "runAfter of one of the tasks names no task of this root; correct the name"
 MEMBER_NAME_MESSAGE = (
@@ -70,10 +73,6 @@ UNTYPED = frozenset({"input"})
 _Seconds = Annotated[int, Field(ge=1, le=INT32_MAX)]
 
 
-def _not_yet(field: str) -> str:
-    return f"{field} is not supported yet; remove it"
-
-
 _TASKS_RULES: dict[str, Any] = {
     **meta.map_list("name"),
     **meta.validations(
@@ -104,8 +103,8 @@ def _add_spec_rules(schema: dict[str, Any]) -> None:
             field_path=".command",
         ),
         meta.cel(
-            "!has(self.treeTimeoutSeconds)",
-            _not_yet("treeTimeoutSeconds"),
+            "!(has(self.lineage) && has(self.treeTimeoutSeconds))",
+            CHILD_TREE_TIMEOUT_MESSAGE,
             field_path=".treeTimeoutSeconds",
         ),
         meta.cel("has(self.tasks) || has(self.image)", IMAGE_MESSAGE, field_path=".image"),
@@ -276,7 +275,13 @@ class TaskSpec(SpecModel):
         ),
     ] = DEFAULT_START_DEADLINE_S
     tree_timeout_seconds: Annotated[
-        _Seconds | None, Field(description="Not supported yet: refused.")
+        _Seconds | None,
+        Field(
+            description="Of a root: seconds that the whole tree may take, from the creation of the "
+            "root, or from the `taskctl retry` that ran it again; waiting counts. Then what runs "
+            "is stopped, what waits never starts, and the tree has failed with TreeTimeout. Not "
+            "set: no limit."
+        ),
     ] = None
     ttl_seconds_after_finished: Annotated[
         TtlSecondsAfterFinished | None,
@@ -361,8 +366,8 @@ class TaskSpec(SpecModel):
         after = self.run_after
         if after is not None and after.min_success is not None and self.when is When.ALWAYS:
             raise ValueError(MIN_SUCCESS_ALWAYS_MESSAGE)
-        if self.tree_timeout_seconds is not None:
-            raise ValueError(_not_yet("treeTimeoutSeconds"))
+        if self.lineage is not None and self.tree_timeout_seconds is not None:
+            raise ValueError(CHILD_TREE_TIMEOUT_MESSAGE)
         names = [variable.name for variable in self.env or ()]
         for name in names:
             if names.count(name) > 1:

@@ -12,6 +12,7 @@ from pydantic import Field
 from taskctl.api import meta
 from taskctl.api.meta import Condition, MicroTime, StatusModel
 from taskctl.api.states import TaskState
+from taskctl.api.treestatus import TreeStatus
 
 PAST_ATTEMPTS_KEPT = 10
 
@@ -145,6 +146,9 @@ class TaskStatus(StatusModel):
     ] = None
     descendants: Annotated[
         Descendants | None, Field(description="Counts of the tree below; on roots only.")
+    ] = None
+    tree: Annotated[
+        TreeStatus | None, Field(description="State of the tree as a whole; on roots only.")
     ] = None
     attempts: Annotated[
         list[PastAttempt] | None,

@@ -32,6 +32,7 @@ class _Family:
     live: dict[str, ObjectKey] = field(default_factory=dict)
     cancelled: set[str] = field(default_factory=set)
     suspended: bool = False  # the root is
+    timed_out: bool = False  # the tree is
 
 
 class Families:
@@ -49,10 +50,10 @@ class Families:
         return len(self._families)
 
     def on_task(self, old: KubeObject | None, new: KubeObject | None) -> list[ObjectKey]:
-        """Take in a Task event; return the Tasks that it cancels, suspends or resumes.
+        """Take in a Task event; return the Tasks that it cancels, suspends, resumes or stops.
 
-        O(1), but for a Task that is cancelled and a root that is suspended or resumed: O(members
-        of its tree).
+        O(1), but for a Task that is cancelled and a root that is suspended or resumed or whose
+        tree has run out of time: O(members of its tree).
         """
         if new is None:
             if old is not None:
@@ -63,7 +64,8 @@ class Families:
         family = self._families.get(tree)
         live = not view.is_root and not view.state.terminal
         if family is None:
-            if not live and not view.cancels_tree and not (view.is_root and view.suspend):
+            suspended = view.is_root and view.suspend
+            if not live and not view.cancels_tree and not suspended and not view.tree_timed_out:
                 return []
             family = self._families[tree] = _Family()
         if live:
@@ -81,6 +83,9 @@ class Families:
         if view.is_root and view.suspend is not family.suspended:
             family.suspended = view.suspend
             found = list(family.live.values())
+        if view.is_root and view.tree_timed_out is not family.timed_out:
+            family.timed_out = view.tree_timed_out
+            found = [*family.live.values(), ObjectKey.of(new)]
         self._tidy(tree, family)
         return found
 
@@ -91,17 +96,24 @@ class Families:
             family.live.pop(view.uid, None)
             family.cancelled.discard(view.uid)
             if view.is_root:
-                family.suspended = False
+                family.suspended = family.timed_out = False
             self._tidy(tree, family)
 
     def _tidy(self, tree: Tree, family: _Family) -> None:
-        if not family.live and not family.cancelled and not family.suspended:
+        if not (family.live or family.cancelled or family.suspended or family.timed_out):
             del self._families[tree]
 
     def suspended_with(self, view: TaskView) -> str:
         """Return the name of the suspended root above a Task, or an empty text."""
         family = None if view.is_root else self._families.get(Tree.of(view))
         return view.root_name if family is not None and family.suspended else ""
+
+    def timed_out(self, view: TaskView) -> bool:
+        """Whether the tree of a Task has run out of time; of a root its own."""
+        if view.is_root:
+            return view.tree_timed_out
+        family = self._families.get(Tree.of(view))
+        return family is not None and family.timed_out
 
     def cancelled_with(self, view: TaskView) -> tuple[str, str]:
         """Return the name of a Task above this one that is cancelled with its descendants.

@@ -128,7 +128,7 @@ class Controllers:
             access=options.access,
             worker_image=options.worker_image,
         )
-        self.trees = TreeReconciler(api, queues.trees)
+        self.trees = TreeReconciler(api, queues.trees, self.indexes.ages)
         self.ttl = TtlReconciler(api, queues.ttl, self.indexes)
         self.claims = ClaimReconciler(api, queues, news)
         self.evidence = EvidenceReconciler(api, queues, self.placer.machine)

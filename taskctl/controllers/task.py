@@ -11,7 +11,13 @@ from taskctl.api.meta import ObjectKey
 from taskctl.api.states import TaskState
 from taskctl.client.base import PatchOptions
 from taskctl.client.resources import PODS, TASKS
-from taskctl.constants import ANNOTATION_STOPPED_BY, FIELD_MANAGER, LABEL_OUTPUT_OF
+from taskctl.constants import (
+    ANNOTATION_STOP_REASON,
+    ANNOTATION_STOPPED_BY,
+    FIELD_MANAGER,
+    LABEL_OUTPUT_OF,
+    Reason,
+)
 from taskctl.controllers.cachedapi import CachedApi
 from taskctl.controllers.graph import GraphStarter
 from taskctl.controllers.indexes import TaskIndexes
@@ -75,7 +81,7 @@ class TaskReconciler:
         plan = decide_task(view, facts, self._api.timing.clock.now())
         self._note_waiting(key, view, facts)
         if plan.cancel:
-            await self._cancel(view, facts.readiness.stopped_with)
+            await self._cancel(view, facts.readiness)
         if plan.queue and view.is_graph:
             return await self._graphs.start(task, view)
         if not plan.queue:
@@ -99,7 +105,10 @@ class TaskReconciler:
         if view.state is TaskState.RUNNING:
             cancelled_with, stopped_with = indexes.families.cancelled_with(view)
             none = ReadinessFacts(
-                worker_slots=None, cancelled_with=cancelled_with, stopped_with=stopped_with
+                worker_slots=None,
+                cancelled_with=cancelled_with,
+                stopped_with=stopped_with,
+                timed_out=indexes.families.timed_out(view),
             )
             worker = None if view.is_graph else machine.claimed(view, self._api.moment())
             return TaskFacts(readiness=none, worker=worker, jitter=self._api.timing.random())
@@ -128,6 +137,7 @@ class TaskReconciler:
             suspended_with=self._indexes.families.suspended_with(view),
             cancelled_with=cancelled_with,
             stopped_with=stopped_with,
+            timed_out=self._indexes.families.timed_out(view),
             backoff_left_s=self._indexes.backoffs.left_s(view),
             source=self._source(view),
         )
@@ -179,14 +189,16 @@ class TaskReconciler:
 
     # --- effects ------------------------------------------------------------------------
 
-    async def _cancel(self, view: TaskView, stopped_by: str) -> None:
-        """Set ``spec.cancel`` of a Task that runs and whose ancestor was cancelled.
+    async def _cancel(self, view: TaskView, why: ReadinessFacts) -> None:
+        """Set ``spec.cancel`` of a Task that runs and whose ancestor was cancelled, or tree ended.
 
-        Its agent watches nothing else.
+        Its agent watches nothing else. The reason is written with it, as the agent tells the end.
         """
         metadata: dict[str, Any] = {"uid": view.uid, "resourceVersion": view.resource_version}
-        if stopped_by:
-            metadata["annotations"] = {ANNOTATION_STOPPED_BY: stopped_by}
+        if why.timed_out:
+            metadata["annotations"] = {ANNOTATION_STOP_REASON: Reason.TREE_TIMEOUT.value}
+        elif why.stopped_with:
+            metadata["annotations"] = {ANNOTATION_STOPPED_BY: why.stopped_with}
         body = {"metadata": metadata, "spec": {"cancel": True}}
         try:
             stored = await self._api.client.patch(

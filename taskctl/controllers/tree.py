@@ -12,6 +12,7 @@ from taskctl.api.states import ConditionStatus, ConditionType, TaskState
 from taskctl.client.base import KubeObject
 from taskctl.client.resources import TASKS
 from taskctl.constants import Reason
+from taskctl.controllers.ages import Ages
 from taskctl.controllers.cachedapi import CachedApi
 from taskctl.controllers.families import Tree
 from taskctl.controllers.queues import look_again
@@ -19,7 +20,8 @@ from taskctl.controllers.task import state_of
 from taskctl.policy.graph import member_name, template_names
 from taskctl.policy.status import FINE
 from taskctl.policy.tree import TreeChange, TreeCounts, decide_graph, decide_reopened, decide_tree
-from taskctl.policy.view import TaskView, lineage_of, parse_task
+from taskctl.policy.treetimeout import timed_out_patch, timeout_left_s
+from taskctl.policy.view import TaskView, lineage_of, parse_task, time_or_none
 from taskctl.runtime.controller import DONE, Result
 from taskctl.runtime.workqueue import WorkQueue
 
@@ -35,10 +37,12 @@ class TreeReconciler:
     Args:
         api: the API server and its caches.
         queue: UIDs of roots to look at.
+        ages: measures how long trees have taken.
     """
 
-    def __init__(self, api: CachedApi, queue: WorkQueue[str]) -> None:
+    def __init__(self, api: CachedApi, queue: WorkQueue[str], ages: Ages) -> None:
         self._api = api
+        self._ages = ages
         self._queue = queue
         self._counts: dict[Tree, TreeCounts] = {}
         self._written_at_s: dict[str, float] = {}
@@ -59,6 +63,7 @@ class TreeReconciler:
             self._on_root(new)
         elif old is not None and new is None and before is None:
             self._written_at_s.pop(old["metadata"]["uid"], None)
+            self._ages.drop(("tree", old["metadata"]["uid"]))
         if before == after:
             return
         for place, count in ((before, -1), (after, +1)):
@@ -72,6 +77,8 @@ class TreeReconciler:
         # A root with tasks may have lost them all: then no count of theirs tells that it is over.
         empty = tree not in self._counts and parse_task(root).is_graph
         if empty and state_of(root) is TaskState.RUNNING:
+            self._queue.add(uid)
+        if not complete and root["spec"].get("treeTimeoutSeconds"):
             self._queue.add(uid)
         if ended != complete or (ended and tree in self._counts):
             self._queue.add(uid)
@@ -103,6 +110,10 @@ class TreeReconciler:
             return DONE
         view = parse_task(root)
         counts, now = self.counts(Tree.of(view)), api.timing.clock.now()
+        left_s = timeout_left_s(view, self._age_s(view))
+        if left_s is not None and left_s <= 0:
+            await api.write_status(TASKS, root, timed_out_patch(view, now))
+            return DONE
         if view.is_graph and view.state is TaskState.RUNNING and not counts.active:
             change: TreeChange | None = decide_graph(view, counts, self._culprits(view), now)
         elif view.is_graph and view.status.get("reason") == Reason.TREE_FAILED and counts.active:
@@ -110,15 +121,22 @@ class TreeReconciler:
         else:
             change = decide_tree(view, counts, now)
         if change is None:
-            return DONE
+            return look_again(left_s)
         written_at_s = self._written_at_s.get(root_uid)
         if not change.urgent and written_at_s is not None:
             wait_s = written_at_s + DEBOUNCE_S - api.now_s()
             if wait_s > 0:
-                return look_again(wait_s)
+                return look_again(wait_s, left_s)
         await api.write_status(TASKS, root, change.patch)
         self._written_at_s[root_uid] = api.now_s()
-        return DONE
+        return look_again(left_s)
+
+    def _age_s(self, root: TaskView) -> float:
+        """Return the seconds since this run of a tree began."""
+        began = root.tree_since or time_or_none(root.created)
+        if root.tree_timeout_s is None or began is None:
+            return 0.0
+        return self._ages.age_s(("tree", root.uid), began)
 
     def _culprits(self, root: TaskView) -> list[str]:
         """Return which of a root's own tasks did not succeed; first those that ran."""

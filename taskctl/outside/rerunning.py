@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -15,14 +16,17 @@ from taskctl.errors import ApiError, Conflict, NotFound, TaskctlError
 from taskctl.outside.session import Session
 from taskctl.policy.rerun import (
     TreeRetry,
+    clear_timeout_body,
     decide_tree_retry,
     hold_body,
     refusal,
     release_body,
+    reopen_body,
     rerun_body,
+    tree_refusal,
     uncancel_body,
 )
-from taskctl.policy.view import parse_task
+from taskctl.policy.view import TaskView, parse_task
 
 TRIES: Final = 5
 _AT_ONCE: Final = 16
@@ -65,7 +69,10 @@ class Rerunner:
         task = await self._client.get(TASKS, name, self._namespace)
         view = parse_task(task)
         if not (failed or view.is_graph or view.cancel):
+            above = await self._check_tree(view)
             queued = await self._queue(task, _may_rerun)
+            if above is not None and not view.is_root:
+                await self._reopen(above)
             return [] if queued is None else [queued]
         whole = failed or view.is_graph
         if not whole:
@@ -75,6 +82,22 @@ class Rerunner:
         if plan.refused:
             raise RetryRefused(f"{name} cannot be retried: {plan.refused}")
         return await self._carry_out(root, plan)
+
+    async def _check_tree(self, view: TaskView) -> KubeObject | None:
+        """Make sure that the tree of a Task would let it run; return its root, if that is there."""
+        if not view.state.terminal:
+            return None
+        try:
+            root = await self._client.get(TASKS, view.root_name, self._namespace)
+        except NotFound:
+            return None
+        above = parse_task(root)
+        if above.uid != view.root_uid:
+            return None
+        why = tree_refusal(above, view)
+        if why:
+            raise RetryRefused(f"{view.name} cannot be retried: {why}")
+        return root
 
     async def _tree(self, task: KubeObject) -> tuple[KubeObject, list[KubeObject]]:
         view = parse_task(task)
@@ -87,14 +110,17 @@ class Rerunner:
 
     async def _carry_out(self, root: KubeObject, plan: TreeRetry) -> list[KubeObject]:
         async with self._held(root, plan.hold):
+            if plan.clear_timeout:
+                root = await self._clear_timeout(root)
             fresh = {task["metadata"]["uid"]: task for task in plan.again}
             for task in await asyncio.gather(*map(self._uncancel, plan.uncancel)):
-                if task is not None:
+                if task is not None and task["metadata"]["uid"] in fresh:
                     fresh[task["metadata"]["uid"]] = task
             # The root first: one with tasks creates those of its tasks that are missing.
             tasks = list(fresh.values())
             queued = [await self._requeue(task) for task in tasks[:1]]
             queued += await asyncio.gather(*map(self._requeue, tasks[1:]))
+            await self._reopen(root)
         return [task for task in queued if task is not None]
 
     @asynccontextmanager
@@ -137,6 +163,31 @@ class Rerunner:
                     if current["metadata"]["uid"] != task["metadata"]["uid"]:
                         return None
             raise _contended(task)
+
+    async def _reopen(self, before: KubeObject) -> None:
+        """Have the root say that its tree runs again, where the controller was not faster."""
+        view = parse_task(before)
+        for _ in range(TRIES):
+            try:
+                root = await self._client.get(TASKS, view.name, self._namespace)
+                body = reopen_body(root, view, self._clock.now())
+                if body is not None and root["metadata"]["uid"] == view.uid:
+                    await self._client.patch_status(TASKS, view.name, self._namespace, body)
+            except NotFound:
+                return
+            except Conflict:
+                continue
+            return
+
+    async def _clear_timeout(self, root: KubeObject) -> KubeObject:
+        name = root["metadata"]["name"]
+        for _ in range(TRIES):
+            root = await self._client.get(TASKS, name, self._namespace)
+            with contextlib.suppress(Conflict):
+                return await self._client.patch_status(
+                    TASKS, name, self._namespace, clear_timeout_body(root)
+                )
+        raise _contended(root)
 
     async def _requeue(self, task: Mapping[str, Any]) -> KubeObject | None:
         """Queue a Task of a tree again; None: it is gone, or somebody else was faster."""

@@ -11,6 +11,7 @@ from taskctl.api.states import TaskState
 from taskctl.constants import API_VERSION, LABEL_GROUP, Reason
 from taskctl.policy.lineage import child_lineage, child_metadata
 from taskctl.policy.status import Ending
+from taskctl.policy.treetimeout import timed_out_end
 from taskctl.policy.view import TaskView
 
 # What a task takes from its root where it does not say it itself.
@@ -145,6 +146,9 @@ def decide_graph_end(
         cancelled: those that were cancelled, but for what their tree stopped itself.
         culprits: names of its own tasks that did not succeed.
     """
+    if root.tree_timed_out:
+        what = f"Of {total} descendants, {failed} failed and {cancelled} were stopped."
+        return GraphEnd(*timed_out_end(root, what))
     if root.cancel:
         ending = Ending(Reason.CANCELLED, "The tree was cancelled.")
         return GraphEnd(TaskState.CANCELLED, ending)

@@ -15,6 +15,7 @@ from taskctl.policy.failure import Charge, failure_patch
 from taskctl.policy.lost import infra_patch
 from taskctl.policy.retry import rule_exit_code
 from taskctl.policy.status import Ending, StatusPatch, terminal_patch, with_generation
+from taskctl.policy.treetimeout import cancelled_end
 from taskctl.policy.view import TaskView, parse_task
 
 # taskctl-init says Signalled for a stop that came from outside (its pod is going away).
@@ -119,7 +120,7 @@ def decide_after_exit(
 
 
 def _decide(view: TaskView, report: ExitReport, now: datetime, jitter: float) -> StatusPatch:
-    leaf = not report.spawned
+    leaf = _is_leaf(view, report)
     if report.reason in _INFRASTRUCTURE and not (view.cancel or view.deleting):
         ending = Ending(_INFRASTRUCTURE[report.reason], _sentence(view, report))
         return infra_patch(view, view.attempt, ending, now, leaf=leaf)
@@ -127,9 +128,14 @@ def _decide(view: TaskView, report: ExitReport, now: datetime, jitter: float) ->
         ending = Ending(Reason.COMPLETED, "")
         return terminal_patch(view, TaskState.SUCCEEDED, ending, now, leaf=leaf)
     if report.reason == Reason.CANCELLED or view.cancel or view.deleting:
-        ending = Ending(view.cancel_reason, "The task was cancelled while it ran.")
-        return terminal_patch(view, TaskState.CANCELLED, ending, now, leaf=leaf)
+        state, ending = cancelled_end(view, "The task was cancelled while it ran.")
+        return terminal_patch(view, state, ending, now, leaf=leaf)
     return _decide_failure(view, report, now, jitter)
+
+
+def _is_leaf(view: TaskView, report: ExitReport) -> bool:
+    """Whether the Task is all of its tree, and its end that of the tree."""
+    return not report.spawned and not view.tree_timed_out
 
 
 def _decide_failure(
@@ -143,7 +149,7 @@ def _decide_failure(
         started=None if report.started is None else format_micro(report.started),
         exited=report.exited,
         tail=report.tail,
-        leaf=not report.spawned,
+        leaf=_is_leaf(view, report),
     )
     return failure_patch(view, charge, now, jitter)
 

@@ -16,6 +16,7 @@ from taskctl.policy.runafter import (
     decide_run_after,
 )
 from taskctl.policy.status import Ending
+from taskctl.policy.treetimeout import cancelled_end, timed_out_end
 from taskctl.policy.verdicts import Never, Ready, Wait, never, skipped
 from taskctl.policy.view import TaskView
 
@@ -48,6 +49,7 @@ class ReadinessFacts:
         cycle: names of a cycle in ``runAfter`` that it belongs to, itself first; or empty.
         cancelled_with: the Task above it that was cancelled with all its descendants; or empty.
         stopped_with: the task that cancelled that one, since it needs it no more; or empty.
+        timed_out: the tree has run out of time (``treeTimeoutSeconds`` of its root).
         suspended_with: the root above it that is suspended; or empty.
         backoff_left_s: seconds until its back-off ends; 0: there is none, or it has ended.
         source: the Task whose output ``spec.inputObject`` is, or will be; None: it is of none.
@@ -61,6 +63,7 @@ class ReadinessFacts:
     cycle: tuple[str, ...] = ()
     cancelled_with: str = ""
     stopped_with: str = ""
+    timed_out: bool = False
     suspended_with: str = ""
     backoff_left_s: float = 0.0
     source: Source | None = None
@@ -68,14 +71,9 @@ class ReadinessFacts:
 
 def decide_readiness(view: TaskView, facts: ReadinessFacts) -> Ready | Wait | Never:
     """Decide on a Task that is Pending or Scheduled and not placed."""
-    if view.cancel:
-        return Never(
-            TaskState.CANCELLED,
-            Ending(view.cancel_reason, "The task was cancelled before it was started."),
-        )
-    if facts.cancelled_with:
-        reason = Reason.STOPPED if facts.stopped_with else Reason.CANCELLED
-        return Never(TaskState.CANCELLED, Ending(reason, _with_tree(facts)))
+    over = _over(view, facts)
+    if over is not None:
+        return over
     if facts.cycle:
         return Never(TaskState.FAILED, Ending(Reason.DEPENDENCY_CYCLE, cycle_message(facts.cycle)))
     if view.suspend:
@@ -112,6 +110,18 @@ def decide_readiness(view: TaskView, facts: ReadinessFacts) -> Ready | Wait | Ne
         message = "The next attempt waits for its back-off to end."
         return Wait(Reason.BACK_OFF, message, facts.backoff_left_s)
     return Ready()
+
+
+def _over(view: TaskView, facts: ReadinessFacts) -> Never | None:
+    """Decide on a Task that was cancelled, by itself or with others."""
+    if facts.timed_out:
+        return Never(*timed_out_end(view, "This task had not started."))
+    if view.cancel:
+        return Never(*cancelled_end(view, "The task was cancelled before it was started."))
+    if facts.cancelled_with:
+        reason = Reason.STOPPED if facts.stopped_with else Reason.CANCELLED
+        return Never(TaskState.CANCELLED, Ending(reason, _with_tree(facts)))
+    return None
 
 
 def _with_tree(facts: ReadinessFacts) -> str:

@@ -13,14 +13,21 @@ from datetime import datetime
 from typing import Any, Final
 
 from taskctl.api.states import TaskState
-from taskctl.constants import ANNOTATION_RETRYING, ANNOTATION_STOPPED_BY, Reason
+from taskctl.constants import (
+    ANNOTATION_RETRYING,
+    ANNOTATION_STOP_REASON,
+    ANNOTATION_STOPPED_BY,
+    Reason,
+)
 from taskctl.policy.status import (
     Ending,
     active_conditions,
+    is_complete,
     pending_patch,
     status_body,
     with_past_attempt,
 )
+from taskctl.policy.treetimeout import run_again
 from taskctl.policy.view import TaskView, parse_task
 
 _RERUNNABLE: Final = frozenset({TaskState.FAILED, TaskState.CANCELLED})
@@ -34,6 +41,8 @@ class TreeRetry:
     Attributes:
         refused: why it cannot be done, or empty.
         uncancel: raw Tasks whose ``spec.cancel`` is taken back first.
+        clear_timeout: the root says that its tree has run out of time, and does not run again
+            itself: that is taken back first.
         again: raw Tasks to queue again, parents before children.
         hold: the root is suspended until all of them are queued: a task that is looked at
             before the one it runs after is queued would fail for that one's old end.
@@ -41,6 +50,7 @@ class TreeRetry:
 
     refused: str = ""
     uncancel: tuple[Mapping[str, Any], ...] = ()
+    clear_timeout: bool = False
     again: tuple[Mapping[str, Any], ...] = ()
     hold: bool = False
 
@@ -87,13 +97,33 @@ def decide_tree_retry(
     above = _cancelled_above(views, top_uid)
     if above:
         return TreeRetry(f"{above}, above it, is cancelled: taskctl retry {above} --failed")
+    late = tree_refusal(views[root["metadata"]["uid"]], views[top_uid])
+    if late:
+        return TreeRetry(late)
     ended = [view for view in chosen if view.state in _NOT_DONE and not _not_needed(view)]
     if not any(view.state in _RERUNNABLE for view in ended):
         return TreeRetry()
     ended.sort(key=lambda view: view.depth)
     again = tuple(raws[view.uid] for view in ended)
-    uncancel = tuple(raws[view.uid] for view in ended if view.cancel)
-    return TreeRetry(uncancel=uncancel, again=again, hold=len(again) > 1)
+    # Also of what has succeeded: its descendants would be cancelled with it again.
+    cancelled = [view for view in chosen if view.cancel and not _not_needed(view)]
+    return TreeRetry(
+        uncancel=tuple(raws[view.uid] for view in cancelled),
+        clear_timeout=parse_task(root).tree_timed_out
+        and root["metadata"]["uid"] not in {view.uid for view in ended},
+        again=again,
+        hold=len(again) > 1,
+    )
+
+
+def tree_refusal(root: TaskView, view: TaskView) -> str:
+    """Return why a Task cannot be run again because of its tree, or an empty text."""
+    if root.tree_timed_out and not is_complete(root):
+        return f"the tree of {root.name} has run out of time and is still being stopped; wait"
+    if view.is_root or not (root.tree_timed_out or root.cancels_tree):
+        return ""
+    what = "has run out of time" if root.tree_timed_out else "was cancelled"
+    return f"the tree of {root.name} {what}: taskctl retry {root.name} --failed"
 
 
 def _below(views: Mapping[str, TaskView], top_uid: str) -> list[TaskView]:
@@ -149,7 +179,10 @@ def uncancel_body(task: Mapping[str, Any]) -> dict[str, Any]:
     metadata = task["metadata"]
     guard = {"resourceVersion": metadata["resourceVersion"], "uid": metadata["uid"]}
     return {
-        "metadata": {**guard, "annotations": {ANNOTATION_STOPPED_BY: None}},
+        "metadata": {
+            **guard,
+            "annotations": {ANNOTATION_STOPPED_BY: None, ANNOTATION_STOP_REASON: None},
+        },
         "spec": {"cancel": None, "cancelScope": None},
     }
 
@@ -179,6 +212,33 @@ def release_body(root: Mapping[str, Any]) -> dict[str, Any] | None:
     }
 
 
+def clear_timeout_body(root: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the merge patch of the status that takes back that a tree has run out of time.
+
+    The tree is complete, and its next run begins when the first of its tasks is queued.
+    """
+    return status_body(root, {"tree": {"timedOut": None}})
+
+
+def reopen_body(root: Mapping[str, Any], before: TaskView, now: datetime) -> dict[str, Any] | None:
+    """Return the merge patch of the status with which a root says that its tree runs again.
+
+    So that whoever waits for the tree from now on does not see its old end. None: the root says
+    so already, as the controller was faster, or it runs itself.
+
+    Args:
+        root: the raw root as it is now, after some of its tree were queued.
+        before: the root before that.
+        now: for transition times.
+    """
+    view = parse_task(root)
+    newer = (view.status.get("tree") or {}) != (before.status.get("tree") or {})
+    if not is_complete(view) or not view.state.terminal or newer:
+        return None
+    patch = {"conditions": active_conditions(view, Reason.TREE_ACTIVE, now)}
+    return status_body(root, patch | run_again(view, now))
+
+
 def rerun_body(task: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     """Return the merge patch of ``tasks/<name>/status`` that queues a finished Task again.
 
@@ -200,6 +260,8 @@ def rerun_body(task: Mapping[str, Any], now: datetime) -> dict[str, Any]:
         "times": {name: None for name in times if name != "created"} or None,
         "conditions": active_conditions(view, Reason.QUEUED, now),
     }
+    if view.is_root and is_complete(view):
+        patch |= run_again(view, now)
     if view.attempt and not view.is_graph:
         record = {
             "attempt": view.attempt,

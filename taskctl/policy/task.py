@@ -21,6 +21,7 @@ from taskctl.policy.lost import (
 from taskctl.policy.podview import ContainerReport
 from taskctl.policy.readiness import ReadinessFacts, decide_readiness
 from taskctl.policy.status import Ending, StatusPatch, terminal_patch, with_generation
+from taskctl.policy.treetimeout import cancelled_end
 from taskctl.policy.verdicts import Never, Ready, Wait
 from taskctl.policy.view import TaskView
 
@@ -155,10 +156,13 @@ def decide_task(view: TaskView, facts: TaskFacts, now: datetime) -> TaskPlan:
 def _next_step(view: TaskView, facts: TaskFacts, now: datetime) -> TaskPlan:
     if view.deleting or view.state.terminal:
         return NOTHING
-    cancelled = view.cancel or bool(facts.readiness.cancelled_with)
+    readiness = facts.readiness
+    cancelled = view.cancel or bool(readiness.cancelled_with) or readiness.timed_out
     if view.state is TaskState.RUNNING:
         plan = _running(view, facts, now)
-        return plan if plan.patch is not None else replace(plan, cancel=cancelled != view.cancel)
+        if plan.patch is not None or view.is_graph:  # which runs nothing
+            return plan
+        return replace(plan, cancel=cancelled != view.cancel)
     if facts.placed is not None and not cancelled:
         return _placed(view, facts, facts.placed, now)
     if facts.refused and not cancelled:
@@ -205,8 +209,8 @@ def _lost(
 ) -> TaskPlan:
     if view.cancel:
         message = f"{ending.message} It was to be cancelled anyway."
-        ending = Ending(view.cancel_reason, message)
-        return TaskPlan(patch=terminal_patch(view, TaskState.CANCELLED, ending, now))
+        state, ending = cancelled_end(view, message)
+        return TaskPlan(patch=terminal_patch(view, state, ending, now))
     return TaskPlan(patch=infra_patch(view, attempt, ending, now, exit_code=exit_code))
 
 

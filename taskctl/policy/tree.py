@@ -24,6 +24,7 @@ from taskctl.policy.status import (
     end_conditions,
     is_complete,
 )
+from taskctl.policy.treetimeout import run_again, timed_out_sentence
 from taskctl.policy.view import TaskView
 
 FIELDS: Final = ("pending", "running", "succeeded", "failed", "cancelled", "skipped")
@@ -108,6 +109,8 @@ def decide_tree(root: TaskView, counts: TreeCounts, now: datetime) -> TreeChange
     if conditions != old:
         patch["conditions"] = conditions
         patch["observedGeneration"] = root.generation
+    if is_complete(root) and not _complete(root, shown):
+        patch |= run_again(root, now)
     if not patch:
         return None
     return TreeChange(patch, urgent=_complete(root, shown) != is_complete(root))
@@ -155,6 +158,8 @@ def decide_reopened(root: TaskView, now: datetime) -> TreeChange:
         "observedGeneration": root.generation,
         "conditions": active_conditions(root, Reason.STARTED, now),
     }
+    if is_complete(root):
+        patch |= run_again(root, now)
     return TreeChange(patch, urgent=True)
 
 
@@ -180,6 +185,8 @@ def _conditions(root: TaskView, counts: TreeCounts, now: datetime) -> list[dict[
         return end_conditions(root, succeeded=succeeded, ending=ending, now=now)
     if not root.state.terminal and not is_complete(root):
         return [dict(entry) for entry in existing]  # the claim has said so
+    if root.tree_timed_out and not is_complete(root):
+        return [dict(entry) for entry in existing]  # the verdict stands there
     active = ConditionUpdate(
         type=ConditionType.COMPLETE,
         status=ConditionStatus.FALSE,
@@ -192,10 +199,15 @@ def _conditions(root: TaskView, counts: TreeCounts, now: datetime) -> list[dict[
 
 
 def _succeeded(root: TaskView, counts: TreeCounts) -> bool:
-    return root.state in FINE and not counts.failed and counts.cancelled == counts.stopped
+    well = root.state in FINE and not counts.failed and counts.cancelled == counts.stopped
+    return well and not root.tree_timed_out
 
 
 def _ending(root: TaskView, counts: TreeCounts) -> Ending:
+    if root.tree_timed_out and root.status.get("reason") != Reason.TREE_TIMEOUT:
+        counted = f"{counts.failed} failed and {counts.cancelled} were stopped"
+        what = f"{timed_out_sentence(root)} Of {counts.total} descendants, {counted}."
+        return Ending(Reason.TREE_TIMEOUT, what)
     if counts.total == 0 or root.state not in FINE:
         reason = _reason(root.status.get("reason"))
         return Ending(reason, str(root.status.get("message") or ""))

@@ -16,6 +16,7 @@ from taskctl.api.states import CancelScope, TaskState
 from taskctl.clock import parse_time
 from taskctl.constants import (
     ANNOTATION_CREATED,
+    ANNOTATION_STOP_REASON,
     ANNOTATION_STOPPED_BY,
     Reason,
 )
@@ -45,6 +46,7 @@ class TaskView:
         parent_name: its name; empty for a root.
         depth: level in the tree; 0 for a root.
         stopped_by: name of the task above that cancelled it, since it needs it no more; or empty.
+        stopped_by_timeout: taskctl has cancelled it, since its tree had run out of time.
         state: ``status.state``; a word this version does not know counts as Pending,
             as the fence is ``attempt``, not the word.
         attempt: number of the latest attempt begun or written off; 0 before the first.
@@ -70,6 +72,7 @@ class TaskView:
     parent_name: str
     depth: int
     stopped_by: str
+    stopped_by_timeout: bool
     state: TaskState
     attempt: int
     failures: int
@@ -103,7 +106,25 @@ class TaskView:
     @property
     def cancel_reason(self) -> Reason:
         """The reason of its end, if it ends since it is cancelled."""
+        if self.stopped_by_timeout:
+            return Reason.TREE_TIMEOUT
         return Reason.STOPPED if self.stopped_by else Reason.CANCELLED
+
+    @property
+    def tree_timeout_s(self) -> int | None:
+        """``spec.treeTimeoutSeconds`` of a root; None: no limit, or no root."""
+        limit_s = self.spec.get("treeTimeoutSeconds") if self.is_root else None
+        return None if limit_s is None else int(limit_s)
+
+    @property
+    def tree_timed_out(self) -> bool:
+        """Whether it is a root whose tree was found to have run out of time."""
+        return self.is_root and bool((self.status.get("tree") or _EMPTY).get("timedOut"))
+
+    @property
+    def tree_since(self) -> datetime | None:
+        """``status.tree.since`` of a root: when its tree was run again; None: it never was."""
+        return time_or_none((self.status.get("tree") or _EMPTY).get("since"))
 
     @property
     def suspend(self) -> bool:
@@ -190,6 +211,7 @@ def parse_task(task: Mapping[str, Any]) -> TaskView:
         parent_name="" if lineage is None else lineage["parent"],
         depth=0 if lineage is None else lineage["depth"],
         stopped_by="" if lineage is None else annotations.get(ANNOTATION_STOPPED_BY) or "",
+        stopped_by_timeout=annotations.get(ANNOTATION_STOP_REASON) == Reason.TREE_TIMEOUT,
         state=_STATES.get(status.get("state", ""), TaskState.PENDING),
         attempt=status.get("attempt") or 0,
         failures=status.get("failures") or 0,

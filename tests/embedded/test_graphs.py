@@ -116,6 +116,21 @@ async def test_a_graph_fails_as_its_tree_does(world: World) -> None:
     assert "suspend" not in ended["spec"]
 
 
+async def test_a_graph_that_runs_out_of_time(world: World) -> None:
+    await world.cluster()
+    tasks = [
+        {"name": "long", "command": ["sleep", "900"]},
+        {"name": "next", "command": ["true"], "runAfter": ["long"]},
+    ]
+    spec = {"clusterName": "c", "image": "any", "tasks": tasks, "treeTimeoutSeconds": 4}
+    await world.make(TASKS, "late", spec=spec)
+    root = await complete(world, "late")
+    assert (root["status"]["state"], root["status"]["reason"]) == ("Failed", "TreeTimeout")
+    for name in ("late-long", "late-next"):
+        status = (await world.get(TASKS, name))["status"]
+        assert (status["state"], status["reason"]) == ("Cancelled", "TreeTimeout")
+
+
 @pytest.mark.parametrize("file", ["write-read.yaml"])
 async def test_the_smallest_graph(world: World, file: str) -> None:
     cluster = yaml.safe_load((DEMO / "taskcluster.yaml").read_text())

@@ -269,7 +269,7 @@ STEP = {"name": "a", "image": "i", "command": ["true"]}
         ({"command": []}, "command"),
         ({"retry": {"limit": -1}}, "limit"),
         ({"limits": {"descendants": 5}}, "not supported yet"),
-        ({"treeTimeoutSeconds": 5}, "not supported yet"),
+        ({"treeTimeoutSeconds": 0}, "treeTimeoutSeconds"),
         ({"runAfter": {"tasks": ["a"], "count": 2}}, "set group too"),
         ({"tasks": [STEP, STEP]}, "tasks[1]"),
         ({"tasks": [STEP, {**STEP, "name": "b", "runAfter": ["x"]}]}, "names no task"),

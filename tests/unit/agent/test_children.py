@@ -292,7 +292,10 @@ async def test_depth_limit(world: World) -> None:
         ([{"key": "a", "overrides": {"slots": 0}}], "tasks[0].overrides.slots"),
         ([{"key": "a", "overrides": {"retry": {"limit": -1}}}], "tasks[0].overrides.retry.limit"),
         ([{"key": "a", "overrides": {"limits": {"depth": 3}}}], "tasks[0].overrides.limits"),
-        ([{"key": "a", "overrides": {"treeTimeoutSeconds": 3}}], "tasks[0].overrides: tree"),
+        (
+            [{"key": "a", "overrides": {"treeTimeoutSeconds": 3}}],
+            "tasks[0].overrides.treeTimeoutSeconds",
+        ),
         ([{"key": "a", "overrides": {"timeout_seconds": 5}}], "tasks[0].overrides.timeout_seconds"),
         ([{"key": "a", "overrides": {"args": ["x" * 131_072]}}], "tasks[0].overrides.args[0]"),
         (

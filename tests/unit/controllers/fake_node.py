@@ -204,8 +204,9 @@ class FakeNode:
     async def _work(self, pod: KubeObject, entry: EntryView, command: list[str]) -> None:
         code, spawned, reason = 0, False, ""
         match command:
-            case ["work", seconds]:  # and stops when it is cancelled
-                reason = await self._until_cancelled(entry, float(seconds))
+            case ["work" | "work-once", seconds]:  # and stops when it is cancelled
+                again = command[0] == "work-once" and entry.attempt > 1
+                reason = await self._until_cancelled(entry, 0.0 if again else float(seconds))
             case ["grow", count, seconds]:
                 spawned = True
                 await self._spawn(entry, [["work", seconds]] * int(count))
