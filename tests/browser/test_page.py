@@ -19,7 +19,7 @@ from tests.browser.synthetic import TRACEBACK, ended, function, wide_tree
 
 READY = "globalThis.taskctlPage && taskctlPage.synced && taskctlPage.views.tree.nodes.length > 0"
 # A hundred would do for an eye; this machine may be busy.
-FRAME_MS = 250
+FRAME_MS = 500
 HOSTILE = [
     '<img src=x onerror="globalThis.pwned=1">',
     "</script><script>globalThis.pwned=1</script>",

@@ -92,14 +92,15 @@ async def test_hostile_text_holds_up_nobody(world: World) -> None:
     hostile = await world.attached(told)
     text = "[" + "{}," * 4_000_000 + "0]"
     number = hostile.send("output", json=text)
-    longest, answering = 0.0, asyncio.create_task(hostile.receive())
+    longest_s, answering = 0.0, asyncio.create_task(hostile.receive())
     while not answering.done():
-        began = time.monotonic()
+        # The processor's time of this thread: what else the machine does makes no difference.
+        began = time.thread_time()
         await asyncio.sleep(0.001)
-        longest = max(longest, time.monotonic() - began)
+        longest_s = max(longest_s, time.thread_time() - began)
     answer: dict[str, Any] = await answering or {}
     assert answer["id"] == number
-    assert longest < 1.0
+    assert longest_s < 1.0
 
 
 async def test_large_json_of_output_and_child(world: World) -> None:

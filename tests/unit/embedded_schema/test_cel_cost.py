@@ -47,9 +47,9 @@ def rule(text: str) -> StructuralSchema:
 def check(source: str, **spec: Any) -> list[str]:
     made = rule(source)
     assert made.rule_errors == []
-    start = time.monotonic()
+    start = time.process_time()
     found = [str(error) for error in made.validate({"spec": spec}, None)]
-    assert time.monotonic() - start < SOON_S
+    assert time.process_time() - start < SOON_S
     return found
 
 
@@ -132,11 +132,11 @@ def test_numbers_do_not_become_long_texts(verb: str) -> None:
     ],
 )
 def test_expressions_are_small(text: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     found = rule(text).rule_errors
     assert len(found) == 1
     assert "compilation failed" in str(found[0])
-    assert time.monotonic() - start < SOON_S
+    assert time.process_time() - start < SOON_S
 
 
 def test_all_rules_of_an_object_share_a_budget() -> None:
@@ -153,9 +153,9 @@ def test_all_rules_of_an_object_share_a_budget() -> None:
     few = {"items": [{"text": "a" * 10}] * 1000}
     assert made.validate(few, None) == []
     many = {"items": [{"text": "a" * 10}] * 100_000}
-    start = time.monotonic()
+    start = time.process_time()
     (found,) = made.validate(many, None)
-    assert time.monotonic() - start < 5 * SOON_S
+    assert time.process_time() - start < 5 * SOON_S
     assert "running out of cost budget" in str(found)
 
 
@@ -251,13 +251,18 @@ def test_every_item_of_every_loop_is_counted(groups: list[list[int]], forms: lis
 )
 def test_a_unit_takes_little_time(text: str) -> None:
     """Whatever is done, it is counted about as much as it takes: the budget is one of time."""
-    budget = Budget(PER_RULE_LIMIT)
     program = Program(parse(text), ("self",))
-    start = time.process_time()
-    with contextlib.suppress(BudgetError):
-        program.run({"self": list(range(3000))}, budget)
-    took_s = time.process_time() - start
-    assert took_s < max(budget.spent, 10_000) * MOST_PER_UNIT_S
+    per_unit_s = []
+    for _ in range(3):  # the best of three: the first one may meet a collection of garbage
+        budget = Budget(PER_RULE_LIMIT)
+        start = time.process_time()
+        with contextlib.suppress(BudgetError):
+            program.run({"self": list(range(3000))}, budget)
+        took_s = time.process_time() - start
+        per_unit_s.append(took_s / max(budget.spent, 10_000))
+        if per_unit_s[-1] < MOST_PER_UNIT_S:
+            break
+    assert min(per_unit_s) < MOST_PER_UNIT_S
 
 
 @pytest.mark.parametrize("by", ["[a, a]", "{'a': a, 'b': a}", "a + a"])

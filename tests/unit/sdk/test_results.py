@@ -267,7 +267,7 @@ async def test_wait_no_longer_than_that(agent: FakeAgent) -> None:
     for timeout in (0, 0.1):
         done, pending = await wait(made, timeout=timeout)
         assert ([one.key for one in done], [one.key for one in pending]) == (["k1"], ["k0"])
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20  # not until the other one ends
 
 
 async def test_a_wait_that_is_given_up_leaves_nothing_behind(agent: FakeAgent) -> None:
@@ -356,7 +356,7 @@ def test_a_waiting_thread_holds_up_no_other(agent: FakeAgent) -> None:
     began = time.monotonic()
     sync.progress(1)
     sync.spawn(["true"], key="other")
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 15  # the thread waits for 30 s
     agent.end("child-k0", 0)
     thread.join(10)
     assert found == [0]
