@@ -89,6 +89,8 @@ ENV_TASK_UID: Final = "TASKCTL_TASK_UID"
 ENV_ATTEMPT: Final = "TASKCTL_ATTEMPT"
 ENV_NONCE: Final = "TASKCTL_NONCE"  # one time; taskctl-init takes it out of the environment
 ENV_PLACED: Final = "TASKCTL_PLACED"  # RFC 3339: when the controller decided the placement
+# JSON: what the attempt takes of its TaskCluster's spec.taskDefaults; not there: nothing.
+ENV_DEFAULTS: Final = "TASKCTL_DEFAULTS"
 ENV_SOCKET: Final = "TASKCTL_SOCKET"
 # Added for the user's process by the agent:
 ENV_TOKEN: Final = "TASKCTL_TOKEN"
@@ -123,6 +125,7 @@ class Reason(StrEnum):
     WAITING_FOR_TASKS = "WaitingForTasks"
     BACK_OFF = "BackOff"
     SLOTS_EXCEED_WORKER = "SlotsExceedWorker"
+    SPEC_INCOMPLETE = "SpecIncomplete"
     WORKER_LOST = "WorkerLost"
     CONTAINER_LOST = "ContainerLost"
     NO_READY_WORKER = "NoReadyWorker"

@@ -48,11 +48,23 @@ def check(crd: Json, obj: Json, old: Json | None = None) -> list[str]:
     schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     obj = apply_defaults(obj, schema)
     old = None if old is None else apply_defaults(old, schema)
-    errors = list(jsonschema_rs.Draft4Validator(schema).iter_errors(obj))
+    errors = list(jsonschema_rs.Draft4Validator(_without_nullable(schema)).iter_errors(obj))
     complaints = [f"{'.'.join(map(str, error.instance_path))}: {error.message}" for error in errors]
     if any(error.kind.name in _BLOCKING for error in errors):
         return complaints
     return complaints + list(_rules(schema, obj, old, ""))
+
+
+def _without_nullable(schema: Any) -> Any:
+    """Return a schema in JSON Schema's words: ``nullable`` is one of OpenAPI's."""
+    if isinstance(schema, list):
+        return [_without_nullable(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    result = {name: _without_nullable(value) for name, value in schema.items()}
+    if result.get("nullable") is True and isinstance(result.get("type"), str):
+        result["type"] = [result["type"], "null"]
+    return result
 
 
 def _rules(schema: Json, value: Any, old: Any, path: str) -> Iterator[str]:

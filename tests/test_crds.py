@@ -72,6 +72,9 @@ LINEAGE = {
 }
 GOOD: dict[str, Json] = {
     "smallest task": task(),
+    "task that leaves it to its cluster": task(image=..., command=...),
+    "task that stays": task(ttlSecondsAfterFinished=None),
+    "task that stays after success": task(ttlSecondsAfterFinished={"success": None}),
     "prototype task": task(inputObject="task-0-input", command=["python", "/app/main.py"]),
     "child": task(lineage=LINEAGE),
     "task with inline input": task(input={"a": [1, None, "x"]}),
@@ -181,6 +184,20 @@ GOOD: dict[str, Json] = {
         rotation={"maxTasks": 10, "maxAgeSeconds": 60},
         workerImage="registry.example/taskctl:1",
     ),
+    "cluster with defaults for tasks": cluster(
+        taskDefaults={
+            "image": "i",
+            "command": ["python"],
+            "args": ["-v"],
+            "env": [{"name": "A", "value": "1"}],
+            "workingDir": "/x",
+            "retry": {"limit": 1},
+            "timeoutSeconds": 5,
+            "startDeadlineSeconds": 6,
+            "ttlSecondsAfterFinished": {"success": 1200, "failure": 7200},
+            "limits": {"depth": 3},
+        }
+    ),
     "object with data": taskobject(data={"count": "0", "limit": "5"}),
     "object with empty data": taskobject(data={}),
     "object with value": taskobject(value=[1, {"a": None}]),
@@ -190,7 +207,6 @@ GOOD: dict[str, Json] = {
 
 # name: (object, words that both the API server's and the model's complaint contain)
 BAD: dict[str, tuple[Json, str]] = {
-    "no command": (task(command=...), "ENTRYPOINT"),
     "empty command": (task(command=[]), "ENTRYPOINT"),
     "input from a task and tasks": (
         task(inputFrom=[{"task": "a", "tasks": ["b"]}]),
@@ -198,7 +214,6 @@ BAD: dict[str, tuple[Json, str]] = {
     ),
     "input from nothing": (task(inputFrom=[{"path": "/a"}]), "set either task (one result)"),
     "input at no pointer": (task(inputFrom=[{"path": "a", "task": "t"}]), "path"),
-    "no image": (task(image=...), "spec.tasks for a graph"),
     "no tasks": (graph(tasks=[]), "tasks"),
     "bad task name": (graph(tasks=[{**STEP, "name": "A"}]), "name"),
     "long task names": (graph("x" * 200, tasks=[{**STEP, "name": "y" * 40}]), "too long"),
@@ -274,6 +289,14 @@ BAD: dict[str, tuple[Json, str]] = {
     "long cluster name": (cluster("x" * 53), "at most 52 characters"),
     "min replicas": (cluster(minReplicas=1), "minReplicas is not supported yet"),
     "max replicas": (cluster(maxReplicas=1), "maxReplicas is not supported yet"),
+    "default arguments without a command": (
+        cluster(taskDefaults={"args": ["x"]}),
+        "args belong to a command",
+    ),
+    "default variable of ours": (
+        cluster(taskDefaults={"env": [{"name": "TASKCTL_X", "value": ""}]}),
+        "taskctl's own",
+    ),
     "images": (cluster(images=["a"]), "images is not supported yet"),
     "idle": (
         cluster(idleSecondsBeforeScaleDown=1),

@@ -32,6 +32,7 @@ from taskctl.policy.lineage import (
     depth_refusal,
     input_name,
 )
+from taskctl.policy.taskdefaults import NULLABLE
 from taskctl.policy.view import TaskView
 
 MAX_SPAWN: Final = 1000
@@ -146,8 +147,10 @@ def _task_spec(parent: TaskView, given: dict[str, Any], dot: str) -> dict[str, A
     for name in sorted(given):
         if name not in _OVERRIDABLE:
             raise bad(f"{dot}overrides.{name}", _not_overridable(name))
-    inherited = {name: parent.spec[name] for name in INHERITED if name in parent.spec}
-    if "limits" in given and given["limits"] != inherited.get("limits"):
+    # The defaults of the TaskCluster are the child's as well, when it is placed.
+    own = parent.own_spec
+    inherited = {name: own[name] for name in INHERITED if name in own}
+    if "limits" in given and given["limits"] != parent.spec.get("limits"):
         raise bad(
             f"{dot}overrides.limits", "limits are set on the root and hold for the whole tree"
         )
@@ -158,8 +161,10 @@ def _task_spec(parent: TaskView, given: dict[str, Any], dot: str) -> dict[str, A
             "task was not given",
         )
     check_workspace_access(parent, given, f"{dot}overrides")
-    _check_sources(inherited.get("env"), given.get("env"), f"{dot}overrides.env")
-    return inherited | {name: value for name, value in given.items() if value is not None}
+    _check_sources(parent.spec.get("env"), given.get("env"), f"{dot}overrides.env")
+    return inherited | {
+        name: value for name, value in given.items() if value is not None or name in NULLABLE
+    }
 
 
 def _check_sources(inherited: Any, given: Any, where: str) -> None:

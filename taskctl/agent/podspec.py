@@ -20,6 +20,7 @@ from taskctl.client.resources import PODS
 from taskctl.constants import (
     ENV_ATTEMPT,
     ENV_CONTAINER,
+    ENV_DEFAULTS,
     ENV_NONCE,
     ENV_PLACED,
     ENV_TASK,
@@ -28,6 +29,7 @@ from taskctl.constants import (
 )
 from taskctl.errors import ApiError, NotFound
 from taskctl.policy.claim import ClaimEntry
+from taskctl.policy.taskdefaults import from_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,7 @@ def parse_entry(container: Mapping[str, Any], identity: PodIdentity) -> PodEntry
         pod_name=identity.name,
         pod_uid=identity.uid,
         placed=env.get(ENV_PLACED, ""),
+        defaults=from_text(env.get(ENV_DEFAULTS, "")),
     )
     return PodEntry(
         claim=claim,

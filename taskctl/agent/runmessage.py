@@ -47,12 +47,13 @@ def from_micros(value: int) -> datetime:
 
 def timeout_ms(task: dict[str, Any]) -> int:
     """Return how long an attempt may run; 0: for ever."""
-    return int(task["spec"].get("timeoutSeconds") or 0) * 1000
+    return int(parse_task(task).spec.get("timeoutSeconds") or 0) * 1000
 
 
 def run_message(context: Context, run: Run, task: dict[str, Any]) -> Message:
     """Return the instruction to run this attempt of the Task."""
-    spec = task["spec"]
+    view = parse_task(task)
+    spec = view.spec
     return {
         "action": "run",
         "task": run.told.task,
@@ -60,7 +61,7 @@ def run_message(context: Context, run: Run, task: dict[str, Any]) -> Message:
         "uid": run.told.uid,
         "attempt": run.told.attempt,
         "argv": [*spec.get("command", ()), *(spec.get("args") or ())],
-        "env": _environment(context, run, parse_task(task)),
+        "env": _environment(context, run, view),
         "cwd": spec.get("workingDir") or "",
         "timeout_ms": run.told.timeout_ms,
         "grace_ms": GRACE_MS,

@@ -36,11 +36,7 @@ def complaint(spec: Mapping[str, Any]) -> str | None:
     """
     tasks: Sequence[Template] = spec.get("tasks") or ()
     return (
-        _bad_names(tasks)
-        or _incomplete(spec, tasks)
-        or _circle(tasks)
-        or _bad_params(spec)
-        or _bad_placeholders(spec, tasks)
+        _bad_names(tasks) or _circle(tasks) or _bad_params(spec) or _bad_placeholders(spec, tasks)
     )
 
 
@@ -66,14 +62,6 @@ def _bad_names(tasks: Sequence[Template]) -> str | None:
                 return f"tasks[{index}].minSuccess: is larger than the number of tasks in runAfter"
             if task.get("when") == "Always":
                 return f"tasks[{index}].minSuccess: has no meaning with when: Always"
-    return None
-
-
-def _incomplete(spec: Mapping[str, Any], tasks: Sequence[Template]) -> str | None:
-    for index, task in enumerate(tasks):
-        for field in ("image", "command"):
-            if not task.get(field) and not spec.get(field):
-                return f"tasks[{index}].{field}: is missing, and the root has none; set one of them"
     return None
 
 

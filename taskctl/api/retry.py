@@ -90,8 +90,9 @@ class TtlSecondsAfterFinished(SpecModel):
         Field(
             ge=0,
             le=INT32_MAX,
-            description="Seconds after success, or after it was skipped. Not set: the Task stays. "
-            "For a root the time counts from the end of its whole tree.",
+            description="Seconds after success, or after it was skipped. Not set, or null: it "
+            "stays. For a root the time counts from the end of its whole tree.",
+            json_schema_extra={"nullable": True},
         ),
     ] = None
     failure: Annotated[
@@ -99,6 +100,7 @@ class TtlSecondsAfterFinished(SpecModel):
         Field(
             ge=0,
             le=INT32_MAX,
-            description="Seconds after failure or cancellation. Not set: the Task stays.",
+            description="Seconds after failure or cancellation. Not set, or null: the Task stays.",
+            json_schema_extra={"nullable": True},
         ),
     ] = None

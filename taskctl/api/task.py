@@ -22,9 +22,6 @@ from taskctl.api.taskenv import EnvVar
 from taskctl.api.taskstatus import TaskStatus
 from taskctl.api.tasktemplate import MAX_PARAMS, MAX_TASKS, Param, TaskTemplate
 
-DEFAULT_START_DEADLINE_S = 300
-
-IMAGE_MESSAGE = "is missing; set spec.image, or spec.tasks for a graph"
 ROOT_TASKS_MESSAGE = "tasks and params belong to a root; a child cannot have them"
 CHILD_TREE_TIMEOUT_MESSAGE = (
     "treeTimeoutSeconds goes for a whole tree; set it on the root, or timeoutSeconds for one task"
@@ -37,7 +34,8 @@ MEMBER_NAME_MESSAGE = (
 )
 COMMAND_MESSAGE = (
     "must not be empty: taskctl-init runs the command, so the ENTRYPOINT of the image cannot "
-    "be known; set spec.command, for example [python, /app/main.py]"
+    "be known; set spec.command, for example [python, /app/main.py], or leave it out where the "
+    "TaskCluster has spec.taskDefaults.command"
 )
 IMMUTABLE_MESSAGE = (
     "spec cannot be changed, except for cancel, cancelScope, suspend, "
@@ -98,7 +96,7 @@ def _add_spec_rules(schema: dict[str, Any]) -> None:
     schema["not"] = {"required": ["input", "inputObject"]}
     schema["x-kubernetes-validations"] = [
         meta.cel(
-            "has(self.tasks) || (has(self.command) && size(self.command) > 0)",
+            "has(self.tasks) || !has(self.command) || size(self.command) > 0",
             f"command {COMMAND_MESSAGE}",
             field_path=".command",
         ),
@@ -107,7 +105,6 @@ def _add_spec_rules(schema: dict[str, Any]) -> None:
             CHILD_TREE_TIMEOUT_MESSAGE,
             field_path=".treeTimeoutSeconds",
         ),
-        meta.cel("has(self.tasks) || has(self.image)", IMAGE_MESSAGE, field_path=".image"),
         meta.cel(
             "!(has(self.lineage) && (has(self.tasks) || has(self.params)))", ROOT_TASKS_MESSAGE
         ),
@@ -155,15 +152,16 @@ class TaskSpec(SpecModel):
             min_length=1,
             max_length=1024,
             description="Container image that holds the command. On the local stack no image is "
-            "pulled: the programs of the machine run instead. Needed, but for a Task with `tasks`.",
+            "pulled: the programs of the machine run instead. Default: that of the TaskCluster's "
+            "`taskDefaults`; a Task that has none at all waits.",
         ),
     ] = None
     command: Annotated[
         list[meta.LongText],
         Field(
             max_length=meta.MAX_COMMAND_ITEMS,
-            description="Program and its first arguments. Needed, but for a Task with `tasks`: the "
-            "ENTRYPOINT of the image is not used.",
+            description="Program and its first arguments. Default: that of the TaskCluster's "
+            "`taskDefaults`. The ENTRYPOINT of the image is not used.",
             default_factory=list,
             json_schema_extra=meta.ATOMIC_LIST | _STARTABLE_ARGUMENTS,
         ),
@@ -180,7 +178,8 @@ class TaskSpec(SpecModel):
         list[EnvVar] | None,
         Field(
             max_length=meta.MAX_ENV,
-            description="Environment variables, added to those of the image.",
+            description="Environment variables, added to those of the image and of the "
+            "TaskCluster's `taskDefaults`.",
             json_schema_extra=meta.map_list("name") | _STARTABLE_VARIABLES,
         ),
     ] = None
@@ -188,7 +187,8 @@ class TaskSpec(SpecModel):
         str | None,
         Field(
             max_length=meta.MAX_TEXT,
-            description="Directory to start in. Default: that of the image.",
+            description="Directory to start in. Default: that of the TaskCluster's "
+            "`taskDefaults`, or of the image.",
         ),
     ] = None
     input_object: Annotated[
@@ -257,23 +257,28 @@ class TaskSpec(SpecModel):
         ),
     ] = None
     retry: Annotated[
-        Retry | None, Field(description="What to do after a failed attempt. Default: nothing.")
+        Retry | None,
+        Field(
+            description="What to do after a failed attempt. Default: that of the TaskCluster's "
+            "`taskDefaults`, or nothing."
+        ),
     ] = None
     timeout_seconds: Annotated[
         _Seconds | None,
         Field(
             description="Seconds that one attempt may run; then SIGTERM, a grace, SIGKILL, and "
-            "the attempt has failed with Timeout. Not set: no limit."
+            "the attempt has failed with Timeout. Default: that of the TaskCluster's "
+            "`taskDefaults`, or no limit."
         ),
     ] = None
     start_deadline_seconds: Annotated[
-        _Seconds,
+        _Seconds | None,
         Field(
             description="Seconds that a placed attempt may wait for its container to start (an "
             "image that cannot be pulled, for example) before the Task fails with "
-            "StartDeadlineExceeded. Default 300."
+            "StartDeadlineExceeded. Default: that of the TaskCluster's `taskDefaults`, or 300."
         ),
-    ] = DEFAULT_START_DEADLINE_S
+    ] = None
     tree_timeout_seconds: Annotated[
         _Seconds | None,
         Field(
@@ -285,7 +290,11 @@ class TaskSpec(SpecModel):
     ] = None
     ttl_seconds_after_finished: Annotated[
         TtlSecondsAfterFinished | None,
-        Field(description="When to delete the finished Task. Can be changed. Default: never."),
+        Field(
+            description="When to delete the finished Task. Can be changed. Default: that of the "
+            "TaskCluster's `taskDefaults`, or never; null, or {}, means never in any case.",
+            json_schema_extra={"nullable": True},
+        ),
     ] = None
     priority: Annotated[
         int,
@@ -349,10 +358,6 @@ class TaskSpec(SpecModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.tasks is None and not self.command:
-            raise ValueError(f"command {COMMAND_MESSAGE}")
-        if self.tasks is None and self.image is None:
-            raise ValueError(f"image {IMAGE_MESSAGE}")
         if self.lineage is not None and (self.tasks is not None or self.params is not None):
             raise ValueError(ROOT_TASKS_MESSAGE)
         if self.params is not None and self.tasks is None:

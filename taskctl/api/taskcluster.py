@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from taskctl.api import meta, podparts
 from taskctl.api.meta import Condition, Name, ObjectMeta, SpecModel, StatusModel
+from taskctl.api.taskdefaults import TaskDefaults
 from taskctl.api.workspace import (
     MOUNT_PATH,
     MOUNT_PATH_MESSAGE,
@@ -268,6 +269,13 @@ class TaskClusterSpec(SpecModel):
     template: Annotated[
         WorkerTemplate | None,
         Field(description="Parts of the worker pods that go to Kubernetes as they stand."),
+    ] = None
+    task_defaults: Annotated[
+        TaskDefaults | None,
+        Field(
+            description="What Tasks take where they leave a field out. A change counts for "
+            "attempts that are placed after it."
+        ),
     ] = None
     images: Annotated[
         list[str] | None,

@@ -5,7 +5,7 @@ Field descriptions here become those of the CRD: ``kubectl explain task.status``
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -135,6 +135,14 @@ class TaskStatus(StatusModel):
         Field(
             description="Since when the running task has been waiting for its children; it takes "
             "no slot meanwhile. Absent while it works."
+        ),
+    ] = None
+    defaults: Annotated[
+        dict[str, Any] | None,
+        Field(
+            description="What the latest attempt took of the TaskCluster's `taskDefaults`, in "
+            "addition to its own spec.",
+            json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
         ),
     ] = None
     times: Annotated[TaskTimes | None, Field(description="When what happened.")] = None

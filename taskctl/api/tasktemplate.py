@@ -156,7 +156,10 @@ class TaskTemplate(SpecModel):
     ] = None
     ttl_seconds_after_finished: Annotated[
         TtlSecondsAfterFinished | None,
-        Field(description=f"When to delete the task, once the tree is complete. {_ROOTS}"),
+        Field(
+            description=f"When to delete the task, once the tree is complete. {_ROOTS}",
+            json_schema_extra={"nullable": True},
+        ),
     ] = None
     priority: Annotated[
         int | None,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -202,8 +203,6 @@ def _refuse_task_options(options: SubmitOptions) -> None:
 async def _task_from_options(session: Session, options: SubmitOptions) -> Object:
     if not options.command:
         raise UsageError("name the command after `--`, or a manifest with -f")
-    if not options.image:
-        raise UsageError("--image is missing (on the local stack any name will do, e.g. busybox)")
     if options.input is not None and options.data:
         raise UsageError("--input and --data exclude each other")
     if options.when and not options.after:
@@ -215,9 +214,12 @@ async def _task_from_options(session: Session, options: SubmitOptions) -> Object
     timeout_s = None
     if options.timeout is not None:
         timeout_s = parse_whole_seconds(options.timeout, "--timeout")
+    cluster = await _cluster(session, options.cluster)
+    if not options.image:
+        await _check_default_image(session, cluster)
     spec: dict[str, Any] = {
-        "clusterName": await _cluster(session, options.cluster),
-        "image": options.image,
+        "clusterName": cluster,
+        "image": options.image or None,
         "command": list(options.command),
         "env": [{"name": key, "value": value} for key, value in environment.items()],
         "workingDir": options.workdir,
@@ -237,6 +239,25 @@ async def _task_from_options(session: Session, options: SubmitOptions) -> Object
     elif options.data:
         task["spec"]["input"] = parse_pairs(options.data, "--data")
     return task
+
+
+async def _check_default_image(session: Session, cluster: str) -> None:
+    """Make sure that a Task without an image gets one.
+
+    Raises:
+        UsageError: neither option nor TaskCluster name one.
+    """
+    from taskctl.client.resources import TASKCLUSTERS
+    from taskctl.policy.taskdefaults import defaults_of
+
+    found: Mapping[str, Any] | None = None
+    with contextlib.suppress(NotFound):
+        found = await session.client.get(TASKCLUSTERS, cluster, session.namespace)
+    if not defaults_of(found).get("image"):
+        raise UsageError(
+            f"--image is missing, and TaskCluster {cluster} has no spec.taskDefaults.image (on the "
+            "local stack any name will do, e.g. busybox)"
+        )
 
 
 async def _cluster(session: Session, named: str | None) -> str:

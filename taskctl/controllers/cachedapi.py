@@ -13,7 +13,8 @@ from taskctl.client.timing import SYSTEM_TIMING, Timing
 from taskctl.clock import Moment
 from taskctl.errors import NotFound
 from taskctl.policy.status import StatusPatch, status_body
-from taskctl.policy.view import TaskView, parse_task
+from taskctl.policy.taskdefaults import defaults_of
+from taskctl.policy.view import TaskView, parse_task, with_defaults
 from taskctl.runtime.store import Store
 
 
@@ -39,6 +40,11 @@ class Caches:
         """
         found = self.task_by_uid(uid) if uid else None
         return found if found is not None and found.namespace == view.namespace else None
+
+    def filled(self, view: TaskView) -> TaskView:
+        """Return the view with what its TaskCluster gives to Tasks (``spec.taskDefaults``)."""
+        cluster = self.clusters.get(ObjectKey(view.namespace, view.cluster))
+        return with_defaults(view, defaults_of(cluster))
 
     def cluster_key(self, uid: str) -> ObjectKey | None:
         """Return the key of the cached TaskCluster with that UID, or None."""

@@ -33,6 +33,7 @@ from taskctl.policy.lineage import OUTPUT_SUFFIX
 from taskctl.policy.readiness import ReadinessFacts, Source
 from taskctl.policy.runafter import Dependency
 from taskctl.policy.task import HeldFacts, TaskFacts, decide_task
+from taskctl.policy.taskdefaults import missing_field
 from taskctl.policy.view import TaskView, parse_task
 from taskctl.runtime.controller import DONE, Result
 
@@ -74,7 +75,7 @@ class TaskReconciler:
         task = self._caches.tasks.get(key)
         if task is None:
             return DONE  # the event handler has cleared up
-        view = parse_task(task)
+        view = self._caches.filled(parse_task(task))
         facts = self._facts(view)
         if facts.worker is not None and facts.worker.gone and not await self._surely_gone(view):
             return Result(_STALE_POD_LOOK_S)
@@ -224,7 +225,8 @@ class TaskReconciler:
             return
         readiness = facts.readiness
         slots = readiness.worker_slots
-        no_cluster = slots is None or view.slots > slots
+        # With another spec the TaskCluster may have more slots, or the defaults that are missing.
+        no_cluster = slots is None or view.slots > slots or bool(missing_field(view.spec))
         waits = self.joins.waits_for(view, readiness)
         source = _expected_source(view, readiness)
         if source is not None:  # as if it ran after that one

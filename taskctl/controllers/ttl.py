@@ -13,7 +13,7 @@ from taskctl.controllers.indexes import TaskIndexes
 from taskctl.controllers.queues import look_again
 from taskctl.controllers.task import state_of
 from taskctl.errors import NotFound
-from taskctl.policy.ttl import Keep, LookAgain, Remove, completion_time, decide_ttl
+from taskctl.policy.ttl import Keep, LookAgain, Remove, completion_time, decide_ttl, ttl_s
 from taskctl.policy.view import TaskView, parse_task
 from taskctl.runtime.controller import DONE, Result
 from taskctl.runtime.workqueue import WorkQueue
@@ -50,7 +50,7 @@ class TtlReconciler:
             return
         if not state_of(new).terminal:
             return
-        if new["spec"].get("ttlSecondsAfterFinished"):
+        if ttl_s(self._api.caches.filled(parse_task(new))) is not None:
             self._queue.add(ObjectKey.of(new))
         uid = new["metadata"]["uid"]
         if uid in self._by_root and completion_time(new.get("status") or {}) is not None:
@@ -82,7 +82,7 @@ class TtlReconciler:
         task = caches.tasks.get(key)
         if task is None:
             return DONE
-        view = parse_task(task)
+        view = caches.filled(parse_task(task))
         root = view if view.is_root else caches.relative(view, view.root_uid)
         awaited = indexes.waiting.is_awaited(key)
 

@@ -187,6 +187,7 @@ static int supervise(const char *argv0) {
     S.nonce = checked(strdup(nonce));
     memset(nonce, 'x', strlen(nonce)); /* out of /proc/<pid>/environ, too */
     unsetenv("TASKCTL_NONCE");
+    unsetenv("TASKCTL_DEFAULTS"); /* between controller and agent */
     find_self(argv0);
     prctl(PR_SET_CHILD_SUBREAPER, 1); /* not everywhere are we PID 1 */
     S.backoff_ms = BACKOFF_MIN_MS;

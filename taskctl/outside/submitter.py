@@ -31,6 +31,7 @@ from taskctl.outside.submission import (
 )
 from taskctl.outside.uploads import upload
 from taskctl.policy.lineage import owner_reference
+from taskctl.policy.taskdefaults import defaults_of
 from taskctl.sdk._functions import Call, TaskFunction, decode_result
 from taskctl.sdk.errors import InputInvalid, Unsendable
 
@@ -95,6 +96,8 @@ class Submitter:
         host = await self._host(bool(image))
         if host.sees_files and not image:
             image = LOCAL_IMAGE
+        if not image:
+            image = await self._default_image(cluster)
         frame = Frame(
             namespace=self._session.namespace,
             cluster=cluster,
@@ -140,6 +143,14 @@ class Submitter:
             )
         self._only_cluster = names[0]
         return self._only_cluster
+
+    async def _default_image(self, cluster: str) -> str:
+        """Return ``spec.taskDefaults.image`` of a TaskCluster; empty: there is none."""
+        try:
+            found = await self._session.client.get(TASKCLUSTERS, cluster, self._session.namespace)
+        except NotFound:
+            return ""
+        return str(defaults_of(found).get("image") or "")
 
     async def _host(self, has_image: bool) -> Host:
         if not self._looked:

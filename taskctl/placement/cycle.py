@@ -25,7 +25,8 @@ from taskctl.placement.rest import after_batch, gather_s
 from taskctl.placement.rotation import ENTRY_LIMIT_BYTES, RotationRule
 from taskctl.placement.workers import Worker
 from taskctl.policy.entry import Ticket, build_entry, json_bytes
-from taskctl.policy.view import TaskView
+from taskctl.policy.taskdefaults import defaults_of, missing_field
+from taskctl.policy.view import TaskView, with_defaults
 from taskctl.policy.workerpod import parse_frame, worker_prefix
 
 
@@ -39,6 +40,7 @@ class ClusterView:
         generation: of its spec.
         prefix: what worker names begin with, without the dash.
         rotation: slots of a worker, and when it is worn out.
+        defaults: ``spec.taskDefaults``.
     """
 
     key: ObjectKey
@@ -46,6 +48,7 @@ class ClusterView:
     generation: int
     prefix: str
     rotation: RotationRule
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
 def parse_cluster(raw: Mapping[str, Any]) -> ClusterView:
@@ -56,6 +59,7 @@ def parse_cluster(raw: Mapping[str, Any]) -> ClusterView:
         generation=int(raw["metadata"].get("generation") or 0),
         prefix=worker_prefix(raw),
         rotation=RotationRule(cluster_max_tasks(raw), cluster_slots(raw)),
+        defaults=defaults_of(raw),
     )
 
 
@@ -138,9 +142,10 @@ class PlacementCycle:
         worker = self._placements.worker(assignment.worker_uid)
         if view is None or worker is None:
             return  # the event that removed it has seen to the rest
+        view = with_defaults(view, cluster.defaults)
         placed = self._placements.is_placed(AttemptId(view.uid, view.next_attempt))
         item = None
-        if may_be_placed(view, cluster.key) and not placed:
+        if may_be_placed(view, cluster.key) and not placed and not missing_field(view.spec):
             item = self._item(worker, view, outcome, now)
         if item is None:
             outcome.instructions.append(LookAtTask(ObjectKey(view.namespace, view.name)))

@@ -7,7 +7,7 @@ compare-and-swap. Whatever the kubelet starts twice, late or on two workers, one
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -29,6 +29,7 @@ class ClaimEntry:
         pod_name: the agent's own pod.
         pod_uid: UID of that pod.
         placed: when the controller decided, RFC 3339, or empty.
+        defaults: what it takes of its TaskCluster's ``spec.taskDefaults``.
     """
 
     task_uid: str
@@ -37,6 +38,7 @@ class ClaimEntry:
     pod_name: str
     pod_uid: str
     placed: str
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,7 @@ def _claim_patch(view: TaskView, entry: ClaimEntry, now: datetime) -> StatusPatc
         "root": view.root_name or None,
         "parent": view.parent_name or None,
         "depth": view.depth,
+        "defaults": claimed_defaults(view, entry),
         "times": {
             "created": _micro(view.created),
             "placed": entry.placed or None,
@@ -144,6 +147,23 @@ def _claim_patch(view: TaskView, entry: ClaimEntry, now: datetime) -> StatusPatc
         "observedGeneration": view.generation,
         "conditions": active_conditions(view, Reason.STARTED, now),
     }
+
+
+def claimed_defaults(view: TaskView, entry: ClaimEntry) -> dict[str, Any] | None:
+    """Return ``status.defaults`` as a merge patch: those of an earlier attempt must not stay."""
+    wanted = dict(entry.defaults)
+    before = view.status.get("defaults") or {}
+    patch: dict[str, Any] = {name: None for name in before if name not in wanted}
+    patch |= {name: _replacing(before.get(name), value) for name, value in wanted.items()}
+    return patch or None
+
+
+def _replacing(before: Any, value: Any) -> Any:
+    """Return a merge patch that leaves nothing of what was there before."""
+    if not isinstance(before, Mapping) or not isinstance(value, Mapping):
+        return value
+    patch: dict[str, Any] = {name: None for name in before if name not in value}
+    return patch | {name: _replacing(before.get(name), item) for name, item in value.items()}
 
 
 def _micro(text: str) -> str | None:

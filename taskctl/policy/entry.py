@@ -17,6 +17,7 @@ from typing import Any, Final
 from taskctl.constants import (
     ENV_ATTEMPT,
     ENV_CONTAINER,
+    ENV_DEFAULTS,
     ENV_NONCE,
     ENV_PLACED,
     ENV_SOCKET,
@@ -26,6 +27,7 @@ from taskctl.constants import (
     SOCKET_PATH,
     WORKSPACE_VOLUME,
 )
+from taskctl.policy.taskdefaults import taken, to_text
 from taskctl.policy.view import TaskView, time_or_none
 
 _PREFIX: Final = "t-"
@@ -83,7 +85,7 @@ def build_entry(view: TaskView, ticket: Ticket, frame: Mapping[str, Any]) -> dic
     """Return the ephemeral container for one attempt.
 
     Args:
-        view: the Task.
+        view: the Task, with the defaults of its TaskCluster.
         ticket: attempt, nonce and time.
         frame: the worker's :func:`taskctl.policy.workerpod.task_frame`: the mounts and the
             security context that this very pod offers to tasks.
@@ -98,6 +100,9 @@ def build_entry(view: TaskView, ticket: Ticket, frame: Mapping[str, Any]) -> dic
         {"name": ENV_PLACED, "value": ticket.placed},
         {"name": ENV_SOCKET, "value": SOCKET_PATH},
     ]
+    defaults = _defaults_taken(view)
+    if defaults:
+        env.append({"name": ENV_DEFAULTS, "value": to_text(defaults)})
     # Plain values travel over the socket; only the kubelet can resolve these.
     env += [dict(item) for item in view.spec.get("env") or () if item.get("valueFrom")]
     entry: dict[str, Any] = {
@@ -112,6 +117,11 @@ def build_entry(view: TaskView, ticket: Ticket, frame: Mapping[str, Any]) -> dic
     if frame.get("securityContext"):
         entry["securityContext"] = dict(frame["securityContext"])
     return entry
+
+
+def _defaults_taken(view: TaskView) -> dict[str, Any]:
+    """Return what of the filled spec is not the Task's own; its agent has no TaskCluster."""
+    return {} if view.spec is view.own_spec else taken(view.own_spec, view.spec)
 
 
 def _mounts(view: TaskView, mounts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

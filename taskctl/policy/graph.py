@@ -11,6 +11,7 @@ from taskctl.api.states import TaskState
 from taskctl.constants import API_VERSION, LABEL_GROUP, Reason
 from taskctl.policy.lineage import child_lineage, child_metadata
 from taskctl.policy.status import Ending
+from taskctl.policy.taskdefaults import NULLABLE
 from taskctl.policy.treetimeout import timed_out_end
 from taskctl.policy.view import TaskView
 
@@ -56,12 +57,16 @@ def template_names(root: TaskView) -> tuple[str, ...]:
 
 
 def plan_graph(root: TaskView) -> list[dict[str, Any]] | BadGraph:
-    """Return the manifests of a root's tasks, in the order in which they stand."""
-    wrong = complaint(root.spec)
+    """Return the manifests of a root's tasks, in the order in which they stand.
+
+    They take the defaults of the TaskCluster for themselves, when they are placed.
+    """
+    wrong = complaint(root.own_spec)
     if wrong is not None:
         return BadGraph(f"spec.{wrong}.")
     params = params_of(root.spec)
-    defaults = {field: root.spec[field] for field in _DEFAULTS if field in root.spec}
+    own = root.own_spec
+    defaults = {field: own[field] for field in _DEFAULTS if field in own}
     return [_member(root, template, defaults, params) for template in root.spec["tasks"]]
 
 
@@ -75,12 +80,14 @@ def _member(
     name = member_name(root.name, key)
     spec = dict(defaults)
     for unit in _UNITS:
-        giver = template if any(field in template for field in unit) else root.spec
+        giver = template if any(field in template for field in unit) else root.own_spec
         spec |= {field: giver[field] for field in unit if field in giver}
     spec |= {
-        field: value for field, value in template.items() if field not in _OWN and value is not None
+        field: value
+        for field, value in template.items()
+        if field not in _OWN and (value is not None or field in NULLABLE)
     }
-    spec["env"] = _environment(root.spec.get("env"), template.get("env"), params)
+    spec["env"] = _environment(root.own_spec.get("env"), template.get("env"), params)
     spec = {
         field: fill(value, params) if field in FILLED else value for field, value in spec.items()
     }

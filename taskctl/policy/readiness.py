@@ -16,6 +16,7 @@ from taskctl.policy.runafter import (
     decide_run_after,
 )
 from taskctl.policy.status import Ending
+from taskctl.policy.taskdefaults import missing_field
 from taskctl.policy.treetimeout import cancelled_end, timed_out_end
 from taskctl.policy.verdicts import Never, Ready, Wait, never, skipped
 from taskctl.policy.view import TaskView
@@ -92,12 +93,9 @@ def decide_readiness(view: TaskView, facts: ReadinessFacts) -> Ready | Wait | Ne
             Reason.CLUSTER_NOT_FOUND,
             f"There is no TaskCluster {view.cluster!r} in namespace {view.namespace!r}.",
         )
-    if view.slots > facts.worker_slots:
-        return Wait(
-            Reason.SLOTS_EXCEED_WORKER,
-            f"The task takes {view.slots} slots; workers of TaskCluster {view.cluster!r} have "
-            f"{facts.worker_slots} (spec.slotsPerWorker).",
-        )
+    unfit = _unfit(view, facts.worker_slots)
+    if unfit is not None:
+        return unfit
     unmade = _source(view, facts.source)
     if unmade is not None:
         return unmade
@@ -122,6 +120,30 @@ def _over(view: TaskView, facts: ReadinessFacts) -> Never | None:
         reason = Reason.STOPPED if facts.stopped_with else Reason.CANCELLED
         return Never(TaskState.CANCELLED, Ending(reason, _with_tree(facts)))
     return None
+
+
+def _unfit(view: TaskView, worker_slots: int) -> Wait | None:
+    """Return why the TaskCluster cannot run the Task as both are now, or None if it can."""
+    missing = missing_field(view.spec)
+    if missing:
+        return Wait(Reason.SPEC_INCOMPLETE, _incomplete(view, missing))
+    if view.slots > worker_slots:
+        return Wait(
+            Reason.SLOTS_EXCEED_WORKER,
+            f"The task takes {view.slots} slots; workers of TaskCluster {view.cluster!r} have "
+            f"{worker_slots} (spec.slotsPerWorker).",
+        )
+    return None
+
+
+def _incomplete(view: TaskView, missing: str) -> str:
+    """Say that a field is missing, and where it may come from; the spec cannot be changed."""
+    name = missing.rpartition(".")[2]
+    root = f", nor has the root (spec.{name})" if "tasks[" in missing else ""
+    return (
+        f"{missing} is not set{root}, and TaskCluster {view.cluster!r} has no "
+        f"spec.taskDefaults.{name}: set that, or create the Task again with {missing}."
+    )
 
 
 def _with_tree(facts: ReadinessFacts) -> str:

@@ -32,11 +32,16 @@ SHOW_WAIT_AFTER_S: Final = 2.0
 # up, or an API server that is away for a moment, costs no write.
 SHOW_UNPLACED_AFTER_S: Final = 5.0
 # Reasons that would be a lie on a Task that is ready and merely queued.
+# What is missing may have changed, though not the reason: a task exists by now, for example.
+_TELLS_MORE: Final = frozenset(
+    {Reason.WAITING_FOR_TASKS, Reason.SPEC_INCOMPLETE, Reason.SLOTS_EXCEED_WORKER}
+)
 _STALE_WHEN_READY: Final = frozenset(
     {
         Reason.CLUSTER_NOT_FOUND,
         Reason.INPUT_NOT_FOUND,
         Reason.SLOTS_EXCEED_WORKER,
+        Reason.SPEC_INCOMPLETE,
         Reason.SUSPENDED,
         Reason.WAITING_FOR_TASKS,
         Reason.WAITING_TO_START,
@@ -344,7 +349,7 @@ def _queued_patch(view: TaskView, why: Ending) -> StatusPatch:
 def _wait(view: TaskView, wait: Wait, age_s: float) -> TaskPlan:
     look_s = wait.left_s
     unchanged = view.status.get("reason") == wait.reason and view.state is TaskState.PENDING
-    if wait.reason is Reason.WAITING_FOR_TASKS:  # what did not exist may exist by now
+    if wait.reason in _TELLS_MORE:
         unchanged &= view.status.get("message") == cap_message(wait.message)
     if unchanged or wait.reason is Reason.BACK_OFF:
         return TaskPlan(requeue_after_s=look_s)

@@ -8,7 +8,7 @@ parsed from; objects from a store are read-only.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from taskctl.constants import (
     ANNOTATION_STOPPED_BY,
     Reason,
 )
+from taskctl.policy.taskdefaults import filled
 
 DEFAULT_START_DEADLINE_S: Final = 300
 _CREATED_TOLERANCE_S: Final = 2.0
@@ -55,8 +56,9 @@ class TaskView:
         pod_name: worker of the latest attempt, or empty.
         pod_uid: UID of that pod, or empty.
         container: ephemeral container of the latest attempt, or empty.
-        spec: raw ``spec``.
+        spec: ``spec``, with the defaults of its TaskCluster in the gaps.
         status: raw ``status``.
+        own_spec: raw ``spec``.
     """
 
     namespace: str
@@ -82,6 +84,7 @@ class TaskView:
     container: str
     spec: Mapping[str, Any]
     status: Mapping[str, Any]
+    own_spec: Mapping[str, Any]
 
     @property
     def is_root(self) -> bool:
@@ -189,6 +192,9 @@ class TaskView:
 def parse_task(task: Mapping[str, Any]) -> TaskView:
     """Return the view of a raw Task.
 
+    Where its latest attempt was claimed, the defaults of its TaskCluster are those that the
+    attempt had; see :func:`with_defaults` for one that waits.
+
     Raises:
         KeyError: ``metadata`` lacks ``name`` or ``uid``: not an object from the API server.
     """
@@ -196,6 +202,7 @@ def parse_task(task: Mapping[str, Any]) -> TaskView:
     annotations = metadata.get("annotations") or _EMPTY
     status = task.get("status") or _EMPTY
     uid, name = metadata["uid"], metadata["name"]
+    spec = task.get("spec") or _EMPTY
     lineage = lineage_of(task)
     return TaskView(
         namespace=metadata.get("namespace", ""),
@@ -219,9 +226,26 @@ def parse_task(task: Mapping[str, Any]) -> TaskView:
         pod_name=status.get("podName") or "",
         pod_uid=status.get("podUID") or "",
         container=status.get("containerName") or "",
-        spec=task.get("spec") or _EMPTY,
+        spec=filled(spec, status.get("defaults") or _EMPTY),
         status=status,
+        own_spec=spec,
     )
+
+
+def with_defaults(view: TaskView, defaults: Mapping[str, Any]) -> TaskView:
+    """Return the view as its TaskCluster's defaults make it now.
+
+    An attempt that was claimed keeps what it was claimed with.
+
+    Args:
+        view: the Task.
+        defaults: ``spec.taskDefaults`` of its TaskCluster.
+    """
+    waits = view.state in (TaskState.PENDING, TaskState.SCHEDULED)
+    if not waits and view.pod_uid:
+        return view
+    spec = filled(view.own_spec, defaults)
+    return view if spec is view.spec else replace(view, spec=spec)
 
 
 def _created(stamp: str, annotations: Mapping[str, str]) -> str:

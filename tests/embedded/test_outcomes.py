@@ -300,3 +300,25 @@ async def test_a_spec_does_not_change(world: World) -> None:
     with pytest.raises(Invalid) as caught:
         await world.patch(TASKS, "fixed", {"spec": {"image": "other"}})
     assert "cannot be changed" in str(caught.value)
+
+
+async def test_what_a_task_leaves_out_comes_from_its_cluster(world: World) -> None:
+    script = 'echo "$WORD $OWN" $(pwd) > "$TASKCTL_WORKSPACE/said"; env | grep -c TASKCTL_DEFAULTS'
+    defaults = {
+        "image": "any",
+        "command": ["sh", "-c"],
+        "args": [f"{script}; exit 7"],
+        "env": [{"name": "WORD", "value": "$(HOME)"}, {"name": "OWN", "value": "not this"}],
+        "workingDir": "/tmp",
+        "timeoutSeconds": 600,
+    }
+    await world.cluster(taskDefaults=defaults)
+    own = {"clusterName": "c", "env": [{"name": "OWN", "value": "mine"}]}
+    await world.make(TASKS, "bare", spec=own)
+    task = await world.finished("bare", timeout_s=60)
+    assert (task["status"]["state"], task["status"]["exitCode"]) == ("Failed", 7)
+    assert (world.workspace() / "said").read_text().split() == ["$(HOME)", "mine", "/tmp"]
+    assert "TASKCTL_DEFAULTS" not in task["status"]["message"]
+    taken = task["status"]["defaults"]
+    assert taken == defaults | {"env": defaults["env"][:1]}
+    assert set(task["spec"]) == {"clusterName", "env", "when", "priority", "slots"}

@@ -189,7 +189,7 @@ def test_other_kinds_are_found_by_discovery(run: Run, client: FakeClient) -> Non
         ("a: [", "while parsing"),
         ("apiVersion: v1\nkind: X\nmetadata: {}\n", "without metadata.name"),
         (MANIFEST.replace("taskctl.dev/", "taskcontroller.k8s.io/"), "change it to taskctl.dev"),
-        (MANIFEST.replace("command: [/app/counter], ", ""), "ENTRYPOINT"),
+        (MANIFEST.replace("command: [/app/counter], ", "command: [], "), "ENTRYPOINT"),
         (
             MANIFEST.replace("inputObject", "inputobject"),
             "spec.inputobject: unknown field; did you mean inputObject?",

@@ -16,12 +16,14 @@ from typing import Any
 from taskctl.client.base import KubeObject
 from taskctl.client.resources import PODS, TASKS
 from taskctl.clock import format_seconds
+from taskctl.constants import ENV_DEFAULTS
 from taskctl.errors import AlreadyExists, ApiError, Conflict, NotFound
 from taskctl.policy.claim import AlreadyOurs, Claimed, ClaimEntry, decide_claim
 from taskctl.policy.entry import EntryView, parse_entry
 from taskctl.policy.lineage import child_lineage, child_metadata, child_name
 from taskctl.policy.outcome import ExitReport, StatusChange, decide_after_exit
 from taskctl.policy.status import status_body
+from taskctl.policy.taskdefaults import filled, from_text
 from taskctl.policy.view import parse_task
 from tests.unit.controllers.fake_api import FakeApi
 
@@ -147,7 +149,8 @@ class FakeNode:
         await asyncio.sleep(turn_s + self.start_s)
         name = pod["metadata"]["name"]
         task = self._task(entry)
-        command = (task or {}).get("spec", {}).get("command", ["ok"])
+        own = (task or {}).get("spec", {})
+        command = filled(own, _defaults(pod, entry)).get("command", ["ok"])
         if command[0] == "hang":
             self._report(name, entry, {"waiting": {"reason": "ImagePullBackOff", "message": "no"}})
             return
@@ -183,6 +186,7 @@ class FakeNode:
             pod_name=metadata["name"],
             pod_uid=metadata["uid"],
             placed=placed,
+            defaults=_defaults(pod, entry),
         )
         while True:
             try:
@@ -299,3 +303,12 @@ def running_status() -> dict[str, Any]:
         "conditions": [{"type": "Ready", "status": "True"}],
         "containerStatuses": [{"name": "agent", "ready": True, "state": {"running": {}}}],
     }
+
+
+def _defaults(pod: KubeObject, entry: EntryView) -> dict[str, Any]:
+    """What the entry says that its Task takes of its TaskCluster, as the agent reads it."""
+    for container in pod["spec"].get("ephemeralContainers") or ():
+        if container["name"] == entry.container:
+            env = {item["name"]: item.get("value", "") for item in container["env"]}
+            return from_text(env.get(ENV_DEFAULTS, ""))
+    return {}

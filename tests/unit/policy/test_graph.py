@@ -36,8 +36,6 @@ def steps(**after: list[str]) -> list[dict[str, Any]]:
         ({"tasks": steps(x=[], a=["x", "b"], b=["c"], c=["a"])}, "circle: a → b → c → a"),
         ({"tasks": [*steps(a=[]), *steps(a=[])]}, "tasks[1].name: a is the name of tasks[0]"),
         ({"tasks": steps(a=[], b=["a", "a"])}, "tasks[1].runAfter: names a task twice"),
-        ({"tasks": [{"name": "a", "command": ["x"]}]}, "tasks[0].image: is missing"),
-        ({"image": "i", "tasks": [{"name": "a"}]}, "tasks[0].command: is missing"),
         (
             {"tasks": [{"name": "a", **STEP, "args": ["x", "{{params.p}}"]}]},
             "tasks[0].args[1]: {{params.p}} names no parameter; spec.params has none",
