@@ -304,11 +304,12 @@ async def test_a_spec_does_not_change(world: World) -> None:
 
 async def test_what_a_task_leaves_out_comes_from_its_cluster(world: World) -> None:
     script = 'echo "$WORD $OWN" $(pwd) > "$TASKCTL_WORKSPACE/said"; env | grep -c TASKCTL_DEFAULTS'
+    env = [{"name": "WORD", "value": "$(HOME)"}, {"name": "OWN", "value": "not this"}]
     defaults = {
         "image": "any",
         "command": ["sh", "-c"],
         "args": [f"{script}; exit 7"],
-        "env": [{"name": "WORD", "value": "$(HOME)"}, {"name": "OWN", "value": "not this"}],
+        "env": env,
         "workingDir": "/tmp",
         "timeoutSeconds": 600,
     }
@@ -320,5 +321,5 @@ async def test_what_a_task_leaves_out_comes_from_its_cluster(world: World) -> No
     assert (world.workspace() / "said").read_text().split() == ["$(HOME)", "mine", "/tmp"]
     assert "TASKCTL_DEFAULTS" not in task["status"]["message"]
     taken = task["status"]["defaults"]
-    assert taken == defaults | {"env": defaults["env"][:1]}
+    assert taken == defaults | {"env": env[:1]}
     assert set(task["spec"]) == {"clusterName", "env", "when", "priority", "slots"}
