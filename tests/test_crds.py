@@ -89,8 +89,8 @@ GOOD: dict[str, Json] = {
             {"name": "D", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
         ],
         workingDir="/tmp",
-        runAfter={"tasks": ["a", "b"]},
-        inputFrom=[{"path": "/a~1b/0", "tasks": ["a", "a"]}, {"task": "b"}],
+        runAfter={"tasks": ["a", "b"], "group": "g"},
+        inputFrom=[{"path": "/a~1b/0", "tasks": ["a", "a"]}, {"task": "b"}, {"group": "g"}],
         when="Always",
         group="g1",
         retry={"limit": 3, "backoffSeconds": 0.5, "jitter": 0, "onExitCodes": [1, 75]},
@@ -211,6 +211,18 @@ BAD: dict[str, tuple[Json, str]] = {
     "input from a task and tasks": (
         task(inputFrom=[{"task": "a", "tasks": ["b"]}]),
         "set either task (one result)",
+    ),
+    "input from a task and a group": (
+        task(inputFrom=[{"task": "a", "group": "g"}], runAfter={"group": "g"}),
+        "set either task (one result)",
+    ),
+    "input from a group that is not waited for": (
+        task(inputFrom=[{"group": "g"}]),
+        "set runAfter.group to the same",
+    ),
+    "input from another group": (
+        task(inputFrom=[{"group": "g"}], runAfter={"group": "h"}),
+        "set runAfter.group to the same",
     ),
     "input from nothing": (task(inputFrom=[{"path": "/a"}]), "set either task (one result)"),
     "input at no pointer": (task(inputFrom=[{"path": "a", "task": "t"}]), "path"),

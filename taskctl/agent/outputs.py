@@ -14,7 +14,7 @@ from taskctl.agent.objects import GIVE_UP_AFTER_S, ObjectStore
 from taskctl.agent.refusals import ErrorCode, Refusal, from_api
 from taskctl.agent.rights import InputRights
 from taskctl.agent.runs import RecordedOutput, Run
-from taskctl.agent.sources import Sources, told_sources
+from taskctl.agent.sources import Sources
 from taskctl.agent.values import FORMS, Content, content_of, encode_json, parse_content
 from taskctl.api import meta
 from taskctl.api.states import Codec
@@ -45,7 +45,7 @@ class Outputs:
         self._context = context
         self._objects = objects
         self._rights = InputRights(context)
-        self._sources = Sources(context)
+        self._sources = Sources(context, objects)
 
     # --- input ----------------------------------------------------------------------
     async def input(self, run: Run, message: Message) -> Message:
@@ -61,13 +61,13 @@ class Outputs:
         try:
             task = await self._context.task_of(run)
             content = await self._input(task)
+            if wanted == "value":
+                sources = await self._sources.told(run, task)
+                answer = {"ref" if content.field == "ref" else "value": content.body}
+                return {**answer, "sources": sources} if sources else answer
+            content = await self._sources.compose(run, parse_task(task), content)
         except ApiError as error:
             raise from_api(error) from error
-        if wanted == "value":
-            sources = told_sources(task["spec"])
-            answer = {"ref" if content.field == "ref" else "value": content.body}
-            return {**answer, "sources": sources} if sources else answer
-        content = await self._sources.compose(parse_task(task), content)
         if wanted == "text":
             return {"text": await self._member(content, message)}
         return {"json": await self._objects.as_json(content, "the input")}

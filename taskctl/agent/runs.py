@@ -75,6 +75,8 @@ class Run:
             agent was restarted since.
         spawned: it has, or may have, asked for children.
         exit_code: what taskctl-init was told to exit with, once reported.
+        sources: the tasks whose results are parts of its input, once it has asked for them.
+        sources_lock: they are looked up once.
     """
 
     told: ToldRun
@@ -92,6 +94,8 @@ class Run:
     deadline_s: float | None = None
     spawned: bool = False
     exit_code: int = 0
+    sources: Any = None
+    sources_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def label(self) -> str:

@@ -6,28 +6,28 @@ SDK asks for them part by part, of any number; who takes the input as one text g
 
 from __future__ import annotations
 
-import asyncio
 import copy
+from collections.abc import Mapping
 from typing import Any, Final
 
-from taskctl.agent import fields
+from taskctl.agent import fields, jsoncheck, resultread
 from taskctl.agent.context import Context
 from taskctl.agent.fields import bad
-from taskctl.agent.objects import read_object
+from taskctl.agent.objects import ObjectStore
 from taskctl.agent.refusals import ErrorCode, Refusal, from_api
+from taskctl.agent.resultread import Lost, ResultReader, Returned
 from taskctl.agent.runs import Run
-from taskctl.agent.values import Content, content_of
-from taskctl.api.states import TaskState
-from taskctl.client.resources import TASKOBJECTS, TASKS
-from taskctl.constants import LABEL_ATTEMPT, LABEL_OUTPUT_OF
+from taskctl.agent.sourcetasks import Source, SourceTasks, rejected
+from taskctl.agent.values import Content
 from taskctl.errors import ApiError
 from taskctl.policy.view import TaskView, parse_task
-from taskctl.wire import Message, pack_value
+from taskctl.wire import Message
 
 MAX_VALUES: Final = 200  # in an answer
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
-MAX_COMPOSED: Final = 500  # more take longer to read than taskctl-init waits
-CONCURRENT_READS: Final = 16
+MAX_COMPOSED: Final = 10_000
+MAX_COMPOSED_BYTES: Final = 8 * 1024 * 1024
+NO_RESULT: Final = Content("value", None)
 
 
 class Sources:
@@ -35,11 +35,31 @@ class Sources:
 
     Args:
         context: of the agent.
+        objects: reads what lies in the workspace.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, objects: ObjectStore) -> None:
         self._context = context
-        self._reads = asyncio.Semaphore(CONCURRENT_READS)
+        self._objects = objects
+        self._reader = ResultReader(context)
+        self._tasks = SourceTasks(context)
+
+    async def told(self, run: Run, task: Mapping[str, Any]) -> list[Message]:
+        """Return what the SDK is told of ``spec.inputFrom``: places and numbers.
+
+        Raises:
+            ApiError: the API server refused, or was away for 20 s.
+        """
+        entries = task["spec"].get("inputFrom") or ()
+        told: list[Message] = []
+        for index, entry in enumerate(entries):
+            count: int | None = None
+            if entry.get("group"):  # how many there are is not in the spec
+                count = len((await self._of(run, parse_task(task)))[index])
+            elif entry.get("tasks") is not None:
+                count = len(entry["tasks"])
+            told.append({"path": entry.get("path") or "", "count": count})
+        return told
 
     async def sources(self, run: Run, message: Message) -> Message:
         """Return results of one entry of ``spec.inputFrom``, from a position on.
@@ -50,103 +70,102 @@ class Sources:
         index = fields.integer(message, "source")
         start = fields.integer(message, "start", default=0)
         run.check_running()
-        view = await self._view(run)
-        entries = view.spec.get("inputFrom") or ()
-        if index >= len(entries):
-            raise bad("source", f"is {index}; spec.inputFrom has {len(entries)} entries")
-        names = source_names(entries[index])[start : start + MAX_VALUES]
-        answers: list[Message] = []
-        size = 0
-        for begin in range(0, len(names), CONCURRENT_READS):
-            for content in await self._contents(view, names[begin : begin + CONCURRENT_READS]):
-                answer = _told(content)
-                size += len(pack_value(answer))
-                if answers and size > MAX_ANSWER_BYTES:
-                    return {"values": answers}
-                answers.append(answer)
-        return {"values": answers}
+        try:
+            view = parse_task(await self._context.task_of(run))
+            entries = view.spec.get("inputFrom") or ()
+            if index >= len(entries):
+                raise bad("source", f"is {index}; spec.inputFrom has {len(entries)} entries")
+            wanted = (await self._of(run, view))[index][start : start + MAX_VALUES]
+            results = await self._results(view, wanted, MAX_ANSWER_BYTES)
+        except ApiError as error:
+            raise from_api(error) from error
+        return {"values": [resultread.told(result) for result in results]}
 
-    async def compose(self, view: TaskView, content: Content) -> Content:
+    async def compose(self, run: Run, view: TaskView, content: Content) -> Content:
         """Return an input with the results in it, as one value.
 
         Raises:
-            Refusal: ``too_large``: there are too many, or large ones; ``rejected``;
-                ``unavailable``.
+            Refusal: ``too_large``; ``rejected``; ``unavailable``.
+            ApiError: the API server refused, or was away for 20 s.
         """
         entries = view.spec.get("inputFrom") or ()
         if not entries:
             return content
-        if sum(len(source_names(entry)) for entry in entries) > MAX_COMPOSED:
-            raise _too_large(f"inputFrom names more than {MAX_COMPOSED} tasks")
-        if content.field == "ref":
-            raise _too_large("the input is large, and has results of other tasks in it")
-        whole = copy.deepcopy(content.body)  # it is a part of the Task as cached
-        for entry in entries:
-            found = []
-            for result in await self._contents(view, source_names(entry)):
-                if result is not None and result.field == "ref":
-                    raise _too_large("a result that is a part of the input is large")
-                found.append(None if result is None else result.body)
-            value = found if "tasks" in entry else found[0]
+        parts = await self._of(run, view)
+        if sum(map(len, parts)) > MAX_COMPOSED:
+            raise _too_large(f"inputFrom has more than {MAX_COMPOSED} results")
+        left = MAX_COMPOSED_BYTES
+        whole, left = await self._plain(content, left)
+        whole = copy.deepcopy(whole)  # it is a part of the Task as cached
+        for entry, part in zip(entries, parts, strict=True):
+            found: list[Any] = []
+            while len(found) < len(part):
+                for result in await self._results(view, part[len(found) :], MAX_ANSWER_BYTES):
+                    plain, left = await self._plain(result, left)
+                    found.append(plain)
+            value = found[0] if entry.get("task") else found
             whole = put(whole, entry.get("path") or "", value)
         return Content("value", whole)
 
-    async def _view(self, run: Run) -> TaskView:
-        try:
-            return parse_task(await self._context.task_of(run))
-        except ApiError as error:
-            raise from_api(error) from error
+    async def _plain(self, content: Content, left: int) -> tuple[Any, int]:
+        """Return a value, read from the workspace if it lies there, and what is left of a limit."""
+        if content.field != "ref":
+            left -= resultread.weight_of(content)
+        else:
+            left -= content.body["size"]
+        if left < 0:
+            raise _too_large(f"the input with its results has over {MAX_COMPOSED_BYTES} bytes")
+        if content.field != "ref":
+            return content.body, left
+        return jsoncheck.parse(await self._objects.as_json(content, "a result")), left
 
-    async def _contents(self, view: TaskView, names: list[str]) -> list[Content | None]:
-        found = await asyncio.gather(
-            *(self._content(view, name) for name in names), return_exceptions=True
-        )
-        contents = []
-        for item in found:
-            if isinstance(item, BaseException):
-                raise from_api(item) if isinstance(item, ApiError) else item
-            contents.append(item)
-        return contents
+    async def _of(self, run: Run, view: TaskView) -> list[list[Source]]:
+        """Return the tasks of all entries; they are looked up once in a run."""
+        async with run.sources_lock:
+            if run.sources is None:
+                run.sources = await self._tasks.of(view)
+            found: list[list[Source]] = run.sources
+            return found
 
-    async def _content(self, view: TaskView, name: str) -> Content | None:
-        """Return the result of a Task; None: it has not succeeded, or has no output."""
-        async with self._reads:
-            task = await read_object(self._context, TASKS, name)
-            if task is None:
-                raise _rejected(name, "does not exist (any more)")
-            source = parse_task(task)
-            if not _may_read(view, source):
-                raise _rejected(name, f"belongs to another tree than {view.name}")
-            if not source.state.terminal:
-                raise _rejected(name, f"is {source.state}; it has no result yet")
-            output = source.status.get("outputObject")
-            if source.state is not TaskState.SUCCEEDED or not output:
-                return None
-            found = await read_object(self._context, TASKOBJECTS, output)
-        labels = {} if found is None else found["metadata"].get("labels") or {}
-        if (
-            found is None
-            or labels.get(LABEL_OUTPUT_OF) != source.uid
-            or labels.get(LABEL_ATTEMPT, "1") != str(source.attempt)
-        ):
-            raise _rejected(name, f"has lost its output, TaskObject {output}")
-        return content_of(found)
+    async def _results(
+        self, view: TaskView, sources: list[Source], limit_bytes: int
+    ) -> list[Content]:
+        """Return results in their order, as many as fit, one at least."""
+        for source in sources:
+            if not source.ended:
+                await self._tasks.renew(view, source)
+            if not source.ended:
+                raise rejected(source.name, f"is {source.state}; it has no result yet")
+        wanted = [source.returned for source in sources if source.returned is not None]
+        found = await self._reader.read(wanted, limit_bytes)
+        results: list[Content] = []
+        position = 0
+        for source in sources:
+            if source.returned is None:
+                results.append(NO_RESULT)
+                continue
+            if position == len(found):
+                break
+            result = found[position]
+            position += 1
+            if isinstance(result, Lost):
+                result = await self._again(view, source)
+            results.append(result)
+        return results
 
-
-def source_names(entry: dict[str, Any]) -> list[str]:
-    """Return the Tasks that an entry of ``spec.inputFrom`` names."""
-    return list(entry["tasks"]) if entry.get("tasks") is not None else [entry["task"]]
-
-
-def told_sources(spec: Any) -> list[Message]:
-    """Return what the SDK is told of ``spec.inputFrom``: places and numbers."""
-    return [
-        {
-            "path": entry.get("path") or "",
-            "count": len(source_names(entry)) if entry.get("tasks") is not None else None,
-        }
-        for entry in spec.get("inputFrom") or ()
-    ]
+    async def _again(self, view: TaskView, source: Source) -> Content:
+        """Read a result once more: the task may have run again since it was looked up."""
+        before: Returned | None = source.returned
+        await self._tasks.renew(view, source)
+        if not source.ended:
+            raise rejected(source.name, f"is {source.state}; it has no result yet")
+        if source.returned is None:
+            return NO_RESULT
+        if source.returned != before:
+            [result] = await self._reader.read([source.returned])
+            if isinstance(result, Content):
+                return result
+        raise rejected(source.name, f"has lost its output, TaskObject {source.returned.output}")
 
 
 def put(whole: Any, path: str, value: Any) -> Any:
@@ -172,24 +191,6 @@ def put(whole: Any, path: str, value: Any) -> Any:
             ErrorCode.REJECTED, f"inputFrom: the input has no place {path} for a result"
         ) from error
     return root
-
-
-def _may_read(view: TaskView, source: TaskView) -> bool:
-    """Whether a Task may be given another's result: of its tree; to a root, that of a root.
-
-    A root is made by a person, who may read them; a child by task code, which may not.
-    """
-    return source.root_uid == view.root_uid or (view.is_root and source.is_root)
-
-
-def _told(content: Content | None) -> Message:
-    if content is None:
-        return {"value": None}
-    return {"ref": content.body} if content.field == "ref" else {"value": content.body}
-
-
-def _rejected(name: str, problem: str) -> Refusal:
-    return Refusal(ErrorCode.REJECTED, f"inputFrom: task {name} {problem}")
 
 
 def _too_large(what: str) -> Refusal:

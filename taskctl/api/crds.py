@@ -39,6 +39,7 @@ KINDS: Final[tuple[KindInfo, ...]] = (
             ".status.podName",
             ".status.state",
             ".spec.clusterName",
+            ".spec.group",
             ".spec.lineage.rootUID",
             ".spec.lineage.parentUID",
         ),

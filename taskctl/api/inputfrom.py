@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
 from taskctl.api import meta
-from taskctl.api.meta import Name, SpecModel
+from taskctl.api.meta import GroupName, Name, SpecModel
 
 MAX_SOURCES = 1000
 MAX_SOURCE_TASKS = 10_000
-ONE_MESSAGE = "set either task (one result) or tasks (an array of results)"
+ONE_MESSAGE = "set either task (one result), or tasks or group (an array of results)"
+GROUP_MESSAGE = "results of a group are there when it has ended; set runAfter.group to the same"
 # A JSON pointer (RFC 6901); the whole input is the empty one.
 POINTER = r"^(/([^~/]|~[01])*)*$"
 
@@ -21,7 +23,11 @@ class InputSource(SpecModel):
 
     model_config = ConfigDict(
         json_schema_extra=meta.validations(
-            meta.cel("has(self.task) != has(self.tasks)", ONE_MESSAGE)
+            meta.cel(
+                " + ".join(f"(has(self.{name}) ? 1 : 0)" for name in ("task", "tasks", "group"))
+                + " == 1",
+                ONE_MESSAGE,
+            )
         )
     )
     path: Annotated[
@@ -50,8 +56,27 @@ class InputSource(SpecModel):
         ),
     ] = None
 
+    group: Annotated[
+        GroupName | None,
+        Field(
+            description="The outputs of all members of a group (`spec.group`) of the same tree go "
+            "there as an array, in the order in which the members were created; null for one that "
+            "has not succeeded, or has none. `runAfter` must name the group too."
+        ),
+    ] = None
+
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if (self.task is None) == (self.tasks is None):
+        if [self.task, self.tasks, self.group].count(None) != 2:
             raise ValueError(ONE_MESSAGE)
         return self
+
+
+def check_groups(sources: Iterable[InputSource], group: str | None) -> None:
+    """Make sure that a Task waits for the group whose results it takes.
+
+    Raises:
+        ValueError: it does not; ``group`` is that of ``runAfter``.
+    """
+    if any(source.group not in (None, group) for source in sources):
+        raise ValueError(f"inputFrom: {GROUP_MESSAGE}")

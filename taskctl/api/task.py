@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from taskctl.api import meta
 from taskctl.api.graphcheck import complaint
-from taskctl.api.inputfrom import MAX_SOURCES, InputSource
+from taskctl.api.inputfrom import GROUP_MESSAGE, MAX_SOURCES, InputSource, check_groups
 from taskctl.api.limits import Limits
 from taskctl.api.lineage import Lineage
 from taskctl.api.meta import INT32_MAX, GroupName, Name, ObjectMeta, SpecModel
@@ -119,6 +119,13 @@ def _add_spec_rules(schema: dict[str, Any]) -> None:
             "!has(self.runAfter) || !has(self.runAfter.minSuccess) || self.when != 'Always'",
             MIN_SUCCESS_ALWAYS_MESSAGE,
             field_path=".runAfter",
+        ),
+        meta.cel(
+            "!has(self.inputFrom) || self.inputFrom.all(source, !has(source.group) ||"
+            " (has(self.runAfter) && has(self.runAfter.group)"
+            " && self.runAfter.group == source.group))",
+            GROUP_MESSAGE,
+            field_path=".inputFrom",
         ),
         # Rules of the spec are evaluated at each write of the status too, and a look at a field
         # by CEL costs as much as the spec has fields: a quarter of the write in all.
@@ -371,6 +378,7 @@ class TaskSpec(SpecModel):
         after = self.run_after
         if after is not None and after.min_success is not None and self.when is When.ALWAYS:
             raise ValueError(MIN_SUCCESS_ALWAYS_MESSAGE)
+        check_groups(self.input_from or (), None if after is None else after.group)
         if self.lineage is not None and self.tree_timeout_seconds is not None:
             raise ValueError(CHILD_TREE_TIMEOUT_MESSAGE)
         names = [variable.name for variable in self.env or ()]

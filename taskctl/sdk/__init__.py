@@ -32,6 +32,7 @@ from taskctl.sdk._api import (
 )
 from taskctl.sdk._context import Context, current
 from taskctl.sdk._functions import Call, TaskFunction, task
+from taskctl.sdk._sources import Group
 from taskctl.sdk._specs import ChildSpec, Info, child
 from taskctl.sdk.errors import (
     AgentAway,
@@ -65,6 +66,7 @@ __all__ = [
     "ChildSkipped",
     "ChildSpec",
     "Context",
+    "Group",
     "Info",
     "InputCorrupt",
     "InputInvalid",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from taskctl.sdk._exchange import Operation
     from taskctl.sdk._functions import TaskFunction
+    from taskctl.sdk._sources import Group
     from taskctl.sdk._specs import ChildSpec, Info, Named, Options, Target
     from taskctl.sdk._types import (
         F1,
@@ -94,7 +95,7 @@ async def gather(
 ) -> list[R | ChildError]: ...
 @overload
 async def gather(
-    children: Iterable[Child[Any]],
+    children: Iterable[Child[Any]] | Group,
     *,
     then: TaskFunction[..., Awaited[R]],
     return_exceptions: bool = False,
@@ -103,7 +104,7 @@ async def gather(
 ) -> Child[R]: ...
 @overload
 async def gather(
-    children: Iterable[Child[Any]],
+    children: Iterable[Child[Any]] | Group,
     *,
     then: TaskFunction[..., R],
     return_exceptions: bool = False,
@@ -111,7 +112,7 @@ async def gather(
     **arguments: Any,
 ) -> Child[R]: ...
 async def gather(
-    children: Iterable[Child[Any]],
+    children: Iterable[Child[Any]] | Group,
     *,
     return_exceptions: bool = False,
     min_success: int | None = None,
@@ -123,7 +124,8 @@ async def gather(
     This task takes no slot while it waits.
 
     Args:
-        children: what spawn() and spawn_many() returned.
+        children: what spawn() and spawn_many() returned; with ``then`` also a :class:`Group`, of
+            any number of members.
         return_exceptions: the error of a child that has not succeeded stands in its place. Else
             the first one is raised at once, and the other children run on.
         min_success: so many must succeed; errors of others stand in their places. As soon as
@@ -139,7 +141,7 @@ async def gather(
         ValueError: ``min_success`` is more than there are children.
         AgentAway: nobody answered in time.
     """
-    found = check_children(children, "gather")
+    found = check_children(children, "gather", then is not None)
     if then is not None:
         spec = continuation(found, then, arguments, return_exceptions, min_success)
         return (await _perform(spawn_operation([spec], Child)))[0]

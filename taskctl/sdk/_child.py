@@ -122,12 +122,18 @@ class Tracker:
         return [error for error in found if error is not None]
 
 
-def check_children(children: Any, function: str) -> list[Any]:
-    """Return children as a list.
+def check_children(children: Any, function: str, groups: bool = False) -> Any:
+    """Return children as a list; a group, where that will do, as it is.
 
     Raises:
         TypeError: there is something else among them.
     """
+    from taskctl.sdk._sources import Group
+
+    if isinstance(children, Group):
+        if groups:
+            return children
+        raise TypeError(f"{function}() takes a group with then= only: pass the children")
     if isinstance(children, SpawnedChild):
         raise TypeError(f"{function}() takes several children: put {children!r} into a list")
     if hasattr(children, "__await__"):

@@ -7,6 +7,7 @@ from taskctl.sdk.errors import NoWorkspace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Container
     from pathlib import Path
     from typing import Any
 
@@ -84,11 +85,15 @@ class Context:
             AgentAway: nobody answered.
         """
         if not self._input:
-            from taskctl.sdk._blocking import perform
-            from taskctl.sdk._specs import input_operation
-
-            self._input.append(perform(input_operation()))
+            self._input.append(self.streamed_input(()))
         return self._input[0]
+
+    def streamed_input(self, places: Container[str]) -> Any:
+        """Read the input, but for the results at some places (JSON pointers); see `input`."""
+        from taskctl.sdk._blocking import perform
+        from taskctl.sdk._specs import input_operation
+
+        return perform(input_operation(places))
 
 
 def current() -> Context:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from taskctl.sdk._options import check_names
 from taskctl.sdk._places import check_function
 from taskctl.sdk._types import OfCall, P, R, R_co, overload
@@ -118,15 +120,21 @@ def encode_arguments(
         bound = _bind(function, call)
     except TypeError as error:
         raise Unsendable(f"{name}(): {error}") from error
+
+    def encode(part: Any, hint: Any, path: str) -> Any:
+        _, key, *below = path.split("/")
+        place = "".join(f"[{item}]" for item in below)
+        return _values.encode(part, hint, f"{name}(): {key}{place}", 1 + len(below))
+
     made = {}
     for key, value in bound.items():
         hint = _whole_hint(parameters[key], hints)
 
-        def encode(part: Any, key: str = key, hint: Any = hint) -> Any:
-            return _values.encode(part, hint, f"{name}(): {key}", 1)
-
         found: list[dict[str, Any]] = []
-        plain = encode(value) if sources is None else split(value, f"/{key}", encode, found)
+        if sources is None:
+            plain = _values.encode(value, hint, f"{name}(): {key}", 1)
+        else:
+            plain = split(value, hint, encode, found, f"/{key}")
         if sources is not None:
             sources += found
         if plain is not None or not found:
@@ -155,8 +163,6 @@ def decode_arguments(function: Callable[..., Any], given: Any) -> tuple[list[Any
     Raises:
         InputInvalid: they do not fit.
     """
-    from taskctl.sdk._decode import decode
-
     name = function.__qualname__
     parameters, hints = _signature(function)
     values = _by_name(name, parameters, given)
@@ -165,7 +171,7 @@ def decode_arguments(function: Callable[..., Any], given: Any) -> tuple[list[Any
     for key, parameter in parameters.items():
         if key in values:
             hint = _whole_hint(parameter, hints)
-            value = decode(values[key], hint, f"{name}(): {key}")
+            value = _decoded(values[key], hint, f"{name}(): {key}")
         elif parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         elif parameter.default is parameter.empty:
@@ -181,6 +187,48 @@ def decode_arguments(function: Callable[..., Any], given: Any) -> tuple[list[Any
         else:
             args.append(value)
     return args, kwargs
+
+
+def _decoded(plain: Any, hint: Any, where: str) -> Any:
+    """Return an argument; results that are read one by one stay so."""
+    from collections.abc import AsyncIterable
+
+    from taskctl.sdk._decode import decode
+    from taskctl.sdk._hints import bare, split
+
+    origin, args = split(bare(hint))
+    stream = sys.modules.get("taskctl.sdk._stream")
+    if stream is not None and isinstance(plain, stream.Stream):
+        if not args:
+            return plain
+        return plain.decoded(lambda item, place: decode(item, args[0], place), where)
+    value = decode(plain, hint, where)
+    if origin is AsyncIterable:
+        from taskctl.sdk._stream import Once
+
+        return Once(value)
+    return value
+
+
+def streamed(function: Callable[..., Any]) -> set[str]:
+    """Return the places in the input, as JSON pointers, whose results are read one by one.
+
+    They are those of parameters that are annotated with Iterable or AsyncIterable.
+    """
+    from collections.abc import AsyncIterable, Iterable
+
+    from taskctl.sdk._hints import bare, split
+
+    parameters, hints = _signature(function)
+    found = set()
+    for key, parameter in parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        if split(bare(hints.get(key)))[0] in (Iterable, AsyncIterable):
+            found.add("/" + key.replace("~", "~0").replace("/", "~1"))
+            if len(parameters) == 1:
+                found.add("")
+    return found
 
 
 def decode_argument(function: Callable[..., Any], key: str, forms: tuple[Any, ...]) -> Any:

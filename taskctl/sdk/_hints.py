@@ -29,6 +29,7 @@ ARRAYS: dict[Any, Callable[[list[Any]], Any]] = {
     collections.abc.Sequence: list,
     collections.abc.MutableSequence: list,
     collections.abc.Iterable: list,
+    collections.abc.AsyncIterable: list,
     collections.abc.Collection: list,
     collections.abc.Set: set,
     collections.abc.MutableSet: set,

@@ -13,7 +13,7 @@ from taskctl.sdk.errors import InputInvalid, Unsendable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
     from typing import Any, Final, TypedDict, Union, Unpack
 
     from taskctl.sdk._child import ChildT, SpawnedChild
@@ -223,7 +223,7 @@ def _function_of(target: Target) -> TaskFunction[..., Any] | None:
 
 
 def continuation(
-    children: list[Any],
+    children: Any,
     then: Any,
     arguments: dict[str, Any],
     return_exceptions: bool,
@@ -231,23 +231,30 @@ def continuation(
 ) -> ChildSpec[Any]:
     """Return the child that runs when others have ended, and has their results as its input.
 
+    Args:
+        children: a list of them, or a group.
+
     Raises:
         Unsendable: ``then`` is no function made by ``@task``.
         ValueError: ``min_success`` and errors as results cannot both be had.
     """
+    from taskctl.sdk._sources import Group
+
     options: dict[str, Any] = {}
     if return_exceptions:
         options["when"] = "Always"
     if min_success is not None:
-        if return_exceptions or not 0 <= min_success <= len(children):
+        is_group = isinstance(children, Group)
+        if return_exceptions or min_success < 0 or not (is_group or min_success <= len(children)):
+            of = repr(children) if is_group else f"{len(children)} children"
             raise ValueError(
-                f"min_success is {min_success}, of {len(children)} children; with then= it cannot "
+                f"min_success is {min_success}, of {of}; with then= it cannot "
                 "be more than that, nor go together with return_exceptions"
             )
-        options["run_after"] = {
-            "tasks": [child.name for child in children],
-            "minSuccess": min_success,
-        }
+        named = (
+            {"group": children.name} if is_group else {"tasks": [item.name for item in children]}
+        )
+        options["run_after"] = {**named, "minSuccess": min_success}
     if not isinstance(then, TaskFunction):
         raise Unsendable(f"then takes a function made by @task, not {type(then).__name__}")
     return ChildSpec(Call(then, (children,), arguments), (), None, None, options)
@@ -273,35 +280,47 @@ def info_operation() -> Operation[Info]:
     return Info(answer.get("cancel") or "", deadline_us / 1e6 if deadline_us else None)
 
 
-def input_operation() -> Operation[Any]:
-    """Read the input."""
+def input_operation(streamed: Container[str] = ()) -> Operation[Any]:
+    """Read the input.
+
+    Args:
+        streamed: JSON pointers of places whose results are to be read later, one by one: a
+            :class:`taskctl.sdk._stream.Stream` stands there.
+    """
     attached = yield {"op": "attach"}
     answer = yield {"op": "input", "format": "value"}
     workspace = attached.get("workspace") or ""
     whole = _stored.load(answer, workspace)
     for index, source in enumerate(answer.get("sources") or ()):
-        whole = yield from _add_source(whole, index, source, workspace)
+        whole = yield from _add_source(whole, index, source, workspace, streamed)
     return whole
 
 
-def _add_source(whole: Any, index: int, source: Message, workspace: str) -> Operation[Any]:
+def _add_source(
+    whole: Any, index: int, source: Message, workspace: str, streamed: Container[str]
+) -> Operation[Any]:
     """Put the results of one entry of ``spec.inputFrom`` into the input."""
     from taskctl.sdk._sources import put
 
     path, wanted = source["path"], source["count"]
-    found: list[Any] = []
-    while len(found) < (1 if wanted is None else wanted):
-        answer = yield {"op": "sources", "source": index, "start": len(found)}
-        where = f"the result in the input at {path or 'its top'}"
-        found += [_stored.load(item, workspace, where) for item in answer["values"]]
+    where = f"the result in the input at {path or 'its top'}"
+    found: Any = []
+    if wanted is not None and path in streamed:
+        from taskctl.sdk._stream import Stream
+
+        found = Stream(index, wanted, workspace, where)
+    else:
+        while len(found) < (1 if wanted is None else wanted):
+            answer = yield {"op": "sources", "source": index, "start": len(found)}
+            found += [_stored.load(item, workspace, where) for item in answer["values"]]
     try:
         return put(whole, path, found[0] if wanted is None else found)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise InputInvalid(f"inputFrom: the input has no place {path} for a result") from error
 
 
-def _plain_input(value: Any) -> Any:
-    return _stored.to_plain(value, "input")
+def _plain_input(value: Any, _hint: Any, path: str) -> Any:
+    return _stored.to_plain(value, f"input{path}")
 
 
 def _as_spec(spec: ChildSpec[Any] | Target) -> ChildSpec[Any]:
@@ -339,18 +358,15 @@ def _message(spec: ChildSpec[Any], attached: Message) -> Message:
     if "input" in options:
         from taskctl.sdk._sources import split
 
-        plain = split(options.pop("input"), "", _plain_input, sources)
+        plain = split(options.pop("input"), None, _plain_input, sources)
         message.update(_stored.content(plain, attached, "input"))
     overrides.update(
         {_options.FIELDS[name]: _options.field(name, value) for name, value in options.items()}
     )
     if sources:
-        from taskctl.sdk._sources import names
+        from taskctl.sdk._sources import join
 
-        overrides["inputFrom"] = sources
-        after = overrides.setdefault("runAfter", {})
-        given = after.get("tasks") or []
-        after["tasks"] = [*given, *(name for name in names(sources) if name not in set(given))]
+        join(sources, overrides)
     if overrides:
         message["overrides"] = overrides
     return message

@@ -17,7 +17,7 @@ import sys
 
 from taskctl.sdk import _cancel
 from taskctl.sdk._context import current
-from taskctl.sdk._functions import decode_arguments, encode_result
+from taskctl.sdk._functions import decode_arguments, encode_result, streamed
 from taskctl.sdk._places import load, set_uploaded
 from taskctl.sdk._specs import output_operation
 from taskctl.sdk.errors import InputInvalid, SdkError, TaskCancelled
@@ -106,7 +106,9 @@ def _prepare(wanted: Wanted) -> tuple[Callable[..., Any], list[Any]]:
     if wanted.code:
         _use_uploaded(wanted.code)
     if wanted.place:
-        function, given = load(wanted.place), context.input
+        function = load(wanted.place)
+        places = streamed(function)
+        given = context.streamed_input(places) if places else context.input
     else:
         from taskctl.sdk._byvalue import ARGUMENTS, FUNCTION, receive
 

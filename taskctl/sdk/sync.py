@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from taskctl.sdk._exchange import Operation
     from taskctl.sdk._functions import TaskFunction
+    from taskctl.sdk._sources import Group
     from taskctl.sdk._specs import ChildSpec, Info, Named, Options, Target
     from taskctl.sdk._types import (
         F1,
@@ -86,7 +87,7 @@ def gather(
 ) -> list[R | ChildError]: ...
 @overload
 def gather(
-    children: Iterable[Child[Any]],
+    children: Iterable[Child[Any]] | Group,
     *,
     then: TaskFunction[..., Awaited[R]],
     return_exceptions: bool = False,
@@ -95,7 +96,7 @@ def gather(
 ) -> Child[R]: ...
 @overload
 def gather(
-    children: Iterable[Child[Any]],
+    children: Iterable[Child[Any]] | Group,
     *,
     then: TaskFunction[..., R],
     return_exceptions: bool = False,
@@ -103,7 +104,7 @@ def gather(
     **arguments: Any,
 ) -> Child[R]: ...
 def gather(
-    children: Iterable[Child[Any]],
+    children: Iterable[Child[Any]] | Group,
     *,
     return_exceptions: bool = False,
     min_success: int | None = None,
@@ -113,7 +114,7 @@ def gather(
     """Return the results of children in their order; see :func:`taskctl.sdk.gather`."""
     from taskctl.sdk._results import Gathering, values_operation
 
-    found = check_children(children, "gather")
+    found = check_children(children, "gather", then is not None)
     if then is not None:
         spec = continuation(found, then, arguments, return_exceptions, min_success)
         return _perform(spawn_operation([spec], Child))[0]

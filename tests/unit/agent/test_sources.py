@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from taskctl.agent import sources
+from taskctl.agent.workspace import Workspace
 from taskctl.client.resources import TASKOBJECTS, TASKS
 from tests.unit.agent.conftest import World
 from tests.unit.agent.fakes import Peer
@@ -76,6 +78,78 @@ async def test_what_has_not_ended_is_named(world: World, state: str) -> None:
     code, text = await peer.refused("input", format="json")
     assert code == "rejected"
     assert text == f"inputFrom: task a is {state}; it has no result yet"
+
+
+async def test_many_results_cost_few_requests(world: World) -> None:
+    names = [f"n{number}" for number in range(250)]
+    peer = await reader(world, *names, inputFrom=[{"path": "/all", "tasks": names}])
+    for number, name in enumerate(names):
+        succeed(world, name, number)
+    before = len(world.api.calls)
+    values: list[Any] = []
+    while len(values) < len(names):
+        values += (await peer.good("sources", source=0, start=len(values)))["values"]
+    assert values == [{"value": number} for number in range(250)]
+    assert len(world.api.calls) - before < 15
+    text = (await peer.good("input", format="text", key="all"))["text"]
+    assert json.loads(text) == list(range(250))
+
+
+async def test_a_task_that_runs_again_between_two_parts(world: World) -> None:
+    names = [f"n{number}" for number in range(30)]
+    peer = await reader(world, *names, inputFrom=[{"path": "/all", "tasks": names}])
+    for name in names:
+        succeed(world, name, 1)
+    assert len((await peer.good("sources", source=0))["values"]) == 30
+    world.api.remove(TASKOBJECTS, "n7-output")
+    succeed(world, "n7", "again", attempt=2)
+    values = (await peer.good("sources", source=0))["values"]
+    assert values[7] == {"value": "again"}
+    end(world, "n8", "Running", attempt=2)
+    world.api.remove(TASKOBJECTS, "n8-output")
+    code, text = await peer.refused("sources", source=0)
+    assert (code, text) == ("rejected", "inputFrom: task n8 is Running; it has no result yet")
+    end(world, "n8", "Failed", attempt=2)
+    assert (await peer.good("sources", source=0))["values"][8] == {"value": None}
+
+
+async def test_results_of_a_group_in_the_order_of_creation(world: World) -> None:
+    names = ["c", "a", "b", "bad", "other", "late"]
+    entries = [{"path": "/all", "group": "g"}, {"path": "/a", "task": "a"}]
+    after = {"runAfter": {"group": "g"}, "group": "g"}
+    peer = await reader(world, *names, inputFrom=entries, overrides=after)
+    for second, name in enumerate(names):
+        created = f"2026-01-02T03:04:{second:02}Z"
+        world.api.change(TASKS, name, metadata={"creationTimestamp": created}, spec={"group": "g"})
+        if name not in ("bad", "late"):
+            succeed(world, name, name)
+    end(world, "bad", "Failed")
+    world.api.change(TASKS, "other", spec={"group": "h"})
+    world.task("stranger", group="g")
+    succeed(world, "stranger", "of another tree")
+    answer = await peer.good("input", format="value")
+    assert answer["sources"] == [{"path": "/all", "count": 4}, {"path": "/a", "count": None}]
+    values = (await peer.good("sources", source=0))["values"]
+    assert values == [{"value": "c"}, {"value": "a"}, {"value": "b"}, {"value": None}]
+    end(world, "late")  # it was not there when the task asked first
+    assert len((await peer.good("sources", source=0))["values"]) == 4
+    assert (await peer.good("input", format="text", key="all"))["text"] == '["c","a","b",null]'
+
+
+async def test_large_results_are_composed_up_to_a_limit(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer = await reader(world, "a", inputFrom=[{"path": "/all", "tasks": ["a", "a"]}])
+    workspace = world.settings.workspace
+    assert workspace is not None
+    ref = Workspace(workspace).write_object(b'[1, "x"]') | {"codec": "json"}
+    succeed(world, "a", None)
+    world.api.change(TASKOBJECTS, "a-output", value=None, ref=ref)
+    assert (await peer.good("input", format="json"))["json"] == '{"all":[[1,"x"],[1,"x"]]}'
+    monkeypatch.setattr(sources, "MAX_COMPOSED_BYTES", 12)
+    code, text = await peer.refused("input", format="json")
+    assert code == "too_large"
+    assert "over 12 bytes" in text
 
 
 async def test_results_of_other_trees_are_not_given(world: World) -> None:

@@ -122,7 +122,7 @@ class FakeAgent:
         encoded = json.dumps(value).encode()
         digest = hashlib.sha256(encoded).hexdigest()
         path = self.workspace / ".taskctl" / "objects" / digest[:2] / digest
-        path.parent.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encoded)
         relative = str(path.relative_to(self.workspace))
         return {"path": relative, "sha256": digest, "size": len(encoded), "codec": "json"}

@@ -23,6 +23,7 @@ RUNS = {
         ["spawn", "children", "results", "cancel", "cancel", "output"],
     ),
     "plan": ({"numbers": [1, 2]}, ["spawn", "spawn", "spawn"]),
+    "measure": ({"lines": ["a", "bc"]}, ["spawn", "spawn"]),
     "build": ({"target": "all"}, ["spawn", "spawn"]),
     "sweep": ({"steps": 2}, ["progress", "progress", "info", "output"]),
 }

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from taskctl.sdk import Child, Unsendable, current, gather, spawn, sync, task
+from taskctl.sdk import Child, Group, InputInvalid, Unsendable, current, gather, spawn, sync, task
+from taskctl.sdk.run import main
 from tests.unit.sdk.fake_agent import FakeAgent
 from tests.unit.sdk.test_results import commands, many
 
@@ -120,3 +123,101 @@ def test_an_input_with_results_in_it(agent: FakeAgent) -> None:
         "by_name": {"a/b": 4},
         "many": [list(range(2000)), *range(6)],
     }
+
+
+@task
+def nested(rows: list[list[int]], table: dict[str, dict[str, int | None]], any_: Any) -> int:
+    return len(rows) + len(table) + (any_ is not None)
+
+
+async def test_children_at_any_depth(agent: FakeAgent) -> None:
+    one, two, three = await many(3)
+    rows: Any = [[1, one], [2], [two, three]]
+    await spawn(nested, rows, {"a": {"b": one, "c": None}}, [{"x": [{"y": two}, 1]}], key="deep")
+    spec = agent.spawned()[-1]
+    assert spec["value"] == {
+        "rows": [[1, None], [2], None],
+        "table": {"a": {"c": None}},
+        "any_": [{"x": [{}, 1]}],
+    }
+    assert spec["overrides"]["inputFrom"] == [
+        {"path": "/rows/0/1", "task": one.name},
+        {"path": "/rows/2", "tasks": [two.name, three.name]},
+        {"path": "/table/a/b", "task": one.name},
+        {"path": "/any_/0/x/0/y", "task": two.name},
+    ]
+    assert spec["overrides"]["runAfter"]["tasks"] == [one.name, two.name, three.name]
+
+
+async def test_a_group_stands_for_its_results(agent: FakeAgent) -> None:
+    await gather(Group("parts", count=200), then=report, title="all", min_success=190)
+    spec = agent.spawned()[-1]
+    assert spec["overrides"]["inputFrom"] == [{"path": "/results", "group": "parts"}]
+    assert spec["overrides"]["runAfter"] == {"group": "parts", "minSuccess": 190, "count": 200}
+    sync.gather(Group("parts"), then=report, return_exceptions=True)
+    spec = agent.spawned()[-1]
+    assert spec["overrides"]["runAfter"] == {"group": "parts"}
+    assert spec["overrides"]["when"] == "Always"
+
+
+async def test_one_group_at_a_time() -> None:
+    two: Any = [Group("a"), Group("b")]
+    with pytest.raises(Unsendable, match="waits for one group"):
+        await spawn(["cat"], key="c", input=two)
+    with pytest.raises(TypeError, match="with then="):
+        await gather(Group("a"))  # type: ignore[call-overload]
+
+
+@task
+def streaming(results: Iterable[int], other: list[int], factor: int = 1) -> list[int]:
+    assert not isinstance(results, list)
+    assert sum(results) == sum(results), "one may go along it more than once"
+    return [factor * number for number in results] + other
+
+
+@task
+async def streaming_async(results: AsyncIterable[Sum]) -> int:
+    total = 0
+    async for result in results:
+        assert type(result) is Sum
+        total += result.total
+    return total
+
+
+@dataclass
+class Sum:
+    total: int
+
+
+def source(path: str, count: int) -> dict[str, Any]:
+    return {"path": path, "count": count}
+
+
+def test_results_are_streamed(agent: FakeAgent) -> None:
+    agent.sources = [list(range(100)), [7, 8]]
+    sources = [source("/results", 100), source("/other", 2)]
+    agent.input = {"value": {"factor": 3}, "sources": sources}
+    assert main([f"{__name__}:streaming"]) == 0
+    assert agent.asked("output")[-1]["value"] == [3 * number for number in range(100)] + [7, 8]
+    asked = [request["start"] for request in agent.asked("sources") if request["source"] == 0]
+    assert asked == 3 * list(range(0, 100, 3)), "part by part, each time"
+
+
+def test_large_results_are_streamed_to_async_code(agent: FakeAgent) -> None:
+    agent.sources = [[{"ref": agent.store({"total": number})} for number in range(30)]]
+    agent.input = {"value": None, "sources": [source("", 30)]}
+    assert main([f"{__name__}:streaming_async"]) == 0
+    assert agent.asked("output")[-1]["value"] == sum(range(30))
+
+
+def test_a_plain_list_may_take_the_place_of_a_stream(agent: FakeAgent) -> None:
+    agent.input = {"value": {"results": [{"total": 1}, {"total": 2}]}}
+    assert main([f"{__name__}:streaming_async"]) == 0
+    assert agent.asked("output")[-1]["value"] == 3
+
+
+def test_a_result_that_does_not_fit_is_named(agent: FakeAgent) -> None:
+    agent.sources = [[*range(25), "x", 3]]
+    agent.input = {"value": {"other": []}, "sources": [source("/results", 27)]}
+    with pytest.raises(InputInvalid, match=r"results\[25\]"):
+        main([f"{__name__}:streaming"])
