@@ -1,30 +1,32 @@
 """A tree of tasks as lines of text. Pure.
 
-A tree may have thousands of nodes and be thousands deep. So lines are given out breadth
-first until the budget is spent; what is left out is counted where it would stand. And a
-chain (each task makes one more) is drawn downwards, not to the right.
+A tree may have thousands of nodes and be thousands deep: what gets a line is decided in
+:mod:`taskctl.cli.treeplan`. A chain (each task makes one more) is drawn downwards, not to the
+right.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import pairwise
 from typing import Any
 
-from taskctl.api.conditions import find_condition
+from taskctl.api.conditions import condition_is, find_condition
 from taskctl.api.states import ConditionStatus, ConditionType, TaskState
 from taskctl.cli.durations import precise
 from taskctl.cli.forest import Node, Stage, all_views, latency_stages, run_s, wall_s
-from taskctl.cli.output import paint, table
+from taskctl.cli.output import Style, paint, table
 from taskctl.cli.tables import STATE_STYLES
-from taskctl.cli.terminal import columns, one_line, shorten
+from taskctl.cli.terminal import bar, columns, one_line, shorten
+from taskctl.cli.treeplan import INTEREST, TOP, Branch, plan
 from taskctl.constants import Reason
+from taskctl.policy.status import FINE
 from taskctl.policy.view import TaskView
+from taskctl.ui.labels import key_of, label_of
 
-_GLYPHS = {
+GLYPHS = {
     TaskState.PENDING: ("○", "."),
     TaskState.SCHEDULED: ("◔", ":"),
     TaskState.RUNNING: ("●", "*"),
@@ -33,16 +35,6 @@ _GLYPHS = {
     TaskState.CANCELLED: ("⊘", "-"),
     TaskState.SKIPPED: ("↷", "~"),
 }
-# What people look for first when not everything can be shown.
-_INTEREST = (
-    TaskState.FAILED,
-    TaskState.RUNNING,
-    TaskState.SCHEDULED,
-    TaskState.PENDING,
-    TaskState.CANCELLED,
-    TaskState.SUCCEEDED,
-    TaskState.SKIPPED,
-)
 _UNDER_WAY = frozenset({TaskState.SCHEDULED, TaskState.RUNNING})
 _QUIET_REASONS = frozenset(
     {
@@ -54,10 +46,11 @@ _QUIET_REASONS = frozenset(
         Reason.SKIPPED,
     }
 )
-CHILDREN_SHOWN = 12
 CAUSE_CHARS_MIN = 20
 LINE_CHARS = 160
-CHAIN_HEAD, CHAIN_TAIL = 5, 3
+BAR_CELLS = 10
+_KEY_CHARS = 40
+_AUTOMATIC_KEY = "auto-"  # of a key that the SDK made up (taskctl/sdk/_keys.py)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +59,11 @@ class TreeStyle:
 
     Attributes:
         now: for the durations of what still runs.
-        max_lines: budget for the tree itself; 0 means no limit, and everything is shown.
+        max_lines: of the trees, without the summary; 0 means no limit, and everything is shown.
         colour: whether to colour.
         unicode: False draws in ASCII.
         width: columns that a line should not exceed for what it says of a failure.
+        live: it is looked at while it grows: keys stand in for names that taskctl made up.
     """
 
     now: datetime
@@ -77,36 +71,31 @@ class TreeStyle:
     colour: bool = False
     unicode: bool = True
     width: int = LINE_CHARS
-
-
-@dataclass(slots=True)
-class _Branch:
-    """What is shown of a node's children.
-
-    Attributes:
-        shown: children with a line of their own.
-        hidden: states of everything below that has none.
-        hidden_at: before which of ``shown`` the hidden ones stand.
-    """
-
-    shown: list[Node]
-    hidden: Counter[TaskState]
-    hidden_at: int
+    live: bool = False
 
 
 def render_forest(roots: Sequence[Node], style: TreeStyle) -> list[str]:
     """Return the lines of one or more trees, without the summary."""
+    branches = plan(roots, style.max_lines)
     lines: list[str] = []
-    shown = list(roots)
-    if style.max_lines and len(shown) > style.max_lines:
-        shown = shown[-style.max_lines :]
-        skipped: Counter[TaskState] = Counter()
-        for node in roots[: -style.max_lines]:
-            skipped.update(node.whole)
-        lines.append(_left_out("", "", skipped, style))
-    budget = max(1, style.max_lines // max(1, len(shown))) if style.max_lines else 0
-    for root in shown:
-        lines += _render_tree(root, budget, style)
+    stack = [_Entry(node) for node in reversed(branches[TOP].shown)]
+    if branches[TOP].hidden:
+        stack.append(_Entry(None, hidden=branches[TOP].hidden))
+    while stack:
+        entry = stack.pop()
+        if entry.node is None:
+            lines.append(_left_out(entry.prefix, entry.hidden, style))
+            continue
+        branch = branches.get(id(entry.node))
+        label = _Label(
+            entry.node,
+            collapsed=entry.node.counts if branch is None else Counter(),
+            program_above=entry.program_above,
+        )
+        line = entry.prefix + _label(label, style)
+        lines.append(line + _cause(entry.node.view, style.width - columns(line)))
+        if branch is not None:
+            stack += reversed(_below(entry, branch, style))
     return lines
 
 
@@ -159,7 +148,7 @@ def count_text(counts: Counter[TaskState], style: TreeStyle) -> str:
     """Return ``3 Succeeded, 1 Failed``, those in front that people look for first."""
     parts = [
         paint(f"{counts[state]} {state}", STATE_STYLES[state], colour=style.colour)
-        for state in _INTEREST
+        for state in INTEREST
         if counts[state]
     ]
     return ", ".join(parts) or "none"
@@ -181,54 +170,55 @@ def _stage_table(stages: Sequence[Stage], style: TreeStyle) -> str:
 # --- drawing ------------------------------------------------------------------------
 
 
-def _render_tree(root: Node, budget: int, style: TreeStyle) -> list[str]:
-    plan = _plan(root, budget)
-    lines: list[str] = []
-    # (node, prefix of its line, prefix of the lines below it, what to print instead)
-    stack: list[tuple[Node | None, str, str, Counter[TaskState]]] = [(root, "", "", Counter())]
-    while stack:
-        node, prefix, below, hidden = stack.pop()
-        if node is None:
-            lines.append(_left_out(prefix, "", hidden, style))
-            continue
-        branch = plan.get(id(node))
-        collapsed = node.counts if branch is None else Counter()
-        line = prefix + _label(node, collapsed, style)
-        lines.append(line + _cause(node.view, style.width - columns(line)))
-        if branch is not None:
-            stack += reversed(_below(branch, below, style))
-    return lines
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A line to draw, and how those below it begin."""
+
+    node: Node | None
+    prefix: str = ""
+    below: str = ""
+    hidden: Counter[TaskState] = field(default_factory=Counter)
+    program_above: str = ""
 
 
-def _below(
-    branch: _Branch, prefix: str, style: TreeStyle
-) -> list[tuple[Node | None, str, str, Counter[TaskState]]]:
+@dataclass(frozen=True, slots=True)
+class _Label:
+    """What a task's own line is made of."""
+
+    node: Node
+    collapsed: Counter[TaskState]
+    program_above: str
+
+
+def _below(entry: _Entry, branch: Branch, style: TreeStyle) -> list[_Entry]:
     """Return the entries for what stands below a node, top first."""
+    assert entry.node is not None
     tee, corner, bar = ("├─ ", "└─ ", "│  ") if style.unicode else ("|- ", "`- ", "|  ")
     arrow = "↳ " if style.unicode else "> "
-    entries: list[tuple[Node | None, Counter[TaskState]]] = [
+    program = _program(entry.node.view)
+    parts: list[tuple[Node | None, Counter[TaskState]]] = [
         (child, Counter()) for child in branch.shown
     ]
     if branch.hidden:
-        entries.insert(branch.hidden_at, (None, branch.hidden))
-    if len(entries) == 1 and entries[0][0] is not None:
-        return [(entries[0][0], prefix + arrow, prefix, Counter())]
+        parts.insert(branch.hidden_at, (None, branch.hidden))
+    if len(parts) == 1 and parts[0][0] is not None:
+        prefix = entry.below
+        return [_Entry(parts[0][0], prefix + arrow, prefix, program_above=program)]
     result = []
-    for number, (child, hidden) in enumerate(entries):
-        last = number + 1 == len(entries)
-        lead = corner if last else tee
-        result.append((child, prefix + lead, prefix + ("   " if last else bar), hidden))
+    for number, (child, hidden) in enumerate(parts):
+        last = number + 1 == len(parts)
+        lead, under = (corner, "   ") if last else (tee, bar)
+        result.append(_Entry(child, entry.below + lead, entry.below + under, hidden, program))
     return result
 
 
-def _label(node: Node, collapsed: Counter[TaskState], style: TreeStyle) -> str:
-    view = node.view
-    glyph = _GLYPHS[view.state][0 if style.unicode else 1]
-    state_style = STATE_STYLES[view.state]
+def _label(label: _Label, style: TreeStyle) -> str:
+    view = label.node.view
+    glyph, word, state_style = _state(label.node)
     parts = [
-        paint(glyph, state_style, colour=style.colour),
-        one_line(view.name),
-        paint(str(view.state), state_style, colour=style.colour),
+        paint(glyph[0 if style.unicode else 1], state_style, colour=style.colour),
+        _title(view, label.program_above, style),
+        paint(word, state_style, colour=style.colour),
     ]
     details = []
     reason = view.status.get("reason")
@@ -236,15 +226,74 @@ def _label(node: Node, collapsed: Counter[TaskState], style: TreeStyle) -> str:
         code = view.status.get("exitCode")
         said = f"{reason} {code}" if reason == Reason.NON_ZERO_EXIT else str(reason)
         details.append(one_line(said))
+    progress = _progress(view, style)
+    if progress:
+        details.append(progress)
     duration = run_s(view, style.now)
     if duration is not None:
         details.append(precise(duration))
     if view.attempt > 1:
         details.append(f"attempt {view.attempt}")
-    if collapsed:
-        details.append(f"below: {count_text(collapsed, style)}")
+    if label.collapsed:
+        details.append(f"below: {count_text(label.collapsed, style)}")
     text = " ".join(parts)
     return f"{text}  {', '.join(details)}" if details else text
+
+
+def _state(node: Node) -> tuple[tuple[str, str], str, Style]:
+    """Return glyph, word and colour: of a root those of its tree, which may outlast its own run."""
+    view = node.view
+    glyph, word, style = GLYPHS[view.state], str(view.state), STATE_STYLES[view.state]
+    if not view.is_root or view.state not in FINE:
+        return glyph, word, style
+    conditions = view.status.get("conditions")
+    if any(not state.terminal for state, count in node.counts.items() if count):
+        return GLYPHS[TaskState.RUNNING], f"{word}, its tree runs", Style.ACTIVE
+    if condition_is(conditions, ConditionType.COMPLETE, ConditionStatus.TRUE) and condition_is(
+        conditions, ConditionType.SUCCEEDED, ConditionStatus.FALSE
+    ):
+        return GLYPHS[TaskState.FAILED], f"{word}, its tree failed", Style.BAD
+    return glyph, word, style
+
+
+def _title(view: TaskView, program_above: str, style: TreeStyle) -> str:
+    """Return the name, the key of a child that has one, and what it runs, if neither says so."""
+    key = key_of(view)
+    if key.startswith(_AUTOMATIC_KEY):
+        key = ""
+    title = one_line(view.name)
+    if key:
+        said = shorten(one_line(key), _KEY_CHARS)
+        title = said if style.live else f"{title} {said}"
+    elif style.live and view.name.startswith(f"{view.root_name}-") and key_of(view):
+        dots = "…" if style.unicode else "..."
+        title = dots + title.removeprefix(one_line(view.root_name))
+    program = _program(view)
+    told = program == program_above or _stem(program) in title.lower()
+    return title if not program or told else f"{title} ({program})"
+
+
+def _program(view: TaskView) -> str:
+    return one_line(label_of(view.spec.get("command") or ()))
+
+
+def _stem(program: str) -> str:
+    """Return a program as it looks in a name: without its ending, with dashes."""
+    return program.lower().partition(".")[0].replace("_", "-")
+
+
+def _progress(view: TaskView, style: TreeStyle) -> str:
+    """Return how far a running Task says it is."""
+    found = view.status.get("progress") or {}
+    done, total = int(found.get("done") or 0), int(found.get("total") or 0)
+    if view.state is not TaskState.RUNNING or not (done or total):
+        return ""
+    message = shorten(one_line(str(found.get("message") or "")), _KEY_CHARS)
+    if total:
+        said = f"{bar(done / total, BAR_CELLS, unicode=style.unicode)} {done}/{total}"
+    else:
+        said = f"{done} done"
+    return f"{said} {message}".rstrip()
 
 
 def _cause(view: TaskView, max_chars: int) -> str:
@@ -257,67 +306,6 @@ def _cause(view: TaskView, max_chars: int) -> str:
     return f": {shorten(one_line(lines[-1]), max(CAUSE_CHARS_MIN, max_chars - 2))}"
 
 
-def _left_out(prefix: str, lead: str, hidden: Counter[TaskState], style: TreeStyle) -> str:
+def _left_out(prefix: str, hidden: Counter[TaskState], style: TreeStyle) -> str:
     dots = "…" if style.unicode else "..."
-    return f"{prefix}{lead}{dots} {hidden.total()} more: {count_text(hidden, style)}"
-
-
-# --- choosing -----------------------------------------------------------------------
-
-
-def _plan(root: Node, budget: int) -> dict[int, _Branch]:
-    """Decide breadth first whose children get lines; by the identity of the node.
-
-    A node without an entry is drawn with the counts of what lies below it.
-    """
-    plan: dict[int, _Branch] = {}
-    left = budget - 1
-    level = [root]
-    while level:
-        following: list[Node] = []
-        for node in level:
-            if not node.children:
-                continue
-            branch = _select(node.children, CHILDREN_SHOWN if budget else len(node.children))
-            cost = len(branch.shown) + bool(branch.hidden)
-            if budget and cost > left:
-                continue
-            left -= cost
-            plan[id(node)] = branch
-            following += branch.shown
-        level = following
-    if budget:
-        _shorten_chain(root, plan, budget)
-    return plan
-
-
-def _select(children: list[Node], limit: int) -> _Branch:
-    if len(children) <= limit:
-        return _Branch(children, Counter(), 0)
-    rank = {state: number for number, state in enumerate(_INTEREST)}
-    chosen = sorted(children, key=lambda child: min(rank[s] for s in child.whole))[: limit - 1]
-    keep = {id(child) for child in chosen}
-    hidden: Counter[TaskState] = Counter()
-    for child in children:
-        if id(child) not in keep:
-            hidden.update(child.whole)
-    shown = [child for child in children if id(child) in keep]
-    return _Branch(shown, hidden, len(shown))
-
-
-def _shorten_chain(root: Node, plan: dict[int, _Branch], budget: int) -> None:
-    """Of a chain that is longer than the budget, show the beginning and the end."""
-    chain = [root]
-    while len(chain[-1].children) == 1:
-        chain.append(chain[-1].children[0])
-    if len(chain) <= budget or len(chain) <= CHAIN_HEAD + CHAIN_TAIL + 1:
-        return
-    plan.clear()
-    head_shown = max(CHAIN_HEAD, budget - CHAIN_TAIL - 2)
-    head, tail = chain[:head_shown], chain[-CHAIN_TAIL:]
-    hidden = Counter(node.view.state for node in chain[head_shown:-CHAIN_TAIL])
-    for upper, lower in (*pairwise(head), *pairwise(tail)):
-        plan[id(upper)] = _Branch([lower], Counter(), 0)
-    if tail[-1].children:
-        plan[id(tail[-1])] = _select(tail[-1].children, CHILDREN_SHOWN)
-    plan[id(head[-1])] = _Branch([tail[0]], hidden, 0)
+    return f"{prefix}{dots} {hidden.total()} more: {count_text(hidden, style)}"

@@ -17,7 +17,9 @@ from taskctl.safetext import UNSAFE, one_line, visible
 
 __all__ = [
     "LogFilter",
+    "bar",
     "columns",
+    "cut",
     "escape_in_json",
     "is_unsafe",
     "one_line",
@@ -53,6 +55,33 @@ def columns(text: str) -> int:
     from rich.cells import cell_len
 
     return cell_len(plain)
+
+
+def cut(text: str, max_columns: int, *, dots: str = "…") -> str:
+    """Return the beginning of a line that takes no more columns than that; its colours end."""
+    if columns(text) <= max_columns:
+        return text
+    parts: list[str] = []
+    room, position = max_columns - len(dots), 0
+    for match in [*_SGR.finditer(text), None]:
+        plain = text[position : match.start() if match else None]
+        for char in plain:
+            room -= columns(char)
+            if room < 0:
+                reset = _SGR_RESET if "\x1b" in "".join(parts) else ""
+                return "".join(parts) + reset + dots[: max(0, max_columns)]
+            parts.append(char)
+        if match:
+            parts.append(match[0])
+            position = match.end()
+    return "".join(parts)
+
+
+def bar(share: float, cells: int, *, unicode: bool = True) -> str:
+    """Return a progress bar of ``cells`` columns, filled to ``share`` (0..1)."""
+    full, empty = ("█", "░") if unicode else ("#", ".")
+    filled = int(min(1.0, max(0.0, share)) * cells)
+    return full * filled + empty * (cells - filled)
 
 
 def escape_in_json(text: str) -> str:

@@ -32,11 +32,12 @@ from taskctl.constants import FIELD_ROOT_UID
 from taskctl.outside.outcome import state_of
 
 if TYPE_CHECKING:
+    from taskctl.cli.render_tree import TreeStyle
     from taskctl.client.follow import Selection
 
 REDRAW_S = 0.25
 LINES_SHOWN = 100
-_SUMMARY_LINES = 14
+LINES_MIN = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,8 +124,7 @@ def _print(trees: Trees, options: TreeOptions) -> None:
     elif not trees.tasks:
         note("No tasks.")
     else:
-        lines = 0 if options.full else LINES_SHOWN
-        for line in _draw(trees, lines, colour=wants_colour(), unicode=wants_unicode()):
+        for line in _draw(trees, _style(0 if options.full else LINES_SHOWN)):
             echo(line)
 
 
@@ -161,22 +161,46 @@ def describe_forest(trees: Trees) -> dict[str, Any]:
     }
 
 
-def _draw(trees: Trees, max_lines: int, *, colour: bool, unicode: bool) -> list[str]:
+def _draw(trees: Trees, style: TreeStyle) -> list[str]:
     from taskctl.cli.forest import build_forest
-    from taskctl.cli.render_tree import TreeStyle, render_forest, render_standstill, render_summary
+    from taskctl.cli.render_tree import render_forest, render_standstill, render_summary
 
-    style = TreeStyle(
-        SystemClock().now(), max_lines=max_lines, colour=colour, unicode=unicode, width=_width()
-    )
     roots = build_forest(trees.tasks.values())
-    waiting = render_standstill(roots, trees.clusters.values())
-    return [*render_forest(roots, style), "", *waiting, *render_summary(roots, style)]
+    below = [*render_standstill(roots, trees.clusters.values()), *render_summary(roots, style)]
+    return [*render_forest(roots, style), "", *below]
 
 
-def _width() -> int:
-    from taskctl.cli.render_tree import LINE_CHARS
+def _style(max_lines: int) -> TreeStyle:
+    from taskctl.cli.render_tree import LINE_CHARS, TreeStyle
 
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else LINE_CHARS
+    return TreeStyle(
+        SystemClock().now(),
+        max_lines=max_lines,
+        colour=wants_colour(),
+        unicode=wants_unicode(),
+        width=shutil.get_terminal_size().columns if sys.stdout.isatty() else LINE_CHARS,
+    )
+
+
+def draw_live(trees: Trees, style: TreeStyle) -> list[str]:
+    """Return the picture of a tree that grows: no line too long, no more lines than allowed.
+
+    Args:
+        trees: what is known.
+        style: its ``max_lines`` are those of the terminal.
+    """
+    from taskctl.cli.forest import build_forest
+    from taskctl.cli.render_tree import render_forest, render_standstill
+    from taskctl.cli.statusbar import render_status
+    from taskctl.cli.terminal import cut, one_line
+
+    roots = build_forest(trees.tasks.values())
+    waiting = [one_line(line) for line in render_standstill(roots, trees.clusters.values())]
+    below = [*waiting[: style.max_lines // 3], render_status(roots, style)]
+    room = max(1, style.max_lines - len(below))
+    tree = render_forest(roots, replace(style, max_lines=room, live=True))
+    dots = "…" if style.unicode else "..."
+    return [cut(line, style.width, dots=dots) for line in [*tree, *below]][-style.max_lines :]
 
 
 # --- watching -----------------------------------------------------------------------
@@ -189,10 +213,21 @@ async def _watch(session: Session, options: TreeOptions) -> int:
     live = sys.stdout.isatty()
     show = _show_live if live else _show_lines
     await show(session, options, trees)
-    if not live:
+    if live and not options.full and trees.tasks:
+        _print_end(trees)
+    else:
         echo()
-    _print(trees, options)
+        _print(trees, options)
     return ExitCode.OK if trees.root is None or has_succeeded(trees.root) else ExitCode.FAILED
+
+
+def _print_end(trees: Trees) -> None:
+    """Print tree and summary of what was watched, so that both are on the screen."""
+    style = _style(LINES_SHOWN)
+    taken = len("\n".join(_draw(trees, replace(style, max_lines=1))).splitlines())
+    height = shutil.get_terminal_size().lines
+    for line in _draw(trees, replace(style, max_lines=max(LINES_MIN, height - taken))):
+        echo(line)
 
 
 async def _show_lines(session: Session, options: TreeOptions, trees: Trees) -> None:
@@ -225,16 +260,23 @@ async def _show_live(session: Session, options: TreeOptions, trees: Trees) -> No
     from rich.text import Text
 
     console = Console(highlight=False)
-    colour, unicode = wants_colour(), wants_unicode()
+    fixed = _style(LINES_SHOWN)  # now: later on stdout is rich's, which looks like no terminal
 
     def picture() -> Text:
-        height = max(5, shutil.get_terminal_size().lines - _SUMMARY_LINES)
-        return Text.from_ansi("\n".join(_draw(trees, height, colour=colour, unicode=unicode)))
+        size = shutil.get_terminal_size()
+        style = replace(
+            fixed, now=SystemClock().now(), max_lines=max(1, size.lines - 1), width=size.columns
+        )
+        lines = draw_live(trees, style)
+        return Text.from_ansi("\n".join(lines), no_wrap=True, overflow="crop")
 
     async def redraw(display: Live) -> None:
+        loop = asyncio.get_running_loop()
         while True:
+            begin = loop.time()
             display.update(picture(), refresh=True)
-            await asyncio.sleep(REDRAW_S)
+            # A large tree takes a while to draw; most of the time is for its changes.
+            await asyncio.sleep(max(REDRAW_S, 3 * (loop.time() - begin)))
 
     with Live(console=console, auto_refresh=False, transient=True) as display:
         painter = asyncio.create_task(redraw(display), name="tree painter")

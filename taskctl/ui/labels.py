@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from typing import Final
+
+from taskctl.policy.view import TaskView
 
 _RUNNER: Final = "taskctl.sdk.run"
 _INTERPRETER: Final = re.compile(
@@ -12,6 +15,8 @@ _INTERPRETER: Final = re.compile(
 )
 _WRAPPERS: Final = frozenset({"env", "nice", "time", "timeout", "stdbuf", "exec", "setsid"})
 _MAX_CHARS: Final = 60
+# Names that taskctl gives to children end in a part of a digest (policy/lineage.py).
+_HASH_CHARS_MIN: Final = 6
 
 
 def label_of(command: Sequence[str]) -> str:
@@ -36,6 +41,14 @@ def label_of(command: Sequence[str]) -> str:
     if _INTERPRETER.match(program):
         return (_script(words[1:]) or program)[:_MAX_CHARS]
     return program[:_MAX_CHARS]
+
+
+def key_of(view: TaskView) -> str:
+    """Return the key of a child whose name taskctl made up; empty for all other tasks."""
+    key = str((view.spec.get("lineage") or {}).get("key") or "") if view.parent_uid else ""
+    digest = hashlib.sha256(f"{view.parent_uid}/{key}".encode()).hexdigest()
+    end = view.name.rpartition("-")[2]
+    return key if len(end) >= _HASH_CHARS_MIN and digest.startswith(end) else ""
 
 
 def _script(arguments: Sequence[str]) -> str:

@@ -5,20 +5,17 @@ Rows are what is sent ten thousand at a time, so they hold what a picture needs 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from taskctl.policy.view import TaskView, parse_task, time_or_none
 from taskctl.safetext import visible
-from taskctl.ui.labels import label_of
+from taskctl.ui.labels import key_of, label_of
 
 # Of ``status.times``, in the order in which they come.
 STAGES: Final = ("created", "placed", "started", "userCode", "exited", "observed")
 _LINE_CHARS: Final = 240
-# Names that taskctl gives to children end in a part of a digest (policy/lineage.py).
-_HASH_CHARS_MIN: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +100,7 @@ def row_of(task: Mapping[str, Any]) -> Row:
 
 
 def _title(view: TaskView) -> str:
-    lineage = view.spec.get("lineage") or {}
-    key = line_of(lineage.get("key")) if view.parent_uid else ""
-    digest = hashlib.sha256(f"{view.parent_uid}/{key}".encode()).hexdigest()
-    end = view.name.rpartition("-")[2]
-    made_up = key and len(end) >= _HASH_CHARS_MIN and digest.startswith(end)
-    return key if made_up else view.name
+    return line_of(key_of(view)) or view.name
 
 
 def _times(view: TaskView) -> tuple[float | None, ...]:

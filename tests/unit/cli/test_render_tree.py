@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,6 +14,11 @@ from taskctl.cli.render_tree import (
     render_standstill,
     render_summary,
 )
+from taskctl.cli.statusbar import render_status
+from taskctl.cli.terminal import columns, cut
+from taskctl.cli.tree import Trees, draw_live
+from taskctl.policy.lineage import child_name
+from taskctl.policy.view import parse_task
 from taskctl.testing.builders import EPOCH, TaskBuilder, task, taskcluster
 
 NOW = EPOCH + timedelta(seconds=60)
@@ -65,7 +71,7 @@ def chain(length: int) -> list[Object]:
 
 def test_tree_golden() -> None:
     assert render_forest(build_forest(family()), STYLE) == [
-        "✔ root Succeeded  50 ms",
+        "● root (true) Succeeded, its tree runs  50 ms",
         "├─ ✔ left Succeeded  50 ms",
         "│  ↳ ● leaf Running  59.0 s",
         "└─ ✘ right Failed  NonZeroExit 3, 100 ms, attempt 2",
@@ -74,7 +80,7 @@ def test_tree_golden() -> None:
 
 def test_tree_in_ascii() -> None:
     assert render_forest(build_forest(family()), TreeStyle(NOW, unicode=False)) == [
-        "+ root Succeeded  50 ms",
+        "* root (true) Succeeded, its tree runs  50 ms",
         "|- + left Succeeded  50 ms",
         "|  > * leaf Running  59.0 s",
         "`- x right Failed  NonZeroExit 3, 100 ms, attempt 2",
@@ -113,7 +119,7 @@ def test_a_retried_task_is_left_out_of_the_receipt() -> None:
 def test_chain_goes_down_not_right() -> None:
     lines = render_forest(build_forest(chain(4)), STYLE)
     assert lines == [
-        "✔ task-0 Succeeded  50 ms",
+        "✔ task-0 (true) Succeeded  50 ms",
         "↳ ✔ task-1 Succeeded  50 ms",
         "↳ ✔ task-2 Succeeded  50 ms",
         "↳ ✔ task-3 Succeeded  50 ms",
@@ -122,10 +128,10 @@ def test_chain_goes_down_not_right() -> None:
 
 def test_long_chain_shows_both_ends() -> None:
     lines = render_forest(build_forest(chain(5000)), TreeStyle(NOW, max_lines=12))
-    assert len(lines) == 11
+    assert len(lines) == 12
     assert lines[0].startswith("✔ task-0 ")
     assert lines[-1].endswith("✔ task-4999 Succeeded  50 ms")
-    assert "4990 more: 4990 Succeeded" in "\n".join(lines)
+    assert "4989 more: 4989 Succeeded" in "\n".join(lines)
 
 
 def test_wide_tree_counts_what_it_leaves_out_and_shows_failures_first() -> None:
@@ -156,14 +162,14 @@ def test_budget_holds_and_nothing_is_lost() -> None:
 def test_orphans_become_roots() -> None:
     gone = task("gone").build()
     orphan = task("orphan").child_of(gone).build()
-    assert render_forest(build_forest([orphan]), STYLE) == ["○ orphan Pending"]
+    assert render_forest(build_forest([orphan]), STYLE) == ["○ orphan (true) Pending"]
 
 
 def test_many_roots_keep_the_newest() -> None:
     roots = [done(task(f"r-{n}").created(at(n * 1000)), n * 1000).build() for n in range(200)]
     lines = render_forest(build_forest(roots), TreeStyle(NOW, max_lines=50))
-    assert len(lines) == 51
-    assert lines[0] == "… 150 more: 150 Succeeded"
+    assert len(lines) == 50
+    assert lines[0] == "… 151 more: 151 Succeeded"
     assert lines[-1].startswith("✔ r-199 ")
 
 
@@ -199,7 +205,7 @@ def test_standstill() -> None:
         ("NonZeroExit", "It failed.\nTrace\nValueError: x\n", 80, "NonZeroExit 1: ValueError: x"),
         ("NonZeroExit", "The command exited with code 1.", 80, "NonZeroExit 1"),
         ("Timeout", "It ran too long.", 80, "Timeout: It ran too long."),
-        ("StartError", "x" * 300, 80, "x" * 53 + "..."),
+        ("StartError", "x" * 300, 80, "x" * 46 + "..."),
         ("StartError", "x" * 300, 10, ": " + "x" * 17 + "..."),
         ("StartError", "\x1b[2Jx\n\u202ey", 80, "StartError: \\u202ey"),
     ],
@@ -216,3 +222,173 @@ def test_a_task_that_did_not_fail_has_no_cause() -> None:
     running = task("t").running("c-1").status(message="It runs.").build()
     (line,) = render_forest(build_forest([running]), STYLE)
     assert "It runs" not in line
+
+
+# --- what comes first ---------------------------------------------------------------
+
+
+def forest_of(shape: str, size: int) -> list[Object]:
+    """A tree with a failure and running tasks far from where a look from the top finds them."""
+    root = done(task("root")).build()
+    tasks, parent = [root], root
+    for n in range(size):
+        child = done(task(f"{shape}-{n}").child_of(parent), n).build()
+        tasks.append(child)
+        if shape == "deep" or (shape == "bushy" and n % 9 == 0):
+            parent = child
+    for n in range(3):
+        late = task(f"busy-{n}").child_of(parent).running("c-1")
+        tasks.append(late.times(created=at(size + n), userCode=at(size + n)).build())
+    bad = task("bad").child_of(tasks[size // 2]).state(TaskState.FAILED, "NonZeroExit")
+    tasks.append(bad.status(message="Failed.\nTraceback\nValueError: bad luck").build())
+    return tasks
+
+
+@pytest.mark.parametrize("shape", ["deep", "wide", "bushy"])
+@pytest.mark.parametrize("lines", [6, 10, 23, 60])
+def test_what_fails_and_what_runs_is_seen_however_large_the_tree(shape: str, lines: int) -> None:
+    tasks = forest_of(shape, 120)
+    drawn = render_forest(build_forest(tasks), TreeStyle(NOW, max_lines=lines, width=80))
+    text = "\n".join(drawn)
+    assert len(drawn) <= lines
+    assert "✘ bad" in text
+    assert "ValueError: bad luck" in text
+    assert "● busy-0" in text
+    assert text.index("✘ bad") < text.index("● busy-0") or shape != "wide"
+    # Each task has a line, or is counted in one.
+    counts = [line.partition(": ")[2] for line in drawn if " more: " in line or "below: " in line]
+    counted = sum(int(number) for part in counts for number in re.findall(r"(\d+) [A-Z]", part))
+    assert counted + sum(" more: " not in line for line in drawn) == len(tasks)
+
+
+@pytest.mark.parametrize("roots", [1, 2, 40])
+@pytest.mark.parametrize("lines", [1, 2, 3, 5, 8, 20])
+def test_there_are_never_more_lines_than_allowed(roots: int, lines: int) -> None:
+    tasks: list[Object] = []
+    for number in range(roots):
+        root = done(task(f"r-{number}"), number).build()
+        kids = [done(task(f"r-{number}-{n}").child_of(root), n).build() for n in range(4)]
+        tasks += [root, *kids]
+    drawn = render_forest(build_forest(tasks), TreeStyle(NOW, max_lines=lines))
+    assert 1 <= len(drawn) <= lines
+
+
+def test_many_failures_leave_room_for_what_runs_and_the_other_way_round() -> None:
+    root = task("root").running("c-1").build()
+    bad = [
+        task(f"bad-{n}").child_of(root).state(TaskState.FAILED, "Timeout").build()
+        for n in range(90)
+    ]
+    busy = [task(f"busy-{n}").child_of(root).running("c-2").build() for n in range(90)]
+    drawn = "\n".join(
+        render_forest(build_forest([root, *busy, *bad]), TreeStyle(NOW, max_lines=20))
+    )
+    assert drawn.count("✘") >= 8
+    assert drawn.count("● busy") >= 8
+    assert drawn.index("✘") < drawn.index("● busy")
+
+
+@pytest.mark.parametrize(
+    ("kid", "conditions", "line"),
+    [
+        (TaskState.RUNNING, {}, "● root (true) Succeeded, its tree runs"),
+        (TaskState.PENDING, {}, "● root (true) Succeeded, its tree runs"),
+        (TaskState.FAILED, {}, "✔ root (true) Succeeded"),  # not recorded yet
+        (
+            TaskState.FAILED,
+            {"Complete": "True", "Succeeded": "False"},
+            "✘ root (true) Succeeded, its tree failed",
+        ),
+        (TaskState.CANCELLED, {"Complete": "True", "Succeeded": "True"}, "✔ root (true) Succeeded"),
+    ],
+)
+def test_a_root_looks_as_its_tree_does(
+    kid: TaskState, conditions: dict[str, str], line: str
+) -> None:
+    said = [{"type": name, "status": status} for name, status in conditions.items()]
+    root = task("root").state(TaskState.SUCCEEDED).status(conditions=said).build()
+    tree = [root, task("kid").child_of(root).state(kid).build()]
+    assert render_forest(build_forest(tree), STYLE)[0].strip() == line
+    coloured = render_forest(build_forest(tree), TreeStyle(NOW, colour=True))[0]
+    assert coloured.startswith("\x1b[32m✔") is line.startswith("✔")
+
+
+def child(key: str, command: list[str], root: Object, name: str = "") -> Object:
+    parent = parse_task(root)
+    made = name or child_name(parent, key)
+    builder = task(made).child_of(root).command(*command)
+    obj = builder.build()
+    obj["spec"]["lineage"] |= {"key": key, "task": made}
+    return obj
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "command", "plain", "live"),
+    [
+        ("page-7", "", "crawl", "root-0c page-7 (crawl)", "page-7 (crawl)"),
+        ("crawl/3", "", "crawl", "root-0c crawl/3", "crawl/3"),
+        ("auto-1-0", "", "crawl", "root-0c (crawl)", "…-0c (crawl)"),
+        ("auto-1-0", "", "true", "root-0c", "…-0c"),  # as the one above it
+        ("page-7", "mine", "crawl", "mine (crawl)", "mine (crawl)"),
+        ("\x1b[2J", "", "crawl", "root-0c \\x1b[2J (crawl)", "\\x1b[2J (crawl)"),
+    ],
+)
+def test_titles(key: str, name: str, command: str, plain: str, live: str) -> None:
+    root = task("root").build()
+    kid = child(key, [command], root, name)
+    digest = kid["metadata"]["name"].rpartition("-")[2]
+    for is_live, title in ((False, plain), (True, live)):
+        lines = render_forest(build_forest([root, kid]), TreeStyle(NOW, live=is_live))
+        assert lines[1] == f"↳ ○ {title.replace('0c', digest)} Pending"
+
+
+def test_progress_of_a_running_task() -> None:
+    running = task("t").running("c-1").status(progress={"done": 3, "total": 10, "message": "x\n"})
+    (line,) = render_forest(build_forest([running.build()]), STYLE)
+    assert "███░░░░░░░ 3/10 x" in line
+    running = task("t").running("c-1").status(progress={"done": 3})
+    (line,) = render_forest(build_forest([running.build()]), TreeStyle(NOW, unicode=False))
+    assert "3 done" in line
+
+
+# --- the status bar -----------------------------------------------------------------
+
+
+def test_status_bar_golden() -> None:
+    forest = build_forest(family())
+    now = EPOCH + timedelta(seconds=5)
+    assert render_status(forest, TreeStyle(now, width=80)) == (
+        "✘1 ●1 ✔2  ███████████████░░░░░  3/4  0.6/s  ETA 2s  4s"
+    )
+    assert render_status(forest, TreeStyle(now, width=80, unicode=False)) == (
+        "x1 *1 +2  ###############.....  3/4  0.6/s  ETA 2s  4s"
+    )
+    assert render_status(forest, TreeStyle(now, width=33)) == "✘1 ●1 ✔2  3/4  0.6/s  ETA 2s  4s"
+    later = TreeStyle(EPOCH + timedelta(seconds=60), width=80)
+    assert render_status(forest, later).endswith("3/4  59s")  # no rate, so no guess
+    assert render_status([], later) == "no tasks yet  0/0"
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+@pytest.mark.parametrize("height", [1, 2, 4, 12, 23])
+@pytest.mark.parametrize("shape", ["deep", "wide", "bushy"])
+def test_the_live_picture_fits(shape: str, height: int, width: int) -> None:
+    tasks = {obj["metadata"]["uid"]: obj for obj in forest_of(shape, 100)}
+    condition = {"type": "Ready", "status": "False", "message": "why " * 90}
+    clusters = {f"c{n}": taskcluster(f"c{n}").status(conditions=[condition]).build() for n in "ab"}
+    trees = Trees(tasks=tasks, clusters=clusters)
+    style = TreeStyle(NOW, max_lines=height, width=width, colour=True)
+    lines = draw_live(trees, style)
+    assert 1 <= len(lines) <= height
+    assert max(columns(line) for line in lines) <= width
+    assert "/105  " in lines[-1]  # the status bar
+    assert "LATENCY" not in "\n".join(lines)
+
+
+def test_cut_counts_columns_and_ends_colours() -> None:
+    assert cut("abc", 3) == "abc"
+    assert cut("abcd", 3) == "ab…"
+    assert cut("\x1b[31mabcd\x1b[0m", 3) == "\x1b[31mab\x1b[0m…"
+    assert cut("\x1b[31mabc\x1b[0m", 3) == "\x1b[31mabc\x1b[0m"
+    assert cut("漢字かな", 5) == "漢字…"
+    assert cut("abcd", 3, dots="...") == "..."

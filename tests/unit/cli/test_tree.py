@@ -23,7 +23,7 @@ KID = task("kid").child_of(ROOT).running("c-1").build()
 def test_one_tree(run: Run, client: FakeClient) -> None:
     client.put(ROOT, KID, task("stranger").build())
     lines = run("tree", "root").stdout.splitlines()
-    assert [line.split()[:2] for line in lines[:2]] == [["✔", "root"], ["↳", "●"]]
+    assert [line.split()[:2] for line in lines[:2]] == [["●", "root"], ["↳", "●"]]
     assert "2 tasks: 1 Running, 1 Succeeded" in "\n".join(lines)
     assert "stranger" not in "\n".join(lines)
 
@@ -31,7 +31,7 @@ def test_one_tree(run: Run, client: FakeClient) -> None:
 def test_all_trees_and_none(run: Run, client: FakeClient) -> None:
     assert run("tree").stderr == "No tasks.\n"
     client.put(ROOT, KID, task("stranger").build())
-    assert "stranger Pending" in run("tree").stdout
+    assert "stranger (true) Pending" in run("tree").stdout
     assert run("tree", "ghost").exit_code == 3
 
 
