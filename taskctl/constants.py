@@ -110,6 +110,7 @@ MAX_BURST: Final = 1_000_000
 
 # --- sizes --------------------------------------------------------------------------
 INLINE_LIMIT_BYTES: Final = 256 * 1024  # a larger TaskObject value is spilled to the workspace
+SMALL_VALUE_BYTES: Final = 2048  # of JSON; what a function takes or returns goes into its Task
 MESSAGE_LIMIT_CHARS: Final = 2048  # status.message, conditions and events are cut here
 LOG_TAIL_BYTES: Final = 2048  # of a failed task's log, carried in status.message
 

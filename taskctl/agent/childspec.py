@@ -59,7 +59,7 @@ _OVERRIDABLE: Final = frozenset(
     field.alias or name for name, field in TaskSpec.model_fields.items()
 ).difference(("input", "inputObject", "cancel", "cancelScope", "lineage", *_OF_ROOTS))
 _SPEC_KEYS: Final = frozenset(
-    ("key", "name", "value", "json", "data", "ref", "input_object", "overrides", "set")
+    ("key", "name", "value", "json", "data", "ref", "input_object", "inline", "overrides", "set")
 )
 
 
@@ -106,6 +106,8 @@ def build_child(parent: TaskView, spec: Any, where: str) -> Child:
         raise bad(dot + "input_object", "give either a value or the name of an object, not both")
 
     task_spec = _task_spec(parent, fieldtexts.merged(spec, where), dot)
+    if fields.flag(spec, "inline", where=dot) and content is not None and content.is_small:
+        task_spec["input"], content = content.body, None
     made_input = input_name(name) if content is not None else ""
     if made_input or named_input:
         task_spec["inputObject"] = made_input or named_input

@@ -13,6 +13,7 @@ import logging
 import secrets
 from typing import Any, Final
 
+from taskctl.agent import jsoncheck
 from taskctl.agent.context import Context
 from taskctl.agent.runs import Run, RunPhase
 from taskctl.api.states import TaskState
@@ -170,6 +171,8 @@ def _slim(task: KubeObject) -> KubeObject:
     metadata, status = task["metadata"], task.get("status") or {}
     kept = ("state", "reason", "exitCode", "attempt", "outputObject")
     slim = {name: status[name] for name in kept if status.get(name) is not None}
+    if status.get("output") is not None:
+        slim["output"] = jsoncheck.compact(status["output"])  # 2 KiB at most
     if status.get("state") in _TERMINAL and status.get("message"):
         slim["message"] = str(status["message"])[:MESSAGE_LIMIT_CHARS]
     names = ("name", "namespace", "uid", "resourceVersion")
@@ -190,7 +193,7 @@ def _outcome(task: KubeObject) -> Message:
         "message": status.get("message", ""),
         "exit_code": status.get("exitCode"),
         "attempt": status.get("attempt", 0),
-        "has_output": bool(status.get("outputObject")),
+        "has_output": bool(status.get("outputObject") or status.get("output")),
     }
 
 

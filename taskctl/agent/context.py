@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from taskctl.agent.background import Background
 from taskctl.agent.journal import Journal
@@ -18,6 +18,7 @@ from taskctl.client.base import (
     DeleteOptions,
     KubeObject,
     PatchOptions,
+    PatchType,
     Reader,
     StatusWriter,
     Watcher,
@@ -26,10 +27,11 @@ from taskctl.client.resources import TASKS, Resource
 from taskctl.client.timing import Timing
 from taskctl.errors import NotFound
 from taskctl.policy.claim import is_running_here
-from taskctl.policy.status import StatusPatch, status_body
+from taskctl.policy.status import StatusPatch, status_body, status_operations
 from taskctl.policy.view import parse_task
 
 T = TypeVar("T")
+_STATUS_OPERATIONS: Final = PatchOptions(type=PatchType.JSON, subresource="status")
 
 
 class AgentClient(Reader, StatusWriter, Watcher, Protocol):
@@ -142,9 +144,14 @@ class Context:
             Conflict: the Task has changed since it was read.
             ApiError: as the server says.
         """
-        return await self.client.patch_status(
-            TASKS, task["metadata"]["name"], self.namespace, status_body(task, patch)
-        )
+        name = task["metadata"]["name"]
+        if patch.get("output") is not None:
+            operations = status_operations(task, patch)
+            return await self.client.patch(
+                TASKS, name, self.namespace, operations, options=_STATUS_OPERATIONS
+            )
+        body = status_body(task, patch)
+        return await self.client.patch_status(TASKS, name, self.namespace, body)
 
     @staticmethod
     def is_ours(task: dict[str, Any], run: Run) -> bool:

@@ -54,6 +54,14 @@ def integer(
     return value
 
 
+def flag(message: Message, field: str, *, where: str = "") -> bool:
+    """Return a boolean, false where it is absent or nil."""
+    value = message.get(field)
+    if value is not None and not isinstance(value, bool):
+        raise bad(where + field, f"must be a boolean, not {kind_of(value)}")
+    return bool(value)
+
+
 def optional_bytes(message: Message, field: str, *, max_bytes: int) -> bytes:
     """Return raw bytes, empty where they are absent; of longer ones the end."""
     value = message.get(field)

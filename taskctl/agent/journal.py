@@ -11,6 +11,7 @@ import json
 import logging
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from taskctl.agent.files import create_exclusive, replace_file
 
@@ -52,6 +53,7 @@ class Journal:
     def __init__(self, state_dir: Path) -> None:
         self._nonces = state_dir / "nonces"
         self._runs = state_dir / "runs"
+        self._outputs = state_dir / "outputs"
 
     def open(self) -> None:
         """Make the directories.
@@ -61,6 +63,7 @@ class Journal:
         """
         self._nonces.mkdir(mode=0o700, exist_ok=True)
         self._runs.mkdir(mode=0o700, exist_ok=True)
+        self._outputs.mkdir(mode=0o700, exist_ok=True)
 
     def use_nonce(self, container: str) -> bool:
         """Return whether this is the first time; durable before it returns."""
@@ -78,6 +81,33 @@ class Journal:
         """
         done = replace(run, reported=True, exit_code=exit_code)
         replace_file(self._path(run.container), _encode(done), durable=False)
+        self.drop_output(run)
+
+    def keep_output(self, run: ToldRun, value: Any) -> None:
+        """Remember a small output until the outcome carries it; durable before it returns.
+
+        Raises:
+            OSError: the directory cannot be written; an output that it holds stays.
+        """
+        content = {"uid": run.uid, "attempt": run.attempt, "value": value}
+        replace_file(self._output_path(run), json.dumps(content).encode())
+
+    def load_output(self, run: ToldRun) -> Any:
+        """Return the small output of a run; None if there is none."""
+        path = self._output_path(run)
+        try:
+            found = json.loads(path.read_bytes())
+            mine = (found["uid"], found["attempt"]) == (run.uid, run.attempt)
+            return found["value"] if mine else None
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, KeyError) as error:
+            logger.error("%s is damaged, the output is lost: %s", path, error)
+            return None
+
+    def drop_output(self, run: ToldRun) -> None:
+        """Forget the small output of a run."""
+        self._output_path(run).unlink(missing_ok=True)
 
     def load(self) -> list[ToldRun]:
         """Return all runs, reported ones too. A damaged file is logged and left out."""
@@ -91,6 +121,9 @@ class Journal:
 
     def _path(self, container: str) -> Path:
         return self._runs / f"{container}.json"
+
+    def _output_path(self, run: ToldRun) -> Path:
+        return self._outputs / f"{run.container}.json"
 
 
 def _encode(run: ToldRun) -> bytes:

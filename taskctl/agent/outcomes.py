@@ -109,9 +109,11 @@ class Outcomes:
         if not context.is_ours(task, run):
             logger.info("outcome dropped, the run is superseded %s", run.label)
             return
+        output = await self._outputs.of(run)
         full = replace(
             report,
-            output_object=await self._outputs.name_of(run),
+            output_object=(output.name or None) if output else None,
+            output=output.value if output else None,
             # Of earlier attempts nothing is known here, nor of what a killed agent did.
             spawned=run.spawned or run.recovered or report.attempt > 1,
         )

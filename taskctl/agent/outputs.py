@@ -10,15 +10,15 @@ from typing import Any, Final
 from taskctl.agent import fields
 from taskctl.agent.context import Context
 from taskctl.agent.fields import bad
-from taskctl.agent.objects import GIVE_UP_AFTER_S, ObjectStore
+from taskctl.agent.objects import ObjectStore, read_object
 from taskctl.agent.refusals import ErrorCode, Refusal, from_api
 from taskctl.agent.rights import InputRights
 from taskctl.agent.runs import RecordedOutput, Run
 from taskctl.agent.sources import Sources
 from taskctl.agent.values import FORMS, Content, content_of, encode_json, parse_content
 from taskctl.api import meta
-from taskctl.api.states import Codec
-from taskctl.client.resources import TASKOBJECTS
+from taskctl.api.states import Codec, TaskState
+from taskctl.client.resources import TASKOBJECTS, TASKS
 from taskctl.constants import LABEL_ATTEMPT, LABEL_OUTPUT_OF, LABEL_PARENT_UID
 from taskctl.errors import ApiError, NotFound
 from taskctl.policy.lineage import OUTPUT_SUFFIX, owner_reference, tree_labels
@@ -81,18 +81,29 @@ class Outputs:
         name = spec.get("inputObject")
         if not name:
             return Content("value", spec.get("input"))
-        try:
-            found = await context.retrier.call(
-                f"read task object {name}",
-                lambda: context.client.get(TASKOBJECTS, name, context.namespace),
-                give_up_after_s=GIVE_UP_AFTER_S,
-            )
-        except NotFound as error:
+        found = await read_object(context, TASKOBJECTS, name)
+        if found is None:
+            found = await self._small_output(name)
+        if found is None:
             raise Refusal(
                 ErrorCode.REJECTED, f"the input, TaskObject {name}, does not exist (any more)"
-            ) from error
+            )
         await self._rights.check_use(parse_task(task), found)
         return content_of(found)
+
+    async def _small_output(self, name: str) -> dict[str, Any] | None:
+        """Return what a TaskObject of that name would be, had its Task not a small output."""
+        maker = name.removesuffix(OUTPUT_SUFFIX)
+        if maker == name:
+            return None
+        task = await read_object(self._context, TASKS, maker)
+        if task is None:
+            return None
+        view = parse_task(task)
+        value = view.status.get("output")
+        if view.state is not TaskState.SUCCEEDED or value is None:
+            return None
+        return {"metadata": {"name": name, "labels": tree_labels(view)}, "value": value}
 
     async def _member(self, content: Content, message: Message) -> str:
         """Return one member of an input, however large the others are."""
@@ -111,28 +122,50 @@ class Outputs:
     async def output(self, run: Run, message: Message) -> Message:
         """Record the output of a run; of several, the last counts.
 
+        A small one goes into the Task's status with the outcome, if the caller says ``inline``.
+
         Raises:
             Refusal: ``conflict``: something else has its name; ``bad_request``,
                 ``superseded``, ``no_workspace``, ``rejected`` or ``unavailable``.
         """
+        inline = fields.flag(message, "inline")
         message = await self._objects.large.checked(message)
         content = await asyncio.to_thread(parse_content, message)
         if content is None:
             raise bad("value", f"is missing; give one of {', '.join(FORMS)}")
         run.check_running()
-        return {"object": await self._context.on_behalf(run, "output", self._record(run, content))}
+        work = self._record(run, content, inline=inline)
+        return {"object": await self._context.on_behalf(run, "output", work)}
 
-    async def _record(self, run: Run, content: Content) -> str:
+    async def _record(self, run: Run, content: Content, *, inline: bool) -> str:
         async with run.output_lock:
+            if inline and content.is_small and await self._keep(run, content):
+                return ""
             content = await self._objects.settle(content, content.field)
             digest = content.digest()
-            if run.output is None or run.output.digest != digest:
+            if run.output is None or not run.output.name or run.output.digest != digest:
                 run.output = None  # what it names may be gone when this fails
+                run.has_old_output = True
                 try:
                     run.output = await self._put(run, content, digest)
                 except ApiError as error:
                     raise from_api(error) from error
+                await asyncio.to_thread(self._context.journal.drop_output, run.told)
             return run.output.name
+
+    async def _keep(self, run: Run, content: Content) -> bool:
+        """Keep a small output for the outcome; return whether it is safe now."""
+        digest = content.digest()
+        if run.output is not None and not run.output.name and run.output.digest == digest:
+            return True
+        try:
+            await asyncio.to_thread(self._context.journal.keep_output, run.told, content.body)
+        except OSError as error:
+            logger.warning("output is stored as a TaskObject, %s %s", error, run.label)
+            return False
+        run.has_old_output |= run.output is not None and bool(run.output.name)
+        run.output = RecordedOutput("", digest, content.body)
+        return True
 
     async def _put(self, run: Run, content: Content, digest: str) -> RecordedOutput:
         """Create the output in place of what this or an earlier attempt has left.
@@ -167,16 +200,23 @@ class Outputs:
             ErrorCode.CONFLICT, f"TaskObject {name} belongs to something else; delete or rename it"
         )
 
-    async def name_of(self, run: Run) -> str | None:
-        """Return the name of a run's output; None if it has none.
+    async def of(self, run: Run) -> RecordedOutput | None:
+        """Return the output of a run; None if it has none.
 
-        The output of an earlier attempt is not this one's, and is deleted.
+        The output of an earlier attempt is not this one's, and is deleted. So is a TaskObject of
+        this attempt that a small output has taken the place of.
 
         Raises:
             ApiError: after a restart, or an earlier attempt, the API server has to be asked,
                 and could not be.
         """
-        if run.output is None and (run.recovered or run.told.attempt > 1):
+        if run.output is None and run.recovered:
+            value = await asyncio.to_thread(self._context.journal.load_output, run.told)
+            if value is not None:
+                run.output = RecordedOutput("", Content("value", value).digest(), value)
+        small = run.output is not None and not run.output.name
+        searched = run.has_old_output or run.told.attempt > 1
+        if searched and (run.output is None or small):
             for name in output_names(run.told.task, run.told.uid):
                 try:
                     found = await self._context.client.get(
@@ -186,12 +226,12 @@ class Outputs:
                     continue
                 if not _is_own(found, run):
                     continue
-                if _attempt_of(found, run) == run.told.attempt:
+                if _attempt_of(found, run) == run.told.attempt and not small:
                     run.output = RecordedOutput(name, content_of(found).digest())
-                elif _attempt_of(found, run) < run.told.attempt:
+                elif _attempt_of(found, run) <= run.told.attempt:
                     await self._objects.delete(found)
                 break
-        return run.output.name if run.output else None
+        return run.output
 
 
 def output_names(task: str, uid: str) -> tuple[str, str]:

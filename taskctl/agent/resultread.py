@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from taskctl.agent import jsoncheck
 from taskctl.agent.context import Context
 from taskctl.agent.objects import GIVE_UP_AFTER_S, read_object
 from taskctl.agent.values import Content, content_of
@@ -33,16 +34,21 @@ class Returned:
         uid: of the Task.
         attempt: its last.
         output: name of its TaskObject; empty: it has none.
+        value: a small output that stands in its status, as JSON (many are kept); empty: there is
+            none.
     """
 
     uid: str
     attempt: int
     output: str = ""
+    value: bytes = b""
 
     @classmethod
     def by(cls, uid: str, status: Mapping[str, Any]) -> Returned:
         """Take one from the status of a Task."""
-        return cls(uid, status.get("attempt") or 1, status.get("outputObject") or "")
+        value = status.get("output")
+        small = b"" if value is None else jsoncheck.compact(value)
+        return cls(uid, status.get("attempt") or 1, status.get("outputObject") or "", small)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +124,8 @@ def _checked(task: Returned, found: dict[str, Any] | None) -> Content | Lost:
 
     A Task of the same name may have taken its place, or a retried one has written another.
     """
+    if task.value:
+        return Content("value", jsoncheck.parse(task.value))
     if not task.output:
         return Content("value", None)
     if found is None:

@@ -250,7 +250,10 @@ def _known(child: dict[str, Any] | None) -> Returned | Message:
     state = outcome_of(child)
     if state != TaskState.SUCCEEDED:
         return {"open": state}
-    return Returned.by(child["metadata"]["uid"], child["status"])
+    uid, encoded = child["metadata"]["uid"], child["status"].get("output")
+    if encoded is not None:
+        return Returned(uid, 1, value=encoded)
+    return Returned.by(uid, child["status"])
 
 
 def _named(child: KubeObject) -> tuple[str, str, str]:

@@ -43,15 +43,17 @@ class Link(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RecordedOutput:
-    """The output of a run, once its TaskObject exists.
+    """The output of a run, once it cannot get lost any more.
 
     Attributes:
-        name: of the TaskObject.
+        name: of the TaskObject; empty: it is small and goes into the Task's status.
         digest: tells a repetition from a contradiction.
+        value: the small one; never None then.
     """
 
     name: str
     digest: str
+    value: Any = None
 
 
 @dataclass(eq=False)
@@ -70,6 +72,7 @@ class Run:
         writes: children and outputs being written; the outcome waits for them.
         outcome: the task that writes the outcome; its result is the exit code.
         output: its output, once there is one.
+        has_old_output: a TaskObject may be there that an earlier output of this Task has left.
         output_lock: one output at a time.
         deadline_s: when its time is up (monotonic), at the latest; None: no timeout, or the
             agent was restarted since.
@@ -90,6 +93,7 @@ class Run:
     writes: set[asyncio.Task[Any]] = field(default_factory=set)
     outcome: asyncio.Task[int] | None = None
     output: RecordedOutput | None = None
+    has_old_output: bool = False
     output_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     deadline_s: float | None = None
     spawned: bool = False
@@ -172,7 +176,14 @@ class Runs:
                 pod_uid=pod.uid,
                 placed="",
             )
-            run = Run(told=item, claim=claim, recovered=True, spawned=True, link_lost_s=now_s)
+            run = Run(
+                told=item,
+                claim=claim,
+                recovered=True,
+                spawned=True,
+                has_old_output=True,
+                link_lost_s=now_s,
+            )
             if item.reported:
                 run.phase = RunPhase.REPORTED
                 run.exit_code = item.exit_code

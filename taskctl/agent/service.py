@@ -27,7 +27,7 @@ from taskctl.agent.runmessage import micros
 from taskctl.agent.runs import Link, Run, RunPhase, StopReason
 from taskctl.agent.stops import Stops
 from taskctl.agent.waits import Waits
-from taskctl.constants import INLINE_LIMIT_BYTES
+from taskctl.constants import INLINE_LIMIT_BYTES, SMALL_VALUE_BYTES
 from taskctl.errors import ApiError, NotFound
 from taskctl.policy.view import parse_task
 from taskctl.wire import VERSION, Message
@@ -166,7 +166,7 @@ class Service:
             record=workspace.record_path(uid, attempt) if workspace else "",
         )
         await asyncio.to_thread(self._context.journal.tell, told)
-        run = Run(told=told, claim=entry.claim, recovered=True, spawned=True)
+        run = Run(told=told, claim=entry.claim, recovered=True, spawned=True, has_old_output=True)
         self._context.runs.add(run)
         logger.warning("taken over without a journal %s", run.label)
         return run
@@ -284,6 +284,7 @@ class Service:
             "depth": view.depth,
             "workspace": self._context.workspace_path,
             "inline_limit": INLINE_LIMIT_BYTES,
+            "small_limit": SMALL_VALUE_BYTES,
             "cluster": self._context.settings.cluster,
         }
 

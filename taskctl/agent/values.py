@@ -7,7 +7,8 @@
     data    a map of text to text                  -> TaskObject.data
     ref     a file the SDK wrote to the workspace  -> TaskObject.ref
 
-What is over the inline limit becomes a ``ref`` in any case.
+What is over the inline limit becomes a ``ref`` in any case. A small ``value`` may go into the Task
+itself, where whoever sends it says so.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from taskctl.agent.fields import bad
 from taskctl.agent.refusals import ErrorCode, Refusal
 from taskctl.agent.workspace import object_path
 from taskctl.api.states import Codec
-from taskctl.constants import INLINE_LIMIT_BYTES
+from taskctl.constants import INLINE_LIMIT_BYTES, SMALL_VALUE_BYTES
 from taskctl.wire import Message
 
 FORMS: Final = ("value", "json", "data", "ref")
@@ -49,6 +50,15 @@ class Content:
     def is_large(self) -> bool:
         """Whether it must be spilled to the workspace."""
         return len(self.encoded) > INLINE_LIMIT_BYTES
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it can go into a Task. There, null would be as good as nothing."""
+        return (
+            self.field == "value"
+            and self.body is not None
+            and 0 < len(self.encoded) <= SMALL_VALUE_BYTES
+        )
 
     def digest(self) -> str:
         """Return a hash that equal values share, to tell a repetition from a contradiction."""

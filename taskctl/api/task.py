@@ -209,7 +209,8 @@ class TaskSpec(SpecModel):
         meta.RawValue,
         Field(
             description="The input itself: any JSON value. Not together with `inputObject`. "
-            "For more than a few kilobytes use a TaskObject."
+            "For more than a few kilobytes use a TaskObject. A function that a task spawns has its "
+            "arguments here, if they are small."
         ),
     ] = None
     input_from: Annotated[

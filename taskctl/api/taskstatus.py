@@ -108,6 +108,13 @@ class TaskStatus(StatusModel):
     container_name: Annotated[
         str | None, Field(description="Ephemeral container in that pod; for `kubectl logs -c`.")
     ] = None
+    output: Annotated[
+        meta.RawValue,
+        Field(
+            description="The output itself, where it is what a small function returned. Otherwise "
+            "`outputObject` names it."
+        ),
+    ] = None
     output_object: Annotated[
         str | None, Field(description="Name of the TaskObject that holds the output.")
     ] = None

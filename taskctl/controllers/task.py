@@ -125,12 +125,14 @@ class TaskReconciler:
     def _readiness(self, view: TaskView) -> ReadinessFacts:
         stores = self._caches
         cluster = stores.clusters.get(ObjectKey(view.namespace, view.cluster))
-        input_key = _input_key(view)
+        input_key, source = _input_key(view), self._source(view)
         cancelled_with, stopped_with = self._indexes.families.cancelled_with(view)
         after = self.joins.after(view)
         return ReadinessFacts(
             worker_slots=None if cluster is None else cluster_slots(cluster),
-            input_exists=input_key is None or input_key in stores.objects,
+            input_exists=input_key is None
+            or input_key in stores.objects
+            or (source is not None and source.has_value),
             after=after,
             dependencies=self.joins.dependencies(view, after),
             group=self.joins.tally(view, after).facts(without=view.uid),
@@ -140,7 +142,7 @@ class TaskReconciler:
             stopped_with=stopped_with,
             timed_out=self._indexes.families.timed_out(view),
             backoff_left_s=self._indexes.backoffs.left_s(view),
-            source=self._source(view),
+            source=source,
         )
 
     def _source(self, view: TaskView) -> Source | None:
@@ -159,8 +161,14 @@ class TaskReconciler:
             raw = stores.tasks.get(named)
         if raw is None:
             return None
-        output = (raw.get("status") or {}).get("outputObject") or ""
-        return Source(raw["metadata"]["name"], state_of(raw), output)
+        status = raw.get("status") or {}
+        return Source(
+            raw["metadata"]["name"],
+            state_of(raw),
+            output_object=status.get("outputObject") or "",
+            # Its agent reads the value from that status.
+            has_value=found is None and status.get("output") is not None,
+        )
 
     def _refused(self, view: TaskView) -> str:
         hold = self._placer.machine.held(view.uid)

@@ -64,7 +64,10 @@ class Values:
             ValueUnreadable: it had one, which is gone, damaged, or not to be reached.
             ApiError: the API server refuses, or is away.
         """
-        name = (task.get("status") or {}).get("outputObject")
+        status = task.get("status") or {}
+        if status.get("output") is not None:
+            return Value(status["output"])
+        name = status.get("outputObject")
         if not name:
             return None
         from taskctl.client.resources import TASKOBJECTS

@@ -141,6 +141,7 @@ def _claim_patch(view: TaskView, entry: ClaimEntry, now: datetime) -> StatusPatc
         "exitCode": None,
         "signal": None,
         "nextAttemptTime": None,
+        "output": None,
         "outputObject": None,
         "progress": None,
         "usage": None,

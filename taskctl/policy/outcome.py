@@ -51,6 +51,7 @@ class ExitReport:
         max_rss_bytes: largest resident set.
         tail: end of the log.
         output_object: name of the TaskObject with the output, or None.
+        output: a small output itself, a JSON value; None: there is none.
         spawned: whether this Task may have children. False promises that no attempt of it
             ever spawned any, so a root's tree is complete with it, which saves the tree
             controller a write; leave it True where that is not known.
@@ -68,6 +69,7 @@ class ExitReport:
     max_rss_bytes: int = 0
     tail: bytes = b""
     output_object: str | None = None
+    output: Any = None
     spawned: bool = True
 
 
@@ -173,6 +175,8 @@ def _with_facts(patch: StatusPatch, report: ExitReport, now: datetime) -> Status
         }
     if report.output_object is not None:
         patch["outputObject"] = report.output_object
+    if report.output is not None:
+        patch["output"] = report.output
     return patch
 
 

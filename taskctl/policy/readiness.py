@@ -30,11 +30,13 @@ class Source:
         name: the Task's name.
         state: its state.
         output_object: ``status.outputObject``, or empty.
+        has_value: whether its status holds the output itself.
     """
 
     name: str
     state: TaskState
     output_object: str = ""
+    has_value: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +181,6 @@ def _source(view: TaskView, source: Source | None) -> Wait | Never | None:
         return skipped(f"{about}, which was skipped.")
     if source.state is not TaskState.SUCCEEDED:
         return never(f"{about}, which is {source.state}.")
-    if source.output_object != view.input_object:
+    if source.output_object != view.input_object and not source.has_value:
         return never(f"{about}, which has succeeded without one.")
     return None

@@ -255,6 +255,7 @@ def rerun_body(task: Mapping[str, Any], now: datetime) -> dict[str, Any]:
         "signal": None,
         "usage": None,
         "progress": None,
+        "output": None,
         "outputObject": None,
         # Creation stays; the rest belongs to the attempt that is over.
         "times": {name: None for name in times if name != "created"} or None,

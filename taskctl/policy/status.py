@@ -50,6 +50,33 @@ def status_body(task: Mapping[str, Any], patch: StatusPatch) -> dict[str, Any]:
     return {"metadata": guard, "status": patch}
 
 
+def status_operations(task: Mapping[str, Any], patch: StatusPatch) -> list[dict[str, Any]]:
+    """Return the same as JSON Patch (RFC 6902), for a status with an output in it.
+
+    A merge patch cannot carry it: there, a null in a value removes a member.
+    """
+    metadata = task["metadata"]
+    version, uid = metadata["resourceVersion"], metadata["uid"]
+    output = patch.get("output")
+    status = _merged(task.get("status"), {**patch, "output": None})
+    return [
+        {"op": "replace", "path": "/metadata/resourceVersion", "value": version},
+        {"op": "replace", "path": "/metadata/uid", "value": uid},
+        {"op": "replace", "path": "/status", "value": {**status, "output": output}},
+    ]
+
+
+def _merged(target: Any, patch: Mapping[str, Any]) -> dict[str, Any]:
+    """Apply a merge patch (RFC 7386)."""
+    result = dict(target) if isinstance(target, Mapping) else {}
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = _merged(result.get(name), value) if isinstance(value, Mapping) else value
+    return result
+
+
 def terminal_patch(
     view: TaskView, state: TaskState, ending: Ending, now: datetime, *, leaf: bool = False
 ) -> StatusPatch:

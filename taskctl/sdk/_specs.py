@@ -207,6 +207,12 @@ def spawn_operation(
     wanted = [_as_spec(spec) for spec in specs]
     messages = [_message(spec, attached) for spec in wanted]
     _add_default_keys(messages)
+    if attached.get("small_limit"):
+        for spec, message in zip(wanted, messages):
+            # Whatever there is room for in the Task needs no object of its own. It is no part of
+            # what a key is made from.
+            if _function_of(spec.target) is not None and "value" in message:
+                message["inline"] = True
     for batch in _batches(messages):
         answer = yield {"op": "spawn", "tasks": batch}
         for message, found in zip(batch, answer["tasks"]):
@@ -260,11 +266,20 @@ def continuation(
     return ChildSpec(Call(then, (children,), arguments), (), None, None, options)
 
 
-def output_operation(value: Any) -> Operation[str]:
-    """Set the output; returns the name of the TaskObject."""
+def output_operation(value: Any, *, returned: bool = False) -> Operation[str]:
+    """Set the output; returns the name of the TaskObject.
+
+    Args:
+        value: the output.
+        returned: it is what a function returned: if it is small, it needs no TaskObject, and
+            the name is empty.
+    """
     attached = yield {"op": "attach"}
     plain = _stored.to_plain(value, "the output")
-    answer = yield {"op": "output", **_stored.content(plain, attached, "the output")}
+    message = {"op": "output", **_stored.content(plain, attached, "the output")}
+    if returned and attached.get("small_limit") and "value" in message:
+        message["inline"] = True
+    answer = yield message
     return str(answer.get("object", ""))
 
 

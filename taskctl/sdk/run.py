@@ -160,7 +160,7 @@ async def _await(awaitable: Coroutine[Any, Any, Any]) -> Any:
 def _store(plain: Any) -> None:
     from taskctl.sdk._blocking import perform
 
-    perform(output_operation(plain))
+    perform(output_operation(plain, returned=True))
 
 
 def _complain(error: BaseException, code: int = EXIT_FAILED) -> int:

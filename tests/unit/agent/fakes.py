@@ -20,6 +20,7 @@ from taskctl.client.base import (
     ListOptions,
     ListPage,
     PatchOptions,
+    PatchType,
     WatchEvent,
     WatchOptions,
 )
@@ -202,10 +203,12 @@ class FakeApi:
         res: Resource,
         name: str,
         namespace: str | None,
-        body: KubeObject,
+        body: Any,
         *,
         options: PatchOptions = PatchOptions(),  # noqa: B008  (frozen)
     ) -> KubeObject:
+        if options.type is PatchType.JSON:
+            return await self._patch_status_by_operations(res, name, namespace, body)
         fault = await self._enter("patch", res.plural, name)
         found = self._objects.get((res.plural, namespace or "", name))
         if found is None:
@@ -246,6 +249,24 @@ class FakeApi:
             if wanted is not None and wanted != found["metadata"][guard]:
                 raise Conflict(f"{name}: {guard} is not {wanted}", status=409)
         stored = self.put(res, merged(found, {"status": body["status"]}))
+        self._leave(fault)
+        return stored
+
+    async def _patch_status_by_operations(
+        self, res: Resource, name: str, namespace: str | None, operations: Any
+    ) -> KubeObject:
+        """Carry out the one JSON Patch that the agent knows: guard, and a whole status."""
+        fault = await self._enter("patch_status", res.plural, name)
+        found = self._objects.get((res.plural, namespace or "", name))
+        if found is None:
+            raise NotFound(f"{res.plural} {name!r} not found", status=404)
+        assert {operation["op"] for operation in operations} == {"replace"}
+        values = {operation["path"]: operation["value"] for operation in operations}
+        for guard in ("resourceVersion", "uid"):
+            if values.pop(f"/metadata/{guard}") != found["metadata"][guard]:
+                raise Conflict(f"{name}: {guard} is another", status=409)
+        stored = self.put(res, {**found, "status": values.pop("/status")})
+        assert not values
         self._leave(fault)
         return stored
 

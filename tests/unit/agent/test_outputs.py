@@ -52,6 +52,7 @@ async def test_attach_says_who_one_is(world: World) -> None:
         "depth": 0,
         "workspace": str(world.settings.workspace),
         "inline_limit": 256 * 1024,
+        "small_limit": 2048,
         "cluster": "c",
     }
 

@@ -56,6 +56,16 @@ def test_forms(run: Run, client: FakeClient, form: str, value: Any, shown: str) 
     assert (result.exit_code, result.stdout) == (0, shown)
 
 
+@pytest.mark.parametrize("value", [0, "", [None], {"a": None}])
+def test_a_small_output_is_in_the_task(run: Run, client: FakeClient, value: Any) -> None:
+    root = task("t").state(TaskState.SUCCEEDED).status(output=value)
+    client.put(root.build())
+    result = run("output", "t")
+    assert (result.exit_code, json.loads(result.stdout)) == (0, value)
+    tree = json.loads(run("output", "t", "--tree").stdout)
+    assert tree == [{"task": "t", "state": "Succeeded", "output": value}]
+
+
 def test_data_counts_as_a_map(run: Run, client: FakeClient) -> None:
     client.put(DONE.build(), taskobject("t-output").data(count="3").build())
     assert json.loads(run("output", "t").stdout) == {"count": "3"}

@@ -45,6 +45,15 @@ def test_async_function(agent: FakeAgent) -> None:
     assert agent.asked("output")[0]["value"] == 1
 
 
+def test_only_what_is_returned_is_for_the_task_itself(agent: FakeAgent) -> None:
+    agent.attached["small_limit"] = 2048
+    agent.input = {"value": {"n": 3, "limit": 3}}
+    assert run(f"{SAMPLE}:count").returncode == 0
+    program = "from taskctl.sdk.sync import output; output(3)"
+    assert python("-c", program).returncode == 0
+    assert [request.get("inline") for request in agent.asked("output")] == [True, None]
+
+
 def test_chain(agent: FakeAgent) -> None:
     """Each task spawns the next one; what was spawned is run, until nothing is spawned."""
     agent.input = {"value": {"n": "0", "limit": "3"}}  # as from `data`, which is text

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from taskctl import sdk
-from taskctl.sdk import child, sync
+from taskctl.sdk import _keys, child, sync
 from tests.unit.sdk import sample
 from tests.unit.sdk.fake_agent import FakeAgent
 
@@ -43,6 +43,34 @@ async def test_function(agent: FakeAgent) -> None:
             "args": [],
         },
     }
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_only_arguments_of_functions_are_for_the_task_itself(
+    agent: FakeAgent, known: bool
+) -> None:
+    if known:
+        agent.attached["small_limit"] = 2048
+    await sdk.spawn_many(
+        [
+            child(sample.count, 1, 5),
+            sample.count.call(1, 6),
+            child(["sh"], input={"n": 1}),
+            child(sample.echo, sample.Shape("x" * 2000, []), key="large"),
+            ["true"],
+        ]
+    )
+    specs = agent.spawned()
+    assert "ref" in specs[3]
+    assert [spec.get("inline") for spec in specs] == [known or None] * 2 + [None] * 3
+
+
+async def test_a_key_does_not_depend_on_where_the_input_goes(agent: FakeAgent) -> None:
+    await sdk.spawn(sample.count, 1, 5)
+    agent.attached["small_limit"] = 2048
+    _keys._ledgers.clear()
+    await sdk.spawn(sample.count, 1, 5)
+    assert len({spec["key"].rpartition("-")[0] for spec in agent.spawned()}) == 1
 
 
 def test_sync(agent: FakeAgent) -> None:
