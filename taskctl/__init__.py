@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from taskctl.outside import operations
     from taskctl.outside.client import Client
     from taskctl.outside.executor import TaskExecutor as Executor
     from taskctl.outside.here import run_here
@@ -20,9 +21,10 @@ _OUTSIDE = {
     "Executor": ("executor", "TaskExecutor"),
     "SyncClient": ("sync", "SyncClient"),
     "local": ("stack", "local"),
+    "operations": ("operations", ""),
     "run_here": ("here", "run_here"),
 }
-__all__ = ["Client", "Executor", "SyncClient", "__version__", "local", "run_here"]
+__all__ = ["Client", "Executor", "SyncClient", "__version__", "local", "operations", "run_here"]
 
 
 def __getattr__(name: str) -> object:
@@ -33,13 +35,24 @@ def __getattr__(name: str) -> object:
     module_name, attribute = _OUTSIDE[name]
     module = f"taskctl.outside.{module_name}"
     try:
-        found: object = getattr(import_module(module), attribute)
+        holder = import_module(module)
+        found: object = getattr(holder, attribute) if attribute else holder
     except ModuleNotFoundError as error:
         if error.name not in ("taskctl.outside", module):
             raise
-        found = _absent(name)
+        found = _absent(name) if attribute else _AbsentModule(name)
     globals()[name] = found
     return found
+
+
+class _AbsentModule:
+    """What stands for a module in a task."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> type:
+        return _absent(f"{self._name}.{attribute}")
 
 
 def _absent(name: str) -> type:

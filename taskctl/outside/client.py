@@ -8,7 +8,7 @@ import secrets
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar, TypeVarTuple, Unpack, overload
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, TypeVarTuple, Unpack, overload
 
 from taskctl.api.states import TaskState
 from taskctl.client.base import DeleteOptions, ListOptions, Propagation
@@ -26,6 +26,11 @@ from taskctl.outside.submitter import Submitter, Target
 from taskctl.outside.tracker import Tracker
 from taskctl.outside.values import Values
 from taskctl.sdk._functions import Call
+
+if TYPE_CHECKING:
+    from taskctl.outside.operations.documents import Manifests
+    from taskctl.outside.operations.execution import OperationHandle
+    from taskctl.outside.operations.shapes import Operation
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -222,6 +227,24 @@ class Client:
         name, uid = made["metadata"]["name"], made["metadata"]["uid"]
         self._own.expect(name, uid)
         return Handle(self, name, uid, decode)
+
+    async def execute(self, operation: Operation | Manifests) -> OperationHandle:
+        """Run an operation: tasks put together to one graph (docs/operations.md).
+
+        Args:
+            operation: of ``taskctl.operations``, or what its ``read_yaml`` returned.
+
+        Returns:
+            The handle of its root; the result is a dict with the results of the tasks.
+
+        Raises:
+            Exception: as :meth:`submit`.
+        """
+        from taskctl.outside.operations.execution import execute
+
+        self.session  # noqa: B018 - says that it is closed
+        assert self._submitter is not None
+        return await execute(self, self._submitter, operation)
 
     async def map(
         self,

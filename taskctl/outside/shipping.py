@@ -78,6 +78,7 @@ def program_of(
     uploaded: Uploaded | None = None,
     by_value: bool | None = None,
     many: bool = False,
+    part: str = "",
 ) -> Program:
     """Return what runs a function.
 
@@ -87,6 +88,7 @@ def program_of(
         uploaded: its folder, which was uploaded; None: it was not.
         by_value: send the function itself; None: only if it must.
         many: it is called once for each item of a list.
+        part: key under which the input has what belongs to this function; empty: all does.
 
     Raises:
         Unsendable: it cannot be sent in this way.
@@ -97,15 +99,15 @@ def program_of(
             raise ConfigError("code and by_value exclude each other; leave one out")
         pair = (uploaded.root, uploaded.sha256)
         command = command_of(function, host.python, pair)
-        return Program(_many(command, many), after=uploaded.tasks)
+        return Program(_with(command, many, part), after=uploaded.tasks)
     if by_value is None:
         by_value = not _is_known_there(function, host)
     if not by_value:
-        return Program(_many(command_of(function, host.python), many))
+        return Program(_with(command_of(function, host.python), many, part))
     name = f"{function.__module__}.{function.__qualname__}"
     packed = pack(function.function, name, everything=not _is_importable_there(function))
     command = [host.python, *RUN, "--pickled"]
-    return Program(_many(command, many), {_byvalue.FUNCTION: packed})
+    return Program(_with(command, many, part), {_byvalue.FUNCTION: packed})
 
 
 def pack(function: Callable[..., Any], name: str, *, everything: bool) -> dict[str, Any]:
@@ -135,11 +137,10 @@ def pack(function: Callable[..., Any], name: str, *, everything: bool) -> dict[s
         cloudpickle.unregister_pickle_by_value(module)
 
 
-def _many(command: list[str], many: bool) -> tuple[str, ...]:
-    if not many:
-        return tuple(command)
+def _with(command: list[str], many: bool, part: str) -> tuple[str, ...]:
+    options = (*(("--many",) if many else ()), *(("--part", part) if part else ()))
     position = command.index(RUN[1]) + 1
-    return (*command[:position], "--many", *command[position:])
+    return (*command[:position], *options, *command[position:])
 
 
 def _is_known_there(function: TaskFunction[..., Any], host: Host) -> bool:

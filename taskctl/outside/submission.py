@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import orjson
 
-from taskctl.constants import ANNOTATION_SUBMISSION, API_VERSION, LABEL_CLIENT
+from taskctl.constants import ANNOTATION_CREATED, ANNOTATION_SUBMISSION, API_VERSION, LABEL_CLIENT
 from taskctl.errors import ConfigError
 from taskctl.sdk import _options, _stored
 from taskctl.sdk._functions import Call, TaskFunction, encode_arguments
@@ -96,6 +96,11 @@ def arguments_of(call: Call[Any, Any]) -> dict[str, Any]:
     return encode_arguments(call)
 
 
+def envelope(program: Program, arguments: Any) -> Any:
+    """Return the input for a program: the arguments, with what belongs to them."""
+    return {**program.envelope, "arguments": arguments} if program.envelope else arguments
+
+
 def build(
     frame: Frame,
     program: Program | Sequence[str],
@@ -128,9 +133,7 @@ def build(
     if isinstance(program, Program):
         if has_input or named_input is not None:
             raise Unsendable("input: a function's arguments are its input; leave this out")
-        value, has_input = arguments, True
-        if program.envelope:
-            value = {**program.envelope, "arguments": arguments}
+        value, has_input = envelope(program, arguments), True
         spec["command"] = list(program.command)
         given["run_after"] = [*(given.get("run_after") or ()), *program.after]
     else:
@@ -147,20 +150,29 @@ def build(
             "image: is missing; say which image holds the function and its packages, with "
             "image=… here or at the client"
         )
-    task = _object("Task", name, frame) | {"spec": spec}
+    task = _task(name, frame) | {"spec": spec}
     if named_input is not None:
         spec["inputObject"] = _options.check_text(named_input, "input_object")
-    return _with_input(task, value, frame) if has_input else Submission(task)
+    if has_input:
+        spec["input"] = value
+    return with_input(task)
 
 
-def _with_input(task: dict[str, Any], value: Any, frame: Frame) -> Submission:
-    name = task["metadata"]["name"]
+def with_input(task: dict[str, Any]) -> Submission:
+    """Return a Task as it is submitted: a large input as an object of its own.
+
+    Raises:
+        Unsendable: the input is too large, or has no JSON form.
+    """
+    metadata, spec = task["metadata"], task["spec"]
+    if "input" not in spec:
+        return Submission(task)
+    value = spec["input"]
     try:
         size = len(orjson.dumps(value))
     except TypeError as error:
         raise Unsendable(f"the input has no JSON form: {error}") from error
     if size <= INLINE_BYTES:
-        task["spec"]["input"] = value
         return Submission(task)
     if size > MAX_INPUT_BYTES:
         raise Unsendable(
@@ -168,19 +180,33 @@ def _with_input(task: dict[str, Any], value: Any, frame: Frame) -> Submission:
             f"{MAX_INPUT_BYTES}; write them to the workspace from a task, or to a store, and pass "
             "where they are"
         )
-    task["spec"]["inputObject"] = f"{name}-input"
-    return Submission(task, _object("TaskObject", f"{name}-input", frame) | {"value": value})
+    name = f"{metadata['name']}-input"
+    task["spec"] = {key: field for key, field in spec.items() if key != "input"}
+    task["spec"]["inputObject"] = name
+    entry = {
+        "apiVersion": API_VERSION,
+        "kind": "TaskObject",
+        "metadata": {
+            "name": name,
+            "namespace": metadata["namespace"],
+            "labels": dict(metadata["labels"]),
+            "annotations": {
+                ANNOTATION_SUBMISSION: metadata["annotations"][ANNOTATION_SUBMISSION],
+            },
+        },
+        "value": value,
+    }
+    return Submission(task, entry)
 
 
-def _object(kind: str, name: str, frame: Frame) -> dict[str, Any]:
-    from taskctl.constants import ANNOTATION_CREATED
-
-    annotations = {ANNOTATION_SUBMISSION: frame.submission_id}
-    if kind == "Task":
-        annotations[ANNOTATION_CREATED] = frame.created
+def _task(name: str, frame: Frame) -> dict[str, Any]:
+    annotations = {
+        ANNOTATION_SUBMISSION: frame.submission_id,
+        ANNOTATION_CREATED: frame.created,
+    }
     return {
         "apiVersion": API_VERSION,
-        "kind": kind,
+        "kind": "Task",
         "metadata": {
             "name": name,
             "namespace": frame.namespace,

@@ -57,6 +57,21 @@ class Target:
     calls: tuple[tuple[Any, ...], ...] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something is to run.
+
+    Attributes:
+        cluster: TaskCluster; empty: it has one of its own.
+        image: for what says no other; may be empty where each says its own.
+        host: what functions find there.
+    """
+
+    cluster: str
+    image: str
+    host: Host
+
+
 class Submitter:
     """Creates Tasks for one client.
 
@@ -91,13 +106,8 @@ class Submitter:
         """
         own, given = split_options(options)
         call, given = _resolve(target, given)
-        cluster = own.get("cluster") or self._defaults.get("cluster") or await self._cluster()
-        image = given.get("image") or self._defaults.get("image") or ""
-        host = await self._host(bool(image))
-        if host.sees_files and not image:
-            image = LOCAL_IMAGE
-        if not image:
-            image = await self._default_image(cluster)
+        place = await self.place(own.get("cluster"), given.get("image"))
+        cluster, image, host = place.cluster, place.image, place.host
         frame = Frame(
             namespace=self._session.namespace,
             cluster=cluster,
@@ -109,7 +119,7 @@ class Submitter:
         name = own.get("name") or default_name(target.what, secrets.token_hex(5))
         if call is None:
             made = build(frame, target.what, None, name, given)
-            return await self._create(made), None
+            return await self.create(made), None
         code = own.get("code", None if own.get("by_value") else self._defaults.get("code"))
         uploaded = None
         if code is not None:
@@ -126,9 +136,38 @@ class Submitter:
             many=target.calls is not None,
         )
         made = await asyncio.to_thread(_built, frame, program, (call, target.calls), name, given)
-        return await self._create(made), _decoder(call.function, many=target.calls is not None)
+        return await self.create(made), decoder(call.function, many=target.calls is not None)
+
+    @property
+    def code(self) -> Any:
+        """The folder that the client sends with functions, or None."""
+        return self._defaults.get("code")
 
     # --- where --------------------------------------------------------------------------
+
+    async def place(
+        self, cluster: str | None, image: str | None, *, own_cluster: bool = False
+    ) -> Place:
+        """Choose what is not said: TaskCluster and image.
+
+        Args:
+            cluster: TaskCluster that was named.
+            image: that was named.
+            own_cluster: what runs brings its own TaskCluster.
+
+        Raises:
+            ConfigError: there is not exactly one TaskCluster to choose.
+            ApiError: the API server refuses, or is away.
+        """
+        if not own_cluster:
+            cluster = cluster or self._defaults.get("cluster") or await self._cluster()
+        image = image or self._defaults.get("image") or ""
+        host = await self._host(bool(image))
+        if host.sees_files and not image:
+            image = LOCAL_IMAGE
+        if not image and cluster:
+            image = await self._default_image(cluster)
+        return Place(cluster or "", image, host)
 
     async def _cluster(self) -> str:
         if self._only_cluster:
@@ -181,12 +220,17 @@ class Submitter:
 
     # --- creating -----------------------------------------------------------------------
 
-    async def _create(self, made: Submission) -> dict[str, Any]:
+    async def create(self, made: Submission) -> dict[str, Any]:
+        """Create a Task, and its input where that is an object of its own.
+
+        Raises:
+            ApiError: the API server refuses, or was not there in time.
+        """
         entry = made.input_object
         if entry is None:
-            return await self._put(TASKS, made.task)
-        stored = await self._put(TASKOBJECTS, entry)
-        task = await self._put(TASKS, made.task)
+            return await self.put(TASKS, made.task)
+        stored = await self.put(TASKOBJECTS, entry)
+        task = await self.put(TASKS, made.task)
         metadata = task["metadata"]
         # From here on the input goes when the Task goes.
         owner = owner_reference(metadata["name"], metadata["uid"])
@@ -196,8 +240,12 @@ class Submitter:
         )
         return task
 
-    async def _put(self, resource: Resource, body: dict[str, Any]) -> dict[str, Any]:
-        """Create an object; after an answer that was lost, find out whether it is there."""
+    async def put(self, resource: Resource, body: dict[str, Any]) -> dict[str, Any]:
+        """Create an object; after an answer that was lost, find out whether it is there.
+
+        Raises:
+            ApiError: the API server refuses, or was not there in time.
+        """
         client, namespace = self._session.client, self._session.namespace
         name = body["metadata"]["name"]
         unavailable: ApiError = Unavailable(f"{resource.kind} {name} was not created in time")
@@ -253,7 +301,9 @@ def _built(
     return build(frame, program, arguments, name, given)
 
 
-def _decoder(function: TaskFunction[Any, Any], *, many: bool) -> Decode:
+def decoder(function: TaskFunction[Any, Any], *, many: bool) -> Decode:
+    """Return what turns a function's result, or those of several calls, back."""
+
     def decode(plain: Any, where: str) -> Any:
         return decode_result(function.function, plain, where)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, TypeVarTuple, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, TypeVarTuple, Unpack, overload
 
 from taskctl.api.states import TaskState
 from taskctl.outside.client import (
@@ -20,6 +20,10 @@ from taskctl.outside.options import Event, Options, Page
 from taskctl.outside.tree import Tree
 from taskctl.sdk._functions import Call
 from taskctl.sdk.errors import ChildError
+
+if TYPE_CHECKING:
+    from taskctl.outside.operations.documents import Manifests
+    from taskctl.outside.operations.shapes import Operation
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -200,6 +204,10 @@ class SyncClient:
         """Create a Task that runs a function or a command; see ``Client.submit``."""
         loop = self.loop
         return SyncHandle(loop, loop.run(self.client.submit(target, *args, **options)))
+
+    def execute(self, operation: Operation | Manifests) -> SyncHandle[dict[str, Any]]:
+        """Run an operation; see :meth:`Client.execute`."""
+        return SyncHandle(self.loop, self.loop.run(self.client.execute(operation)))
 
     def map(
         self,

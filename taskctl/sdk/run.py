@@ -7,6 +7,7 @@ The task's input is the function's arguments, what it returns the task's output.
     --path DIR       put DIR on sys.path
     --code SHA[/DIR] take the code from what was uploaded under that hash, DIR of it on sys.path
     --pickled        the function itself is in the input (taskctl.sdk._byvalue); no module:function
+    --part KEY       of the input, what is under KEY belongs to this function
     --many           the input is a list of arguments; the output a list of results
 """
 
@@ -31,8 +32,8 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_STOPPED = 143  # as if SIGTERM had ended it
 USAGE = (
-    "usage: python -m taskctl.sdk.run [--path DIR] [--code SHA256[/DIR]] [--many] "
-    "(MODULE:FUNCTION | --pickled)"
+    "usage: python -m taskctl.sdk.run [--path DIR] [--code SHA256[/DIR]] [--part KEY] "
+    "[--many] (MODULE:FUNCTION | --pickled)"
 )
 
 
@@ -47,11 +48,12 @@ class Wanted:
         place: ``module:function``; empty: the function is in the input.
         path: directory for sys.path, or empty.
         code: hash of uploaded code, and a directory in it, or empty.
+        part: key of what belongs to the function; empty: the whole input.
         many: the input is a list.
     """
 
     def __init__(self, arguments: list[str]) -> None:
-        self.place = self.path = self.code = ""
+        self.place = self.path = self.code = self.part = ""
         self.many = pickled = False
         rest = list(arguments)
         while rest and rest[0].startswith("-"):
@@ -62,6 +64,8 @@ class Wanted:
                 pickled = True
             elif option == "--path" and rest:
                 self.path = rest.pop(0)
+            elif option == "--part" and rest:
+                self.part = rest.pop(0)
             elif option == "--code" and rest:
                 self.code = rest.pop(0)
             else:
@@ -107,12 +111,13 @@ def _prepare(wanted: Wanted) -> tuple[Callable[..., Any], list[Any]]:
         _use_uploaded(wanted.code)
     if wanted.place:
         function = load(wanted.place)
-        places = streamed(function)
-        given = context.streamed_input(places) if places else context.input
+        # Results of other tasks are no part of an input that has parts.
+        places = None if wanted.part else streamed(function)
+        given = context.streamed_input(places) if places else _part(context.input, wanted.part)
     else:
         from taskctl.sdk._byvalue import ARGUMENTS, FUNCTION, receive
 
-        packed = context.input
+        packed = _part(context.input, wanted.part)
         if not isinstance(packed, dict) or not isinstance(packed.get(FUNCTION), dict):
             raise InputInvalid(f"--pickled takes an input with {FUNCTION} and {ARGUMENTS}")
         function, given = receive(packed[FUNCTION]), packed.get(ARGUMENTS)
@@ -121,6 +126,15 @@ def _prepare(wanted: Wanted) -> tuple[Callable[..., Any], list[Any]]:
     if not isinstance(given, list):
         raise InputInvalid("--many takes a list of arguments as input")
     return function, given
+
+
+def _part(whole: Any, key: str) -> Any:
+    """Return what belongs to the function; without a key that is the whole input."""
+    if not key:
+        return whole
+    if not isinstance(whole, dict) or key not in whole:
+        raise InputInvalid(f"--part takes an input with the key {key!r}")
+    return whole[key]
 
 
 def _use_uploaded(code: str) -> None:

@@ -20,7 +20,7 @@ from taskctl.outside.submission import (
     default_name,
     split_options,
 )
-from taskctl.outside.submitter import Target, _decoder, _resolve
+from taskctl.outside.submitter import Target, _resolve, decoder
 from taskctl.sdk._functions import Call, TaskFunction, decode_arguments, encode_result
 from taskctl.sdk._path import Path
 from taskctl.sdk._same import difference
@@ -162,6 +162,6 @@ def test_arguments_and_results_come_back_as_in_a_task_or_are_refused(pair: tuple
         assert difference(value, got, Path(None, "it")) is None
         result = json.loads(json.dumps(encode_result(function, got)))
         for back in ways(result):
-            decoded = _decoder(wrapped, many=False)(back, "the result")
+            decoded = decoder(wrapped, many=False)(back, "the result")
             assert difference(value, decoded, Path(None, "it")) is None
-            assert len(_decoder(wrapped, many=True)([back, back], "the results")) == 2
+            assert len(decoder(wrapped, many=True)([back, back], "the results")) == 2

@@ -118,6 +118,15 @@ def test_no_result_is_no_output(agent: FakeAgent) -> None:
     assert agent.asked("output") == []
 
 
+def test_a_part_of_the_input(agent: FakeAgent) -> None:
+    agent.input = {"value": {"mine": {"n": 3, "limit": 3}, "others": {"n": 0, "limit": 0}}}
+    assert run("--part", "mine", f"{SAMPLE}:count").returncode == 0
+    assert agent.asked("output")[0]["value"] == 3
+    done = run("--part", "nobodys", f"{SAMPLE}:count")
+    assert done.returncode == 1
+    assert "--part takes an input with the key 'nobodys'" in done.stderr
+
+
 def test_a_forgotten_await_is_reported(agent: FakeAgent) -> None:
     done = run(f"{SAMPLE}:forgetful")
     assert done.returncode == 0, done.stderr
