@@ -58,7 +58,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Destination:
     """Where something is to run.
 
     Attributes:
@@ -147,7 +147,7 @@ class Submitter:
 
     async def place(
         self, cluster: str | None, image: str | None, *, own_cluster: bool = False
-    ) -> Place:
+    ) -> Destination:
         """Choose what is not said: TaskCluster and image.
 
         Args:
@@ -167,7 +167,7 @@ class Submitter:
             image = LOCAL_IMAGE
         if not image and cluster:
             image = await self._default_image(cluster)
-        return Place(cluster or "", image, host)
+        return Destination(cluster or "", image, host)
 
     async def _cluster(self) -> str:
         if self._only_cluster:

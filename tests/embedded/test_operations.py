@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 
@@ -94,7 +95,7 @@ async def test_workers_and_a_directory_of_its_own(c: Client, world: World) -> No
     assert "podAffinity" in cluster["spec"]["template"]["affinity"]
     await handle.delete()
     for kind in (TASKS, TASKCLUSTERS, PVCS):
-        await eventually(lambda kind=kind: world.all(kind), lambda found: not found, what="gone")
+        await eventually(partial(world.all, kind), lambda found: not found, what="gone")
 
 
 async def test_workers_that_are_refused_leave_no_task(c: Client, world: World) -> None:
