@@ -37,7 +37,15 @@ def image_name(demo: Path) -> str:
 @contextmanager
 def local_stack(demo: Path, data_dir: Path) -> Iterator[Path]:
     """Run ``taskctl local`` for as long as the block lasts; yields the kubeconfig's path."""
-    command = [sys.executable, "-m", "taskctl", "local", "--data-dir", str(data_dir)]
+    command = [
+        sys.executable,
+        "-m",
+        "taskctl",
+        "local",
+        "--no-cluster",
+        "--data-dir",
+        str(data_dir),
+    ]
     command += ["--image", f"{image_name(demo)}={demo / 'image'}"]
     log_path = data_dir / "demo-stack.log"
     with log_path.open("wb") as log:

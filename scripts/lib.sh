@@ -40,8 +40,41 @@ pip_install() {
     if command -v uv >/dev/null 2>&1; then
         uv pip install --quiet --python "$venv/bin/python" "$@"
     else
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+        say "Installing packages with pip:"
+        status=$(mktemp)
+        {
+            code=0
+            "$venv/bin/python" -m pip install --progress-bar off --disable-pip-version-check "$@" || code=$?
+            echo "$code" >"$status"
+        } | show_pip
+        code=$(cat "$status")
+        rm -f "$status"
+        return "$code"
     fi
+}
+
+say() {
+    printf '%s\n' "$*" >&2
+}
+
+# Shows what pip is at: one line that changes on a terminal, a line for each step elsewhere.
+show_pip() {
+    while IFS= read -r line; do
+        case "$line" in
+        Collecting*) what="  finding ${line#Collecting }" ;;
+        *Downloading*) what="  downloading ${line#*Downloading }" ;;
+        *"Installing collected packages"*) what="  installing what was found" ;;
+        *"build dependencies"* | *"Building "*) what="  building taskctl" ;;
+        *) continue ;;
+        esac
+        if [ -t 2 ]; then
+            printf '\r\033[K%.70s' "$what" >&2
+        elif [ "${what#  finding}" = "$what" ] && [ "$what" != "${last:-}" ]; then
+            printf '%s\n' "$what" >&2
+        fi
+        last=$what
+    done
+    if [ -t 2 ]; then printf '\r\033[K' >&2; fi
 }
 
 # Everything that the installed package is made of, besides the Python files themselves.
@@ -66,11 +99,15 @@ setup_env() {
     if { [ "$have" = "$want" ] || [ "$have" = "dev ${want#* }" ]; } && build_programs 2>/dev/null; then
         return
     fi
-    echo "Setting up $venv (the first time this takes a minute or two) ..." >&2
-    [ -x "$venv/bin/python" ] || make_venv
+    say "Setting up $venv (the first time this takes a minute or two) ..."
+    if [ ! -x "$venv/bin/python" ]; then
+        say "Making the virtual environment"
+        make_venv
+    fi
     target="$root"
     [ "${1:-run}" = dev ] && target="$root[dev]"
     pip_install -c "$root/scripts/constraints.txt" -e "$target"
+    say "Building taskctl-init"
     build_programs || die "taskctl-init could not be built."
     printf '%s\n' "$want" >"$stamp"
 }

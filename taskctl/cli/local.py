@@ -59,6 +59,13 @@ class LocalOptions(DataDirOption):
             "images run the programs of this machine.",
         ),
     ] = None
+    cluster: Annotated[
+        bool,
+        typer.Option(
+            "--cluster/--no-cluster",
+            help="Make TaskCluster `default`, unless there is one of that name.",
+        ),
+    ] = True
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Run in the background, once it is ready.")
     ] = False
@@ -90,7 +97,7 @@ def local(options: LocalOptions) -> int:
     """Run the API server, the controller and a node on this machine. Ctrl-C stops them."""
     import asyncio
 
-    from taskctl.cli.stack import run_stack
+    from taskctl.cli.stack import StackSettings, run_stack
 
     if options.detach:  # it outlives whoever starts it
         os.environ.pop(ENV_SUPERVISOR, None)
@@ -103,7 +110,10 @@ def local(options: LocalOptions) -> int:
     if options.detach:
         return _detach(options)
     with directory.lock():
-        return asyncio.run(run_stack(directory, port=options.port, verbose=options.verbose))
+        settings = StackSettings(
+            port=options.port, verbose=options.verbose, cluster=options.cluster
+        )
+        return asyncio.run(run_stack(directory, settings))
 
 
 def _detach(options: LocalOptions) -> int:
@@ -119,6 +129,7 @@ def _detach(options: LocalOptions) -> int:
     directory.mark_not_ready()
     command = [sys.executable, "-m", "taskctl", "local", "--data-dir", str(directory.path)]
     command += ["--port", str(options.port)] if options.port else []
+    command += [] if options.cluster else ["--no-cluster"]
     with directory.log("local").open("wb") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True

@@ -11,6 +11,7 @@ import typer
 from taskctl.cli.access import Access, Session
 from taskctl.cli.durations import parse_seconds
 from taskctl.cli.exits import ExitCode, UsageError
+from taskctl.cli.hints import hint_for
 from taskctl.cli.names import parse_name, parse_names, parse_state
 from taskctl.cli.output import Output, echo, note
 from taskctl.cli.tables import by_creation, print_tasks
@@ -140,6 +141,8 @@ async def wait(access: Access, options: WaitOptions) -> int:
         ended.append(task)
         if options.output is None:
             echo(verdict(task))
+            if hint := hint_for(task):
+                note(hint)
 
     names = parse_names(options.names)
     timeout_s = None if options.timeout is None else parse_seconds(options.timeout, "--timeout")

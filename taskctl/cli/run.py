@@ -18,6 +18,7 @@ from taskctl.api.states import TaskState
 from taskctl.cli.access import Access, Session
 from taskctl.cli.datadir import DEFAULT_DATA_DIR, DataDir
 from taskctl.cli.exits import CliError, ExitCode, UsageError
+from taskctl.cli.hints import hint_for
 from taskctl.cli.output import note
 from taskctl.cli.results import Form, print_value
 from taskctl.cli.verbs import verb
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from taskctl.outside.handle import Handle
     from taskctl.outside.info import TaskInfo
 
-CLUSTER: Final = "main"
 _LOG_GRACE_S: Final = 5.0
 
 
@@ -57,7 +57,7 @@ class RunOptions:
         str | None,
         typer.Option(
             metavar="NAME",
-            help="TaskCluster. Default: the only one; without any, one is made.",
+            help="TaskCluster. Default: `default`, else the only one; without any, it is made.",
         ),
     ] = None
     image: Annotated[
@@ -176,27 +176,24 @@ async def _connect(access: Access, *, local: bool) -> AsyncIterator[Session]:
 async def _cluster(session: Session, named: str | None) -> str:
     from taskctl.cli.names import parse_name
     from taskctl.client.resources import TASKCLUSTERS
-    from taskctl.constants import API_VERSION
     from taskctl.errors import AlreadyExists
+    from taskctl.policy.defaultcluster import DEFAULT_CLUSTER, choose_cluster, default_cluster
 
     if named is not None:
         return parse_name(named, "TaskCluster", "--cluster")
     page = await session.client.list_all(TASKCLUSTERS, session.namespace)
     names = sorted(item["metadata"]["name"] for item in page.items)
-    if len(names) > 1:
-        raise UsageError(f"say which TaskCluster with --cluster: {', '.join(names)}")
+    chosen = choose_cluster(names)
+    if chosen is not None:
+        return chosen
     if names:
-        return str(names[0])
-    body = {
-        "apiVersion": API_VERSION,
-        "kind": "TaskCluster",
-        "metadata": {"name": CLUSTER, "namespace": session.namespace},
-        "spec": {"replicas": 1, "slotsPerWorker": 4, "workspace": {"enable": True}},
-    }
+        raise UsageError(f"say which TaskCluster with --cluster: {', '.join(names)}")
     with contextlib.suppress(AlreadyExists):
+        body = default_cluster(os.cpu_count() or 1, session.namespace)
         await session.client.create(TASKCLUSTERS, body, session.namespace)
-        note(f"TaskCluster {CLUSTER} created: one worker with four slots and a workspace")
-    return CLUSTER
+        slots = body["spec"]["slotsPerWorker"]
+        note(f"TaskCluster {DEFAULT_CLUSTER} created: one worker, {slots} slots, a workspace")
+    return DEFAULT_CLUSTER
 
 
 async def _follow(client: Client, handle: Handle[Any], options: RunOptions) -> int:
@@ -213,6 +210,8 @@ async def _follow(client: Client, handle: Handle[Any], options: RunOptions) -> i
         found = await client.values.output_of(last.raw)
         print_value(None if found is None else found.plain, options.output)
     note(verdict(last.raw))
+    if hint := hint_for(last.raw):
+        note(hint)
     if last.succeeded:
         return ExitCode.OK
     return last.exit_code or ExitCode.FAILED

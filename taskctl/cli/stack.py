@@ -5,21 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import shlex
 import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taskctl.api.conditions import condition_is
 from taskctl.api.states import ConditionStatus, ConditionType
-from taskctl.cli.datadir import DataDir
+from taskctl.cli.datadir import DEFAULT_DATA_DIR, DataDir
 from taskctl.cli.exits import CliError, ExitCode
 from taskctl.cli.output import Style, echo, note, paint, wants_colour
 from taskctl.cli.pagefile import bind_page, stored_page_url
 from taskctl.cli.supervisor import ComponentSpec, Supervisor
 from taskctl.clock import SystemClock
-from taskctl.errors import ApiError, ConfigError, NotFound
+from taskctl.errors import AlreadyExists, ApiError, ConfigError, NotFound
 
 if TYPE_CHECKING:
     from taskctl.client.kube import KubeClient
@@ -38,25 +42,34 @@ _DEATH_SIGNALS = {"node": signal.SIGKILL}
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackSettings:
+    """How to run the local stack.
+
+    Attributes:
+        port: of the API server; None takes that of the last run, or any.
+        verbose: also print the components' logs.
+        cluster: make TaskCluster ``default``, unless there is one of that name.
+    """
+
+    port: int | None = None
+    verbose: bool = False
+    cluster: bool = True
+
+
 class Stack:
     """One run of the local stack; made inside the event loop that it runs in.
 
     Args:
         directory: locked by the caller.
-        port: of the API server; None takes that of the last run, or any.
-        verbose: also print the components' logs.
+        settings: how to run it.
     """
 
-    def __init__(
-        self,
-        directory: DataDir,
-        *,
-        port: int | None = None,
-        verbose: bool = False,
-    ) -> None:
+    def __init__(self, directory: DataDir, settings: StackSettings) -> None:
         self._directory = directory
-        self._port = port
-        self._verbose = verbose
+        self._port = settings.port
+        self._verbose = settings.verbose
+        self._make_cluster = settings.cluster
         self._listener: socket.socket | None = None
         self._page_listener: socket.socket | None = None
         self._asked_to_stop = asyncio.Event()
@@ -138,6 +151,8 @@ class Stack:
                     await apply_crds(client)
                     await self._supervisor.start(self._spec("controller"))
                     await _node_ready(client)
+                    if self._make_cluster:
+                        await self._create_cluster(client)
                     if self._page_listener is not None:
                         # The last one, and not waited for: until it is up, its socket takes calls.
                         await self._supervisor.start(self._spec("page"))
@@ -149,6 +164,19 @@ class Stack:
                 f"{self._directory.path / 'logs'}",
                 ExitCode.TIMED_OUT,
             ) from None
+
+    async def _create_cluster(self, client: KubeClient) -> None:
+        """Make TaskCluster ``default``; a stack without it is better than none."""
+        from taskctl.client.resources import TASKCLUSTERS
+        from taskctl.policy.defaultcluster import DEFAULT_CLUSTER, default_cluster
+
+        body = default_cluster(os.cpu_count() or 1)
+        try:
+            await client.create(TASKCLUSTERS, body, body["metadata"]["namespace"])
+        except AlreadyExists:
+            return
+        except ApiError as error:
+            self._say(f"TaskCluster {DEFAULT_CLUSTER} could not be made: {error}")
 
     def _spec(self, name: str) -> ComponentSpec:
         argv = [sys.executable, "-m", "taskctl", name, "--data-dir", str(self._directory.path)]
@@ -237,9 +265,9 @@ class Stack:
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def run_stack(directory: DataDir, *, port: int | None, verbose: bool) -> int:
+async def run_stack(directory: DataDir, settings: StackSettings) -> int:
     """Run the local stack until a signal comes; see :class:`Stack`."""
-    return await Stack(directory, port=port, verbose=verbose).run()
+    return await Stack(directory, settings).run()
 
 
 async def _node_ready(client: KubeClient) -> None:
@@ -276,12 +304,6 @@ def server_url(directory: DataDir) -> str:
     return ""
 
 
-_EXAMPLE_CLUSTER = (
-    '{"apiVersion":"taskctl.dev/v1alpha1","kind":"TaskCluster",'
-    '"metadata":{"name":"demo"},"spec":{"workspace":{}}}'
-)
-
-
 def banner(directory: DataDir, *, background: bool = False) -> str:
     """Return what to print once everything is up: where things are, and what to try."""
     colour = wants_colour()
@@ -289,6 +311,10 @@ def banner(directory: DataDir, *, background: bool = False) -> str:
     def strong(text: str) -> str:
         return paint(text, Style.BOLD, colour=colour)
 
+    program = shlex.quote(own_program())
+    access = f"{program} --kubeconfig {shlex.quote(str(directory.kubeconfig))}"
+    if directory.path == Path.cwd() / DEFAULT_DATA_DIR and not os.environ.get("KUBECONFIG"):
+        access = program  # it looks there
     lines = [
         f"{paint('Ready', Style.GOOD, colour=colour)} at {server_url(directory)}",
         f"  page        {stored_page_url(directory.path)}",
@@ -297,12 +323,26 @@ def banner(directory: DataDir, *, background: bool = False) -> str:
         f"  kubeconfig  {directory.kubeconfig}",
         "",
         "In another shell:" if not background else "Now:",
-        f"  {strong(f'export KUBECONFIG={directory.kubeconfig}')}",
-        f"  echo '{_EXAMPLE_CLUSTER}' | {strong('kubectl apply -f -')}",
-        f"  {strong('taskctl submit --image busybox --name hello -- echo hello')}",
-        f"  {strong('taskctl wait hello && taskctl logs hello')}",
-        f"  {strong('kubectl get tasks,taskclusters,pods')}",
+        f"  {strong(f'{access} submit --image busybox --wait -- echo hello')}",
+        f"  {strong(f'{access} tree')}",
+        f"  {strong(f'{access} ui --open')}",
+        f"kubectl works, too: export KUBECONFIG={shlex.quote(str(directory.kubeconfig))}",
         "",
-        "Ctrl-C stops it." if not background else f"Stop it with {strong('taskctl local stop')}.",
+        "Ctrl-C stops it." if not background else f"Stop it with {_stop_command(directory)}.",
     ]
     return "\n".join(lines)
+
+
+def own_program() -> str:
+    """Return how another shell calls this program: by its path, if it is in an environment."""
+    beside = Path(sys.executable).with_name("taskctl")
+    if sys.prefix != sys.base_prefix and beside.is_file():
+        return str(beside)
+    return "taskctl"
+
+
+def _stop_command(directory: DataDir) -> str:
+    program = shlex.quote(own_program())
+    where = shlex.quote(str(directory.path))
+    default = directory.path == Path.cwd() / DEFAULT_DATA_DIR
+    return f"{program} local stop" + ("" if default else f" --data-dir {where}")

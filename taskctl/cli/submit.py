@@ -67,7 +67,7 @@ class SubmitOptions:
         str | None,
         typer.Option(
             metavar="NAME",
-            help="TaskCluster to run on. Default: the only one of the namespace.",
+            help="TaskCluster to run on. Default: `default`, else the only one.",
             rich_help_panel=_TASK,
         ),
     ] = None
@@ -261,25 +261,26 @@ async def _check_default_image(session: Session, cluster: str) -> None:
 
 
 async def _cluster(session: Session, named: str | None) -> str:
+    import json
+
+    from taskctl.client.resources import TASKCLUSTERS
+    from taskctl.policy.defaultcluster import choose_cluster, default_cluster
+
     if named is not None:
         return parse_name(named, "TaskCluster", "--cluster")
-    return await _only_cluster(session)
-
-
-async def _only_cluster(session: Session) -> str:
-    from taskctl.client.resources import TASKCLUSTERS
-
     page = await session.client.list_all(TASKCLUSTERS, session.namespace)
-    names = [item["metadata"]["name"] for item in page.items]
-    if len(names) == 1:
-        return str(names[0])
+    names = sorted(item["metadata"]["name"] for item in page.items)
+    chosen = choose_cluster(names)
+    if chosen is not None:
+        return chosen
     if not names:
+        body = json.dumps(default_cluster(1, session.namespace), separators=(",", ":"))
         raise CliError(
             f"there is no TaskCluster in namespace {session.namespace}; create one, for example: "
-            "kubectl apply -f demo/counter/taskcluster.yaml",
+            f"echo '{body}' | taskctl submit -f -",
             ExitCode.NOT_FOUND,
         )
-    raise UsageError(f"say which TaskCluster with --cluster: {', '.join(sorted(names))}")
+    raise UsageError(f"say which TaskCluster with --cluster: {', '.join(names)}")
 
 
 def _settle_namespaces(objects: Sequence[Object], asked: str | None, default: str) -> None:
@@ -347,7 +348,7 @@ async def _create(
 
 
 async def _wait_for(session: Session, objects: Sequence[Object]) -> int:
-    from taskctl.cli.waiting import Wait, verdict, wait_for
+    from taskctl.cli.waiting import Wait, wait_for
 
     tasks = [obj["metadata"]["name"] for obj in objects if obj["kind"] == "Task"]
     namespaces = {obj["metadata"]["namespace"] for obj in objects if obj["kind"] == "Task"}
@@ -356,7 +357,16 @@ async def _wait_for(session: Session, objects: Sequence[Object]) -> int:
     if len(namespaces) > 1:
         raise UsageError("--wait: the Tasks are in more than one namespace; wait for each alone")
     there = replace(session, namespace=namespaces.pop())
-    return await wait_for(there, Wait(names=tasks), report=lambda task: note(verdict(task)))
+    return await wait_for(there, Wait(names=tasks), report=_tell)
+
+
+def _tell(task: dict[str, Any]) -> None:
+    from taskctl.cli.hints import hint_for
+    from taskctl.cli.waiting import verdict
+
+    note(verdict(task))
+    if hint := hint_for(task):
+        note(hint)
 
 
 class Kinds:

@@ -53,7 +53,8 @@ class Client:
         kubeconfig: path; None: searched for.
         context: in the kubeconfig; None: its current one.
         namespace: None: the kubeconfig's.
-        cluster: TaskCluster for what is submitted; None: the only one of the namespace.
+        cluster: TaskCluster for what is submitted; None: ``default``, else the only
+            one of the namespace.
         image: for what is submitted; None: on the local stack this Python runs it.
         code: folder that is uploaded with functions, see docs/python-client.md.
         timeout_s: deadline of each request, repetitions included.

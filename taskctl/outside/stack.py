@@ -132,6 +132,7 @@ class LocalStack:
         self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self.data_dir / "logs").mkdir(mode=0o700, exist_ok=True)
         command = [sys.executable, "-m", "taskctl", "local", "--data-dir", str(self.data_dir)]
+        command.append("--no-cluster")  # _make_cluster makes what was asked for
         for name, path in self._images.items():
             command += ["--image", f"{name}={path}"]
         environment = dict(os.environ)

@@ -30,6 +30,7 @@ from taskctl.outside.submission import (
     split_options,
 )
 from taskctl.outside.uploads import upload
+from taskctl.policy.defaultcluster import DEFAULT_CLUSTER, choose_cluster
 from taskctl.policy.lineage import owner_reference
 from taskctl.policy.taskdefaults import defaults_of
 from taskctl.sdk._functions import Call, TaskFunction, decode_result
@@ -174,14 +175,19 @@ class Submitter:
             return self._only_cluster
         page = await self._session.client.list_all(TASKCLUSTERS, self._session.namespace)
         names = sorted(item["metadata"]["name"] for item in page.items)
-        if len(names) != 1:
+        chosen = choose_cluster(names)
+        if chosen is None:
             there = f"there are {', '.join(names)}" if names else "there is none"
-            remedy = "say which with cluster=" if names else "create one, or use taskctl.local()"
+            remedy = (
+                f"say which with cluster=, or name one of them {DEFAULT_CLUSTER}"
+                if names
+                else f"create one named {DEFAULT_CLUSTER}, or use taskctl.local()"
+            )
             raise ConfigError(
                 f"cluster: is missing, and in namespace {self._session.namespace} {there}; {remedy}"
             )
-        self._only_cluster = names[0]
-        return self._only_cluster
+        self._only_cluster = chosen
+        return chosen
 
     async def _default_image(self, cluster: str) -> str:
         """Return ``spec.taskDefaults.image`` of a TaskCluster; empty: there is none."""

@@ -59,7 +59,15 @@ class Local:
         self.output.parent.mkdir(parents=True, exist_ok=True)
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "taskctl", "local", "--data-dir", str(self.data_dir)],
+                [
+                    sys.executable,
+                    "-m",
+                    "taskctl",
+                    "local",
+                    "--no-cluster",
+                    "--data-dir",
+                    str(self.data_dir),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -77,7 +77,7 @@ def running_local() -> Iterator[Local]:
     """Run `taskctl local` until the block ends."""
     directory = Path(tempfile.mkdtemp(prefix="taskctl-page-"))
     data = directory / "data"
-    command = [sys.executable, "-m", "taskctl", "local", "--data-dir", str(data)]
+    command = [sys.executable, "-m", "taskctl", "local", "--no-cluster", "--data-dir", str(data)]
     command += ["--image", f"counter:latest={DEMO / 'counter' / 'image'}"]
     log = directory / "log"
     with log.open("wb") as file:

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import json
 import os
+import shlex
 import signal
 import socket
 import stat
@@ -20,12 +21,14 @@ import pytest
 from taskctl.cli.datadir import DataDir
 from taskctl.cli.exits import CliError
 from taskctl.cli.lifeline import ENV_SUPERVISOR, attach, lifeline_env
-from taskctl.cli.stack import banner
+from taskctl.cli.stack import Stack, StackSettings, banner
 from taskctl.cli.supervisor import ComponentSpec, Supervisor
 from taskctl.embedded import listening
 from taskctl.errors import ConfigError
 from taskctl.outside.session import data_dir_of
+from taskctl.testing.builders import taskcluster
 from tests.unit.cli.conftest import Run
+from tests.unit.cli.fake import FakeClient
 
 
 @pytest.fixture
@@ -220,6 +223,38 @@ def test_banner_names_what_to_do_next(directory: DataDir) -> None:
     assert f"export KUBECONFIG={directory.kubeconfig}" in text
     assert text.endswith("Ctrl-C stops it.")
     assert "taskctl local stop" in banner(directory, background=True)
+
+
+def test_banner_gives_three_commands_that_work_as_they_stand(
+    directory: DataDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def commands(text: str) -> list[list[str]]:
+        lines = text.partition("In another shell:\n")[2].splitlines()
+        return [shlex.split(line) for line in lines if line.startswith("  ")]
+
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    found = commands(banner(directory))
+    assert [words[3] for words in found] == ["submit", "tree", "ui"]
+    for words in found:
+        assert words[1:3] == ["--kubeconfig", str(directory.kubeconfig)]
+        assert Path(words[0]).is_absolute() or words[0] == "taskctl"
+    # From the directory that it stands in it is found without being named.
+    usual = DataDir(directory.path.parent / ".taskctl")
+    usual.prepare()
+    monkeypatch.chdir(usual.path.parent)
+    assert [words[1] for words in commands(banner(usual))] == ["submit", "tree", "ui"]
+
+
+@pytest.mark.parametrize("exists", [False, True])
+async def test_the_stack_makes_a_taskcluster(directory: DataDir, *, exists: bool) -> None:
+    client = FakeClient()
+    if exists:
+        client.put(taskcluster("default").spec(replicas=7).build())
+    stack = Stack(directory, StackSettings())
+    await stack._create_cluster(client)  # type: ignore[arg-type]
+    (made,) = client.kind("TaskCluster")
+    assert made["metadata"]["name"] == "default"
+    assert made["spec"]["replicas"] == (7 if exists else 1)
 
 
 def test_status_and_stop_without_a_stack(run: Run, tmp_path: Path) -> None:

@@ -130,6 +130,22 @@ def test_two_clusters_must_be_told_apart(run: Run, client: FakeClient) -> None:
     assert "--cluster: a, b" in result.stderr
 
 
+def test_where_no_cluster_is_named_it_is_default(run: Run, client: FakeClient) -> None:
+    client.put(taskcluster("a").build(), taskcluster("default").build())
+    name = run("submit", "--image", "i", "x").stdout.strip()
+    assert client.objects["Task", name]["spec"]["clusterName"] == "default"
+
+
+def test_without_any_cluster_the_error_has_a_command_that_makes_one(
+    run: Run, client: FakeClient
+) -> None:
+    result = run("submit", "--image", "i", "x")
+    assert result.exit_code == 3
+    manifest = result.stderr.partition("echo '")[2].partition("' |")[0]
+    assert run("submit", "-f", "-", stdin=manifest).exit_code == 0
+    assert run("submit", "--image", "i", "x").exit_code == 0
+
+
 def test_manifests_from_stdin(run: Run, client: FakeClient) -> None:
     result = run("submit", "-f", "-", stdin=MANIFEST)
     assert result.stdout == (
