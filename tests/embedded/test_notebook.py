@@ -1,0 +1,45 @@
+"""The demo's notebook runs, and shows trees as HTML."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import nbformat
+
+from taskctl.testing.stack import LocalStack
+from tests.embedded.test_docs import run
+from tests.embedded.world import World
+
+NOTEBOOK = Path(__file__).resolve().parents[2] / "demo" / "notebook" / "tree.ipynb"
+# A process of its own: a kernel's client changes much in the process that it runs in.
+EXECUTE = """
+import sys, nbclient, nbformat
+notebook = nbformat.read(sys.argv[1], as_version=4)
+nbclient.execute(notebook, timeout=300, kernel_name="python3")
+nbformat.write(notebook, sys.argv[2])
+"""
+
+
+async def test_the_notebook(world: World, stack: LocalStack, tmp_path: Path) -> None:
+    await world.cluster(replicas=1)
+    executed = tmp_path / "executed.ipynb"
+    await run(stack, world, tmp_path, sys.executable, "-c", EXECUTE, str(NOTEBOOK), str(executed))
+    outputs = [
+        output
+        for cell in nbformat.read(executed, as_version=4).cells
+        for output in cell.get("outputs", [])
+    ]
+    assert all(output["output_type"] != "error" for output in outputs)
+    texts = [output["data"]["text/plain"] for output in outputs if "data" in output]
+    assert texts[0] == "4950"
+    tree, pipeline = [
+        output["data"]["text/html"] for output in outputs if "text/html" in output.get("data", {})
+    ]
+    assert "<b>total</b>" in tree
+    assert tree.count("Succeeded") == 15
+    assert "15 succeeded" in tree
+    assert "<b>pipeline-build</b>" in pipeline
+    assert "NonZeroExit" in pipeline
+    assert "DependencyFailed" in pipeline
+    assert "ChildFailed\n" in [output.get("text") for output in outputs]
