@@ -299,8 +299,12 @@ BAD: dict[str, tuple[Json, str]] = {
     ),
     "long task name": (task("x" * 241), "at most 240 characters"),
     "long cluster name": (cluster("x" * 53), "at most 52 characters"),
-    "min replicas": (cluster(minReplicas=1), "minReplicas is not supported yet"),
-    "max replicas": (cluster(maxReplicas=1), "maxReplicas is not supported yet"),
+    "min replicas alone": (cluster(minReplicas=1), "minReplicas needs maxReplicas"),
+    "more at least than at most": (
+        cluster(minReplicas=3, maxReplicas=2),
+        "minReplicas must not be larger",
+    ),
+    "no replicas at most": (cluster(maxReplicas=0), "maxReplicas"),
     "default arguments without a command": (
         cluster(taskDefaults={"args": ["x"]}),
         "args belong to a command",
@@ -310,9 +314,9 @@ BAD: dict[str, tuple[Json, str]] = {
         "taskctl's own",
     ),
     "images": (cluster(images=["a"]), "images is not supported yet"),
-    "idle": (
+    "idle seconds alone": (
         cluster(idleSecondsBeforeScaleDown=1),
-        "idleSecondsBeforeScaleDown is not supported yet",
+        "idleSecondsBeforeScaleDown needs maxReplicas",
     ),
     "two workspaces": (cluster(workspace={"pvc": {}, "claimName": "x"}), "at most one of pvc"),
     "workspace over ours": (cluster(workspace={"mountPath": "/taskctl"}), "belong to taskctl"),
@@ -363,6 +367,18 @@ CHANGES: dict[str, tuple[Json, Json, str]] = {
         graph(params=[{"name": "a", "value": "1"}]),
         graph(params=[{"name": "a", "value": "2"}]),
         "spec cannot be changed",
+    ),
+    "replicas of a cluster that scales itself": (
+        cluster(maxReplicas=5),
+        cluster(maxReplicas=5, replicas=3),
+        "replicas is not used with maxReplicas",
+    ),
+    "replicas with the end of scaling": (cluster(maxReplicas=5), cluster(replicas=3), ""),
+    "replicas with the begin of scaling": (cluster(), cluster(maxReplicas=5, replicas=3), ""),
+    "bounds of a cluster that scales itself": (
+        cluster(maxReplicas=5),
+        cluster(maxReplicas=9, minReplicas=2, idleSecondsBeforeScaleDown=0),
+        "",
     ),
     "a graph's priority": (graph(), graph(priority=3), ""),
     "nothing": (task(), task(), ""),

@@ -56,7 +56,7 @@ KINDS: Final[tuple[KindInfo, ...]] = (
         plural="taskclusters",
         short_names=("tc",),
         columns=(
-            Column("Replicas", "integer", ".spec.replicas"),
+            Column("Replicas", "integer", ".status.replicas"),
             Column("Ready", "integer", ".status.ready"),
             Column("Busy", "integer", ".status.busySlots"),
             Column("Free", "integer", ".status.freeSlots"),

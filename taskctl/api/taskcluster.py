@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from taskctl.api import meta, podparts
-from taskctl.api.meta import Condition, Name, ObjectMeta, SpecModel, StatusModel
+from taskctl.api.meta import INT32_MAX, Condition, Name, ObjectMeta, SpecModel, StatusModel
 from taskctl.api.taskdefaults import TaskDefaults
 from taskctl.api.workspace import (
     MOUNT_PATH,
@@ -41,6 +41,15 @@ ONE_SOURCE_MESSAGE = (
 SUBPATH_MESSAGE = (
     "subPath and subPathExpr are not possible: tasks run in ephemeral containers, where "
     "Kubernetes forbids them; mount the whole volume"
+)
+
+
+MIN_ALONE_MESSAGE = "minReplicas needs maxReplicas; set that, or use replicas for a fixed number"
+IDLE_ALONE_MESSAGE = "idleSecondsBeforeScaleDown needs maxReplicas; set that, or remove it"
+MIN_ABOVE_MAX_MESSAGE = "minReplicas must not be larger than maxReplicas; change one of them"
+NOT_BY_HAND_MESSAGE = (
+    "replicas is not used with maxReplicas, as taskctl scales the workers itself; change "
+    "minReplicas and maxReplicas, or remove them first"
 )
 
 
@@ -174,10 +183,6 @@ class Rotation(SpecModel):
     ] = None
 
 
-def _not_yet_field(what: str = "Not supported yet: refused.") -> Any:
-    return Field(description=what)
-
-
 class TaskClusterSpec(SpecModel):
     """The workers and what they share."""
 
@@ -185,7 +190,29 @@ class TaskClusterSpec(SpecModel):
         json_schema_extra=meta.validations(
             *(
                 meta.cel(f"!has(self.{name})", _not_yet(name), field_path=f".{name}")
-                for name in ("minReplicas", "maxReplicas", "images", "idleSecondsBeforeScaleDown")
+                for name in ("images",)
+            ),
+            meta.cel(
+                "has(self.maxReplicas) || !has(self.minReplicas)",
+                MIN_ALONE_MESSAGE,
+                field_path=".minReplicas",
+            ),
+            meta.cel(
+                "has(self.maxReplicas) || !has(self.idleSecondsBeforeScaleDown)",
+                IDLE_ALONE_MESSAGE,
+                field_path=".idleSecondsBeforeScaleDown",
+            ),
+            meta.cel(
+                "!has(self.maxReplicas) || !has(self.minReplicas)"
+                " || self.minReplicas <= self.maxReplicas",
+                MIN_ABOVE_MAX_MESSAGE,
+                field_path=".minReplicas",
+            ),
+            meta.cel(
+                "!has(self.maxReplicas) || !has(oldSelf.maxReplicas)"
+                " || self.replicas == oldSelf.replicas",
+                NOT_BY_HAND_MESSAGE,
+                field_path=".replicas",
             ),
             meta.cel(
                 "!has(self.volumes) || self.volumes.all(v, !(v.name in ["
@@ -216,10 +243,31 @@ class TaskClusterSpec(SpecModel):
         )
     )
     replicas: Annotated[
-        int, Field(ge=0, le=MAX_REPLICAS, description="How many workers to keep. Default 1.")
+        int,
+        Field(
+            ge=0,
+            le=MAX_REPLICAS,
+            description="How many workers to keep. Default 1. Not used with `maxReplicas`.",
+        ),
     ] = 1
-    min_replicas: Annotated[int | None, _not_yet_field()] = None
-    max_replicas: Annotated[int | None, _not_yet_field()] = None
+    min_replicas: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=MAX_REPLICAS,
+            description="Workers that are kept even if nothing runs. Default 0. Needs "
+            "`maxReplicas`.",
+        ),
+    ] = None
+    max_replicas: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=MAX_REPLICAS,
+            description="Have taskctl create workers as tasks wait for a slot, up to so many, and "
+            "delete idle ones.",
+        ),
+    ] = None
     service_account_name: Annotated[
         Name | None,
         Field(
@@ -286,7 +334,15 @@ class TaskClusterSpec(SpecModel):
         ),
     ] = None
     rotation: Annotated[Rotation | None, Field(description="When to replace a worker.")] = None
-    idle_seconds_before_scale_down: Annotated[int | None, _not_yet_field()] = None
+    idle_seconds_before_scale_down: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=INT32_MAX,
+            description="Seconds that fewer workers must have been enough before idle ones are "
+            "deleted. Default 300. Needs `maxReplicas`.",
+        ),
+    ] = None
     worker_image: Annotated[
         str | None,
         Field(
@@ -299,7 +355,14 @@ class TaskClusterSpec(SpecModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        for name in ("min_replicas", "max_replicas", "images", "idle_seconds_before_scale_down"):
+        if self.max_replicas is None:
+            if self.min_replicas is not None:
+                raise ValueError(MIN_ALONE_MESSAGE)
+            if self.idle_seconds_before_scale_down is not None:
+                raise ValueError(IDLE_ALONE_MESSAGE)
+        elif (self.min_replicas or 0) > self.max_replicas:
+            raise ValueError(MIN_ABOVE_MAX_MESSAGE)
+        for name in ("images",):
             if getattr(self, name) is not None:
                 raise ValueError(_not_yet(type(self).model_fields[name].alias or name))
         names = [volume.name for volume in self.volumes or ()]

@@ -19,6 +19,7 @@ from taskctl.constants import DEFAULT_IMAGE
 from taskctl.controllers.access import AccessKeeper
 from taskctl.controllers.ages import Ages
 from taskctl.controllers.apply import create_owned, namespace_goes
+from taskctl.controllers.autoscale import Autoscaler, Wanted
 from taskctl.controllers.cachedapi import CachedApi
 from taskctl.controllers.claims import ClaimKeeper, ClaimStanding
 from taskctl.controllers.news import News
@@ -39,6 +40,7 @@ from taskctl.placement.fleet import (
     serial_of,
 )
 from taskctl.placement.machine import COUNT_PERIOD_S
+from taskctl.placement.scaling import scale_rule
 from taskctl.placement.workers import Worker
 from taskctl.policy.clusterspec import LAST_APPLIED, spec_problem
 from taskctl.policy.clusterstatus import (
@@ -76,6 +78,7 @@ class ClusterEvent(StrEnum):
     WORKER_FAILED = "WorkerFailed"
     WORKER_REFUSED = "WorkerRefused"
     NAME_TAKEN = "NameTaken"
+    SCALED = "Scaled"
 
 
 @dataclass(slots=True)
@@ -92,6 +95,7 @@ class _ClusterMemory:
         status_at_s: when the status was last written (monotonic).
         judged: generation and last applied manifest that ``invalid`` is about.
         invalid: what of the spec is not understood: a sentence; empty: nothing.
+        autoscaler: how many workers were needed of late.
     """
 
     ages: Ages
@@ -103,6 +107,7 @@ class _ClusterMemory:
     status_at_s: float = float("-inf")
     judged: tuple[Any, Any] = (None, None)
     invalid: str = ""
+    autoscaler: Autoscaler = field(default_factory=Autoscaler)
 
 
 class TaskClusterReconciler:
@@ -175,7 +180,8 @@ class TaskClusterReconciler:
         uid = cluster["metadata"]["uid"]
         workers = self._placer.machine.workers_of(uid)
         self._count_failures(cluster, workers, memory)
-        facts = self._facts(cluster, memory, standing, deleting=deleting)
+        wanted = self._wanted(cluster, workers, memory)
+        facts = self._facts(cluster, memory, standing, wanted.replicas, deleting=deleting)
         queued = self._placer.machine.queued_per_worker(key, uid)
         now_s = self._api.now_s()
         used = [_worker_facts(worker, memory.ages, now_s, queued) for worker in workers]
@@ -193,7 +199,7 @@ class TaskClusterReconciler:
                 raise
             again_s = min((s for s in (plan.look_again_s, done_s) if s is not None), default=None)
         status_s = await self._status(cluster, facts, workspace, memory, standing)
-        return look_again(again_s, status_s, standing.look_again_s)
+        return look_again(again_s, status_s, standing.look_again_s, wanted.look_again_s)
 
     def _memory(self, uid: str) -> _ClusterMemory:
         memory = self._memories.get(uid)
@@ -206,20 +212,42 @@ class TaskClusterReconciler:
 
     # --- workers ------------------------------------------------------------------------
 
+    def _wanted(
+        self, cluster: KubeObject, workers: Sequence[Worker], memory: _ClusterMemory
+    ) -> Wanted:
+        """Return how many workers there are to be: as many as needed, or a fixed number."""
+        rule = scale_rule(cluster)
+        if rule is None:
+            memory.autoscaler = Autoscaler()
+            replicas = cluster["spec"].get("replicas")
+            return Wanted(1 if replicas is None else int(replicas))
+        queued = self._placer.machine.queued_sizes(ObjectKey.of(cluster))
+        wanted = memory.autoscaler.wanted(
+            rule, cluster_slots(cluster), workers, queued, self._api.now_s()
+        )
+        before = (cluster.get("status") or {}).get("replicas")
+        if before is not None and before != wanted.replicas:
+            message = (
+                f"Scaling from {before} to {wanted.replicas} workers: {sum(queued.values())} tasks "
+                f"wait for a slot, {sum(worker.active for worker in workers)} run."
+            )
+            self._news.note(cluster, ClusterEvent.SCALED, message)
+        return wanted
+
     def _facts(
         self,
         cluster: KubeObject,
         memory: _ClusterMemory,
         standing: ClaimStanding,
+        replicas: int,
         *,
         deleting: bool,
     ) -> ClusterFacts:
         spec = cluster["spec"]
-        replicas = spec.get("replicas")
         recorded = (cluster.get("status") or {}).get("workerSerial") or 0
         return ClusterFacts(
             prefix=worker_prefix(cluster),
-            replicas=1 if replicas is None else int(replicas),
+            replicas=replicas,
             slots=cluster_slots(cluster),
             max_tasks=cluster_max_tasks(cluster),
             max_age_s=(spec.get("rotation") or {}).get("maxAgeSeconds"),

@@ -8,7 +8,7 @@ comes to the same. See docs/placement.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from taskctl.api.meta import ObjectKey
@@ -326,6 +326,11 @@ class PlacementMachine:
     def queue_length(self, cluster: ObjectKey) -> int:
         """Return how many tasks wait for a slot of a TaskCluster."""
         return self._pending.length(cluster)
+
+    def queued_sizes(self, cluster: ObjectKey) -> Mapping[int, int]:
+        """Return how many tasks wait for a slot of a TaskCluster, by the slots that each takes."""
+        queue = self._pending.queue(cluster)
+        return {} if queue is None else queue.sizes()
 
     def queued_per_worker(self, cluster: ObjectKey, cluster_uid: str) -> float:
         """Return how many of a TaskCluster's waiting tasks each worker will get, about."""

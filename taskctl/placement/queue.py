@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import heapq
 from bisect import insort
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -104,6 +105,7 @@ class PendingQueue:
         self._bands: dict[int, _Band] = {}
         self._priorities: list[int] = []  # negated, so that the highest comes first
         self._arrivals = 0
+        self._sizes: Counter[int] = Counter()
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -133,6 +135,7 @@ class PendingQueue:
             self.discard(task.uid)
         self._arrivals += 1
         self._tasks[task.uid] = (self._arrivals, task)
+        self._sizes[task.slots] += 1
         band = self._band(task.priority)
         root = band.enter(task.root_uid, task.root_created)
         heapq.heappush(root.tasks, (task.created, self._arrivals, task.uid))
@@ -141,7 +144,20 @@ class PendingQueue:
 
     def discard(self, uid: str) -> bool:
         """Take a task out of the queue. Returns whether it was there."""
-        return self._tasks.pop(uid, None) is not None
+        entry = self._tasks.pop(uid, None)
+        if entry is None:
+            return False
+        self._left(entry[1])
+        return True
+
+    def sizes(self) -> Mapping[int, int]:
+        """Return how many tasks wait, by the slots that each takes."""
+        return self._sizes
+
+    def _left(self, task: PendingTask) -> None:
+        self._sizes[task.slots] -= 1
+        if not self._sizes[task.slots]:
+            del self._sizes[task.slots]
 
     def _band(self, priority: int) -> _Band:
         band = self._bands.get(priority)
@@ -194,6 +210,7 @@ class PendingQueue:
         """Take the head of the head root and charge the root for it."""
         heapq.heappop(root.tasks)
         del self._tasks[task.uid]
+        self._left(task)
         heapq.heappop(band.ranked)
         root.listed = False
         band.now = max(band.now, root.virtual_time)

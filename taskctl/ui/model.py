@@ -208,8 +208,16 @@ def cluster_row_of(cluster: Mapping[str, Any]) -> ClusterRow:
         namespace=metadata.get("namespace", ""),
         name=metadata["name"],
         workers=int(status.get("ready") or 0),
-        replicas=int(spec.get("replicas") or 0),
+        replicas=_wanted(cluster),
         slots=int(spec.get("slotsPerWorker") or 1),
         ready=ready.get("status") == "True",
         message="" if ready.get("status") == "True" else line_of(ready.get("message")),
     )
+
+
+def _wanted(cluster: Mapping[str, Any]) -> int:
+    """Return how many workers a TaskCluster is to have; with ``maxReplicas`` taskctl says it."""
+    spec, status = cluster.get("spec") or {}, cluster.get("status") or {}
+    if spec.get("maxReplicas") is not None:
+        return int(status.get("replicas") or 0)
+    return int(spec.get("replicas") or 0)

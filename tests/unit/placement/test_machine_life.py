@@ -20,12 +20,14 @@ from hypothesis.stateful import (
 
 from taskctl.api.states import TaskState
 from taskctl.clock import Moment
+from taskctl.controllers.autoscale import Autoscaler
 from taskctl.placement import events as ev
 from taskctl.placement.attempts import AttemptId
 from taskctl.placement.choice import MAX_BATCH, Snapshot, place
 from taskctl.placement.cycle import parse_cluster
 from taskctl.placement.fleet import RetireReason
 from taskctl.placement.instructions import Append
+from taskctl.placement.scaling import ScaleRule
 from taskctl.placement.states import AttemptState, WorkerState
 from taskctl.placement.workers import Worker
 from taskctl.policy.view import parse_task
@@ -294,6 +296,18 @@ class MachineLife(RuleBasedStateMachine):
         assert all(1 <= len(write.entries) <= MAX_BATCH for write in writes)
         for worker in self.workers():
             assert worker.in_flight == (worker.pod.uid in pods)
+
+    @invariant()
+    def who_works_and_who_waits_is_counted_as_need(self) -> None:
+        machine, workers = self.world.machine, self.workers()
+        queue = machine._pending.queue(CLUSTER)
+        tasks = [] if queue is None else [queue.get(uid) for uid in queue.uids()]
+        sizes = machine.queued_sizes(CLUSTER)
+        assert dict(sizes) == Counter(task.slots for task in tasks if task is not None)
+        rule = ScaleRule(least=0, most=1000, idle_s=0.0)
+        wanted = Autoscaler().wanted(rule, SLOTS, workers, sizes, self.world.now_s).replicas
+        works = [w for w in workers if w.active and w.alive and w.retiring is None]
+        assert wanted >= max(len(works), bool(tasks))
 
     @invariant()
     def what_does_not_serve_is_given_nothing(self) -> None:
