@@ -2,8 +2,8 @@
 
 The *need* follows from what runs and what waits: workers that run something, and those that the
 waiting tasks would fill. A higher need counts at once. A lower one counts when it has been lower
-for ``idleSecondsBeforeScaleDown``: the number wanted is the highest need of that time, so a worker is
-not made again that was let go a moment ago. A worker that runs a task is always needed, so only
+for ``idleSecondsBeforeScaleDown``: the number wanted is the highest need of that time, so a worker
+is not made again that was let go a moment ago. A worker that runs a task is always needed, so only
 idle ones go.
 """
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from taskctl.client.resources import PODS, PVCS, TASKCLUSTERS, TASKS
+from taskctl.errors import Invalid
 from tests.embedded.world import World, eventually
 
 
@@ -141,3 +144,17 @@ async def test_a_cluster_says_in_whose_words_its_workers_do_not_come(world: Worl
         lambda found: "/nowhere/at/all does not exist" in words(found),
         what="told why",
     )
+
+
+async def test_workers_come_with_a_waiting_task_and_go_when_idle(world: World) -> None:
+    spec = {"maxReplicas": 2, "idleSecondsBeforeScaleDown": 1, "workspace": {"enable": True}}
+    await world.make(TASKCLUSTERS, "c", spec=spec)
+    await world.task("one", "true")
+    assert (await world.finished("one", timeout_s=90))["status"]["state"] == "Succeeded"
+    await eventually(world.workers, lambda found: found == [], what="no workers", timeout_s=90)
+    cluster = await world.get(TASKCLUSTERS, "c")
+    assert cluster["spec"]["replicas"] == 1, "the spec is the user's"
+    with pytest.raises(Invalid, match="replicas is not used with maxReplicas"):
+        await world.patch(TASKCLUSTERS, "c", {"spec": {"replicas": 2}})
+    await world.task("two", "true")
+    assert (await world.finished("two", timeout_s=90))["status"]["state"] == "Succeeded"
