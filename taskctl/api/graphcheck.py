@@ -36,8 +36,22 @@ def complaint(spec: Mapping[str, Any]) -> str | None:
     """
     tasks: Sequence[Template] = spec.get("tasks") or ()
     return (
-        _bad_names(tasks) or _circle(tasks) or _bad_params(spec) or _bad_placeholders(spec, tasks)
+        _bad_source(spec)
+        or _bad_names(tasks)
+        or _circle(tasks)
+        or _bad_params(spec)
+        or _bad_placeholders(spec, tasks)
     )
+
+
+def _bad_source(spec: Mapping[str, Any]) -> str | None:
+    for index, source in enumerate(spec.get("inputFrom") or ()):
+        if spec.get("tasks") and source.get("group"):
+            return (
+                f"inputFrom[{index}].group: groups are those of this tree, whose tasks wait for "
+                "the root's input; give it to one of the tasks, with runAfterGroup"
+            )
+    return None
 
 
 def _bad_names(tasks: Sequence[Template]) -> str | None:
@@ -49,25 +63,56 @@ def _bad_names(tasks: Sequence[Template]) -> str | None:
         seen[name] = index
     for index, task in enumerate(tasks):
         after = task.get("runAfter") or ()
-        for name in after:
+        for path, name in (*(("runAfter", name) for name in after), *_source_names(task)):
             if name not in seen:
                 known = ", ".join(list(seen)[:_NAMES_SHOWN])
                 return (
-                    f"tasks[{index}].runAfter: {name} names no task of this root; there are {known}"
+                    f"tasks[{index}].{path}: {name} names no task of this root; there are {known}"
                 )
         if len(set(after)) != len(after):
             return f"tasks[{index}].runAfter: names a task twice; remove the repetition"
-        if task.get("minSuccess") is not None:
-            if task["minSuccess"] > len(after):
-                return f"tasks[{index}].minSuccess: is larger than the number of tasks in runAfter"
-            if task.get("when") == "Always":
-                return f"tasks[{index}].minSuccess: has no meaning with when: Always"
+        wrong = _bad_join(task)
+        if wrong is not None:
+            return f"tasks[{index}].{wrong}"
     return None
+
+
+def _bad_join(task: Template) -> str | None:
+    """Return what is wrong with how a task waits and what it takes, or None."""
+    group = task.get("runAfterGroup")
+    if task.get("minSuccess") is not None:
+        if not group and task["minSuccess"] > len(awaited(task)):
+            return "minSuccess: is larger than the number of tasks in runAfter"
+        if task.get("when") == "Always":
+            return "minSuccess: has no meaning with when: Always"
+    if task.get("count") is not None and not group:
+        return "count: says how many members of runAfterGroup are expected; set that too"
+    for index, source in enumerate(task.get("inputFrom") or ()):
+        if source.get("group") not in (None, group):
+            return f"inputFrom[{index}].group: set runAfterGroup to {source['group']} too"
+    if "input" in task and task.get("inputObject"):
+        return "input: there is inputObject too; remove one of them"
+    return None
+
+
+def _source_names(task: Template) -> Iterator[tuple[str, str]]:
+    """Yield the names in ``inputFrom`` of a task, each with its path."""
+    for index, source in enumerate(task.get("inputFrom") or ()):
+        for name in source.get("tasks") or ():
+            yield f"inputFrom[{index}].tasks", name
+        if source.get("task") is not None:
+            yield f"inputFrom[{index}].task", source["task"]
+
+
+def awaited(task: Template) -> tuple[str, ...]:
+    """Return the tasks of the same root that a task runs after, each once."""
+    names = (*(task.get("runAfter") or ()), *(name for _, name in _source_names(task)))
+    return tuple(dict.fromkeys(names))
 
 
 def _circle(tasks: Sequence[Template]) -> str | None:
     """Return the complaint that names a circle, or None. No recursion: chains may be long."""
-    after = {task["name"]: tuple(task.get("runAfter") or ()) for task in tasks}
+    after = {task["name"]: awaited(task) for task in tasks}
     done: set[str] = set()
     for start in after:
         path: dict[str, Iterator[str]] = {start: iter(after[start])}

@@ -18,27 +18,26 @@ GROUP_MESSAGE = "results of a group are there when it has ended; set runAfter.gr
 POINTER = r"^(/([^~/]|~[01])*)*$"
 
 
+ONE_SOURCE = meta.cel(
+    " + ".join(f"(has(self.{name}) ? 1 : 0)" for name in ("task", "tasks", "group")) + " == 1",
+    ONE_MESSAGE,
+)
+InputPlace = Annotated[
+    str,
+    Field(
+        max_length=1024,
+        pattern=POINTER,
+        description="JSON pointer (RFC 6901) of the place in the input, for example /results; "
+        "maps on the way are made. Empty (the default): it is the whole input.",
+    ),
+]
+
+
 class InputSource(SpecModel):
     """The result of a Task, or those of several, and where in the input they go."""
 
-    model_config = ConfigDict(
-        json_schema_extra=meta.validations(
-            meta.cel(
-                " + ".join(f"(has(self.{name}) ? 1 : 0)" for name in ("task", "tasks", "group"))
-                + " == 1",
-                ONE_MESSAGE,
-            )
-        )
-    )
-    path: Annotated[
-        str,
-        Field(
-            max_length=1024,
-            pattern=POINTER,
-            description="JSON pointer (RFC 6901) of the place in the input, for example /results; "
-            "maps on the way are made. Empty (the default): it is the whole input.",
-        ),
-    ] = ""
+    model_config = ConfigDict(json_schema_extra=meta.validations(ONE_SOURCE))
+    path: InputPlace = ""
     task: Annotated[
         Name | None,
         Field(
@@ -67,9 +66,18 @@ class InputSource(SpecModel):
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if [self.task, self.tasks, self.group].count(None) != 2:
-            raise ValueError(ONE_MESSAGE)
+        check_one_source(self.task, self.tasks, self.group)
         return self
+
+
+def check_one_source(*given: object) -> None:
+    """Make sure that exactly one of ``task``, ``tasks`` and ``group`` is given.
+
+    Raises:
+        ValueError: it is not so.
+    """
+    if sum(item is not None for item in given) != 1:
+        raise ValueError(ONE_MESSAGE)
 
 
 def check_groups(sources: Iterable[InputSource], group: str | None) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from taskctl.api import meta
+from taskctl.api.inputfrom import ONE_SOURCE, InputPlace, check_one_source
 from taskctl.api.meta import INT32_MAX, GroupName, Name, SpecModel
 from taskctl.api.retry import Retry, TtlSecondsAfterFinished
 from taskctl.api.states import When
@@ -62,8 +63,44 @@ class Param(SpecModel):
         return self
 
 
+class TemplateSource(SpecModel):
+    """The result of a task of the same root, or those of several, as a part of the input."""
+
+    model_config = ConfigDict(json_schema_extra=meta.validations(ONE_SOURCE))
+    path: InputPlace = ""
+    task: Annotated[
+        _Label | None,
+        Field(
+            description="Name of the task of the same root whose output goes there; null if it has "
+            "not succeeded, or has none."
+        ),
+    ] = None
+    tasks: Annotated[
+        list[_Label] | None,
+        Field(
+            max_length=MAX_TASKS,
+            description="Names of tasks of the same root whose outputs go there as an array.",
+            json_schema_extra=meta.ATOMIC_LIST,
+        ),
+    ] = None
+    group: Annotated[
+        GroupName | None,
+        Field(
+            description="The outputs of all members of a group of the tree go there as an array, "
+            "in the order of their creation. `runAfterGroup` must name the group too."
+        ),
+    ] = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        check_one_source(self.task, self.tasks, self.group)
+        return self
+
+
 class TaskTemplate(SpecModel):
     """One task of a root. What it leaves out it takes from the root."""
+
+    model_config = ConfigDict(json_schema_extra={"not": {"required": ["input", "inputObject"]}})
 
     name: Annotated[
         str,
@@ -111,6 +148,22 @@ class TaskTemplate(SpecModel):
         Name | None,
         Field(description=f"Name of the TaskObject with the input. {_ROOTS}"),
     ] = None
+    input: Annotated[
+        meta.RawValue,
+        Field(
+            description="The input itself: any JSON value. Not together with `inputObject`. "
+            f"{_ROOTS}"
+        ),
+    ] = None
+    input_from: Annotated[
+        list[TemplateSource] | None,
+        Field(
+            max_length=MAX_TASKS,
+            description="Results that become parts of the input, of tasks of the same root or of "
+            "a group. They are waited for as if `runAfter` named them.",
+            json_schema_extra=meta.ATOMIC_LIST,
+        ),
+    ] = None
     run_after: Annotated[
         list[_Label] | None,
         Field(
@@ -119,16 +172,36 @@ class TaskTemplate(SpecModel):
             json_schema_extra=meta.SET_LIST,
         ),
     ] = None
+    run_after_group: Annotated[
+        GroupName | None,
+        Field(
+            description="Wait for all tasks of the tree whose `group` has this value, also those "
+            "that tasks spawn."
+        ),
+    ] = None
+    count: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=INT32_MAX,
+            description="How many members of `runAfterGroup` are expected: while fewer exist, the "
+            "task waits. Default 1, or as many as `minSuccess` needs.",
+        ),
+    ] = None
     subtree: Annotated[
         bool | None,
-        Field(description="Wait for each task in `runAfter` with all its descendants."),
+        Field(
+            description="Wait for each task in `runAfter` and `runAfterGroup` with all its "
+            "descendants."
+        ),
     ] = None
     min_success: Annotated[
         int | None,
         Field(
             ge=0,
-            le=MAX_TASKS,
-            description="How many of the tasks in `runAfter` have to succeed. Default: all.",
+            le=INT32_MAX,
+            description="How many of the tasks in `runAfter` and `runAfterGroup` have to succeed. "
+            "Default: all.",
         ),
     ] = None
     when: Annotated[

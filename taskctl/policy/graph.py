@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from taskctl.api.graphcheck import FILLED, complaint, fill, params_of
+from taskctl.api.graphcheck import FILLED, awaited, complaint, fill, params_of
 from taskctl.api.states import TaskState
 from taskctl.constants import API_VERSION, LABEL_GROUP, Reason
 from taskctl.policy.lineage import child_lineage, child_metadata
@@ -31,7 +31,17 @@ _DEFAULTS: Final = (
 )
 # Fields that belong together: who gives one of them takes none of the root's.
 _UNITS: Final = (("command", "args"), ("input", "inputObject", "inputFrom"))
-_OWN: Final = ("name", "runAfter", "subtree", "minSuccess", "env")
+_OWN: Final = (
+    "name",
+    "runAfter",
+    "runAfterGroup",
+    "count",
+    "subtree",
+    "minSuccess",
+    "env",
+    "input",
+    "inputFrom",
+)
 _NAMES_SHOWN: Final = 5
 
 
@@ -87,6 +97,8 @@ def _member(
         for field, value in template.items()
         if field not in _OWN and (value is not None or field in NULLABLE)
     }
+    if template.get("inputFrom"):
+        spec["inputFrom"] = [_source(root, source) for source in template["inputFrom"]]
     spec["env"] = _environment(root.own_spec.get("env"), template.get("env"), params)
     spec = {
         field: fill(value, params) if field in FILLED else value for field, value in spec.items()
@@ -117,12 +129,27 @@ def _environment(
     return list(found.values())
 
 
+def _source(root: TaskView, source: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an entry of ``inputFrom`` with the names of Tasks."""
+    made = {field: value for field, value in source.items() if value is not None}
+    if "task" in made:
+        made["task"] = member_name(root.name, made["task"])
+    if "tasks" in made:
+        made["tasks"] = [member_name(root.name, name) for name in made["tasks"]]
+    return made
+
+
 def _run_after(root: TaskView, template: Mapping[str, Any]) -> dict[str, Any]:
-    names = template.get("runAfter")
-    if not names:
+    """Return ``runAfter`` of a task: those whose results it takes are named, too."""
+    names = awaited(template)
+    after: dict[str, Any] = {}
+    if names:
+        after["tasks"] = [member_name(root.name, name) for name in names]
+    if template.get("runAfterGroup"):
+        after["group"] = template["runAfterGroup"]
+    if not after:
         return {}
-    after: dict[str, Any] = {"tasks": [member_name(root.name, name) for name in names]}
-    for field in ("subtree", "minSuccess"):
+    for field in ("count", "subtree", "minSuccess"):
         if template.get(field) is not None:
             after[field] = template[field]
     return after

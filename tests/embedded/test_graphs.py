@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from taskctl.client.resources import TASKCLUSTERS, TASKS
+from taskctl.client.resources import TASKCLUSTERS, TASKOBJECTS, TASKS
 from taskctl.clock import SystemClock
 from taskctl.errors import AlreadyExists
 from taskctl.outside.rerunning import Rerunner
@@ -92,6 +92,44 @@ async def test_a_graph_in_one_object(world: World) -> None:
     await eventually(
         lambda: states(world, first["metadata"]["name"]), lambda left: not left, what="all gone"
     )
+
+
+MAP_REDUCE = """
+for n in $(seq "$(taskctl-init input parts)"); do
+    taskctl-init spawn --key "$n" --group parts -- taskctl-init output "$n" >/dev/null
+done
+taskctl-init output "$(taskctl-init input parts)"
+"""
+
+
+async def test_results_within_a_graph(world: World) -> None:
+    """Tasks of a root with inputs of their own, results of others, and a group that grows."""
+    await world.cluster()
+
+    def step(name: str, script: str, **more: Any) -> dict[str, Any]:
+        return {"name": name, "command": ["sh", "-ec", script], **more}
+
+    echo = 'taskctl-init output "$(taskctl-init input)"'
+    inputs = [{"path": "/all", "group": "parts"}, {"path": "/asked", "task": "split"}]
+    spec = {
+        "clusterName": "c",
+        "image": world.image,
+        "params": [{"name": "parts", "value": "4"}],
+        "tasks": [
+            step("split", MAP_REDUCE, input={"parts": "{{params.parts}}"}),
+            step("sum", echo, runAfterGroup="parts", count=4, inputFrom=inputs, input={"n": 1}),
+            step("last", echo, inputFrom=[{"tasks": ["sum", "split"]}]),
+        ],
+    }
+    body = {"apiVersion": "taskctl.dev/v1alpha1", "kind": "Task", "spec": spec}
+    await world.client.create(TASKS, {**body, "metadata": {"name": "mr"}}, world.namespace)
+    root = await complete(world, "mr")
+    assert root["status"]["state"] == "Succeeded", root["status"]
+    last = await world.get(TASKS, "mr-last")
+    found = await world.get(TASKOBJECTS, last["status"]["outputObject"])
+    total, asked = found["value"]
+    assert asked == 4
+    assert (total["n"], total["asked"], sorted(total["all"])) == (1, 4, [1, 2, 3, 4])
 
 
 async def test_a_graph_fails_as_its_tree_does(world: World) -> None:

@@ -17,6 +17,7 @@ from taskctl.policy.graph import BadGraph, decide_graph_end, plan_graph
 from taskctl.policy.view import TaskView, parse_task
 from tests.unit.policy.build import view
 
+EMPTY = {"apiVersion": "taskctl.dev/v1alpha1", "kind": "Task", "metadata": {"name": "t"}}
 STEP: dict[str, Any] = {"image": "i", "command": ["true"]}
 
 
@@ -56,6 +57,34 @@ def steps(**after: list[str]) -> list[dict[str, Any]]:
             {"tasks": [{"name": "a", **STEP, "runAfter": [], "minSuccess": 1}]},
             "tasks[0].minSuccess: is larger",
         ),
+        (
+            {"tasks": [{"name": "a", **STEP, "inputFrom": [{"tasks": ["b"]}]}]},
+            "tasks[0].inputFrom[0].tasks: b names no task of this root",
+        ),
+        (
+            {"tasks": [*steps(b=["a"]), {"name": "a", **STEP, "inputFrom": [{"task": "b"}]}]},
+            "circle: b → a → b",
+        ),
+        (
+            {"tasks": [{"name": "a", **STEP, "inputFrom": [{"group": "g"}]}]},
+            "tasks[0].inputFrom[0].group: set runAfterGroup to g too",
+        ),
+        (
+            {"tasks": [{"name": "a", **STEP, "count": 3}]},
+            "tasks[0].count: says how many members of runAfterGroup",
+        ),
+        (
+            {"tasks": [{"name": "a", **STEP, "input": None, "inputObject": "x"}]},
+            "tasks[0].input: there is inputObject too",
+        ),
+        (
+            {
+                "inputFrom": [{"group": "g"}],
+                "runAfter": {"group": "g"},
+                "tasks": [{"name": "a", **STEP}],
+            },
+            "inputFrom[0].group: groups are those of this tree",
+        ),
     ],
 )
 def test_what_can_never_run_is_refused_by_its_path(spec: dict[str, Any], words: str) -> None:
@@ -64,6 +93,60 @@ def test_what_can_never_run_is_refused_by_its_path(spec: dict[str, Any], words: 
     assert isinstance(plan, BadGraph)
     assert plan.message.startswith("spec.")
     assert words in plan.message
+
+
+def test_inputs_and_groups_of_tasks() -> None:
+    graph = root(
+        **STEP,
+        input={"of": "root"},
+        params=[{"name": "p", "default": "1"}],
+        tasks=[
+            {"name": "a", "group": "g"},
+            {"name": "b", "input": {"x": ["{{params.p}}"]}, "group": "g"},
+            {
+                "name": "sum",
+                "runAfter": ["a"],
+                "runAfterGroup": "g",
+                "count": 7,
+                "minSuccess": 5,
+                "subtree": True,
+                "input": 3,
+                "inputFrom": [
+                    {"path": "/all", "group": "g"},
+                    {"path": "/b", "task": "b"},
+                    {"path": "/ab", "tasks": ["b", "a"]},
+                ],
+            },
+            {"name": "only", "inputFrom": [{"tasks": ["sum"]}]},
+        ],
+    )
+    spec = {field: value for field, value in graph.spec.items() if value is not None}
+    Task.from_json({**EMPTY, "spec": spec})
+    plan = plan_graph(graph)
+    assert not isinstance(plan, BadGraph)
+    a, b, total, only = (manifest["spec"] for manifest in plan)
+    assert a["input"] == {"of": "root"}
+    assert b["input"] == {"x": ["1"]}
+    assert total["input"] == 3
+    assert total["runAfter"] == {
+        "tasks": ["t-a", "t-b"],
+        "group": "g",
+        "count": 7,
+        "minSuccess": 5,
+        "subtree": True,
+    }
+    assert total["inputFrom"] == [
+        {"path": "/all", "group": "g"},
+        {"path": "/b", "task": "t-b"},
+        {"path": "/ab", "tasks": ["t-b", "t-a"]},
+    ]
+    assert only["inputFrom"] == [{"tasks": ["t-sum"]}]
+    assert only["runAfter"] == {"tasks": ["t-sum"]}
+    assert "input" not in only, "the root's belongs to those that say nothing of theirs"
+    for manifest in plan:
+        for field in ("runAfterGroup", "count"):
+            assert field not in manifest["spec"]
+        Task.from_json(manifest)
 
 
 def test_what_is_left_out_comes_from_the_root() -> None:
