@@ -22,7 +22,8 @@ JSON = dict[str, Any]
 TARGET: Final = Path(__file__).parents[1] / "taskctl" / "api" / "data" / "podparts.json"
 PARTS: Final = (
     "V1Affinity", "V1LabelSelector", "V1LocalObjectReference", "V1PodSecurityContext",
-    "V1ResourceRequirements", "V1Toleration", "V1Volume", "V1VolumeMount",
+    "V1ResourceRequirements", "V1Toleration", "V1TopologySpreadConstraint", "V1Volume",
+    "V1VolumeMount",
 )  # fmt: skip
 # In Kubernetes' API still, and supported no more.
 GONE: Final = frozenset(

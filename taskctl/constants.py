@@ -127,6 +127,7 @@ class Reason(StrEnum):
     BACK_OFF = "BackOff"
     SLOTS_EXCEED_WORKER = "SlotsExceedWorker"
     SPEC_INCOMPLETE = "SpecIncomplete"
+    IMAGE_NOT_ALLOWED = "ImageNotAllowed"
     WORKER_LOST = "WorkerLost"
     CONTAINER_LOST = "ContainerLost"
     NO_READY_WORKER = "NoReadyWorker"

@@ -193,9 +193,19 @@ GOOD: dict[str, Json] = {
             "resources": {"requests": {"cpu": "100m"}},
             "securityContext": {"runAsUser": 1000},
             "imagePullSecrets": [{"name": "pull"}],
+            "labels": {"team": "a", "kueue.x-k8s.io/queue-name": "q"},
+            "annotations": {"example.com/note": "any text: at all"},
+            "priorityClassName": "high",
+            "runtimeClassName": "gvisor",
+            "imagePullPolicy": "Always",
+            "topologySpreadConstraints": [
+                {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
+            ],
         },
         rotation={"maxTasks": 10, "maxAgeSeconds": 60},
         workerImage="registry.example/taskctl:1",
+        images=["i:1", "i:2"],
+        allowedImages=["i:*"],
     ),
     "cluster with defaults for tasks": cluster(
         taskDefaults={
@@ -334,7 +344,23 @@ BAD: dict[str, tuple[Json, str]] = {
         cluster(taskDefaults={"env": [{"name": "TASKCTL_X", "value": ""}]}),
         "taskctl's own",
     ),
-    "images": (cluster(images=["a"]), "images is not supported yet"),
+    "label of ours": (
+        cluster(template={"labels": {"taskctl.dev/cluster": "x"}}),
+        "taskctl's own; choose others",
+    ),
+    "annotation of ours": (
+        cluster(template={"annotations": {"app.kubernetes.io/managed-by": "x"}}),
+        "taskctl's own; choose others",
+    ),
+    "label with a bad value": (cluster(template={"labels": {"a": "b c"}}), "labels"),
+    "unknown pull policy": (cluster(template={"imagePullPolicy": "Often"}), "imagePullPolicy"),
+    "empty image": (cluster(images=[""]), "images"),
+    "too many images": (cluster(images=[f"i:{n}" for n in range(21)]), "images"),
+    "no image allowed twice": (cluster(allowedImages=[""]), "allowedImages"),
+    "spread of no kind": (
+        cluster(template={"topologySpreadConstraints": [{"maxSkew": 1}]}),
+        "topologySpreadConstraints",
+    ),
     "idle seconds alone": (
         cluster(idleSecondsBeforeScaleDown=1),
         "idleSecondsBeforeScaleDown needs maxReplicas",

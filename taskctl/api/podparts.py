@@ -78,6 +78,7 @@ LabelSelector = Annotated[Json, Part("LabelSelector")]
 LocalObjectReference = Annotated[Json, Part("LocalObjectReference")]
 PodSecurityContext = Annotated[Json, Part("PodSecurityContext")]
 ResourceRequirements = Annotated[Json, Part("ResourceRequirements")]
+TopologySpreadConstraint = Annotated[Json, Part("TopologySpreadConstraint")]
 Toleration = Annotated[Json, Part("Toleration")]
 
 

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, model_validator
 from taskctl.api import meta, podparts
 from taskctl.api.meta import INT32_MAX, Condition, Name, ObjectMeta, SpecModel, StatusModel
 from taskctl.api.taskdefaults import TaskDefaults
+from taskctl.api.workertemplate import WorkerTemplate
 from taskctl.api.workspace import (
     MOUNT_PATH,
     MOUNT_PATH_MESSAGE,
@@ -24,6 +25,7 @@ MAX_PREFIX = 52
 MAX_REPLICAS = 1000
 MAX_VOLUMES = 50
 MAX_SLOTS = 100
+MAX_IMAGES = 20
 RESERVED_VOLUMES = (RUNTIME_VOLUME, STATE_VOLUME, TOKEN_VOLUME, WORKSPACE_VOLUME)
 
 NAME_MESSAGE = (
@@ -53,8 +55,7 @@ NOT_BY_HAND_MESSAGE = (
 )
 
 
-def _not_yet(field: str) -> str:
-    return f"{field} is not supported yet; remove it"
+ImageName = Annotated[str, Field(min_length=1, max_length=1024)]
 
 
 def _add_sources(schema: dict[str, Any]) -> None:
@@ -120,46 +121,6 @@ class VolumeMount(SpecModel):
         return self
 
 
-class WorkerTemplate(SpecModel):
-    """Parts of the worker pods that are passed on to Kubernetes as they stand."""
-
-    node_selector: Annotated[
-        dict[str, Annotated[str, Field(max_length=meta.MAX_LABEL)]] | None,
-        Field(max_length=50, description="Labels that the node must have."),
-    ] = None
-    tolerations: Annotated[
-        list[podparts.Toleration] | None,
-        Field(
-            max_length=50,
-            description="Taints of nodes that the workers tolerate.",
-            json_schema_extra=meta.ATOMIC_LIST,
-        ),
-    ] = None
-    affinity: Annotated[podparts.Affinity | None, Field(description="As in a pod's spec.")] = None
-    resources: Annotated[
-        podparts.ResourceRequirements | None,
-        Field(
-            description="`requests` and `limits` of the worker's main container. Ephemeral "
-            "containers cannot have their own, so requests should cover the tasks too."
-        ),
-    ] = None
-    security_context: Annotated[
-        podparts.PodSecurityContext | None,
-        Field(
-            description="Security context of the pod. What is not set here gets the values of "
-            "the restricted Pod Security Standard."
-        ),
-    ] = None
-    image_pull_secrets: Annotated[
-        list[podparts.LocalObjectReference] | None,
-        Field(
-            max_length=50,
-            description="Secrets to pull the images of workers and tasks with.",
-            json_schema_extra=meta.ATOMIC_LIST,
-        ),
-    ] = None
-
-
 class Rotation(SpecModel):
     """When to replace a worker. Containers of finished tasks stay in a pod and slow it down."""
 
@@ -188,10 +149,6 @@ class TaskClusterSpec(SpecModel):
 
     model_config = ConfigDict(
         json_schema_extra=meta.validations(
-            *(
-                meta.cel(f"!has(self.{name})", _not_yet(name), field_path=f".{name}")
-                for name in ("images",)
-            ),
             meta.cel(
                 "has(self.maxReplicas) || !has(self.minReplicas)",
                 MIN_ALONE_MESSAGE,
@@ -326,11 +283,20 @@ class TaskClusterSpec(SpecModel):
         ),
     ] = None
     images: Annotated[
-        list[str] | None,
+        list[ImageName] | None,
+        Field(
+            max_length=MAX_IMAGES,
+            description="Images that each worker's node pulls before the worker takes tasks.",
+            json_schema_extra=meta.SET_LIST,
+        ),
+    ] = None
+    allowed_images: Annotated[
+        list[ImageName] | None,
         Field(
             max_length=100,
-            description="Not supported yet: refused.",
-            json_schema_extra=meta.ATOMIC_LIST,
+            description="Images that Tasks may name, as they write them; `*` stands for any text. "
+            "A Task with another one waits with reason ImageNotAllowed. Not set: all.",
+            json_schema_extra=meta.SET_LIST,
         ),
     ] = None
     rotation: Annotated[Rotation | None, Field(description="When to replace a worker.")] = None
@@ -362,9 +328,9 @@ class TaskClusterSpec(SpecModel):
                 raise ValueError(IDLE_ALONE_MESSAGE)
         elif (self.min_replicas or 0) > self.max_replicas:
             raise ValueError(MIN_ABOVE_MAX_MESSAGE)
-        for name in ("images",):
-            if getattr(self, name) is not None:
-                raise ValueError(_not_yet(type(self).model_fields[name].alias or name))
+        for field, images in (("images", self.images), ("allowedImages", self.allowed_images)):
+            if images is not None and len(set(images)) != len(images):
+                raise ValueError(f"{field} has an image twice; remove one")
         names = [volume.name for volume in self.volumes or ()]
         if len(set(names)) != len(names):
             raise ValueError("volumes has the same name twice; rename one")

@@ -29,6 +29,7 @@ from taskctl.placement.events import TaskReady, TaskUnready
 from taskctl.placement.fleet import cluster_slots
 from taskctl.placement.pending import MAX_REFUSALS
 from taskctl.placement.queue import PendingTask
+from taskctl.policy.imagerule import is_allowed
 from taskctl.policy.lineage import OUTPUT_SUFFIX
 from taskctl.policy.readiness import ReadinessFacts, Source
 from taskctl.policy.runafter import Dependency
@@ -130,6 +131,7 @@ class TaskReconciler:
         after = self.joins.after(view)
         return ReadinessFacts(
             worker_slots=None if cluster is None else cluster_slots(cluster),
+            allowed_images=None if cluster is None else cluster["spec"].get("allowedImages"),
             input_exists=input_key is None
             or input_key in stores.objects
             or (source is not None and source.has_value),
@@ -234,7 +236,9 @@ class TaskReconciler:
         readiness = facts.readiness
         slots = readiness.worker_slots
         # With another spec the TaskCluster may have more slots, or the defaults that are missing.
-        no_cluster = slots is None or view.slots > slots or bool(missing_field(view.spec))
+        unfit = slots is None or view.slots > slots or bool(missing_field(view.spec))
+        image = str(view.spec.get("image") or "")
+        no_cluster = unfit or not is_allowed(image, readiness.allowed_images)
         waits = self.joins.waits_for(view, readiness)
         source = _expected_source(view, readiness)
         if source is not None:  # as if it ran after that one

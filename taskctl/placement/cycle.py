@@ -7,7 +7,7 @@ Each worker has one batch in flight at most; the queue gathers the next one mean
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,7 @@ from taskctl.placement.rest import after_batch, gather_s
 from taskctl.placement.rotation import ENTRY_LIMIT_BYTES, RotationRule
 from taskctl.placement.workers import Worker
 from taskctl.policy.entry import Ticket, build_entry, json_bytes
+from taskctl.policy.imagerule import is_allowed
 from taskctl.policy.taskdefaults import defaults_of, missing_field
 from taskctl.policy.view import TaskView, with_defaults
 from taskctl.policy.workerpod import parse_frame, worker_prefix
@@ -41,6 +42,7 @@ class ClusterView:
         prefix: what worker names begin with, without the dash.
         rotation: slots of a worker, and when it is worn out.
         defaults: ``spec.taskDefaults``.
+        allowed_images: ``spec.allowedImages``; None: all.
     """
 
     key: ObjectKey
@@ -49,6 +51,7 @@ class ClusterView:
     prefix: str
     rotation: RotationRule
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    allowed_images: Sequence[str] | None = None
 
 
 def parse_cluster(raw: Mapping[str, Any]) -> ClusterView:
@@ -60,6 +63,7 @@ def parse_cluster(raw: Mapping[str, Any]) -> ClusterView:
         prefix=worker_prefix(raw),
         rotation=RotationRule(cluster_max_tasks(raw), cluster_slots(raw)),
         defaults=defaults_of(raw),
+        allowed_images=raw["spec"].get("allowedImages"),
     )
 
 
@@ -145,7 +149,10 @@ class PlacementCycle:
         view = with_defaults(view, cluster.defaults)
         placed = self._placements.is_placed(AttemptId(view.uid, view.next_attempt))
         item = None
-        if may_be_placed(view, cluster.key) and not placed and not missing_field(view.spec):
+        fits = not missing_field(view.spec) and is_allowed(
+            str(view.spec["image"]), cluster.allowed_images
+        )
+        if may_be_placed(view, cluster.key) and not placed and fits:
             item = self._item(worker, view, outcome, now)
         if item is None:
             outcome.instructions.append(LookAtTask(ObjectKey(view.namespace, view.name)))

@@ -108,7 +108,7 @@ def build_entry(view: TaskView, ticket: Ticket, frame: Mapping[str, Any]) -> dic
     entry: dict[str, Any] = {
         "name": name,
         "image": view.spec["image"],
-        "imagePullPolicy": "IfNotPresent",
+        "imagePullPolicy": frame.get("imagePullPolicy") or "IfNotPresent",
         "command": [INIT_PATH],
         "env": env,
         "volumeMounts": _mounts(view, frame.get("volumeMounts") or ()),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from taskctl.api.states import TaskState
 from taskctl.constants import Reason
+from taskctl.policy.imagerule import is_allowed
 from taskctl.policy.runafter import (
     NAMES_SHOWN,
     NO_GROUP,
@@ -45,6 +47,7 @@ class ReadinessFacts:
 
     Attributes:
         worker_slots: ``slotsPerWorker`` of its TaskCluster; None: there is no such cluster.
+        allowed_images: its ``spec.allowedImages``; None: it allows all.
         input_exists: whether ``spec.inputObject`` exists; True where none is named.
         after: what it says about the tasks it runs after; empty once it has begun.
         dependencies: those that it names.
@@ -59,6 +62,7 @@ class ReadinessFacts:
     """
 
     worker_slots: int | None
+    allowed_images: Sequence[str] | None = None
     input_exists: bool = True
     after: RunAfter = NOTHING
     dependencies: tuple[Dependency, ...] = ()
@@ -95,7 +99,7 @@ def decide_readiness(view: TaskView, facts: ReadinessFacts) -> Ready | Wait | Ne
             Reason.CLUSTER_NOT_FOUND,
             f"There is no TaskCluster {view.cluster!r} in namespace {view.namespace!r}.",
         )
-    unfit = _unfit(view, facts.worker_slots)
+    unfit = _unfit(view, facts.worker_slots, facts.allowed_images)
     if unfit is not None:
         return unfit
     unmade = _source(view, facts.source)
@@ -124,11 +128,17 @@ def _over(view: TaskView, facts: ReadinessFacts) -> Never | None:
     return None
 
 
-def _unfit(view: TaskView, worker_slots: int) -> Wait | None:
+def _unfit(view: TaskView, worker_slots: int, allowed_images: Sequence[str] | None) -> Wait | None:
     """Return why the TaskCluster cannot run the Task as both are now, or None if it can."""
     missing = missing_field(view.spec)
     if missing:
         return Wait(Reason.SPEC_INCOMPLETE, _incomplete(view, missing))
+    image = str(view.spec.get("image") or "")
+    if not view.is_graph and not is_allowed(image, allowed_images):
+        return Wait(
+            Reason.IMAGE_NOT_ALLOWED,
+            f"spec.allowedImages of TaskCluster {view.cluster!r} does not name image {image!r}.",
+        )
     if view.slots > worker_slots:
         return Wait(
             Reason.SLOTS_EXCEED_WORKER,

@@ -34,7 +34,12 @@ SHOW_UNPLACED_AFTER_S: Final = 5.0
 # Reasons that would be a lie on a Task that is ready and merely queued.
 # What is missing may have changed, though not the reason: a task exists by now, for example.
 _TELLS_MORE: Final = frozenset(
-    {Reason.WAITING_FOR_TASKS, Reason.SPEC_INCOMPLETE, Reason.SLOTS_EXCEED_WORKER}
+    {
+        Reason.WAITING_FOR_TASKS,
+        Reason.SPEC_INCOMPLETE,
+        Reason.IMAGE_NOT_ALLOWED,
+        Reason.SLOTS_EXCEED_WORKER,
+    }
 )
 _STALE_WHEN_READY: Final = frozenset(
     {
@@ -42,6 +47,7 @@ _STALE_WHEN_READY: Final = frozenset(
         Reason.INPUT_NOT_FOUND,
         Reason.SLOTS_EXCEED_WORKER,
         Reason.SPEC_INCOMPLETE,
+        Reason.IMAGE_NOT_ALLOWED,
         Reason.SUSPENDED,
         Reason.WAITING_FOR_TASKS,
         Reason.WAITING_TO_START,

@@ -16,6 +16,7 @@ from taskctl.constants import (
     ENV_STATE_DIR,
     ENV_WORKSPACE,
     FINALIZER_EVIDENCE,
+    INIT_PATH,
     LABEL_CLUSTER,
     LABEL_CLUSTER_UID,
     LABEL_MANAGED_BY,
@@ -43,6 +44,9 @@ _HASH_CHARS: Final = 16
 _USER: Final = 65532
 _TOKEN_SECONDS: Final = 3600
 _HOSTNAME_KEY: Final = "kubernetes.io/hostname"
+DEFAULT_PULL_POLICY: Final = "IfNotPresent"
+# https://kueue.sigs.k8s.io/docs/tasks/run/plain_pods/
+LABEL_KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"
 
 
 def cluster_owner(cluster: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,7 +89,7 @@ def build_worker(
         "metadata": {
             "name": name,
             "namespace": metadata["namespace"],
-            "labels": _labels(cluster),
+            "labels": dict(template["metadata"].get("labels") or {}) | _labels(cluster),
             "annotations": annotations,
             "finalizers": [FINALIZER_EVIDENCE],
             "ownerReferences": [cluster_owner(cluster)],
@@ -99,10 +103,20 @@ def worker_template(cluster: Mapping[str, Any], image: str = DEFAULT_IMAGE) -> d
     workspace = plan_workspace(cluster)
     security = _pod_security(cluster)
     frame = task_frame(cluster, workspace, security)
-    return {
-        "metadata": {"annotations": {ANNOTATION_FRAME: _json(frame)}},
-        "spec": _pod_spec(cluster, workspace, security, image),
-    }
+    template = cluster["spec"].get("template") or {}
+    annotations = dict(template.get("annotations") or {}) | {ANNOTATION_FRAME: _json(frame)}
+    metadata: dict[str, Any] = {"annotations": annotations}
+    labels = _given_labels(cluster, template)
+    if labels:
+        metadata["labels"] = labels
+    return {"metadata": metadata, "spec": _pod_spec(cluster, workspace, security, image)}
+
+
+def _given_labels(cluster: Mapping[str, Any], template: Mapping[str, Any]) -> dict[str, str]:
+    """Labels that are not ours. Kueue's queue is named on the object that makes the pods."""
+    labels = cluster["metadata"].get("labels") or {}
+    queue = {LABEL_KUEUE_QUEUE: labels[LABEL_KUEUE_QUEUE]} if labels.get(LABEL_KUEUE_QUEUE) else {}
+    return queue | dict(template.get("labels") or {})
 
 
 def template_hash(template: Mapping[str, Any]) -> str:
@@ -128,6 +142,9 @@ def task_frame(
     if spec.get("serviceAccountName"):
         mounts.append({"name": TOKEN_VOLUME, "mountPath": TOKEN_PATH, "readOnly": True})
     frame: dict[str, Any] = {"volumeMounts": mounts}
+    policy = (spec.get("template") or {}).get("imagePullPolicy")
+    if policy:
+        frame["imagePullPolicy"] = policy
     security = _container_security(pod_security)
     if security:
         frame["securityContext"] = security
@@ -157,7 +174,7 @@ def _pod_spec(
 ) -> dict[str, Any]:
     spec = cluster["spec"]
     template = spec.get("template") or {}
-    base = _own_container(spec.get("workerImage") or image, security)
+    base = _own_container(spec.get("workerImage") or image, security, template)
     result: dict[str, Any] = {
         "restartPolicy": "Always",
         "serviceAccountName": worker_account(cluster),
@@ -165,22 +182,34 @@ def _pod_spec(
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": dict(security),
-        "initContainers": [base | _prepare()],
+        "initContainers": [base | _prepare(), *_pulls(cluster, base)],
         "containers": [base | _agent(cluster, workspace)],
         "volumes": _volumes(cluster, workspace),
     }
-    for field in ("nodeSelector", "tolerations", "imagePullSecrets"):
+    for field in (
+        "nodeSelector",
+        "tolerations",
+        "imagePullSecrets",
+        "priorityClassName",
+        "runtimeClassName",
+    ):
         if template.get(field):
             result[field] = template[field]
     affinity = _affinity(cluster, template.get("affinity") or {}, workspace)
     if affinity:
         result["affinity"] = affinity
+    spread = _spread(cluster, template, workspace)
+    if spread:
+        result["topologySpreadConstraints"] = spread
     return result
 
 
-def _own_container(image: str, pod_security: Mapping[str, Any]) -> dict[str, Any]:
+def _own_container(
+    image: str, pod_security: Mapping[str, Any], template: Mapping[str, Any]
+) -> dict[str, Any]:
     """What the containers of taskctl's image have in common; they write to volumes only."""
-    container: dict[str, Any] = {"image": image, "imagePullPolicy": "IfNotPresent"}
+    policy = template.get("imagePullPolicy") or DEFAULT_PULL_POLICY
+    container: dict[str, Any] = {"image": image, "imagePullPolicy": policy}
     security = _container_security(pod_security)
     if security:
         container["securityContext"] = security | {"readOnlyRootFilesystem": True}
@@ -199,6 +228,38 @@ def _prepare() -> dict[str, Any]:
         "env": [{"name": ENV_RUNTIME_DIR, "value": RUNTIME_PATH}],
         "volumeMounts": [{"name": RUNTIME_VOLUME, "mountPath": RUNTIME_PATH}],
     }
+
+
+def _pulls(cluster: Mapping[str, Any], base: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return init containers that have the node pull ``spec.images``.
+
+    An image may hold no program at all, so each runs taskctl-init, which says its version.
+    """
+    mounts = [{"name": RUNTIME_VOLUME, "mountPath": RUNTIME_PATH, "readOnly": True}]
+    return [
+        {
+            **base,
+            "name": f"pull-{number}",
+            "image": image,
+            "command": [INIT_PATH, "version"],
+            "volumeMounts": mounts,
+        }
+        for number, image in enumerate(cluster["spec"].get("images") or (), start=1)
+    ]
+
+
+def _spread(
+    cluster: Mapping[str, Any], template: Mapping[str, Any], workspace: Workspace
+) -> list[dict[str, Any]]:
+    """Return how to spread the workers: as asked for, or over nodes where all may share a claim."""
+    selector = {"matchLabels": {LABEL_CLUSTER_UID: cluster["metadata"]["uid"]}}
+    given = template.get("topologySpreadConstraints")
+    if given is not None:
+        return [{"labelSelector": selector, **constraint} for constraint in given]
+    if workspace.claim is None or workspace.one_node:
+        return []
+    constraint = {"maxSkew": 1, "topologyKey": _HOSTNAME_KEY, "whenUnsatisfiable": "ScheduleAnyway"}
+    return [constraint | {"labelSelector": selector}]
 
 
 def _agent(cluster: Mapping[str, Any], workspace: Workspace) -> dict[str, Any]:

@@ -147,7 +147,14 @@ async def test_a_cluster_says_in_whose_words_its_workers_do_not_come(world: Worl
 
 
 async def test_workers_come_with_a_waiting_task_and_go_when_idle(world: World) -> None:
-    spec = {"maxReplicas": 2, "idleSecondsBeforeScaleDown": 1, "workspace": {"enable": True}}
+    zones = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}
+    spec = {
+        "maxReplicas": 2,
+        "idleSecondsBeforeScaleDown": 1,
+        "workspace": {"enable": True},
+        "images": ["a:1", "b:1"],
+        "template": {"labels": {"team": "x"}, "topologySpreadConstraints": [zones]},
+    }
     await world.make(TASKCLUSTERS, "c", spec=spec)
     await world.task("one", "true")
     assert (await world.finished("one", timeout_s=90))["status"]["state"] == "Succeeded"
@@ -156,5 +163,11 @@ async def test_workers_come_with_a_waiting_task_and_go_when_idle(world: World) -
     assert cluster["spec"]["replicas"] == 1, "the spec is the user's"
     with pytest.raises(Invalid, match="replicas is not used with maxReplicas"):
         await world.patch(TASKCLUSTERS, "c", {"spec": {"replicas": 2}})
-    await world.task("two", "true")
-    assert (await world.finished("two", timeout_s=90))["status"]["state"] == "Succeeded"
+    await world.task("two", "sleep", "600")
+    task = await world.in_state("two", "Running", timeout_s=90)
+    pod = await world.get(PODS, task["status"]["podName"])
+    assert pod["metadata"]["labels"]["team"] == "x"
+    pulls = {one["name"]: one["state"] for one in pod["status"]["initContainerStatuses"]}
+    assert pulls["pull-2"]["terminated"]["exitCode"] == 0
+    await world.patch(TASKS, "two", {"spec": {"cancel": True}})
+    assert (await world.finished("two", timeout_s=90))["status"]["state"] == "Cancelled"

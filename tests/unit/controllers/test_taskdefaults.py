@@ -103,3 +103,36 @@ def test_a_graph_takes_from_the_cluster_what_neither_root_nor_task_has() -> None
             assert "command" not in sim.status("g-a")["defaults"]
 
     run(main())
+
+
+def test_an_image_that_is_not_allowed_waits_until_it_is() -> None:
+    async def main() -> None:
+        async with Simulation.started(allowedImages=["good:*"]) as sim:
+            await sim.task("bad", image="bad:1")
+            await sim.task("good", image="good:1")
+            await sim.until(lambda: sim.status("bad").get("reason") == "ImageNotAllowed")
+            message = sim.status("bad")["message"]
+            assert message == "spec.allowedImages of TaskCluster 'c' does not name image 'bad:1'."
+            await sim.finished("good")
+            await asyncio.sleep(60)
+            assert sim.status("bad")["state"] == "Pending"
+            allowed = ["good:*", "bad:1"]
+            sim.api.edit(TASKCLUSTERS, "c", lambda c: c["spec"].update(allowedImages=allowed))
+            await sim.finished("bad")
+
+    run(main())
+
+
+def test_an_image_that_is_forbidden_while_its_task_waits_for_a_slot() -> None:
+    async def main() -> None:
+        async with Simulation.started(slotsPerWorker=1) as sim:
+            await sim.task("first", "sleep", "20")
+            await sim.until(lambda: sim.status("first")["state"] == "Running")
+            await sim.task("t", image="bad:1")
+            await asyncio.sleep(3)
+            sim.api.edit(TASKCLUSTERS, "c", lambda c: c["spec"].update(allowedImages=["img"]))
+            await sim.finished("first")
+            await asyncio.sleep(30)
+            assert sim.status("t")["reason"] == "ImageNotAllowed"
+
+    run(main())

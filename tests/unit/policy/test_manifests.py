@@ -300,3 +300,79 @@ def test_patch_holds_new_entries_and_the_uid() -> None:
 def test_frame_that_cannot_be_read() -> None:
     assert parse_frame({"metadata": {}}) is None
     assert parse_frame({"metadata": {"annotations": {"taskctl.dev/task-frame": "{"}}}) is None
+
+
+def template_of(**spec: Any) -> dict[str, Any]:
+    return build_worker(raw_cluster(**spec), "c-1")
+
+
+def test_what_the_template_says_reaches_the_pod() -> None:
+    pod = template_of(
+        template={
+            "labels": {"team": "a"},
+            "annotations": {"note": "x"},
+            "priorityClassName": "high",
+            "runtimeClassName": "gvisor",
+            "imagePullPolicy": "Always",
+        }
+    )
+    assert pod["metadata"]["labels"]["team"] == "a"
+    assert pod["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "taskctl"
+    assert pod["metadata"]["annotations"]["note"] == "x"
+    assert (pod["spec"]["priorityClassName"], pod["spec"]["runtimeClassName"]) == ("high", "gvisor")
+    own = pod["spec"]["initContainers"] + pod["spec"]["containers"]
+    assert {container["imagePullPolicy"] for container in own} == {"Always"}
+    frame = parse_frame(pod)
+    assert frame is not None
+    assert build_entry(view(), TICKET, frame)["imagePullPolicy"] == "Always"
+
+
+def test_a_changed_label_makes_other_workers() -> None:
+    plain, labelled = (
+        worker_template(raw_cluster(template=template))
+        for template in ({}, {"labels": {"team": "a"}})
+    )
+    assert template_hash(plain) != template_hash(labelled)
+
+
+@pytest.mark.parametrize("own", [None, "mine"])
+def test_the_queue_of_kueue_reaches_the_workers(own: str | None) -> None:
+    key = "kueue.x-k8s.io/queue-name"
+    cluster = raw_cluster(template={"labels": {key: own}} if own else {})
+    cluster["metadata"]["labels"] = {key: "team-queue", "other": "x"}
+    labels = build_worker(cluster, "c-1")["metadata"]["labels"]
+    assert labels[key] == (own or "team-queue")
+    assert "other" not in labels
+
+
+def test_images_are_pulled_before_a_worker_serves() -> None:
+    spec = template_of(images=["i:1", "i:2"])["spec"]
+    prepare, *pulls = spec["initContainers"]
+    assert prepare["name"] == "prepare", "taskctl-init has to be there"
+    assert [(one["name"], one["image"]) for one in pulls] == [("pull-1", "i:1"), ("pull-2", "i:2")]
+    for one in pulls:
+        assert one["command"] == ["/taskctl/bin/taskctl-init", "version"]
+        assert one["volumeMounts"][0]["readOnly"] is True
+        assert one["securityContext"]["allowPrivilegeEscalation"] is False
+
+
+MANY = {"pvc": {"accessModes": ["ReadWriteMany"]}}
+ZONES = {"maxSkew": 2, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
+
+
+@pytest.mark.parametrize(
+    ("workspace", "given", "keys"),
+    [
+        ({}, None, []),
+        (MANY, None, ["kubernetes.io/hostname"]),
+        (MANY, [], []),
+        (MANY, [ZONES], ["zone"]),
+        ({}, [ZONES, {**ZONES, "labelSelector": {"matchLabels": {"a": "b"}}}], ["zone", "zone"]),
+    ],
+)
+def test_workers_spread(workspace: Any, given: Any, keys: list[str]) -> None:
+    template = {} if given is None else {"topologySpreadConstraints": given}
+    spec = template_of(workspace=workspace, template=template)["spec"]
+    found = spec.get("topologySpreadConstraints") or []
+    assert [constraint["topologyKey"] for constraint in found] == keys
+    assert all(constraint["labelSelector"]["matchLabels"] for constraint in found)
