@@ -25,7 +25,8 @@ static int exec_search(const char *program) {
     return error;
 }
 
-__attribute__((noreturn)) static void child_main(int out, int err, int error_fd) {
+/* Becomes the command. `keep` stays open in it; -1: nothing does. */
+__attribute__((noreturn)) static void child_main(int out, int err, int error_fd, int keep) {
     ExecError report = {.stage = AT_CHDIR};
     sigset_t none;
     int null = open("/dev/null", O_RDONLY);
@@ -39,6 +40,7 @@ __attribute__((noreturn)) static void child_main(int out, int err, int error_fd)
     if (null > 2) close(null);
     dup2(out, 1); /* both are above 2, since 0 to 2 are open, and close on exec */
     dup2(err, 2);
+    if (keep >= 0) fcntl(keep, F_SETFD, 0);
     if (S.cwd[0] && chdir(S.cwd) != 0) report.error = errno;
     else report.stage = AT_EXEC, report.error = exec_search(S.argv[0]);
     if (write(error_fd, &report, sizeof report) < 0) _exit(CODE_NOT_FOUND);
@@ -70,23 +72,25 @@ static void kill_group(int signal) {
 
 /* Ends the run's processes that moved to sessions of their own. They are our children: as
  * PID 1 or subreaper we inherit them. Those below them come to us as they die, with a SIGCHLD
- * each, after which this is called again. What `kubectl exec` started is nobody's child here
+ * each, after which this is called again. Returns how many there were. What `kubectl exec` started is nobody's child here
  * and is left alone. A kernel without this file leaves strays to the end of the container. */
-static void kill_strays(void) {
+static int kill_strays(void) {
     char list[4096], *end = list;
-    if (S.proc_pid != getpid()) return; /* its numbers would be other processes here */
+    int killed = 0;
+    if (S.proc_pid != getpid()) return 0; /* its numbers would be other processes here */
     snprintf(list, sizeof list, "/proc/self/task/%d/children", (int)getpid());
     int fd = open(list, O_RDONLY | O_CLOEXEC);
     ssize_t n = fd < 0 ? -1 : read(fd, list, sizeof list - 1);
     close_fd(&fd);
-    if (n <= 0) return;
+    if (n <= 0) return 0;
     list[n] = 0;
     if (n == sizeof list - 1) { /* the last number may be cut: leave it for the next round */
         char *blank = strrchr(list, ' ');
         if (blank) *blank = 0;
     }
     for (long pid; (pid = strtol(end, &end, 10)) > 1;)
-        if (pid != S.keeper) kill((pid_t)pid, SIGKILL);
+        if (pid != S.keeper) kill((pid_t)pid, SIGKILL), killed++;
+    return killed;
 }
 
 static void stop_child(const char *reason, int64_t grace_ms) {
@@ -126,12 +130,23 @@ static void child_ended(int status) {
     child_enter_draining();
 }
 
+static bool open_pipe(int ends[2]) {
+    return pipe2(ends, O_CLOEXEC) == 0 && fcntl(ends[0], F_SETFL, O_NONBLOCK) == 0;
+}
+
+#include "init_prepare.h"
+
 static void reap(void) {
     struct rusage used;
     int status;
     for (pid_t pid; (pid = wait4(-1, &status, WNOHANG, &used)) > 0;) {
         if (pid == S.keeper) { /* killed by a task: its processes count for themselves from now on */
             S.keeper = S.keeper_in_proc = 0;
+            continue;
+        }
+        if (pid == S.prepared.pid) { /* it failed: the run will say so, and why, for itself */
+            S.prepared.pid = 0;
+            prepared_free();
             continue;
         }
         if (S.phase == RUNNING || S.phase == DRAINING) { /* orphans of the run count, too */
@@ -141,14 +156,11 @@ static void reap(void) {
         }
         if (S.phase == RUNNING && pid == S.child) child_ended(status);
     }
+    if (S.prepared.pid > 0) return; /* what it has started is a part of it */
     if (S.phase != RUNNING && (S.phase != DRAINING || S.leftovers_killed)) kill_strays();
 }
 
-static bool open_pipe(int ends[2]) {
-    return pipe2(ends, O_CLOEXEC) == 0 && fcntl(ends[0], F_SETFL, O_NONBLOCK) == 0;
-}
-
-/* Starts the command; whatever goes wrong becomes the end of the run. */
+/* Starts the command, or lets go the one that is prepared; whatever goes wrong becomes the end of the run. */
 static void run_start(bool startable) {
     int out[2] = {-1, -1}, err[2] = {-1, -1}, error[2] = {-1, -1};
     S.started_us = wall_us();
@@ -161,11 +173,14 @@ static void run_start(bool startable) {
     S.streams[0].to = 1, S.streams[1].to = 2;
     S.streams[0].len = S.streams[1].len = 0;
     S.phase = RUNNING;
+    S.ran = true;
     log_open();
     if (S.keys_fd >= 0 && ftruncate(S.keys_fd, 0) != 0) close_fd(&S.keys_fd);
+    if (startable && prepared_release()) return;
+    prepared_discard();
     if (startable && open_pipe(out) && open_pipe(err) && open_pipe(error)) S.child = fork();
     else S.child = -1;
-    if (S.child == 0) child_main(out[1], err[1], error[1]);
+    if (S.child == 0) child_main(out[1], err[1], error[1], -1);
     close_fd(&out[1]), close_fd(&err[1]), close_fd(&error[1]);
     S.streams[0].from = out[0], S.streams[1].from = err[0], S.exec_error_fd = error[0];
     if (S.child > 0) return;

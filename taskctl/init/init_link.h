@@ -129,6 +129,7 @@ static void on_push(Reader m) {
     map_text(m, "reason", reason, sizeof reason);
     map_text(m, "message", error, sizeof error);
     if (op[0] == 0) return link_retry(error[0] ? error : "the agent closes the connection");
+    if (strcmp(op, "prepare") == 0) return prepare(m);
     if (strcmp(op, "signal") != 0 || S.phase != RUNNING) return;
     if (uid[0] && (strcmp(uid, S.uid) != 0 || map_int(m, "attempt", S.attempt) != S.attempt)) return;
     int64_t grace_ms = map_int(m, "grace_ms", -1);

@@ -16,6 +16,13 @@ typedef struct {      /* one output of the command on its way to ours */
     uint8_t chunk[CHUNK];
 } Stream;
 
+typedef struct {      /* a command that was started ahead; see init_prepare.h */
+    pid_t pid;        /* 0: there is none */
+    int run;          /* our end of the socket on which it waits for its run */
+    int out, err, error;
+    char **argv, **env, *cwd;
+} Prepared;
+
 static struct {
     const char *socket, *container;
     char *nonce;
@@ -54,6 +61,9 @@ static struct {
     char reason[64], message[MESSAGE_MAX];
     int64_t started_us, exited_us, user_us, system_us, max_rss_kb;
     Buf report; /* the fields of `exited` */
+
+    Prepared prepared;
+    bool ran; /* something was run in this container: nothing is prepared any more */
 } S;
 
 static void link_retry(const char *why);

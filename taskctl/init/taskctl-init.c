@@ -12,8 +12,9 @@
  *
  * init_wire.h: msgpack and the connection. init_command.h: the commands. The supervisor, in the
  * order of the parts it is made of: init_state.h, init_files.h (the workspace), init_guard.h (what
- * a task may not do to us), init_output.h, init_load.h (what to run), init_child.h, init_report.h
- * and init_link.h (the agent); its loop is here.
+ * a task may not do to us), init_output.h, init_load.h (what to run), init_child.h with
+ * init_prepare.h (a command that starts ahead), init_report.h and init_link.h (the agent); its
+ * loop is here.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -182,6 +183,7 @@ static int supervise(const char *argv0) {
     S.container = need_env("TASKCTL_CONTAINER");
     char *nonce = (char *)need_env("TASKCTL_NONCE");
     S.conn.fd = S.log_fd = S.keys_fd = S.exec_error_fd = S.streams[0].from = S.streams[1].from = -1;
+    S.prepared = (Prepared){.run = -1, .out = -1, .err = -1, .error = -1};
     keeper_start(nonce);
     process_protect();
     S.nonce = checked(strdup(nonce));
@@ -197,7 +199,7 @@ static int supervise(const char *argv0) {
     int signals = open_signals();
     while (true) {
         run_timers();
-        if (S.done) return S.exit_code;
+        if (S.done) return prepared_discard(), S.exit_code;
         wait_and_handle(signals);
     }
 }

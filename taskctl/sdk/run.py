@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import sys
 
-from taskctl.sdk import _cancel
+from taskctl.sdk import _cancel, _prepared
 from taskctl.sdk._context import current
 from taskctl.sdk._functions import decode_arguments, encode_result, streamed
 from taskctl.sdk._places import load, set_uploaded
@@ -50,11 +50,13 @@ class Wanted:
         code: hash of uploaded code, and a directory in it, or empty.
         part: key of what belongs to the function; empty: the whole input.
         many: the input is a list.
+        loaded: the function, where it was loaded ahead.
     """
 
     def __init__(self, arguments: list[str]) -> None:
         self.place = self.path = self.code = self.part = ""
         self.many = pickled = False
+        self.loaded: Callable[..., Any] | None = None
         rest = list(arguments)
         while rest and rest[0].startswith("-"):
             option = rest.pop(0)
@@ -83,8 +85,11 @@ def main(arguments: list[str]) -> int:
     except _UsageError:
         print(USAGE, file=sys.stderr)  # noqa: T201  (a program)
         return EXIT_USAGE
+    socket = _prepared.take_socket()
     if wanted.path:
         sys.path.insert(0, wanted.path)
+    if socket is not None:
+        _prepared.wait_for_run(socket, lambda: _load_ahead(wanted))
     try:
         function, inputs = _prepare(wanted)
         calls = [decode_arguments(function, given) for given in inputs]
@@ -110,7 +115,7 @@ def _prepare(wanted: Wanted) -> tuple[Callable[..., Any], list[Any]]:
     if wanted.code:
         _use_uploaded(wanted.code)
     if wanted.place:
-        function = load(wanted.place)
+        function = wanted.loaded or load(wanted.place)
         # Results of other tasks are no part of an input that has parts.
         places = None if wanted.part else streamed(function)
         given = context.streamed_input(places) if places else _part(context.input, wanted.part)
@@ -135,6 +140,20 @@ def _part(whole: Any, key: str) -> Any:
     if not isinstance(whole, dict) or key not in whole:
         raise InputInvalid(f"--part takes an input with the key {key!r}")
     return whole[key]
+
+
+def _load_ahead(wanted: Wanted) -> None:
+    """Load what the run will need; of uploaded and pickled code only the SDK's own modules."""
+    from taskctl.sdk import _blocking, _decode, _specs, _values  # noqa: F401
+
+    if not wanted.place or wanted.code:
+        return
+    wanted.loaded = load(wanted.place)
+    streamed(wanted.loaded)
+    from inspect import iscoroutinefunction
+
+    if iscoroutinefunction(wanted.loaded):
+        import asyncio  # noqa: F401
 
 
 def _use_uploaded(code: str) -> None:
