@@ -159,6 +159,7 @@ class Reason(StrEnum):
     TREE_ACTIVE = "TreeActive"
     TREE_COMPLETE = "TreeComplete"
     TREE_FAILED = "TreeFailed"
+    LIVE_TASKS_LIMIT = "LiveTasksLimit"
     # TaskCluster
     WORKERS_READY = "WorkersReady"
     WORKERS_NOT_READY = "WorkersNotReady"

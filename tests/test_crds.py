@@ -103,7 +103,7 @@ GOOD: dict[str, Json] = {
         suspend=True,
         cancel=False,
         readOnlyWorkspace=True,
-        limits={"depth": 0},
+        limits={"depth": 0, "descendants": 0, "liveTasks": 1},
     ),
     "graph": graph(),
     "graph with everything": graph(
@@ -286,11 +286,12 @@ BAD: dict[str, tuple[Json, str]] = {
         "treeTimeoutSeconds goes for a whole tree",
     ),
     "tree timeout of nothing": (task(treeTimeoutSeconds=0), "treeTimeoutSeconds"),
-    "descendant limit": (
-        task(limits={"descendants": 1}),
-        "limits.descendants is not supported yet",
+    "descendant limit below the tasks": (
+        graph(limits={"descendants": 0}),
+        "less than the number of tasks",
     ),
-    "live task limit": (task(limits={"liveTasks": 1}), "limits.liveTasks is not supported yet"),
+    "descendant limit": (task(limits={"descendants": -1}), "descendants"),
+    "live task limit": (task(limits={"liveTasks": 0}), "liveTasks"),
     "both exit code lists": (
         task(retry={"onExitCodes": [1], "exceptExitCodes": [2]}),
         "either onExitCodes or exceptExitCodes",

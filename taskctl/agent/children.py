@@ -7,6 +7,7 @@ import logging
 from typing import Any, Final
 
 from taskctl.agent import fields
+from taskctl.agent.budget import Budget
 from taskctl.agent.childspec import MAX_SPAWN, Child, build_child
 from taskctl.agent.context import Context
 from taskctl.agent.fields import bad
@@ -40,6 +41,7 @@ class Children:
         self._context = context
         self._objects = objects
         self._rights = InputRights(context)
+        self._budget = Budget(context)
         self._writes = asyncio.Semaphore(CONCURRENT_WRITES)
 
     async def spawn(self, run: Run, message: Message) -> Message:
@@ -74,10 +76,18 @@ class Children:
         await self._rights.check_spawn(parent, _named_inputs(children))
         run.check_running()
         run.spawned = True
-        answers = await self._context.on_behalf(run, "spawn", self._create_all(parent, children))
+        answers = await self._context.on_behalf(run, "spawn", self._grow(parent, children))
         made = sum(answer["created"] for answer in answers)
         logger.info("children asked=%d created=%d %s", len(answers), made, run.label)
         return {"tasks": answers}
+
+    async def _grow(self, parent: TaskView, children: list[Child]) -> list[Message]:
+        names = [child.name for child in children]
+        try:
+            async with self._budget.for_children(parent, names):
+                return await self._create_all(parent, children)
+        except ApiError as error:
+            raise from_api(error) from error
 
     async def _create_all(self, parent: TaskView, children: list[Child]) -> list[Message]:
         results = await asyncio.gather(

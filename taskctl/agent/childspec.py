@@ -152,6 +152,8 @@ def _task_spec(parent: TaskView, given: dict[str, Any], dot: str) -> dict[str, A
     # The defaults of the TaskCluster are the child's as well, when it is placed.
     own = parent.own_spec
     inherited = {name: own[name] for name in INHERITED if name in own}
+    if "limits" in parent.spec:  # those of a tree are the same for all of it
+        inherited["limits"] = parent.spec["limits"]
     if "limits" in given and given["limits"] != parent.spec.get("limits"):
         raise bad(
             f"{dot}overrides.limits", "limits are set on the root and hold for the whole tree"

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Final
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field
 
-from taskctl.api import meta
 from taskctl.api.meta import SpecModel
 
-
-def _not_yet(field: str) -> str:
-    return f"{field} is not supported yet; remove it"
+MAX_DESCENDANTS: Final = 10_000_000
+MAX_LIVE_TASKS: Final = 1_000_000
 
 
 class Limits(SpecModel):
     """Budgets of the tree that grows below a root."""
 
-    model_config = ConfigDict(
-        json_schema_extra=meta.validations(
-            meta.cel(
-                "!has(self.descendants)", _not_yet("limits.descendants"), field_path=".descendants"
-            ),
-            meta.cel("!has(self.liveTasks)", _not_yet("limits.liveTasks"), field_path=".liveTasks"),
-        )
-    )
     depth: Annotated[
         int | None,
         Field(
@@ -34,15 +24,23 @@ class Limits(SpecModel):
             "forbids children. Not set: no limit.",
         ),
     ] = None
-    descendants: Annotated[int | None, Field(ge=0, description="Not supported yet: refused.")] = (
-        None
-    )
-    live_tasks: Annotated[int | None, Field(ge=1, description="Not supported yet: refused.")] = None
-
-    @model_validator(mode="after")
-    def _supported(self) -> Self:
-        if self.descendants is not None:
-            raise ValueError(_not_yet("limits.descendants"))
-        if self.live_tasks is not None:
-            raise ValueError(_not_yet("limits.liveTasks"))
-        return self
+    descendants: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=MAX_DESCENDANTS,
+            description="How many descendants the root may ever have, those that have ended and "
+            "been deleted included. A spawn of more is refused as a whole. Children that a parent "
+            "which runs again finds do not count again. Not set: no limit.",
+        ),
+    ] = None
+    live_tasks: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=MAX_LIVE_TASKS,
+            description="How many tasks of the tree, the root included, may be on workers at a "
+            "time; further ones wait in the queue. A task that waits for its children does not "
+            "count meanwhile. Not set: no limit.",
+        ),
+    ] = None

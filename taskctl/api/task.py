@@ -26,6 +26,9 @@ ROOT_TASKS_MESSAGE = "tasks and params belong to a root; a child cannot have the
 CHILD_TREE_TIMEOUT_MESSAGE = (
     "treeTimeoutSeconds goes for a whole tree; set it on the root, or timeoutSeconds for one task"
 )
+TOO_MANY_TASKS_MESSAGE = (
+    "limits.descendants is less than the number of tasks; raise it, or remove tasks"
+)
 PARAMS_MESSAGE = "params are those of tasks; add tasks, or remove params"
 UNKNOWN_AFTER_MESSAGE = "runAfter of one of the tasks names no task of this root; correct the name"
 MEMBER_NAME_MESSAGE = (
@@ -107,6 +110,12 @@ def _add_spec_rules(schema: dict[str, Any]) -> None:
         ),
         meta.cel(
             "!(has(self.lineage) && (has(self.tasks) || has(self.params)))", ROOT_TASKS_MESSAGE
+        ),
+        meta.cel(
+            "!has(self.tasks) || !has(self.limits) || !has(self.limits.descendants)"
+            " || size(self.tasks) <= self.limits.descendants",
+            TOO_MANY_TASKS_MESSAGE,
+            field_path=".limits.descendants",
         ),
         meta.cel("!has(self.params) || has(self.tasks)", PARAMS_MESSAGE, field_path=".params"),
         meta.cel(
@@ -366,6 +375,16 @@ class TaskSpec(SpecModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.input_object is not None and "input" in self.model_fields_set:
+            raise ValueError(INPUT_MESSAGE)
+        after = self.run_after
+        if after is not None and after.min_success is not None and self.when is When.ALWAYS:
+            raise ValueError(MIN_SUCCESS_ALWAYS_MESSAGE)
+        check_groups(self.input_from or (), None if after is None else after.group)
+        return self
+
+    @model_validator(mode="after")
+    def _consistent_as_a_tree(self) -> Self:
         if self.lineage is not None and (self.tasks is not None or self.params is not None):
             raise ValueError(ROOT_TASKS_MESSAGE)
         if self.params is not None and self.tasks is None:
@@ -374,18 +393,11 @@ class TaskSpec(SpecModel):
             wrong = complaint(self.to_json())
             if wrong is not None:
                 raise ValueError(wrong)
-        if self.input_object is not None and "input" in self.model_fields_set:
-            raise ValueError(INPUT_MESSAGE)
-        after = self.run_after
-        if after is not None and after.min_success is not None and self.when is When.ALWAYS:
-            raise ValueError(MIN_SUCCESS_ALWAYS_MESSAGE)
-        check_groups(self.input_from or (), None if after is None else after.group)
+        most = None if self.limits is None else self.limits.descendants
+        if most is not None and len(self.tasks or ()) > most:
+            raise ValueError(TOO_MANY_TASKS_MESSAGE)
         if self.lineage is not None and self.tree_timeout_seconds is not None:
             raise ValueError(CHILD_TREE_TIMEOUT_MESSAGE)
-        names = [variable.name for variable in self.env or ()]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"env names {name} twice; remove one")
         return self
 
 

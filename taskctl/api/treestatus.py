@@ -6,7 +6,19 @@ from typing import Annotated
 
 from pydantic import Field
 
+from taskctl.api import meta
 from taskctl.api.meta import MicroTime, StatusModel
+
+MAX_SPAWNING = 1000
+
+
+class Spawning(StatusModel):
+    """A task that is creating children, in a tree with `limits.descendants`."""
+
+    task: Annotated[str, Field(max_length=128, description="Its UID.")]
+    children: Annotated[
+        int, Field(ge=0, description="How many children it may have in all, so far.")
+    ]
 
 
 class TreeStatus(StatusModel):
@@ -32,5 +44,22 @@ class TreeStatus(StatusModel):
         Field(
             description="When this run of the tree had lasted longer than `treeTimeoutSeconds`. "
             "What has not ended is stopped since then, with the reason TreeTimeout."
+        ),
+    ] = None
+    descendants: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            description="With `limits.descendants`: how many descendants the root has had, those "
+            "that are just being created included. It does not fall when Tasks are deleted.",
+        ),
+    ] = None
+    spawning: Annotated[
+        list[Spawning] | None,
+        Field(
+            max_length=MAX_SPAWNING,
+            description="With `limits.descendants`: the tasks that are just creating children, "
+            "for which a part of the budget is set aside.",
+            json_schema_extra=meta.ATOMIC_LIST,
         ),
     ] = None

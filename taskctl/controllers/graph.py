@@ -123,8 +123,17 @@ def _started(view: TaskView, now: Any) -> StatusPatch:
         "attempt": view.next_attempt,
         "root": view.name,
         "depth": 0,
+        "defaults": _limits_taken(view),
         "times": {"started": format_micro(now), "observed": None, "exited": None},
         "nextAttemptTime": None,
         "observedGeneration": view.generation,
         "conditions": active_conditions(view, Reason.STARTED, now),
     }
+
+
+def _limits_taken(view: TaskView) -> dict[str, Any] | None:
+    """Return what the root itself takes of its TaskCluster's defaults: the limits of the tree."""
+    taken = "limits" in view.spec and "limits" not in view.own_spec
+    if taken:
+        return {"limits": view.spec["limits"]}
+    return {"limits": None} if view.status.get("defaults") else None

@@ -12,7 +12,7 @@ from typing import Final
 from taskctl.client.base import KubeObject, PatchOptions, PatchType
 from taskctl.client.resources import PODS
 from taskctl.client.timing import Backoff, TimerHandle
-from taskctl.constants import FIELD_MANAGER
+from taskctl.constants import FIELD_MANAGER, Reason
 from taskctl.controllers.cachedapi import CachedApi
 from taskctl.controllers.news import News
 from taskctl.controllers.queues import SHORTEST_LOOK_S, Queues
@@ -27,6 +27,7 @@ from taskctl.placement.instructions import (
     LookAtTask,
     ReadPod,
     ReleasePod,
+    TellLimit,
     TellLoss,
     WakeAt,
 )
@@ -123,6 +124,10 @@ class Placer:
                     found, WorkerEvent.WORKER_LOST, message
                 ):
                     log.warning("%s: %s", cluster, message)
+            case TellLimit(root, message):
+                found = self._api.caches.tasks.get(root)
+                if found is not None:
+                    self._news.note(found, Reason.LIVE_TASKS_LIMIT, message)
             case Log(level, message):
                 log.log(_LEVELS[level], "%s", message)
 

@@ -18,7 +18,8 @@ from taskctl.controllers.families import Tree
 from taskctl.controllers.queues import look_again
 from taskctl.controllers.task import state_of
 from taskctl.policy.graph import member_name, template_names
-from taskctl.policy.status import FINE
+from taskctl.policy.limits import settled_patch, spawning_parents
+from taskctl.policy.status import FINE, StatusPatch
 from taskctl.policy.tree import TreeChange, TreeCounts, decide_graph, decide_reopened, decide_tree
 from taskctl.policy.treetimeout import timed_out_patch, timeout_left_s
 from taskctl.policy.view import TaskView, lineage_of, parse_task, time_or_none
@@ -110,6 +111,10 @@ class TreeReconciler:
             return DONE
         view = parse_task(root)
         counts, now = self.counts(Tree.of(view)), api.timing.clock.now()
+        settled = self._settled(view)
+        if settled is not None:
+            await api.write_status(TASKS, root, settled)
+            return look_again(0.0)
         left_s = timeout_left_s(view, self._age_s(view))
         if left_s is not None and left_s <= 0:
             await api.write_status(TASKS, root, timed_out_patch(view, now))
@@ -130,6 +135,21 @@ class TreeReconciler:
         await api.write_status(TASKS, root, change.patch)
         self._written_at_s[root_uid] = api.now_s()
         return look_again(left_s)
+
+    def _settled(self, root: TaskView) -> StatusPatch | None:
+        """Return the patch that closes what is set aside for parents that have ended."""
+        over: dict[str, int] = {}
+        for uid in spawning_parents(root):
+            parent = self._api.caches.task_by_uid(uid)
+            if parent is None or parent.state.terminal:
+                over[uid] = 0
+        if over:  # rare: an agent died, or could not write. So O(Tasks).
+            for task in self._api.caches.tasks.objects():
+                lineage = lineage_of(task)
+                here = task["metadata"].get("namespace", "") == root.namespace
+                if here and lineage is not None and lineage["parentUID"] in over:
+                    over[lineage["parentUID"]] += 1
+        return settled_patch(root, over)
 
     def _age_s(self, root: TaskView) -> float:
         """Return the seconds since this run of a tree began."""

@@ -40,6 +40,7 @@ class OpenAttempt:
             attempt is first seen.
         state: where it stands.
         in_spec: known to be in the pod's spec.
+        root_uid: UID of the root of its tree; empty until its Task is known.
         slots: how many it takes while open.
         size_bytes: what it adds to the pod, about.
         open: it takes slots.
@@ -55,6 +56,7 @@ class OpenAttempt:
     placed_at_s: float
     state: AttemptState = AttemptState.WAITING
     in_spec: bool = False
+    root_uid: str = ""
     slots: int = 1
     size_bytes: int = 0
     open: bool = False
@@ -62,6 +64,11 @@ class OpenAttempt:
     ended_at_s: float | None = None
     ended: ContainerReport | None = None
     waiting: str = ""
+
+    @property
+    def live(self) -> bool:
+        """Whether it is placed or runs, and does not only wait for its children."""
+        return self.open and self.slots > 0
 
     @property
     def claimed(self) -> bool:

@@ -13,7 +13,7 @@ The work of a cycle is O(assignments + workers), whatever the length of the queu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
@@ -84,19 +84,35 @@ class Round:
 
     Attributes:
         assignments: taken out of the queue, in order of decision.
+        limited: UIDs of the roots of which a task had to wait, since as many as may are live.
     """
 
     assignments: list[Assignment] = field(default_factory=list)
+    limited: set[str] = field(default_factory=set)
 
 
-def place(queue: PendingQueue, snapshot: Snapshot) -> Round:
+def _no_limit(_: str) -> int | None:
+    return None
+
+
+def place(
+    queue: PendingQueue, snapshot: Snapshot, room_of: Callable[[str], int | None] = _no_limit
+) -> Round:
     """Take from the queue what finds a worker.
 
     A head that needs more slots than any worker has free reserves the freest one: nothing
     else is placed there in this cycle, nor in the next ones as long as it stays first, so
-    small tasks cannot starve a large one.
+    small tasks cannot starve a large one. The head of a tree that may have no more live tasks
+    reserves nothing: it waits for its own tree, not for a worker.
+
+    Args:
+        queue: of the TaskCluster.
+        snapshot: of its workers.
+        room_of: returns how many more tasks of a tree may be placed, by UID of its root; None:
+            as many as there are.
     """
     pool = _Pool(snapshot)
+    room: dict[str, int | None] = {}
     result = Round()
     with queue.cycle() as cycle:
         while (task := cycle.head()) is not None:
@@ -105,9 +121,17 @@ def place(queue: PendingQueue, snapshot: Snapshot) -> Round:
                 continue
             if pool.empty:
                 break
+            root = task.root_uid
+            left = room[root] if root in room else room.setdefault(root, room_of(root))
+            if left is not None and left <= 0:
+                result.limited.add(root)
+                cycle.skip()
+                continue
             worker = pool.pick(task)
             if worker is not None:
                 cycle.take()
+                if left is not None:
+                    room[root] = left - 1
                 result.assignments.append(Assignment(task, worker))
                 continue
             pool.reserve_freest()

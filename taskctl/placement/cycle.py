@@ -7,7 +7,7 @@ Each worker has one batch in flight at most; the queue gathers the next one mean
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,14 @@ from taskctl.placement.attempts import AttemptId
 from taskctl.placement.batches import Batch, Batches, BatchItem
 from taskctl.placement.choice import Assignment, Snapshot, place
 from taskctl.placement.fleet import cluster_max_tasks, cluster_slots, serial_of
-from taskctl.placement.instructions import Instruction, Log, LogSeverity, LookAtCluster, LookAtTask
+from taskctl.placement.instructions import (
+    Instruction,
+    Log,
+    LogSeverity,
+    LookAtCluster,
+    LookAtTask,
+    TellLimit,
+)
 from taskctl.placement.ledger import Placements
 from taskctl.placement.pending import HoldKind, PendingTasks
 from taskctl.placement.rest import after_batch, gather_s
@@ -26,6 +33,7 @@ from taskctl.placement.rotation import ENTRY_LIMIT_BYTES, RotationRule
 from taskctl.placement.workers import Worker
 from taskctl.policy.entry import Ticket, build_entry, json_bytes
 from taskctl.policy.imagerule import is_allowed
+from taskctl.policy.limits import live_tasks_sentence
 from taskctl.policy.taskdefaults import defaults_of, missing_field
 from taskctl.policy.view import TaskView, with_defaults
 from taskctl.policy.workerpod import parse_frame, worker_prefix
@@ -71,8 +79,8 @@ def parse_cluster(raw: Mapping[str, Any]) -> ClusterView:
 class _Outcome:
     """What comes of a cycle: batches by UID of the worker, and instructions."""
 
-    batches: dict[str, Batch] = field(default_factory=dict)
     instructions: list[Instruction] = field(default_factory=list)
+    batches: dict[str, Batch] = field(default_factory=dict)
 
 
 class PlacementCycle:
@@ -99,6 +107,7 @@ class PlacementCycle:
         self._pending = pending
         self._batches = batches
         self._nonce = nonce
+        self._told: set[str] = set()
 
     def run(self, cluster: ClusterView, now: Moment) -> list[Instruction]:
         """Decide on the queue of a TaskCluster; what is to be written is assumed."""
@@ -110,17 +119,34 @@ class PlacementCycle:
             workers=self._placements.candidates(cluster.uid, cluster.prefix, cluster.rotation, now),
             now_s=now.monotonic_s,
         )
-        decided = place(queue, snapshot)
+        decided = place(queue, snapshot, self._room_of)
+        outcome = _Outcome([*self._tell_limited(decided.limited)])
         if not decided.assignments:
-            return []
+            return outcome.instructions
         self._pending.taken(cluster.key, [one.task.uid for one in decided.assignments])
-        outcome = _Outcome()
         for assignment in decided.assignments:
             self._assume(cluster, assignment, outcome, now)
         queued = self.queued_per_worker(cluster.key, cluster.uid)
         for batch in outcome.batches.values():
             self._send(cluster, batch, queued, outcome, now.monotonic_s)
         return outcome.instructions
+
+    def _room_of(self, root_uid: str) -> int | None:
+        """Return how many more tasks of a tree may be live (``limits.liveTasks`` of its root)."""
+        root = self._tasks.get(root_uid)
+        limit = None if root is None else root.limit("liveTasks")
+        return None if limit is None else limit - self._placements.live(root_uid)
+
+    def _tell_limited(self, roots: set[str]) -> Iterator[Instruction]:
+        """Say of each tree once that its limit holds up some of it."""
+        for uid in sorted(roots - self._told):
+            root = self._tasks[uid]
+            self._told.add(uid)
+            yield TellLimit(ObjectKey(root.namespace, root.name), live_tasks_sentence(root))
+
+    def forget(self, uid: str) -> None:
+        """A Task is gone."""
+        self._told.discard(uid)
 
     def queued_per_worker(self, cluster: ObjectKey, cluster_uid: str) -> float:
         """Return how many of a TaskCluster's waiting tasks each worker will get, about."""

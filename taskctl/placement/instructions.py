@@ -103,6 +103,19 @@ class TellLoss:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class TellLimit:
+    """Publish that a tree's ``limits.liveTasks`` holds up some of it.
+
+    Attributes:
+        root: key of its root.
+        message: for people.
+    """
+
+    root: ObjectKey
+    message: str
+
+
 class LogSeverity(Enum):
     """How loud."""
 
@@ -123,4 +136,6 @@ class Log:
     message: str
 
 
-Instruction = WakeAt | Append | ReadPod | LookAtTask | LookAtCluster | ReleasePod | TellLoss | Log
+Instruction = (
+    WakeAt | Append | ReadPod | LookAtTask | LookAtCluster | ReleasePod | TellLoss | TellLimit | Log
+)

@@ -71,6 +71,8 @@ class Placements:
         # Attempts not known to be over, by Task UID: usually one, the next or the running
         # one; more where the same attempt was placed twice.
         self._by_task: dict[str, list[tuple[Worker, OpenAttempt]]] = {}
+        # By UID of the root: attempts of its tree that take slots.
+        self._live: dict[str, int] = {}
         # By pod UID: its deletionTimestamp, and that moment by the monotonic clock.
         self._deadlines: dict[str, tuple[datetime, float]] = {}
         self._changes = Changes()
@@ -110,6 +112,10 @@ class Placements:
     def open_attempts(self) -> int:
         """Return how many attempts are open in all. Costs O(workers)."""
         return sum(worker.active for worker in self._workers.values())
+
+    def live(self, root_uid: str) -> int:
+        """Return how many attempts of a tree are placed or run; who waits for children is none."""
+        return self._live.get(root_uid, 0)
 
     def is_live(self, attempt_id: AttemptId) -> bool:
         """Whether the Task of an attempt is there and not over."""
@@ -325,6 +331,9 @@ class Placements:
             self._judge(worker, attempt, view)
 
     def _judge(self, worker: Worker, attempt: OpenAttempt, view: TaskView | None) -> None:
+        if view is not None and not attempt.root_uid:
+            attempt.root_uid = view.root_uid
+            self._count_live(view.root_uid, int(attempt.live))
         standing = standing_of(attempt.id.number, worker.pod.uid, view)
         if standing is Standing.CLOSED:
             self._drop(worker, attempt, AttemptState.OVER)
@@ -347,6 +356,7 @@ class Placements:
     def _account(self, worker: Worker, attempt: OpenAttempt, *, is_open: bool, slots: int) -> None:
         before = attempt.slots if attempt.open else 0
         after = slots if is_open else 0
+        self._count_live(attempt.root_uid, (after > 0) - (before > 0))
         closes = attempt.open and not is_open
         worker.active += is_open - attempt.open
         attempt.open, attempt.slots = is_open, slots
@@ -356,6 +366,15 @@ class Placements:
         # Who waits for children takes no slot, and is active for all that.
         if closes and worker.retiring is not None and worker.active == 0:
             self._changes.idle[worker.pod.cluster_uid] = None
+
+    def _count_live(self, root_uid: str, change: int) -> None:
+        if not root_uid or not change:
+            return
+        count = self._live.get(root_uid, 0) + change
+        if count:
+            self._live[root_uid] = count
+        else:
+            del self._live[root_uid]
 
     def _drop(self, worker: Worker, attempt: OpenAttempt, state: AttemptState) -> None:
         self._account(worker, attempt, is_open=False, slots=attempt.slots)

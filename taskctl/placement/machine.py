@@ -166,6 +166,7 @@ class PlacementMachine:
 
     def _on_task_gone(self, uid: str) -> None:
         self._tasks.pop(uid, None)
+        self._cycle.forget(uid)
         self._placements.on_task(uid)
         self._pending.discard(uid)
         self._pending.release(uid)

@@ -9,6 +9,7 @@ from typing import Any, Final
 from taskctl.api.graphcheck import FILLED, awaited, complaint, fill, params_of
 from taskctl.api.states import TaskState
 from taskctl.constants import API_VERSION, LABEL_GROUP, Reason
+from taskctl.policy.limits import graph_refusal
 from taskctl.policy.lineage import child_lineage, child_metadata
 from taskctl.policy.status import Ending
 from taskctl.policy.taskdefaults import NULLABLE
@@ -74,9 +75,14 @@ def plan_graph(root: TaskView) -> list[dict[str, Any]] | BadGraph:
     wrong = complaint(root.own_spec)
     if wrong is not None:
         return BadGraph(f"spec.{wrong}.")
+    over = graph_refusal(root)
+    if over is not None:
+        return BadGraph(over)
     params = params_of(root.spec)
     own = root.own_spec
     defaults = {field: own[field] for field in _DEFAULTS if field in own}
+    if "limits" in root.spec:  # those of a tree are the same for all of it
+        defaults["limits"] = root.spec["limits"]
     return [_member(root, template, defaults, params) for template in root.spec["tasks"]]
 
 

@@ -121,12 +121,13 @@ def is_same_object(existing: Mapping[str, Any], parent: TaskView, key: str) -> b
 
 def depth_refusal(parent: TaskView) -> str | None:
     """Return why a Task may have no children (``spec.limits.depth``), or None if it may."""
-    depth, limit = parent.depth + 1, (parent.spec.get("limits") or {}).get("depth")
+    depth, limit = parent.depth + 1, parent.limit("depth")
     if limit is None or depth <= limit:
         return None
     return (
         f"would be at depth {depth} of the tree; limits.depth of root task "
-        f"{parent.root_name} allows {limit}"
+        f"{parent.root_name} allows {limit}; set a higher one in spec.limits of the next root, or "
+        "in taskDefaults.limits of its TaskCluster; those of a tree do not change"
     )
 
 

@@ -113,6 +113,11 @@ class TaskView:
             return Reason.TREE_TIMEOUT
         return Reason.STOPPED if self.stopped_by else Reason.CANCELLED
 
+    def limit(self, name: str) -> int | None:
+        """Return a budget of ``spec.limits``, by its name there; None: it is not set."""
+        value = (self.spec.get("limits") or _EMPTY).get(name)
+        return None if value is None else int(value)
+
     @property
     def tree_timeout_s(self) -> int | None:
         """``spec.treeTimeoutSeconds`` of a root; None: no limit, or no root."""

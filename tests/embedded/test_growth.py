@@ -123,6 +123,24 @@ async def test_depth_limit(world: World) -> None:
     assert len(await world.all(TASKS)) == 3
 
 
+async def test_descendants_limit(world: World) -> None:
+    """Many tasks spawn at the same time: the tree has as many as it may, and not one more."""
+    await world.cluster()
+    script = "for n in 1 2 3; do taskctl-init spawn --key $n || exit 9; done"
+    await world.task("root", "sh", "-c", script, limits={"descendants": 11})
+
+    async def over() -> bool:
+        root = await world.get(TASKS, "root")
+        conditions = root["status"].get("conditions") or ()
+        return any(one["type"] == "Complete" and one["status"] == "True" for one in conditions)
+
+    await eventually(over, lambda done: done, what="the tree's end", timeout_s=90)
+    tasks = await world.all(TASKS)
+    assert len(tasks) == 12
+    messages = [task["status"].get("message", "") for task in tasks]
+    assert any("limits.descendants allows 11" in message for message in messages)
+
+
 async def test_large_values_are_spilled_and_come_back(world: World) -> None:
     await world.cluster()
     size = 1_000_000

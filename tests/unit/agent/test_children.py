@@ -19,7 +19,7 @@ from taskctl.constants import (
     LABEL_ROOT,
     LABEL_ROOT_UID,
 )
-from taskctl.errors import Forbidden, Unavailable
+from taskctl.errors import Forbidden, Invalid, Unavailable
 from tests.unit.agent.conftest import World, exit_of
 from tests.unit.agent.fakes import Fault, Peer, eventually
 
@@ -258,6 +258,48 @@ async def test_depth_limit(world: World) -> None:
     )
     assert code in ("limit", "bad_request")
     assert len(world.api.names(TASKS)) == 2
+
+
+async def test_descendants_limit(world: World) -> None:
+    task, _ = await parent(world, limits={"descendants": 3})
+    await task.good("spawn", tasks=[{"key": "a", "name": "child"}, {"key": "b"}])
+    code, message = await task.refused("spawn", tasks=[{"key": "a"}, {"key": "c"}, {"key": "d"}])
+    assert (code, len(world.api.names(TASKS))) == ("limit", 3)
+    assert "limits.descendants allows 3" in message
+    assert world.api.see(TASKS, "job")["status"]["tree"] == {"descendants": 2}
+    peer, _ = await world.init(world.place(world.api.see(TASKS, "child")))
+    child = await world.attached(await peer.good("next"))
+    await child.good("spawn", tasks=[{"key": "x"}])
+    code, _ = await child.refused("spawn", tasks=[{"key": "y"}])
+    assert code == "limit"
+    again = await task.good("spawn", tasks=[{"key": "a", "name": "child"}, {"key": "b"}])
+    assert [item["created"] for item in again["tasks"]] == [False, False]
+    assert world.api.see(TASKS, "job")["status"]["tree"] == {"descendants": 3}
+
+
+async def test_two_spawns_at_once_stay_within_the_limit(world: World) -> None:
+    task, told = await parent(world, limits={"descendants": 4})
+    other = await world.attached(told)
+    asked = [
+        peer.call("spawn", tasks=[{"key": f"{n}-{m}"} for m in range(3)])
+        for n, peer in enumerate((task, other))
+    ]
+    answers = await asyncio.gather(*asked)
+    assert sorted(answer["ok"] for answer in answers) == [False, True]
+    assert len(world.api.names(TASKS)) == 4
+
+
+async def test_what_was_set_aside_is_taken_up_again(world: World) -> None:
+    """The server refuses one child: the others count, and asking again does not count twice."""
+    task, _ = await parent(world, limits={"descendants": 3})
+    tasks = [{"key": key} for key in "abc"]
+    world.api.faults.append(Fault("create", Invalid("no", status=422), plural="tasks", times=1))
+    code, _ = await task.refused("spawn", tasks=tasks)
+    assert (code, len(world.api.names(TASKS))) == ("rejected", 3)
+    await task.good("spawn", tasks=tasks)
+    assert world.api.see(TASKS, "job")["status"]["tree"] == {"descendants": 3}
+    code, _ = await task.refused("spawn", tasks=[{"key": "d"}])
+    assert code == "limit"
 
 
 @pytest.mark.parametrize(

@@ -136,3 +136,28 @@ def test_an_image_that_is_forbidden_while_its_task_waits_for_a_slot() -> None:
             assert sim.status("t")["reason"] == "ImageNotAllowed"
 
     run(main())
+
+
+def test_limits_of_a_tree_stay_as_they_were_when_it_began() -> None:
+    async def main() -> None:
+        async with Simulation.started(taskDefaults={"limits": {"liveTasks": 2}}) as sim:
+            step = {"image": "i", "command": ["work", "5"]}
+            tasks = [{**step, "name": f"t{n}"} for n in range(5)]
+            spec = {"clusterName": "c", "tasks": tasks}
+            await sim.api.create(TASKS, {"metadata": {"name": "g"}, "spec": spec}, "ns")
+            most = 0
+
+            def over() -> bool:
+                nonlocal most
+                running = [t for t in sim.tasks() if t["status"].get("state") == "Running"]
+                most = max(most, len(running))
+                if most == 3:  # the root, which runs nothing, and two tasks
+                    set_defaults(sim)
+                return sim.condition("g", "Complete") == "True"
+
+            await sim.until(over)
+            assert most == 3
+            assert sim.status("g")["defaults"] == {"limits": {"liveTasks": 2}}
+            assert sim.api.peek(TASKS, "g-t0")["spec"]["limits"] == {"liveTasks": 2}
+
+    run(main())

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from taskctl.client.resources import TASKS
+from taskctl.client.resources import EVENTS, TASKS
 from tests.unit.controllers.simulation import TERMINAL, Simulation
 from tests.unit.controllers.virtual import run
 
@@ -306,5 +306,52 @@ def test_what_is_created_in_one_second_runs_in_that_order(restart: bool) -> None
                 await sim.restart_controller()
             await sim.all_finished()
             assert [name for name, _ in sim.node.runs] == ["first", *names]
+
+    run(main())
+
+
+# --- limits -------------------------------------------------------------------------
+
+
+def test_live_tasks() -> None:
+    """At no moment do more tasks of the tree run than may; another tree is not held up."""
+
+    async def main() -> None:
+        async with Simulation.started(slotsPerWorker=8) as sim:
+            await sim.task("root", "grow-and-work", "9", "5", limits={"liveTasks": 3})
+            await sim.task("other", "grow", "4", "5")
+            most = 0
+
+            def over() -> bool:
+                nonlocal most
+                running = [
+                    task
+                    for task in sim.tasks()
+                    if task["status"].get("state") == "Running"
+                    and "other" not in task["metadata"]["name"]
+                ]
+                most = max(most, len(running))
+                return sim.condition("root", "Complete") == "True"
+
+            await sim.until(lambda: sim.condition("other", "Complete") == "True" or over())
+            assert sim.condition("root", "Complete") != "True"
+            await sim.until(over)
+            assert sim.condition("root", "Succeeded") == "True"
+            assert most == 3
+            events = [event["reason"] for event in sim.api.all(EVENTS)]
+            assert events.count("LiveTasksLimit") == 1
+
+    run(main())
+
+
+def test_what_a_dead_agent_had_set_aside_is_given_back() -> None:
+    async def main() -> None:
+        async with Simulation.started() as sim:
+            await sim.task("root", "grow", "2", "5", limits={"descendants": 9})
+            uid = sim.api.peek(TASKS, "root")["metadata"]["uid"]
+            tree = {"descendants": 7, "spawning": [{"task": uid, "children": 7}]}
+            sim.api.edit(TASKS, "root", lambda task: task["status"].update(tree=tree))
+            await sim.until(lambda: sim.condition("root", "Complete") == "True")
+            await sim.until(lambda: sim.status("root")["tree"] == {"descendants": 2})
 
     run(main())

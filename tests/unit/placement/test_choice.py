@@ -200,3 +200,27 @@ def test_work_is_bounded_by_assignments_not_by_the_queue() -> None:
     queue.top = counted  # type: ignore[method-assign]
     assert place(queue, Snapshot(4, [worker(1, used=4)], 0.0)).assignments == []
     assert next(looks) <= 2
+
+
+# --- limits of trees ----------------------------------------------------------------
+
+
+def test_a_tree_at_its_limit_waits_and_reserves_nothing() -> None:
+    large = [task(f"l{n}", "limited", slots=4, priority=9) for n in range(2)]
+    queue = queue_of(*large, task("s1", "free"), task("s2", "free"))
+    room = {"limited": 0}
+    decided = place(queue, Snapshot(4, [worker(1, 2)], now_s=0.0), room.get)
+    assert [item.task.uid for item in decided.assignments] == ["s1", "s2"]
+    assert decided.limited == {"limited"}
+    assert len(queue) == 2
+
+
+def test_as_many_as_the_limit_leaves_in_all_priorities() -> None:
+    tasks = [task(f"t{n}", "limited", priority=n % 3) for n in range(9)]
+    queue = queue_of(*tasks, *(task(f"f{n}", "free") for n in range(3)))
+    room = {"limited": 2}
+    decided = place(queue, Snapshot(8, [worker(1)], now_s=0.0), room.get)
+    roots = Counter(item.task.root_uid for item in decided.assignments)
+    assert roots == {"limited": 2, "free": 3}
+    assert [item.task.priority for item in decided.assignments[:2]] == [2, 2]
+    assert room == {"limited": 2}, "the caller counts"

@@ -251,6 +251,18 @@ class MachineLife(RuleBasedStateMachine):
         return self.world.machine.workers_of("uid-c")
 
     @invariant()
+    def live_is_counted_by_tree(self) -> None:
+        """What limits.liveTasks is measured by: attempts that take slots, by root."""
+        placements = self.world.machine._placements
+        counted = Counter(
+            attempt.root_uid
+            for worker in placements.workers()
+            for attempt in worker.attempts.values()
+            if attempt.live and attempt.root_uid
+        )
+        assert placements._live == counted
+
+    @invariant()
     def sums_are_right(self) -> None:
         for worker in self.workers():
             taken = [attempt for attempt in worker.attempts.values() if attempt.open]
