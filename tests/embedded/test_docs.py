@@ -6,10 +6,17 @@ import asyncio
 import os
 import re
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from taskctl.testing.stack import LocalStack
 from tests.embedded.world import World
+
+# Many processes, one after another, on a machine that may be busy.
+pytestmark = pytest.mark.timeout(600)
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -45,3 +52,27 @@ async def test_operations(world: World, stack: LocalStack, tmp_path: Path) -> No
     out = await run(stack, world, tmp_path, sys.executable, "words.py")
     assert out.strip() == "{'fetch': None, 'words': 3, 'size': None}"
     await run(stack, world, tmp_path, sys.executable, "-c", yaml)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Return an empty directory that containers see: their /tmp is their own."""
+    with tempfile.TemporaryDirectory(prefix=".tutorial-", dir=DOCS.parent) as name:
+        yield Path(name)
+
+
+async def test_the_tutorial(world: World, stack: LocalStack, folder: Path) -> None:
+    """Its programs, in its order, print what it says."""
+    await world.cluster(replicas=2)
+    text = (DOCS / "tutorial.md").read_text()
+    out, compared = "", 0
+    for language, block in re.findall(r"^```(\w+)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        first = block.splitlines()[0]
+        if language == "python":
+            (folder / first.removeprefix("# ")).write_text(block)
+        elif language == "sh" and first.startswith("python "):
+            out = await run(stack, world, folder, sys.executable, first.split()[1])
+        elif language == "text":
+            assert out == block
+            compared += 1
+    assert compared == len(re.findall(r"^python \w+", text, re.MULTILINE)) == 5

@@ -17,6 +17,9 @@ from taskctl.testing.stack import LocalStack
 from tests.embedded.client_tasks import fail, square
 from tests.embedded.world import World, eventually
 
+# Many processes, one after another, on a machine that may be busy.
+pytestmark = pytest.mark.timeout(600)
+
 
 @pytest.fixture
 async def c(world: World, stack: LocalStack) -> AsyncIterator[Client]:
@@ -34,7 +37,7 @@ async def test_a_dag_of_all_kinds_of_tasks(c: Client, world: World) -> None:
         ),
         [
             ops.PythonTask("named", square, [3]),
-            ops.PythonTask("valued", lambda number: number + by_value, {"number": 1}),
+            ops.PythonTask("valued", lambda text: len(text) + by_value, {"text": "x" * 20_000}),
             ops.CommandBasedTask("nothing", ["true"]),
         ],
         ops.CustomTask("last", "busybox", ["taskctl-init", "output", "[1]"]),
@@ -43,7 +46,7 @@ async def test_a_dag_of_all_kinds_of_tasks(c: Client, world: World) -> None:
     assert await handle.result(120) == {
         "first": "hi",
         "named": 9,
-        "valued": 6,
+        "valued": 20_005,
         "nothing": None,
         "last": [1],
     }
