@@ -12,13 +12,12 @@ from taskctl.testing.stack import LocalStack
 from tests.embedded.test_docs import run
 from tests.embedded.world import World
 
+# Many processes, one after another, on a machine that may be busy.
+pytestmark = pytest.mark.timeout(600)
 NOTEBOOK = Path(__file__).resolve().parents[2] / "demo" / "notebook" / "tree.ipynb"
 # A process of its own: a kernel's client changes much in the process that it runs in.
 EXECUTE = """
 import sys, nbclient, nbformat
-
-# Many processes, one after another, on a machine that may be busy.
-pytestmark = pytest.mark.timeout(600)
 notebook = nbformat.read(sys.argv[1], as_version=4)
 nbclient.execute(notebook, timeout=300, kernel_name="python3")
 nbformat.write(notebook, sys.argv[2])
