@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
+from taskctl.api.states import TaskState
 from taskctl.cli.exits import UsageError
+from taskctl.policy.view import TaskView, time_or_none
 
 _MAX_S: Final = 2**31 - 1  # that of fields which hold seconds
 _NUMBER: Final = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
@@ -95,3 +97,16 @@ def percentile(values: Sequence[float], share: float) -> float:
     """Return the value at ``share`` (0..1) of the sorted values, by nearest rank."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, round(share * (len(ordered) - 1)))]
+
+
+def moment(view: TaskView, name: str) -> datetime | None:
+    """Return one of ``status.times``, or None."""
+    return time_or_none((view.status.get("times") or {}).get(name))
+
+
+def run_s(view: TaskView, now: datetime) -> float | None:
+    """Return how long the latest attempt ran, or has been running."""
+    start = moment(view, "userCode") or moment(view, "started")
+    if view.state is TaskState.RUNNING:
+        return between_s(start, now)
+    return between_s(start, moment(view, "exited")) if view.state.terminal else None

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from taskctl.api.states import TaskState
-from taskctl.cli.durations import between_s, percentile
+from taskctl.cli.durations import between_s, moment, percentile
 from taskctl.cli.tables import natural
 from taskctl.policy.view import TaskView, parse_task, time_or_none
 
@@ -139,19 +139,6 @@ def _whole_seconds(view: TaskView, name: str) -> bool:
 
 def _stage_s(view: TaskView, start: str, end: str) -> float | None:
     return between_s(moment(view, start), moment(view, end))
-
-
-def moment(view: TaskView, name: str) -> datetime | None:
-    """Return one of ``status.times``, or None."""
-    return time_or_none((view.status.get("times") or {}).get(name))
-
-
-def run_s(view: TaskView, now: datetime) -> float | None:
-    """Return how long the latest attempt ran, or has been running."""
-    start = moment(view, "userCode") or moment(view, "started")
-    if view.state is TaskState.RUNNING:
-        return between_s(start, now)
-    return between_s(start, moment(view, "exited")) if view.state.terminal else None
 
 
 def wall_s(views: Sequence[TaskView], now: datetime) -> float | None:

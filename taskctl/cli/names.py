@@ -46,6 +46,19 @@ def parse_name(text: str, kind: str = "Task", option: str = "") -> str:
     return name
 
 
+def parse_any(text: str) -> tuple[str, str]:
+    """Return kind and name of ``NAME`` (a Task) or ``KIND/NAME``.
+
+    Raises:
+        UsageError: there is no such kind, or no object could have that name.
+    """
+    prefix = text.rpartition("/")[0].lower()
+    for kind, known in _WORDS.items():
+        if prefix in {word + suffix for word in known for suffix in _SUFFIXES}:
+            return kind, parse_name(text, kind)
+    return "Task", parse_name(text)
+
+
 def parse_names(texts: Iterable[str], option: str = "") -> list[str]:
     """Return the names of Tasks, each once, in the order they were typed."""
     return list(dict.fromkeys(parse_name(text, option=option) for text in texts))

@@ -14,6 +14,8 @@ from taskctl.cli.terminal import columns, escape_in_json, one_line, with_looks
 from taskctl.cli.yamlwrite import write_yaml
 from taskctl.safetext import visible
 
+COLUMN_GAP = 3
+
 
 class Output(StrEnum):
     """``-o``."""
@@ -142,4 +144,4 @@ def _line(
         padding = " " * (width - columns(cell)) if column + 1 < len(cells) else ""
         style = styles[column] if column < len(styles) else Style.PLAIN
         parts.append(paint(cell, style, colour=colour) + padding)
-    return "   ".join(parts).rstrip()
+    return (" " * COLUMN_GAP).join(parts).rstrip()

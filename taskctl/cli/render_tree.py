@@ -15,8 +15,8 @@ from typing import Any
 
 from taskctl.api.conditions import condition_is, find_condition
 from taskctl.api.states import ConditionStatus, ConditionType, TaskState
-from taskctl.cli.durations import precise
-from taskctl.cli.forest import Node, Stage, all_views, latency_stages, run_s, wall_s
+from taskctl.cli.durations import precise, run_s
+from taskctl.cli.forest import Node, Stage, all_views, latency_stages, wall_s
 from taskctl.cli.output import Style, paint, table
 from taskctl.cli.tables import STATE_STYLES
 from taskctl.cli.terminal import bar, columns, one_line, shorten

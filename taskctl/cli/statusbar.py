@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from taskctl.api.states import TaskState
-from taskctl.cli.durations import short_age
-from taskctl.cli.forest import Node, all_views, moment, wall_s
+from taskctl.cli.durations import moment, short_age
+from taskctl.cli.forest import Node, all_views, wall_s
 from taskctl.cli.output import Style, paint
 from taskctl.cli.render_tree import GLYPHS, TreeStyle
 from taskctl.cli.tables import STATE_STYLES
@@ -50,12 +50,16 @@ def render_status(roots: Sequence[Node], style: TreeStyle) -> str:
 
 def rate_per_s(views: Sequence[TaskView], now: datetime) -> float:
     """Return how many tasks ended each second of late; 0 if none did."""
-    since = now - timedelta(seconds=RATE_WINDOW_S)
-    # What ended before the first look counts for as long as the tree is young.
-    ends = [time for view in views if (time := _end(view)) is not None and time >= since]
     wall = wall_s(views, now)
+    # A young tree has not had the whole time.
     window_s = min(RATE_WINDOW_S, wall if wall is not None else RATE_WINDOW_S)
-    return len(ends) / max(window_s, 1.0)
+    return len(ended_since(views, now, RATE_WINDOW_S)) / max(window_s, 1.0)
+
+
+def ended_since(views: Sequence[TaskView], now: datetime, window_s: float) -> list[TaskView]:
+    """Return the tasks that ended no longer than ``window_s`` seconds ago."""
+    since = now - timedelta(seconds=window_s)
+    return [view for view in views if (time := _end(view)) is not None and time >= since]
 
 
 def _end(view: TaskView) -> datetime | None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from taskctl.api.states import TaskState
-from taskctl.cli.durations import short_age
-from taskctl.cli.output import Output, Style, echo, print_objects, table, wants_colour
+from taskctl.cli.durations import precise, run_s, short_age
+from taskctl.cli.output import COLUMN_GAP, Output, Style, echo, print_objects, table, wants_colour
+from taskctl.cli.terminal import columns, one_line
 from taskctl.clock import SystemClock, parse_time
 from taskctl.outside.outcome import cause_of, state_of
+from taskctl.policy.view import parse_task
+from taskctl.ui.labels import label_of
 
 STATE_STYLES: Mapping[str, Style] = {
     TaskState.PENDING: Style.WAITING,
@@ -24,6 +29,10 @@ STATE_STYLES: Mapping[str, Style] = {
 }
 MESSAGE_WIDTH = 80
 _NONE = "-"
+# Of a table that is too wide, these columns go first.
+_LEAST_FIRST = ("attempt", "cluster", "exit", "pod", "reason")
+_NAME_MIN = 16
+_NAME_END = 11  # what taskctl puts behind the name of a root: a dash and a hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,28 +44,64 @@ class TableOptions:
         wide: with root, depth and message.
         namespaces: with the namespace in front.
         colour: whether to colour the states.
+        width: of the terminal; 0 leaves nothing out.
     """
 
     now: datetime
     wide: bool = False
     namespaces: bool = False
     colour: bool = False
+    width: int = 0
 
 
 def task_table(tasks: Sequence[Mapping[str, Any]], options: TableOptions) -> str:
-    """Return the table of raw Tasks, in the order given."""
-    headings = ["name", "state", "reason", "cluster", "attempt", "exit", "pod", "age"]
+    """Return the table of raw Tasks, in the order given.
+
+    Where it is wider than the terminal, columns are left out that say least, then the middle of
+    long names.
+    """
+    headings = ["name", "state", "reason", "cluster", "attempt", "exit", "pod", "duration", "age"]
     if options.namespaces:
         headings.insert(0, "namespace")
     if options.wide:
-        headings += ["root", "depth", "message"]
-    rows, styles = [], []
-    for task in tasks:
-        row = _task_row(task, options)
-        rows.append([row[heading] for heading in headings])
+        headings += ["runs", "root", "depth", "message"]
+    rows = [_task_row(task, options) for task in tasks]
+    if options.width and not options.wide:
+        _fit(headings, rows, options.width)
+    cells, styles = [], []
+    for row in rows:
+        cells.append([row[heading] for heading in headings])
         state_style = STATE_STYLES.get(row["state"], Style.PLAIN)
         styles.append([state_style if h == "state" else Style.PLAIN for h in headings])
-    return table(headings, rows, styles=styles, colour=options.colour)
+    return table(headings, cells, styles=styles, colour=options.colour)
+
+
+def _fit(headings: list[str], rows: Sequence[dict[str, str]], width: int) -> None:
+    """Take out of ``headings`` what makes the table too wide, and shorten names if need be."""
+    for heading in _LEAST_FIRST:
+        if _width(headings, rows) <= width:
+            return
+        headings.remove(heading)
+    over = _width(headings, rows) - width
+    if over > 0:
+        longest = max(columns(one_line(row["name"])) for row in rows)
+        for row in rows:
+            row["name"] = _without_middle(one_line(row["name"]), max(_NAME_MIN, longest - over))
+
+
+def _width(headings: Sequence[str], rows: Sequence[Mapping[str, str]]) -> int:
+    widths = [
+        max([len(heading), *(columns(one_line(row[heading])) for row in rows)])
+        for heading in headings
+    ]
+    return sum(widths) + COLUMN_GAP * (len(widths) - 1)
+
+
+def _without_middle(text: str, max_chars: int) -> str:
+    if len(text) <= max_chars:
+        return text
+    end = min(_NAME_END, max_chars // 2)
+    return f"{text[: max_chars - end - 1]}…{text[-end:]}"
 
 
 def print_tasks(
@@ -78,6 +123,7 @@ def print_tasks(
         wide=output is Output.WIDE,
         namespaces=namespaces,
         colour=wants_colour(),
+        width=shutil.get_terminal_size().columns if sys.stdout.isatty() else 0,
     )
     echo(task_table(tasks, options))
 
@@ -97,11 +143,19 @@ def _task_row(task: Mapping[str, Any], options: TableOptions) -> dict[str, str]:
         "attempt": _text(status.get("attempt")),
         "exit": _text(status.get("exitCode")),
         "pod": status.get("podName") or _NONE,
+        "duration": _duration(task, options.now),
         "age": age(task, options.now),
+        "runs": label_of(spec.get("command") or ()) or _NONE,
         "root": status.get("root") or _NONE,
         "depth": _text(status.get("depth")),
         "message": message or _NONE,
     }
+
+
+def _duration(task: Mapping[str, Any], now: datetime) -> str:
+    """Return how long the latest attempt has run, from its start to its end."""
+    seconds = run_s(parse_task(task), now)
+    return _NONE if seconds is None else precise(seconds).replace(" ", "")
 
 
 def age(obj: Mapping[str, Any], now: datetime) -> str:

@@ -314,9 +314,9 @@ async def _follow_tree(
         ]
     queue: asyncio.Queue[Exception | None] = asyncio.Queue()
 
-    async def feed(selection: Selection, known: dict[str, dict[str, Any]]) -> None:
+    async def follow_one(selection: Selection, known: dict[str, dict[str, Any]]) -> None:
         try:
-            await _feed(session, selection, known, lambda: queue.put_nowait(None))
+            await feed(session, selection, known, lambda: queue.put_nowait(None))
         except Forbidden as error:
             if known is not trees.clusters:  # who may see Tasks need not see TaskClusters
                 queue.put_nowait(error)
@@ -326,7 +326,7 @@ async def _follow_tree(
     clusters = Selection(TASKCLUSTERS, session.namespace)
     feeds = [*((selection, trees.tasks) for selection in selections), (clusters, trees.clusters)]
     feeders = [
-        asyncio.create_task(feed(*pair), name=f"tree feed {number}")
+        asyncio.create_task(follow_one(*pair), name=f"tree feed {number}")
         for number, pair in enumerate(feeds)
     ]
     try:
@@ -345,7 +345,7 @@ async def _follow_tree(
         await asyncio.gather(*feeders, return_exceptions=True)
 
 
-async def _feed(
+async def feed(
     session: Session,
     selection: Selection,
     known: dict[str, dict[str, Any]],

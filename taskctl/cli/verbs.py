@@ -46,7 +46,8 @@ def verb(app: typer.Typer, name: str, **settings: Any) -> Callable[[Verb], Verb]
 
 def global_options(ctx: typer.Context, **values: Any) -> None:
     """Keep the options before the verb for the verb."""
-    ctx.obj = Access(**values)
+    known = {field.name for field in fields(Access)}
+    ctx.obj = Access(**{name: value for name, value in values.items() if name in known})
 
 
 def with_parameters(function: Callable[..., None], *groups: type[Any]) -> Callable[..., None]:

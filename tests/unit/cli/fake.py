@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from taskctl.client.base import (
+    DeleteOptions,
     EventType,
     ListOptions,
     ListPage,
@@ -23,6 +24,7 @@ from taskctl.errors import AlreadyExists, BadRequest, Conflict, NotFound, Unavai
 
 Object = dict[str, Any]
 _LIST, _PATCH, _WATCH, _LOG = ListOptions(), PatchOptions(), WatchOptions(), LogOptions()
+_DELETE = DeleteOptions()
 
 
 def merge(target: Any, patch: Any) -> Any:
@@ -114,6 +116,21 @@ class FakeClient:
         if not dry_run:
             self.put(stored)
         return stored
+
+    async def delete(
+        self,
+        res: Resource,
+        name: str,
+        namespace: str | None = None,
+        *,
+        options: DeleteOptions = _DELETE,
+    ) -> Object:
+        self.calls.append(("delete", res.plural, name, options.uid))
+        found = await self.get(res, name, namespace)
+        if options.uid not in ("", found["metadata"]["uid"]):
+            raise Conflict("another object", 409)
+        del self.objects[res.kind, name]
+        return found
 
     async def replace(
         self, res: Resource, obj: Object, *, subresource: str | None = None

@@ -25,7 +25,20 @@ from taskctl.errors import (
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.fake import FakeClient
 
-VERBS = ("submit", "get", "wait", "tree", "logs", "cancel", "retry", "crds", "version")
+VERBS = (
+    "submit",
+    "get",
+    "wait",
+    "tree",
+    "logs",
+    "top",
+    "delete",
+    "prune",
+    "cancel",
+    "retry",
+    "crds",
+    "version",
+)
 COMPONENTS = ("server", "controller", "node", "agent", "local")
 
 
@@ -115,6 +128,7 @@ def test_options_before_and_after_the_verb() -> None:
 
 def test_version(run: Run) -> None:
     assert run("version").stdout.startswith("taskctl 0.")
+    assert run("--version").stdout == run("version").stdout
     assert "version" in json.loads(run("version", "-o", "json").stdout)
 
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
+
+import pytest
 
 from taskctl.api.states import TaskState
 from taskctl.cli.output import Style, table
@@ -20,21 +23,49 @@ TASKS = [
 
 def test_table_golden() -> None:
     assert task_table(TASKS, TableOptions(NOW)) == (
-        "NAME      STATE       REASON        CLUSTER   ATTEMPT   EXIT   POD   AGE\n"
-        "task-0    Succeeded   Completed     c         1         0      -     3m12s\n"
-        "task-10   Failed      NonZeroExit   c         2         3      c-1   3m12s\n"
-        "task-9    Pending     -             c         -         -      -     3m12s"
+        "NAME      STATE       REASON        CLUSTER   ATTEMPT   EXIT   POD   DURATION   AGE\n"
+        "task-0    Succeeded   Completed     c         1         0      -     -          3m12s\n"
+        "task-10   Failed      NonZeroExit   c         2         3      c-1   -          3m12s\n"
+        "task-9    Pending     -             c         -         -      -     -          3m12s"
     )
 
 
 def test_wide_table_golden() -> None:
     text = task_table(TASKS[1:2], TableOptions(NOW, wide=True, namespaces=True))
     assert text == (
-        "NAMESPACE   NAME      STATE    REASON        CLUSTER   ATTEMPT   EXIT   POD   AGE     "
-        "ROOT     DEPTH   MESSAGE\n"
-        "default     task-10   Failed   NonZeroExit   c         2         3      c-1   3m12s   "
-        "task-0   1       exited: with 3"
+        "NAMESPACE   NAME      STATE    REASON        CLUSTER   ATTEMPT   EXIT   POD   DURATION   "
+        "AGE     RUNS   ROOT     DEPTH   MESSAGE\n"
+        "default     task-10   Failed   NonZeroExit   c         2         3      c-1   -          "
+        "3m12s   true   task-0   1       exited: with 3"
     )
+
+
+def long_table() -> list[dict[str, Any]]:
+    rows = []
+    for number in range(3):
+        name = f"a-tree-with-a-rather-long-name-4711-{number}1c2d3e4f5"
+        builder = task(name).cluster("a-cluster-with-a-name").state(TaskState.FAILED, "NonZeroExit")
+        builder = builder.status(exitCode=1, attempt=1, podName="a-cluster-with-a-name-12")
+        times = {"userCode": EPOCH, "exited": EPOCH + timedelta(seconds=number, milliseconds=40)}
+        rows.append(builder.times(**times).build())
+    return rows
+
+
+@pytest.mark.parametrize("width", [200, 120, 100, 80, 60])
+def test_a_table_fits_the_terminal(width: int) -> None:
+    lines = task_table(long_table(), TableOptions(NOW, width=width)).splitlines()
+    assert max(map(len, lines)) <= width
+    for number, line in enumerate(lines[1:]):
+        assert line.endswith("3m12s")
+        assert f"-{number}1c2d3e4f5 " in line  # the part of a name that tells tasks apart
+    assert lines[3].split()[-2] == "2.04s"
+    assert ("CLUSTER" in lines[0]) is (width > 120)
+
+
+def test_at_200_columns_nothing_is_cut() -> None:
+    whole = task_table(long_table(), TableOptions(NOW))
+    assert task_table(long_table(), TableOptions(NOW, width=200)) == whole
+    assert "DURATION" in whole
 
 
 def test_colour_does_not_shift_columns() -> None:
