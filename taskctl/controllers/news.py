@@ -35,3 +35,13 @@ class News:
         if self.leading:
             self.warn(obj, reason, message)
         return self.leading
+
+    def note_seen(self, obj: KubeObject, reason: str, message: str) -> bool:
+        """Publish a normal Event about what every controller sees, if we are the one to act.
+
+        Returns:
+            Whether we are.
+        """
+        if self.leading:
+            self.note(obj, reason, message)
+        return self.leading

@@ -38,6 +38,8 @@ from taskctl.placement.events import (
 from taskctl.placement.machine import COALESCE_S
 from taskctl.policy.status import with_generation
 from taskctl.policy.taskevents import decide_event
+from taskctl.policy.treeevents import decide_tree_events
+from taskctl.policy.view import parse_task
 from taskctl.policy.workeraccess import WorkerAccess
 from taskctl.policy.workspace import cluster_name_of
 from taskctl.runtime.controller import Controller, ControllerOptions
@@ -193,6 +195,10 @@ class Controllers:
             warning = decide_event(old.get("status") or {}, new.get("status") or {})
             if warning is not None:
                 self.news.warn_seen(new, warning.reason, warning.message)
+            if view is not None and view.is_root:
+                for told in decide_tree_events(parse_task(old), view):
+                    tell = self.news.warn_seen if told.warning else self.news.note_seen
+                    tell(new, told.reason, told.message)
         if view is not None and not change.waits and with_generation(view, None) is not None:
             self.queues.tasks.add(change.key)  # its status lags behind its spec
 

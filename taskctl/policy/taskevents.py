@@ -24,6 +24,8 @@ _OWN_NAME: Final = frozenset(
         Reason.START_ERROR,
     }
 )
+# Of roots, whose Events tell it (:mod:`taskctl.policy.treeevents`).
+_OF_TREES: Final = frozenset({Reason.TREE_FAILED, Reason.TREE_TIMEOUT})
 _LOSSES: Final = frozenset({Reason.WORKER_LOST, Reason.CONTAINER_LOST})
 
 
@@ -51,6 +53,8 @@ def decide_event(old: Mapping[str, Any], new: Mapping[str, Any]) -> TaskWarning 
     """Return the Event that a change from one status to another deserves, or None."""
     before, after = old.get("state"), new.get("state")
     reason, message = str(new.get("reason") or ""), str(new.get("message") or "")
+    if reason in _OF_TREES:
+        return None
     if after == TaskState.FAILED and before != TaskState.FAILED:
         return TaskWarning(reason if reason in _OWN_NAME else TaskEvent.FAILED, message)
     if reason == Reason.PLACEMENT_FORBIDDEN and reason != old.get("reason"):

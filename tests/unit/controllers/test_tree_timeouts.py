@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
 
 from taskctl.api.conditions import find_condition
-from taskctl.client.resources import TASKS
+from taskctl.client.resources import EVENTS, TASKS
 from taskctl.outside.rerunning import RetryRefused
 from tests.unit.controllers.fake_api import Call
 from tests.unit.controllers.simulation import Simulation
@@ -84,6 +85,44 @@ def test_a_static_graph() -> None:
             for name in ("g-long", "g-last", "g-alarm"):
                 assert outcome(sim, name) == ("Cancelled", "TreeTimeout")
             assert "cancel" not in sim.api.peek(TASKS, "g")["spec"]
+
+    run(main())
+
+
+def over(sim: Simulation, name: str) -> bool:
+    return sim.condition(name, "Complete") == "True"
+
+
+def tree_events(sim: Simulation, name: str) -> list[str]:
+    found = [
+        (event["type"], event["reason"])
+        for event in sim.api.all(EVENTS)
+        if event["involvedObject"]["name"] == name
+    ]
+    return [f"{kind} {reason}" for kind, reason in found if reason.startswith("Tree")]
+
+
+def test_events_tell_when_a_tree_begins_and_ends() -> None:
+    async def main() -> None:
+        async with Simulation.started() as sim:
+            await sim.task("alone")
+            await sim.task("good", "grow", "2", "5")
+            await sim.task("late", "grow", "2", "900", treeTimeoutSeconds=20)
+            await graph(sim, [{"name": "a", "command": ["fail-until", "2"]}])
+            for name in ("alone", "good", "late", "g"):
+                await sim.until(partial(over, sim, name))
+            await asyncio.sleep(5)
+            assert tree_events(sim, "alone") == []
+            assert tree_events(sim, "good") == ["Normal TreeStarted", "Normal TreeSucceeded"]
+            late = ["Normal TreeStarted", "Warning TreeTimeout", "Warning TreeFailed"]
+            assert tree_events(sim, "late") == late
+            assert tree_events(sim, "g") == ["Normal TreeStarted", "Warning TreeFailed"]
+            await retry(sim, "g")
+            await complete(sim, "g", succeeded=True)
+            await asyncio.sleep(5)
+            again = [e["message"] for e in sim.api.all(EVENTS) if "run 2" in e["message"]]
+            assert len(again) == 1
+            assert tree_events(sim, "g")[-1] == "Normal TreeSucceeded"
 
     run(main())
 

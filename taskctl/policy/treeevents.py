@@ -1,0 +1,82 @@
+"""Which Events a change of a root deserves: its tree began, ran out of time, or has ended.
+
+A root that is all of its tree has none: its status says the same, and ten thousand single tasks
+would drown the news. Decided on the change as observed, whoever wrote it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from taskctl.api.conditions import find_condition
+from taskctl.api.states import ConditionStatus, ConditionType, TaskState
+from taskctl.policy.status import is_complete
+from taskctl.policy.treetimeout import timed_out_sentence
+from taskctl.policy.view import TaskView
+
+
+class TreeEvent(StrEnum):
+    """Reasons of Events about trees."""
+
+    STARTED = "TreeStarted"
+    TIMED_OUT = "TreeTimeout"
+    SUCCEEDED = "TreeSucceeded"
+    FAILED = "TreeFailed"
+
+
+@dataclass(frozen=True, slots=True)
+class TreeNews:
+    """An Event to publish on a root.
+
+    Attributes:
+        reason: machine-readable.
+        message: for people.
+        warning: it is bad news.
+    """
+
+    reason: TreeEvent
+    message: str
+    warning: bool = False
+
+
+def decide_tree_events(old: TaskView, new: TaskView) -> Iterator[TreeNews]:
+    """Yield the Events that a change of a Task deserves, in order.
+
+    Args:
+        old: the Task before.
+        new: the Task after.
+    """
+    if not new.is_root:
+        return
+    if _under_way(new) and not _under_way(old):
+        yield TreeNews(TreeEvent.STARTED, _began(new))
+    if new.tree_timed_out and not old.tree_timed_out:
+        yield TreeNews(TreeEvent.TIMED_OUT, timed_out_sentence(new), warning=True)
+    if is_complete(new) and not is_complete(old) and _has_grown(new):
+        yield _ended(new)
+
+
+def _has_grown(root: TaskView) -> bool:
+    return root.is_graph or bool((root.status.get("descendants") or {}).get("total"))
+
+
+def _under_way(root: TaskView) -> bool:
+    """Whether a tree of more than its root is known to have begun, and not to have ended."""
+    if root.is_graph:
+        return root.state is TaskState.RUNNING
+    return _has_grown(root) and not is_complete(root)
+
+
+def _began(root: TaskView) -> str:
+    run = int((root.status.get("tree") or {}).get("run") or 1)
+    return "The tree has begun." if run == 1 else f"The tree has begun again; this is run {run}."
+
+
+def _ended(root: TaskView) -> TreeNews:
+    outcome = find_condition(root.status.get("conditions"), ConditionType.SUCCEEDED) or {}
+    message = str(outcome.get("message") or "").strip()
+    if outcome.get("status") == ConditionStatus.TRUE:
+        return TreeNews(TreeEvent.SUCCEEDED, message or "All of the tree has succeeded.")
+    return TreeNews(TreeEvent.FAILED, message or "The tree has not succeeded.", warning=True)
