@@ -27,6 +27,9 @@ def stack() -> Iterator[LocalStack]:
         "counter-sh:latest": DEMO / "counter-sh" / "image",
         "quicksort:latest": DEMO / "quicksort" / "image",
         "prototype:latest": DEMO / "prototype" / "image",
+        "wordcount:latest": DEMO / "wordcount" / "image",
+        "crawl:latest": DEMO / "crawl" / "image",
+        "sweep:latest": DEMO / "sweep" / "image",
     }
     stack = LocalStack(directory / "data", image_roots=images)
     try:
