@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 _TRIES: Final = 30
 
 
-class Budget:
+class DescendantBudget:
     """Keeps trees within ``limits.descendants`` of their roots.
 
     Args:

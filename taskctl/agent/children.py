@@ -7,7 +7,7 @@ import logging
 from typing import Any, Final
 
 from taskctl.agent import fields
-from taskctl.agent.budget import Budget
+from taskctl.agent.budget import DescendantBudget
 from taskctl.agent.childspec import MAX_SPAWN, Child, build_child
 from taskctl.agent.context import Context
 from taskctl.agent.fields import bad
@@ -41,7 +41,7 @@ class Children:
         self._context = context
         self._objects = objects
         self._rights = InputRights(context)
-        self._budget = Budget(context)
+        self._budget = DescendantBudget(context)
         self._writes = asyncio.Semaphore(CONCURRENT_WRITES)
 
     async def spawn(self, run: Run, message: Message) -> Message:

@@ -381,6 +381,10 @@ class TaskSpec(SpecModel):
         if after is not None and after.min_success is not None and self.when is When.ALWAYS:
             raise ValueError(MIN_SUCCESS_ALWAYS_MESSAGE)
         check_groups(self.input_from or (), None if after is None else after.group)
+        names = [variable.name for variable in self.env or ()]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"env names {name} twice; remove one")
         return self
 
     @model_validator(mode="after")
