@@ -66,6 +66,7 @@ WORKSPACE_VOLUME: Final = "workspace"
 TOKEN_VOLUME: Final = "taskctl-token"  # tasks mount it where the TaskCluster names an account
 RUNTIME_PATH: Final = "/taskctl"
 STATE_PATH: Final = "/taskctl-state"
+PARKED_PREFIX: Final = "s-"  # of the names of containers that are parked
 INIT_PATH: Final = "/taskctl/bin/taskctl-init"
 SDK_PATH: Final = "/taskctl/python"
 SOCKET_PATH: Final = "/taskctl/agent.sock"
@@ -87,6 +88,7 @@ ENV_CONTAINER: Final = "TASKCTL_CONTAINER"
 ENV_TASK: Final = "TASKCTL_TASK"
 ENV_TASK_UID: Final = "TASKCTL_TASK_UID"
 ENV_ATTEMPT: Final = "TASKCTL_ATTEMPT"
+ENV_CLASS: Final = "TASKCTL_CLASS"  # of a parked container: which tasks it fits
 ENV_NONCE: Final = "TASKCTL_NONCE"  # one time; taskctl-init takes it out of the environment
 ENV_PLACED: Final = "TASKCTL_PLACED"  # RFC 3339: when the controller decided the placement
 # JSON: what the attempt takes of its TaskCluster's spec.taskDefaults; not there: nothing.

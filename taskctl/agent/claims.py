@@ -14,14 +14,16 @@ from datetime import datetime
 from typing import Any, Final
 
 from taskctl.agent.context import Context
+from taskctl.agent.handovers import Handovers
 from taskctl.agent.journal import ToldRun
-from taskctl.agent.podspec import OwnPod, PodEntry
+from taskctl.agent.podspec import OwnPod, ParkedEntry, PodEntry
 from taskctl.agent.refusals import ErrorCode, Refusal, from_api
 from taskctl.agent.runmessage import micros, run_message, timeout_ms
 from taskctl.agent.runs import Run, RunPhase
 from taskctl.client.resources import TASKS
 from taskctl.errors import ApiError, Conflict, NotFound
 from taskctl.policy.claim import AlreadyOurs, Refused, decide_claim
+from taskctl.policy.handover import class_of
 from taskctl.policy.view import time_or_none
 from taskctl.wire import Message
 
@@ -54,13 +56,20 @@ class Claims:
     Args:
         context: of the agent.
         pod: entries of the own pod.
+        handovers: what parked containers are to run.
     """
 
-    def __init__(self, context: Context, pod: OwnPod) -> None:
+    def __init__(self, context: Context, pod: OwnPod, handovers: Handovers) -> None:
         self._context = context
         self._pod = pod
+        self._handovers = handovers
         self._locks: dict[str, asyncio.Lock] = collections.defaultdict(asyncio.Lock)
         self.closed = False
+
+    def close(self) -> None:
+        """Claim nothing any more."""
+        self.closed = True
+        self._handovers.close()
 
     async def next(self, container: str) -> Message:
         """Return what a container's taskctl-init shall do.
@@ -79,6 +88,11 @@ class Claims:
             if self.closed:
                 return exit_message()
             entry = await self._pod.entry(container)
+            if isinstance(entry, ParkedEntry):
+                given = await self._assigned(entry)
+                if given is None:
+                    return exit_message()
+                entry = given
             try:
                 won = await self._claim(entry)
             except ApiError as error:
@@ -87,6 +101,16 @@ class Claims:
                 return exit_message()
             run = await self._tell(entry, won)
             return run_message(self._context, run, won.task)
+
+    async def _assigned(self, parked: ParkedEntry) -> PodEntry | None:
+        """Wait, parked, for something to run; None: the container shall end."""
+        try:
+            return await self._handovers.assigned(parked)
+        except OSError as error:
+            logger.error("the state directory cannot be used: %s", error)
+            raise Refusal(
+                ErrorCode.UNAVAILABLE, f"the agent's state directory cannot be used: {error}"
+            ) from error
 
     async def _repeat(self, run: Run) -> Message:
         if run.phase is not RunPhase.RUNNING:
@@ -113,6 +137,9 @@ class Claims:
                     f"read task {entry.task}",
                     lambda: context.client.get(TASKS, entry.task, context.namespace),
                 )
+                if not _fits(task, entry):
+                    logger.error("not claimed %s: parked for tasks of another class", label)
+                    return None
                 now = context.timing.clock.now()
                 decision = decide_claim(task, claim, now)
                 match decision:
@@ -167,3 +194,8 @@ class Claims:
             run.deadline_s = now_s + told.timeout_ms / 1000  # taskctl-init's clock starts later
         context.runs.add(run)
         return run
+
+
+def _fits(task: dict[str, Any], entry: PodEntry) -> bool:
+    """Whether a container has what the Task's spec asks for; one of its own has."""
+    return entry.container_class in ("", class_of(task["spec"]).fingerprint)

@@ -1,4 +1,5 @@
-"""What the agent must not forget: used nonces, and which runs taskctl-init was told.
+"""What the agent must not forget: used nonces, what parked containers were given, and which runs
+taskctl-init was told.
 
 One small file per container, in a directory that no task sees. A worker has about a hundred
 containers in its life, so nothing is ever cleaned up: the directory goes with the pod.
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from taskctl.agent.files import create_exclusive, replace_file
+from taskctl.policy.handover import Handover, decode_entry, encode_entry
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +56,7 @@ class Journal:
         self._nonces = state_dir / "nonces"
         self._runs = state_dir / "runs"
         self._outputs = state_dir / "outputs"
+        self._bound = state_dir / "bound"
 
     def open(self) -> None:
         """Make the directories.
@@ -64,10 +67,35 @@ class Journal:
         self._nonces.mkdir(mode=0o700, exist_ok=True)
         self._runs.mkdir(mode=0o700, exist_ok=True)
         self._outputs.mkdir(mode=0o700, exist_ok=True)
+        self._bound.mkdir(mode=0o700, exist_ok=True)
 
     def use_nonce(self, container: str) -> bool:
         """Return whether this is the first time; durable before it returns."""
         return create_exclusive(self._nonces / container, b"")
+
+    def bind(self, container: str, handover: Handover) -> None:
+        """Remember what a parked container was given, before it is claimed.
+
+        Not synced: it is of use to an agent that is started again while the container lives; a
+        power cut ends both.
+        """
+        content = encode_entry(handover).encode()
+        replace_file(self._bound / f"{container}.json", content, durable=False)
+
+    def bound(self, container: str) -> Handover | None:
+        """Return what a parked container was given; None: nothing yet.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        try:
+            text = (self._bound / f"{container}.json").read_text("utf-8")
+        except FileNotFoundError:
+            return None
+        entry = decode_entry(text)
+        if not isinstance(entry, Handover):
+            raise OSError(f"the file on {container} in {self._bound} is damaged")
+        return entry
 
     def tell(self, run: ToldRun) -> None:
         """Remember a run before taskctl-init hears of it; durable before it returns."""

@@ -14,6 +14,7 @@ from taskctl import __version__
 from taskctl.agent import runtime_dir
 from taskctl.agent.background import Background
 from taskctl.agent.context import AgentClient, Context
+from taskctl.agent.handovers import Handovers
 from taskctl.agent.journal import Journal
 from taskctl.agent.podspec import OwnPod
 from taskctl.agent.recovery import RecordDelivery
@@ -71,10 +72,14 @@ class Agent:
         context = await asyncio.to_thread(self._prepare)
         informer = watch_own_tasks(self._client, self._settings.pod, self._timing)
         pod = OwnPod(self._client, self._settings.pod, context.retrier)
-        service = Service(context, pod, Stops(context, informer))
+        handovers = Handovers(self._client, self._settings.pod, context.journal, self._timing)
+        service = Service(context, pod, handovers, Stops(context, informer))
         server = SocketServer(service, self._settings.runtime_dir / SOCKET_NAME)
         records = RecordDelivery(context, service)
         context.background.spawn("watch tasks", self._for_ever("watch tasks", informer.run))
+        context.background.spawn(
+            "watch handovers", self._for_ever("watch handovers", handovers.run)
+        )
         context.background.spawn("deliver records", self._for_ever("records", records.run))
         try:
             await server.start()
@@ -136,7 +141,7 @@ class Agent:
         A pod that is being deleted ends that much sooner; else the kubelet's SIGKILL comes.
         """
         await self._draining.wait()
-        service.claims.closed = True
+        service.claims.close()
         await asyncio.to_thread(runtime_dir.clear_ready, self._settings.runtime_dir)
         quiet_s = 0.0
         while quiet_s < DRAIN_QUIET_S:

@@ -29,6 +29,7 @@ from taskctl.constants import (
 )
 from taskctl.errors import ApiError, NotFound
 from taskctl.policy.claim import ClaimEntry
+from taskctl.policy.handover import Handover, parse_parked
 from taskctl.policy.taskdefaults import from_text
 
 
@@ -41,12 +42,50 @@ class PodEntry:
         task: name of the Task.
         nonce: what taskctl-init must show, once.
         writes_workspace: the workspace is mounted there, and not read-only.
+        container_class: fingerprint of the tasks that fit, where it was parked; else empty: it
+            was made for this one.
     """
 
     claim: ClaimEntry
     task: str
     nonce: str = field(repr=False)
     writes_workspace: bool = True
+    container_class: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedEntry:
+    """A container that the controller put into the pod without a task.
+
+    Attributes:
+        container: its name.
+        container_class: fingerprint of the tasks it fits.
+        nonce: what taskctl-init must show, once.
+        writes_workspace: the workspace is mounted there, and not read-only.
+    """
+
+    container: str
+    container_class: str
+    nonce: str = field(repr=False)
+    writes_workspace: bool = True
+
+    def given(self, handover: Handover, identity: PodIdentity) -> PodEntry:
+        """Return the entry as if the controller had written it for this attempt."""
+        claim = ClaimEntry(
+            task_uid=handover.task_uid,
+            attempt=handover.attempt,
+            container=self.container,
+            pod_name=identity.name,
+            pod_uid=identity.uid,
+            placed=handover.placed,
+        )
+        return PodEntry(
+            claim=claim,
+            task=handover.task_name,
+            nonce=self.nonce,
+            writes_workspace=self.writes_workspace,
+            container_class=self.container_class,
+        )
 
 
 class OwnPod:
@@ -62,12 +101,12 @@ class OwnPod:
         self._reader = reader
         self._identity = identity
         self._retrier = retrier
-        self._entries: dict[str, PodEntry] = {}
+        self._entries: dict[str, PodEntry | ParkedEntry] = {}
         self._lock = asyncio.Lock()
         self._started = 0
         self._finished = 0  # number of the newest read that succeeded
 
-    async def entry(self, container: str) -> PodEntry:
+    async def entry(self, container: str) -> PodEntry | ParkedEntry:
         """Return a container's entry, waiting for the API server if it must be asked.
 
         Raises:
@@ -107,16 +146,26 @@ class OwnPod:
         for container in pod.get("spec", {}).get("ephemeralContainers") or ():
             entry = parse_entry(container, self._identity)
             if entry is not None:
-                self._entries[entry.claim.container] = entry
+                self._entries[container["name"]] = entry
         self._finished = number
 
 
-def parse_entry(container: Mapping[str, Any], identity: PodIdentity) -> PodEntry | None:
+def parse_entry(
+    container: Mapping[str, Any], identity: PodIdentity
+) -> PodEntry | ParkedEntry | None:
     """Return the entry of one ephemeral container; None if it is not taskctl's.
 
     Somebody else's (of ``kubectl debug``) has no such environment.
     """
     env = {item["name"]: item.get("value", "") for item in container.get("env") or ()}
+    parked = parse_parked(container)
+    if parked is not None and env.get(ENV_NONCE):
+        return ParkedEntry(
+            container=parked.container,
+            container_class=parked.fingerprint,
+            nonce=env[ENV_NONCE],
+            writes_workspace=_writes_workspace(container),
+        )
     attempt = env.get(ENV_ATTEMPT, "")
     wanted = (ENV_TASK, ENV_TASK_UID, ENV_NONCE)
     if env.get(ENV_CONTAINER) != container["name"] or not all(env.get(name) for name in wanted):

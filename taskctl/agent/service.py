@@ -15,11 +15,12 @@ from taskctl.agent.claims import Claims, exit_message
 from taskctl.agent.context import Context
 from taskctl.agent.exits import Exit, parse_exit
 from taskctl.agent.fields import bad
+from taskctl.agent.handovers import Handovers
 from taskctl.agent.journal import ToldRun
 from taskctl.agent.objects import ObjectStore
 from taskctl.agent.outcomes import Outcomes
 from taskctl.agent.outputs import Outputs
-from taskctl.agent.podspec import OwnPod, PodEntry
+from taskctl.agent.podspec import OwnPod, ParkedEntry, PodEntry
 from taskctl.agent.progress import ProgressWriter
 from taskctl.agent.refusals import ErrorCode, Refusal, from_api
 from taskctl.agent.results import Results
@@ -70,10 +71,12 @@ class Service:
     Args:
         context: of the agent.
         pod: entries of the own pod.
+        handovers: what parked containers are to run.
         stops: stops runs.
     """
 
-    def __init__(self, context: Context, pod: OwnPod, stops: Stops) -> None:
+    def __init__(self, context: Context, pod: OwnPod, handovers: Handovers, stops: Stops) -> None:
+        self._handovers = handovers
         self._context = context
         self._pod = pod
         self._stops = stops
@@ -84,7 +87,7 @@ class Service:
         self.waits = Waits(context)
         self.results = Results(context, objects, self.waits)
         self.outcomes = Outcomes(context, self.outputs, (self.progress, self.waits))
-        self.claims = Claims(context, pod)
+        self.claims = Claims(context, pod, handovers)
         self._links: dict[str, InitLink] = {}
         self._attached: collections.Counter[str] = collections.Counter()
 
@@ -148,6 +151,11 @@ class Service:
         run = self._context.runs.get(container)
         if run is None:
             entry = await self._pod.entry(container)
+            if isinstance(entry, ParkedEntry):
+                given = await self._handovers.known(entry)
+                if given is None:
+                    return None
+                entry = given
             if entry.claim.task_uid == uid and entry.claim.attempt == attempt:
                 run = await self._adopt(entry)
         if run is None or run.told.uid != uid or run.told.attempt != attempt:

@@ -79,6 +79,9 @@ class PastAttempt(StatusModel):
 
     attempt: Annotated[int, Field(ge=1, description="Its number.")]
     pod_name: Annotated[str | None, Field(description="The worker it ran on.")] = None
+    container_name: Annotated[
+        str | None, Field(description="Its container, if that was started ahead (standby).")
+    ] = None
     reason: Annotated[str | None, Field(description="Why it ended.")] = None
     exit_code: Annotated[int | None, Field(description="Exit code, where there was one.")] = None
     started: Annotated[MicroTime | None, Field(description="When it began.")] = None

@@ -27,6 +27,7 @@ class Caches:
     clusters: Store
     pods: Store
     claims: Store
+    records: Store
 
     def task_by_uid(self, uid: str) -> TaskView | None:
         """Return the cached Task with that UID, or None."""

@@ -30,6 +30,7 @@ from taskctl.policy.evidence import (
     decide_release,
     standing_of,
 )
+from taskctl.policy.handover import is_parked_name
 from taskctl.policy.podview import PodView, parse_pod
 from taskctl.policy.view import TaskView, parse_task
 from taskctl.runtime.controller import DONE, Result
@@ -82,7 +83,8 @@ class EvidenceReconciler:
         if pod.deletion is None and not orphaned:
             return DONE
         end = self._machine.end_of(pod, self._api.moment())
-        attempts = [await self._judge(pod, entry, ended=end.over) for entry in _entries(raw)]
+        entries = [*_entries(raw), *self._handed_over(pod)]
+        attempts = [await self._judge(pod, entry, ended=end.over) for entry in entries]
         facts = PinFacts(
             pinned=pod.pinned,
             going=pod.deletion is not None,
@@ -120,6 +122,23 @@ class EvidenceReconciler:
             return True
         caches.clusters.observe(found)
         return False
+
+    def _handed_over(self, pod: PodView) -> list[EntryView]:
+        """The attempts that its parked containers were given and that are not over."""
+        worker = self._machine.worker(pod.uid)
+        attempts = () if worker is None else worker.attempts.values()
+        return [
+            EntryView(
+                container=attempt.container,
+                task_name=attempt.task.name,
+                task_uid=attempt.id.task_uid,
+                attempt=attempt.id.number,
+                placed=None,
+                image="",
+            )
+            for attempt in attempts
+            if is_parked_name(attempt.container)
+        ]
 
     async def _judge(self, pod: PodView, entry: EntryView, *, ended: bool) -> _Open:
         view = self._api.caches.task_by_uid(entry.task_uid)

@@ -10,16 +10,17 @@ from enum import StrEnum
 from typing import Final
 
 from taskctl.client.base import KubeObject, PatchOptions, PatchType
-from taskctl.client.resources import PODS
+from taskctl.client.resources import LEASES, PODS
 from taskctl.client.timing import Backoff, TimerHandle
 from taskctl.constants import FIELD_MANAGER, Reason
 from taskctl.controllers.cachedapi import CachedApi
 from taskctl.controllers.news import News
 from taskctl.controllers.queues import SHORTEST_LOOK_S, Queues
-from taskctl.errors import ApiError, NotFound
+from taskctl.errors import AlreadyExists, ApiError, NotFound
 from taskctl.placement import events as ev
 from taskctl.placement.instructions import (
     Append,
+    HandOver,
     Instruction,
     Log,
     LogSeverity,
@@ -34,6 +35,7 @@ from taskctl.placement.instructions import (
 from taskctl.placement.machine import COALESCE_S, PlacementMachine
 from taskctl.placement.refusals import AppendVerdict, judge_append
 from taskctl.policy.entry import append_body
+from taskctl.policy.handover import build_record, record_changes
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +45,8 @@ _APPEND: Final = PatchOptions(
     field_manager=FIELD_MANAGER,
     idempotent=True,
 )
+# The same entries again change nothing.
+_RECORD: Final = PatchOptions(field_manager=FIELD_MANAGER, idempotent=True)
 # A conflict comes of the server's own merging with the kubelet's writes; it tries five times.
 _CONFLICTS: Final = 4
 _LEVELS: Final = {LogSeverity.INFO: logging.INFO, LogSeverity.WARNING: logging.WARNING}
@@ -116,7 +120,7 @@ class Placer:
                 self._queues.evidence.add(uid)
             case WakeAt(at_s):
                 self._wake_at(at_s)
-            case Append() | ReadPod():
+            case Append() | HandOver() | ReadPod():
                 self._start(instruction)
             case TellLoss(cluster, message):
                 found = self._api.caches.clusters.get(cluster)
@@ -139,17 +143,20 @@ class Placer:
 
     # --- batches ------------------------------------------------------------------------
 
-    def _start(self, instruction: Append | ReadPod) -> None:
+    def _start(self, instruction: Append | HandOver | ReadPod) -> None:
         if self._group is None:
             raise RuntimeError("the placement machine wants to write before it may")
         self._group.create_task(
             self._write(instruction), name=f"{type(instruction).__name__}-{instruction.pod}"
         )
 
-    async def _write(self, instruction: Append | ReadPod) -> None:
+    async def _write(self, instruction: Append | HandOver | ReadPod) -> None:
         """Send a batch, or read its pod, and tell; raises nothing but cancellation."""
         number = instruction.batch
         try:
+            if isinstance(instruction, HandOver):
+                self.tell(await self._hand_over(instruction))
+                return
             if isinstance(instruction, Append):
                 answer, pod = await self._append(instruction)
             else:
@@ -177,6 +184,31 @@ class Placer:
             else:
                 return ev.BatchStored(batch.batch), stored
         raise AssertionError("the last try ends the loop")
+
+    async def _hand_over(self, request: HandOver) -> ev.Event:
+        """Change a worker's record, or make it."""
+        namespace = request.pod.namespace
+        try:
+            try:
+                stored = await self._patch_record(request)
+            except NotFound:
+                record = build_record(
+                    request.pod, request.pod_uid, request.cluster_uid, request.changes
+                )
+                try:
+                    stored = await self._api.client.create(LEASES, record, namespace)
+                except AlreadyExists:  # made meanwhile: an answer was lost, or another controller
+                    stored = await self._patch_record(request)
+        except ApiError as error:
+            return ev.BatchRefused(request.batch, error, self._api.timing.random())
+        self._api.caches.records.observe(stored)
+        return ev.BatchStored(request.batch)
+
+    async def _patch_record(self, request: HandOver) -> KubeObject:
+        body = record_changes(request.changes)
+        return await self._api.client.patch(
+            LEASES, request.record, request.pod.namespace, body, options=_RECORD
+        )
 
     async def _read(self, request: ReadPod) -> tuple[ev.Event, KubeObject | None]:
         """Read the pod, for as long as it takes to get an answer."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from taskctl.api.meta import ObjectKey
 from taskctl.client.base import Client, KubeObject
-from taskctl.client.resources import PODS, PVCS, TASKCLUSTERS, TASKOBJECTS, TASKS
+from taskctl.client.resources import LEASES, PODS, PVCS, TASKCLUSTERS, TASKOBJECTS, TASKS
 from taskctl.client.timing import SYSTEM_TIMING, Timing
 from taskctl.constants import (
     DEFAULT_IMAGE,
@@ -32,10 +32,13 @@ from taskctl.placement.events import (
     ClusterSeen,
     PodGone,
     PodSeen,
+    RecordGone,
+    RecordSeen,
     TaskGone,
     TaskSeen,
 )
 from taskctl.placement.machine import COALESCE_S
+from taskctl.policy.handover import record_pod_uid
 from taskctl.policy.status import with_generation
 from taskctl.policy.taskevents import decide_event
 from taskctl.policy.treeevents import decide_tree_events
@@ -84,10 +87,11 @@ class Informers:
     clusters: Informer
     pods: Informer
     claims: Informer
+    records: Informer
 
     def all(self) -> tuple[Informer, ...]:
         """Return all of them; pods and clusters first, as tasks refer to them."""
-        return (self.clusters, self.pods, self.claims, self.objects, self.tasks)
+        return (self.clusters, self.pods, self.records, self.claims, self.objects, self.tasks)
 
 
 class Controllers:
@@ -115,6 +119,7 @@ class Controllers:
             clusters=self.informers.clusters.store,
             pods=self.informers.pods.store,
             claims=self.informers.claims.store,
+            records=self.informers.records.store,
         )
         self.api = api = CachedApi(client, caches, timing)
         self.queues = queues = Queues.new(timing, metrics)
@@ -169,6 +174,7 @@ class Controllers:
     def _connect(self) -> None:
         self.informers.clusters.add_handler(self._on_cluster)
         self.informers.pods.add_handler(self._on_pod)
+        self.informers.records.add_handler(self._on_record)
         self.informers.claims.add_handler(self._on_claim)
         self.informers.objects.add_handler(self._on_object)
         self.informers.tasks.add_handler(self._on_task)
@@ -230,6 +236,12 @@ class Controllers:
             labels = old["metadata"].get("labels") or {}
             self.placer.tell(PodGone(old["metadata"]["uid"], labels.get(LABEL_CLUSTER_UID, "")))
 
+    def _on_record(self, old: KubeObject | None, new: KubeObject | None) -> None:
+        if new is not None:
+            self.placer.tell(RecordSeen(new))
+        elif old is not None:
+            self.placer.tell(RecordGone(record_pod_uid(old)))
+
     def _on_claim(self, old: KubeObject | None, new: KubeObject | None) -> None:
         obj = new if new is not None else old
         if obj is None:
@@ -256,6 +268,7 @@ def _informers(client: Client, options: SetupOptions) -> Informers:
         clusters=Informer(client, TASKCLUSTERS, namespace, timing=timing),
         pods=Informer(client, PODS, namespace, options=_MANAGED, timing=timing),
         claims=Informer(client, PVCS, namespace, options=_MANAGED, timing=timing),
+        records=Informer(client, LEASES, namespace, options=_MANAGED, timing=timing),
     )
 
 

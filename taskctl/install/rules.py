@@ -53,6 +53,8 @@ def controller_rules() -> list[Rule]:
             ["persistentvolumeclaims"],
             ["get", "list", "watch", "create", "patch", "delete"],
         ),
+        # What is handed to parked containers: a Lease for each worker, named after its pod.
+        _rule(_COORDINATION, ["leases"], ["list", "watch", "create", "patch"]),
         # `list`: why a worker or a claim does not come up.
         _rule(_CORE, ["events"], ["create", "patch", "list"]),
     ]
@@ -81,6 +83,9 @@ def worker_rules() -> list[Rule]:
     return [
         # `get`: its own pod, which holds what was placed there.
         _rule(_CORE, ["pods"], ["get"]),
+        # What is handed to the parked containers of its pod. RBAC knows no names that come and
+        # go, so those of other workers can be read too: they hold names of Tasks, no secrets.
+        _rule(_COORDINATION, ["leases"], ["list", "watch"]),
         # `patch`: spec.cancel of a descendant that a task cancels.
         _rule(GROUP, ["tasks"], ["get", "list", "watch", "create", "patch"]),
         _rule(GROUP, ["tasks/status"], ["patch"]),

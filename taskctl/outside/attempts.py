@@ -30,11 +30,14 @@ def place_of(task: Mapping[str, Any], attempt: int) -> Place:
     from taskctl.policy.view import parse_task
 
     view = parse_task(task)
-    pod = view.pod_name if attempt == view.attempt else ""
+    latest = attempt == view.attempt
+    pod, container = (view.pod_name, view.parked_container) if latest else ("", "")
     for past in view.status.get("attempts") or ():
         if past.get("attempt") == attempt and not pod:
-            pod = past.get("podName") or ""
-    return Place(view.name, view.uid, attempt, pod, container_name(view.uid, attempt))
+            pod, container = past.get("podName") or "", past.get("containerName") or ""
+    # That of any other than a parked one follows from UID and attempt.
+    container = container or container_name(view.uid, attempt)
+    return Place(view.name, view.uid, attempt, pod, container)
 
 
 async def wait_begun(session: Session, task: dict[str, Any], *, after: int) -> dict[str, Any]:

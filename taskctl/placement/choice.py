@@ -8,12 +8,15 @@ then the one that runs the fewest. Among equals at rest: the one the parent ran 
 are in the page cache), then one that has run this image before; else the one longest at rest,
 or soonest. One that has only just come up is last: its agent may not be there yet.
 
+Before all that: a worker on which a container of the task's class is parked. There the task begins
+at once, whatever the kubelet does.
+
 The work of a cycle is O(assignments + workers), whatever the length of the queue.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
@@ -41,6 +44,8 @@ class Candidate:
         rest: when its kubelet will be at rest with it.
         accepting: it runs, is not retiring, and no batch to it is in flight.
         images: images it has run.
+        parked: how many parked containers can be given a task, by class.
+        hands_over: a task can be handed to them now; else in a moment.
     """
 
     uid: str
@@ -53,6 +58,8 @@ class Candidate:
     worn: bool = False
     serves: bool = True
     images: frozenset[str] | set[str] = frozenset()
+    parked: Mapping[str, int] = field(default_factory=dict)
+    hands_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +79,17 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """A task and the worker it goes to."""
+    """A task and the worker it goes to.
+
+    Attributes:
+        task: the task.
+        worker_uid: UID of the worker's pod.
+        parked: it goes to a parked container; else to one of its own.
+    """
 
     task: PendingTask
     worker_uid: str
+    parked: bool = False
 
 
 @dataclass(slots=True)
@@ -127,12 +141,16 @@ def place(
                 result.limited.add(root)
                 cycle.skip()
                 continue
-            worker = pool.pick(task)
+            parked = pool.pick_parked(task)
+            if parked is _IN_A_MOMENT:
+                cycle.skip()
+                continue
+            worker = parked or pool.pick(task)
             if worker is not None:
                 cycle.take()
                 if left is not None:
                     room[root] = left - 1
-                result.assignments.append(Assignment(task, worker))
+                result.assignments.append(Assignment(task, worker, parked=parked is not None))
                 continue
             pool.reserve_freest()
             cycle.skip()
@@ -147,6 +165,11 @@ class _Slot:
     lane: int
     used: int
     room: int
+    parked: dict[str, int]
+
+
+# The task fits a parked container, whose worker's record is just being written.
+_IN_A_MOMENT: Final = ""
 
 
 # By relists to wait, each within its budget or worn; the last one: not known to serve.
@@ -163,16 +186,21 @@ class _Pool:
             [{} for _ in range(snapshot.slots)] for _ in range(_LANES)
         )
         self._by_uid: dict[str, _Slot] = {}
+        self._shelf: dict[str, _Slot] = {}
         for state in sorted(snapshot.workers, key=lambda item: (item.rest.at_s, item.serial)):
-            if not state.accepting:
-                continue
             room = min(state.max_entries - state.entries_total, MAX_BATCH)
-            self._insert(_Slot(state, _lane(state, snapshot.now_s), state.used, room))
+            if not state.accepting:
+                room = 0
+            lane = _lane(state, snapshot.now_s)
+            slot = _Slot(state, lane, state.used, room, dict(state.parked))
+            self._insert(slot)
+            if slot.parked and slot.used < self._slots:
+                self._shelf[state.uid] = slot
 
     @property
     def empty(self) -> bool:
         """Whether no worker has a free slot left."""
-        return not self._by_uid
+        return not self._by_uid and not self._shelf
 
     def _insert(self, slot: _Slot) -> None:
         if slot.used < self._slots and slot.room > 0:
@@ -182,6 +210,36 @@ class _Pool:
     def _remove(self, slot: _Slot) -> None:
         del self._by_uid[slot.state.uid]
         del self._levels[slot.lane][slot.used][slot.state.uid]
+
+    def _drop(self, slot: _Slot) -> None:
+        """Take a worker out of this cycle."""
+        if slot.state.uid in self._by_uid:
+            self._remove(slot)
+        self._shelf.pop(slot.state.uid, None)
+
+    def pick_parked(self, task: PendingTask) -> str | None:
+        """Give the task to a parked container, and return its worker's UID; None: there is none.
+
+        ``_IN_A_MOMENT`` where there is one, but not just now.
+        """
+        fits = [
+            slot
+            for slot in self._shelf.values()
+            if slot.parked.get(task.container_class, 0) > 0
+            and slot.used + task.slots <= self._slots
+        ]
+        now = [slot for slot in fits if slot.state.hands_over]
+        if not now:
+            return _IN_A_MOMENT if fits else None
+        slot = min(now, key=lambda one: _parked_rank(one, task))
+        if slot.state.uid in self._by_uid:
+            self._remove(slot)
+        slot.used += task.slots
+        slot.parked[task.container_class] -= 1
+        self._insert(slot)
+        if slot.used >= self._slots:
+            del self._shelf[slot.state.uid]
+        return slot.state.uid
 
     def pick(self, task: PendingTask) -> str | None:
         """Give the task to a worker and return its UID; None: no one worker has the slots."""
@@ -193,16 +251,20 @@ class _Pool:
                     slot.used += task.slots
                     slot.room -= 1
                     self._insert(slot)
+                    if slot.used >= self._slots:
+                        self._shelf.pop(slot.state.uid, None)
                     return slot.state.uid
         return None
 
     def reserve_freest(self) -> None:
         """Take the worker with the most free slots out of this cycle."""
-        for same_use in zip(*self._levels, strict=True):
-            candidates = [slot for level in same_use for slot in level.values()]
-            if candidates:  # the same one in each cycle, whatever their rest
-                self._remove(min(candidates, key=lambda slot: slot.state.serial))
-                return
+        slots = {**self._shelf, **self._by_uid}.values()
+        if slots:  # the same one in each cycle, whatever their rest
+            self._drop(min(slots, key=lambda slot: (slot.used, slot.state.serial)))
+
+
+def _parked_rank(slot: _Slot, task: PendingTask) -> tuple[int, bool, int]:
+    return slot.used, slot.state.uid != task.parent_worker, slot.state.serial
 
 
 def _lane(state: Candidate, now_s: float) -> int:

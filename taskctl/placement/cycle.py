@@ -7,9 +7,8 @@ Each worker has one batch in flight at most; the queue gathers the next one mean
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from taskctl.api.meta import ObjectKey
 from taskctl.api.states import TaskState
@@ -17,7 +16,8 @@ from taskctl.clock import Moment, format_micro
 from taskctl.placement.attempts import AttemptId
 from taskctl.placement.batches import Batch, Batches, BatchItem
 from taskctl.placement.choice import Assignment, Snapshot, place
-from taskctl.placement.fleet import cluster_max_tasks, cluster_slots, serial_of
+from taskctl.placement.cluster import ClusterView
+from taskctl.placement.fleet import serial_of
 from taskctl.placement.instructions import (
     Instruction,
     Log,
@@ -29,50 +29,15 @@ from taskctl.placement.instructions import (
 from taskctl.placement.ledger import Placements
 from taskctl.placement.pending import HoldKind, PendingTasks
 from taskctl.placement.rest import after_batch, gather_s
-from taskctl.placement.rotation import ENTRY_LIMIT_BYTES, RotationRule
+from taskctl.placement.rotation import ENTRY_LIMIT_BYTES
 from taskctl.placement.workers import Worker
 from taskctl.policy.entry import Ticket, build_entry, json_bytes
+from taskctl.policy.handover import class_of, handover_of
 from taskctl.policy.imagerule import is_allowed
 from taskctl.policy.limits import live_tasks_sentence
-from taskctl.policy.taskdefaults import defaults_of, missing_field
+from taskctl.policy.taskdefaults import missing_field
 from taskctl.policy.view import TaskView, with_defaults
-from taskctl.policy.workerpod import parse_frame, worker_prefix
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterView:
-    """A TaskCluster as the placing of tasks sees it.
-
-    Attributes:
-        key: its key.
-        uid: its UID.
-        generation: of its spec.
-        prefix: what worker names begin with, without the dash.
-        rotation: slots of a worker, and when it is worn out.
-        defaults: ``spec.taskDefaults``.
-        allowed_images: ``spec.allowedImages``; None: all.
-    """
-
-    key: ObjectKey
-    uid: str
-    generation: int
-    prefix: str
-    rotation: RotationRule
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-    allowed_images: Sequence[str] | None = None
-
-
-def parse_cluster(raw: Mapping[str, Any]) -> ClusterView:
-    """Return the view of a raw TaskCluster."""
-    return ClusterView(
-        key=ObjectKey.of(raw),
-        uid=raw["metadata"]["uid"],
-        generation=int(raw["metadata"].get("generation") or 0),
-        prefix=worker_prefix(raw),
-        rotation=RotationRule(cluster_max_tasks(raw), cluster_slots(raw)),
-        defaults=defaults_of(raw),
-        allowed_images=raw["spec"].get("allowedImages"),
-    )
+from taskctl.policy.workerpod import parse_frame
 
 
 @dataclass(slots=True)
@@ -179,6 +144,9 @@ class PlacementCycle:
             str(view.spec["image"]), cluster.allowed_images
         )
         if may_be_placed(view, cluster.key) and not placed and fits:
+            if assignment.parked:
+                self._hand_over(worker, view, assignment.task.container_class, outcome, now)
+                return
             item = self._item(worker, view, outcome, now)
         if item is None:
             outcome.instructions.append(LookAtTask(ObjectKey(view.namespace, view.name)))
@@ -188,6 +156,19 @@ class PlacementCycle:
             batch = self._batches.begin(cluster.key, worker, now.monotonic_s)
             outcome.batches[worker.pod.uid] = batch
         batch.sent.append(item)
+
+    def _hand_over(
+        self, worker: Worker, view: TaskView, fingerprint: str, outcome: _Outcome, now: Moment
+    ) -> None:
+        """Hand the attempt to a parked container; the worker's record is written afterwards."""
+        ready = [one for one in worker.spare(fingerprint) if one.ready]
+        changed = view.spec is not view.own_spec or class_of(view.spec).fingerprint != fingerprint
+        if not ready or changed:
+            # It has gone, or the Task has changed, since the snapshot.
+            outcome.instructions.append(LookAtTask(ObjectKey(view.namespace, view.name)))
+            return
+        entry = handover_of(view, format_micro(now.wall))
+        self._placements.shelf.hand_over(worker, ready[0], view, entry, now)
 
     def _item(
         self, worker: Worker, view: TaskView, outcome: _Outcome, now: Moment

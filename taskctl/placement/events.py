@@ -110,6 +110,28 @@ class PodGone:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordSeen:
+    """A worker's handover record is new, or has changed.
+
+    Attributes:
+        raw: the object.
+    """
+
+    raw: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordGone:
+    """A worker's handover record is not there any more.
+
+    Attributes:
+        pod_uid: UID of the worker's pod.
+    """
+
+    pod_uid: str
+
+
+@dataclass(frozen=True, slots=True)
 class FleetPlanned:
     """A plan for a TaskCluster's workers was made.
 
@@ -141,7 +163,7 @@ class ClusterCounted:
 
 @dataclass(frozen=True, slots=True)
 class BatchStored:
-    """The API server has taken the entries of an ``Append``.
+    """The API server has taken the entries of an ``Append`` or a ``HandOver``.
 
     Attributes:
         batch: number of the batch.
@@ -152,7 +174,7 @@ class BatchStored:
 
 @dataclass(frozen=True, slots=True)
 class BatchRefused:
-    """The API server has refused the entries of an ``Append``, or has not answered.
+    """The API server has refused an ``Append`` or a ``HandOver``, or has not answered.
 
     Attributes:
         batch: number of the batch.
@@ -204,6 +226,8 @@ Event = (
     | ClusterGone
     | PodSeen
     | PodGone
+    | RecordSeen
+    | RecordGone
     | FleetPlanned
     | ClusterCounted
     | BatchStored

@@ -39,6 +39,27 @@ class Append:
 
 
 @dataclass(frozen=True, slots=True)
+class HandOver:
+    """Change a worker's handover record, and make it if need be; answered like an ``Append``.
+
+    Attributes:
+        batch: number of the write.
+        pod: key of the worker's pod.
+        pod_uid: its UID.
+        cluster_uid: UID of its TaskCluster.
+        record: name of the record.
+        changes: entries by container; None: to be taken out.
+    """
+
+    batch: int
+    pod: ObjectKey
+    pod_uid: str
+    cluster_uid: str
+    record: str
+    changes: Mapping[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
 class ReadPod:
     """Read a worker's pod from the API server, for as long as it takes to get an answer.
 
@@ -137,5 +158,14 @@ class Log:
 
 
 Instruction = (
-    WakeAt | Append | ReadPod | LookAtTask | LookAtCluster | ReleasePod | TellLoss | TellLimit | Log
+    WakeAt
+    | Append
+    | HandOver
+    | ReadPod
+    | LookAtTask
+    | LookAtCluster
+    | ReleasePod
+    | TellLoss
+    | TellLimit
+    | Log
 )

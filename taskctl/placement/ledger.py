@@ -19,14 +19,17 @@ from typing import Any
 from taskctl.api.meta import ObjectKey
 from taskctl.clock import Moment
 from taskctl.placement.attempts import AttemptId, OpenAttempt
+from taskctl.placement.candidates import candidate_of
 from taskctl.placement.choice import Candidate
 from taskctl.placement.fleet import RetireReason, serial_of
 from taskctl.placement.rest import after_report
 from taskctl.placement.rotation import STATUS_BYTES, RotationRule
+from taskctl.placement.shelf import Shelf
 from taskctl.placement.states import AttemptState
 from taskctl.placement.workers import NEVER_S, Worker
 from taskctl.policy.entry import json_bytes, parse_entry
 from taskctl.policy.evidence import Standing, standing_of
+from taskctl.policy.handover import Handover, is_parked_name
 from taskctl.policy.lost import WorkerEnd, worker_end
 from taskctl.policy.podview import ContainerState, PodView, container_report, parse_pod
 from taskctl.policy.task import ClaimedAttempt, PlacedAttempt
@@ -45,12 +48,19 @@ class Changes:
         slots: TaskClusters, by UID, whose slots were taken or became free; whether some became
             free.
         idle: TaskClusters, by UID, of which a retiring worker has nothing open any more.
+        stock: TaskClusters, by UID, of which a parked container has come up, or ended.
+        started: UIDs of Tasks of which an attempt was claimed, and the UIDs of their TaskClusters.
+        arrived: classes of which a parked container has come up, and the UIDs of their
+            TaskClusters.
     """
 
     touched: dict[ObjectKey, None] = field(default_factory=dict)
     closed: dict[str, PodView] = field(default_factory=dict)
     slots: dict[str, bool] = field(default_factory=dict)
     idle: dict[str, None] = field(default_factory=dict)
+    stock: dict[str, None] = field(default_factory=dict)
+    started: list[tuple[str, str]] = field(default_factory=list)
+    arrived: list[tuple[str, str]] = field(default_factory=list)
 
     def slots_changed(self, cluster_uid: str, *, freed: bool) -> None:
         """Take note that slots were taken or, with ``freed``, may be free."""
@@ -62,6 +72,9 @@ class Placements:
 
     Args:
         tasks: all Tasks as they were last seen, by UID; read-only.
+
+    Attributes:
+        shelf: the parked containers of the workers.
     """
 
     def __init__(self, tasks: Mapping[str, TaskView]) -> None:
@@ -76,6 +89,7 @@ class Placements:
         # By pod UID: its deletionTimestamp, and that moment by the monotonic clock.
         self._deadlines: dict[str, tuple[datetime, float]] = {}
         self._changes = Changes()
+        self.shelf = Shelf(self)
 
     def take_changes(self) -> Changes:
         """Return what has come of everything since this was last called."""
@@ -101,7 +115,7 @@ class Placements:
     ) -> list[Candidate]:
         """Return the workers of a TaskCluster as the choice sees them."""
         return [
-            _candidate(worker, serial_of(worker.pod.name, prefix), rotation, now.monotonic_s)
+            candidate_of(worker, serial_of(worker.pod.name, prefix), rotation, now.monotonic_s)
             for worker in self._by_cluster.get(cluster_uid, {}).values()
         ]
 
@@ -197,6 +211,7 @@ class Placements:
         worker = self._workers.get(pod.uid)
         if worker is None:
             worker = self._workers[pod.uid] = Worker(pod, raw, size_bytes=_bare_bytes(raw))
+            worker.record = self.shelf.stashed(pod.uid)
             self._by_cluster.setdefault(pod.cluster_uid, {})[pod.uid] = worker
             was_alive, was_accepting, was_dead = True, False, False
         else:
@@ -210,6 +225,7 @@ class Placements:
         self._read_spec(worker, raw, now)
         gathering = bool(worker.unreported)
         self._read_status(worker, raw, now)
+        self.shelf.on_pod_read(worker, now)
         if gathering and not worker.unreported:
             self._changes.slots_changed(pod.cluster_uid, freed=True)
         if not first_list:
@@ -231,12 +247,16 @@ class Placements:
             name = container["name"]
             if name in worker.names:
                 attempt = worker.attempts.get(name)
-                if attempt is not None:
+                if attempt is not None and not is_parked_name(name):
                     self.confirm(attempt)
+                if name in worker.parked:
+                    worker.parked[name].in_spec = True
                 continue
             worker.names.add(name)
             worker.images.add(container.get("image", ""))
             worker.size_bytes += json_bytes(container) + STATUS_BYTES
+            if self.shelf.on_container(worker, container, now.monotonic_s):
+                continue
             entry = parse_entry(container)
             if entry is not None:
                 attempt = OpenAttempt(
@@ -247,23 +267,43 @@ class Placements:
                     in_spec=True,
                 )
                 attempt.become(AttemptState.PLACED)
-                self._add(worker, attempt)
+                self.add(worker, attempt)
 
-    def _add(self, worker: Worker, attempt: OpenAttempt) -> None:
+    def on_record(self, raw: Mapping[str, Any], now: Moment) -> None:
+        """Take in a worker's handover record."""
+        worker = self._workers.get(self.shelf.on_record(raw))
+        if worker is not None:
+            self.shelf.read_record(worker, now)
+
+    def past_s(self, handover: Handover, now: Moment) -> float:
+        """Return when an attempt was handed over, by the monotonic clock."""
+        return _past_s(handover.placed_at, now)
+
+    def add(self, worker: Worker, attempt: OpenAttempt) -> None:
+        """Take in an attempt, and judge it."""
         worker.attempts[attempt.container] = attempt
         self._by_task.setdefault(attempt.id.task_uid, []).append((worker, attempt))
         self._judge(worker, attempt, self._tasks.get(attempt.id.task_uid))
 
     def _read_status(self, worker: Worker, raw: Mapping[str, Any], now: Moment) -> None:
-        if not worker.attempts and not worker.unreported:
+        if not worker.attempts and not worker.unreported and not worker.parked:
             return
         for entry in (raw.get("status") or {}).get("ephemeralContainerStatuses") or ():
             name = entry.get("name", "")
             if name in worker.unreported and container_report(entry).state in _STARTED:
                 worker.unreported.discard(name)
+            if name in worker.parked:
+                self._read_parked(worker, name, entry)
             attempt = worker.attempts.get(name)
             if attempt is not None:
                 self._read_container(worker, attempt, entry, now)
+
+    def _read_parked(self, worker: Worker, name: str, entry: Mapping[str, Any]) -> None:
+        fingerprint = worker.parked[name].fingerprint
+        if self.shelf.on_status(worker, name, container_report(entry)):
+            self._changes.stock[worker.pod.cluster_uid] = None
+            if name in worker.parked:
+                self._changes.arrived.append((worker.pod.cluster_uid, fingerprint))
 
     def _read_container(
         self, worker: Worker, attempt: OpenAttempt, entry: Mapping[str, Any], now: Moment
@@ -300,7 +340,7 @@ class Placements:
         self._touch_open(worker)
         for attempt in list(worker.attempts.values()):
             over = attempt.claimed or attempt.id.task_uid not in self._tasks
-            self._drop(worker, attempt, AttemptState.OVER if over else AttemptState.WAITING)
+            self.drop(worker, attempt, AttemptState.OVER if over else AttemptState.WAITING)
         self._changes.slots_changed(cluster_uid, freed=False)
 
     def _touch_open(self, worker: Worker) -> None:
@@ -323,10 +363,13 @@ class Placements:
 
     def on_task(self, uid: str) -> None:
         """Judge a Task's attempts again after it has changed or gone."""
+        view = self._tasks.get(uid)
+        worker = self._workers.get(self.shelf.on_task(uid, view))
+        if worker is not None:
+            self.shelf.adopt_all(worker)
         attempts = self._by_task.get(uid)
         if not attempts:
             return
-        view = self._tasks.get(uid)
         for worker, attempt in list(attempts):
             self._judge(worker, attempt, view)
 
@@ -335,14 +378,20 @@ class Placements:
             attempt.root_uid = view.root_uid
             self._count_live(view.root_uid, int(attempt.live))
         standing = standing_of(attempt.id.number, worker.pod.uid, view)
+        elsewhere = view is not None and view.container != attempt.container
+        if standing is Standing.CLAIMED and elsewhere:
+            standing = Standing.CLOSED  # it was placed twice here
         if standing is Standing.CLOSED:
-            self._drop(worker, attempt, AttemptState.OVER)
+            self.drop(worker, attempt, AttemptState.OVER)
             self._changes.closed[worker.pod.uid] = worker.pod
             return
         slots = attempt.slots if view is None else view.slots_taken
         if standing is Standing.CLAIMED:
             attempt.in_spec = True  # its agent has read it there
+            if not attempt.claimed:
+                self._changes.started.append((worker.pod.cluster_uid, attempt.id.task_uid))
             attempt.become(AttemptState.CLAIMED)
+            self.shelf.on_claimed(worker, attempt)
             if worker.up_at_s is not None:
                 worker.up_at_s = NEVER_S  # its agent serves
         elif attempt.claimed:
@@ -376,10 +425,14 @@ class Placements:
         else:
             del self._live[root_uid]
 
-    def _drop(self, worker: Worker, attempt: OpenAttempt, state: AttemptState) -> None:
+    def drop(self, worker: Worker, attempt: OpenAttempt, state: AttemptState) -> None:
+        """An attempt is not open on that worker any more."""
         self._account(worker, attempt, is_open=False, slots=attempt.slots)
         attempt.become(state)
         worker.attempts.pop(attempt.container, None)
+        self.shelf.on_dropped(worker, attempt)
+        if state is AttemptState.WAITING:
+            self._changes.touched[attempt.task] = None
         uid = attempt.id.task_uid
         rest = [pair for pair in self._by_task.get(uid, ()) if pair[1] is not attempt]
         if rest:
@@ -420,7 +473,7 @@ class Placements:
         worker.unreported.add(name)
         worker.size_bytes += attempt.size_bytes
         worker.count(now.monotonic_s)
-        self._add(worker, attempt)
+        self.add(worker, attempt)
         return attempt
 
     def confirm(self, attempt: OpenAttempt) -> None:
@@ -438,25 +491,8 @@ class Placements:
         worker.size_bytes -= attempt.size_bytes
         attempt.size_bytes = 0
         if worker.attempts.get(attempt.container) is attempt:
-            self._drop(worker, attempt, AttemptState.WAITING)
+            self.drop(worker, attempt, AttemptState.WAITING)
         self._changes.touched[attempt.task] = None
-
-
-def _candidate(worker: Worker, serial: int, rotation: RotationRule, now_s: float) -> Candidate:
-    wear = worker.wear(now_s)
-    takes = worker.accepting and worker.takes_batch(now_s) and not rotation.is_spent(wear)
-    return Candidate(
-        uid=worker.pod.uid,
-        serial=serial,
-        used=worker.used,
-        entries_total=wear.entries,
-        max_entries=rotation.entry_limit,
-        rest=worker.rest,
-        accepting=takes,
-        worn=rotation.is_worn(wear, serial),
-        serves=worker.serves_in_s(now_s) <= 0,
-        images=worker.images,
-    )
 
 
 def _past_s(stamp: datetime | None, now: Moment) -> float:

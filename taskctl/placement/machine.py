@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from taskctl.api.meta import ObjectKey
@@ -17,7 +18,8 @@ from taskctl.clock import Moment
 from taskctl.placement import events as ev
 from taskctl.placement.agenda import Agenda
 from taskctl.placement.batches import Batch, Batches
-from taskctl.placement.cycle import ClusterView, PlacementCycle, parse_cluster
+from taskctl.placement.cluster import ClusterView, parse_cluster
+from taskctl.placement.cycle import PlacementCycle
 from taskctl.placement.instructions import (
     Instruction,
     LookAtCluster,
@@ -26,14 +28,17 @@ from taskctl.placement.instructions import (
     TellLoss,
     WakeAt,
 )
-from taskctl.placement.ledger import Placements
+from taskctl.placement.ledger import Changes, Placements
 from taskctl.placement.pending import Hold, PendingTasks
+from taskctl.placement.queue import PendingTask
+from taskctl.placement.stock import Stock
 from taskctl.placement.unserved import Telling, Unserved
 from taskctl.placement.workers import Worker
+from taskctl.policy.handover import class_of
 from taskctl.policy.lost import WorkerEnd
 from taskctl.policy.podview import PodView, parse_pod
 from taskctl.policy.task import ClaimedAttempt, PlacedAttempt
-from taskctl.policy.view import TaskView
+from taskctl.policy.view import TaskView, with_defaults
 
 COALESCE_S: Final = 0.003
 # TaskClusters' counters move with every task; they are shown at most so often.
@@ -67,6 +72,7 @@ class PlacementMachine:
         self._cycle = PlacementCycle(
             self._tasks, self._placements, self._pending, self._batches, nonce
         )
+        self._stock = Stock(self._placements, nonce)
         self._unserved = Unserved()
         self._agenda = Agenda()
         self._leads = False
@@ -104,6 +110,10 @@ class PlacementMachine:
                 self._on_cluster(parse_cluster(event.raw))
             case ev.ClusterGone():
                 self._on_cluster_gone(event)
+            case ev.RecordSeen():
+                self._placements.on_record(event.raw, self._now)
+            case ev.RecordGone():
+                self._placements.shelf.on_record_gone(event.pod_uid)
             case ev.FleetPlanned():
                 self._on_plan(event)
             case ev.ClusterCounted():
@@ -124,14 +134,26 @@ class PlacementMachine:
             for key in self._agenda.take(self._now.monotonic_s + _EPSILON_S):
                 cluster = self._clusters.get(key)
                 if cluster is not None:
-                    self._out += self._cycle.run(cluster, self._now)
+                    self._look(cluster)
             self._tell_changes()
         if self._agenda.next_s < self._wake_s:
             self._wake_s = self._agenda.next_s
             self._out.append(WakeAt(self._wake_s))
 
+    def _look(self, cluster: ClusterView) -> None:
+        """Place what can be placed; then see to the parked containers."""
+        self._out += self._stock.take_back(cluster.uid, self._now)
+        self._tell_changes()
+        self._out += self._cycle.run(cluster, self._now)
+        self._tell_changes()
+        self._out += self._stock.look(cluster, self._pending.length(cluster.key), self._now)
+        next_s = self._stock.next_look_s(cluster, self._now.monotonic_s)
+        if next_s < math.inf:
+            self._agenda.by(cluster.key, next_s + _SLACK_S)
+
     def _tell_changes(self) -> None:
         changes = self._placements.take_changes()
+        self._tell_stock(changes)
         self._out += [LookAtTask(task) for task in changes.touched]
         for uid, pod in changes.closed.items():
             if self._is_leaving(pod):
@@ -146,6 +168,21 @@ class PlacementMachine:
                 if freed:
                     self._soon(key)
                 self._out.append(LookAtCluster(key, COUNT_PERIOD_S))
+
+    def _tell_stock(self, changes: Changes) -> None:
+        for uid, task_uid in changes.started:
+            view, key = self._tasks.get(task_uid), self._key_of_cluster.get(uid)
+            if view is not None and key is not None:
+                self._stock.started(uid, view, self._now.monotonic_s)
+                cluster = self._clusters.get(key)
+                if cluster is not None and cluster.standby.ceiling:
+                    self._soon(key)
+        for uid, fingerprint in changes.arrived:
+            self._stock.arrived(uid, fingerprint)
+        for uid in changes.stock:
+            key = self._key_of_cluster.get(uid)
+            if key is not None:
+                self._soon(key)
 
     def _soon(self, cluster: ObjectKey) -> None:
         self._agenda.soon(cluster, self._now.monotonic_s + self._coalesce_s)
@@ -180,9 +217,21 @@ class PlacementMachine:
         if left_s > 0:
             self._pending.discard(event.task.uid)
             self._out.append(LookAtTask(event.key, left_s))
-        elif self._pending.push(event.cluster, event.task):
+        elif self._pending.push(event.cluster, self._with_class(event, view)):
             self._soon(event.cluster)
             self._out.append(LookAtCluster(event.cluster, COUNT_PERIOD_S))
+
+    def _with_class(self, event: ev.TaskReady, view: TaskView) -> PendingTask:
+        """Say which parked containers fit a task; none where it takes defaults.
+
+        An agent has no TaskCluster: the defaults are in the entry of a container of its own.
+        """
+        cluster = self._clusters.get(event.cluster)
+        if cluster is None or not cluster.standby.ceiling:
+            return event.task
+        if with_defaults(view, cluster.defaults).spec is not view.own_spec:
+            return event.task
+        return replace(event.task, container_class=class_of(view.own_spec).fingerprint)
 
     # --- TaskClusters -------------------------------------------------------------------
 
@@ -197,12 +246,15 @@ class PlacementMachine:
 
     def _on_cluster_gone(self, event: ev.ClusterGone) -> None:
         self._key_of_cluster.pop(event.uid, None)
+        self._stock.forget(event.uid)
         known = self._clusters.get(event.key)
         if known is not None and known.uid == event.uid:
             del self._clusters[event.key]
             self._unserved.forget(event.key)
         for worker in self._placements.workers_of(event.uid):
             self._out.append(ReleasePod(worker.pod.uid))
+            if self._leads:
+                self._out += self._stock.dismiss_all(worker, self._now.monotonic_s)
         self._look_at_queue(event.key)
 
     def _look_at_queue(self, cluster: ObjectKey) -> None:
@@ -280,10 +332,17 @@ class PlacementMachine:
     def _on_answer(
         self, event: ev.BatchStored | ev.BatchRefused | ev.BatchPodRead | ev.BatchBroke
     ) -> None:
+        now_s = self._now.monotonic_s
+        if event.batch < 0:
+            cluster_uid, out = self._stock.answered(event, now_s)
+            self._out += out
+            key = self._key_of_cluster.get(cluster_uid)
+            if key is not None:
+                self._soon(key)
+            return
         batch = self._batches.get(event.batch)
         if batch is None:
             return  # it was answered before
-        now_s = self._now.monotonic_s
         match event:
             case ev.BatchStored():
                 self._out += self._batches.stored(batch, now_s)

@@ -42,6 +42,7 @@ class PendingTask:
         slots: how many it takes.
         image: its image; empty: no preference.
         parent_worker: UID of the worker its parent ran on; empty: no preference.
+        container_class: fingerprint of the parked containers that fit; empty: none do.
     """
 
     uid: str
@@ -52,6 +53,7 @@ class PendingTask:
     slots: int = 1
     image: str = ""
     parent_worker: str = ""
+    container_class: str = ""
 
 
 @dataclass(slots=True)

@@ -9,9 +9,11 @@ from typing import Any
 
 from taskctl.placement.attempts import OpenAttempt
 from taskctl.placement.fleet import RetireReason
+from taskctl.placement.parked import Parked
 from taskctl.placement.rest import ALWAYS, Rest
 from taskctl.placement.rotation import READY_S, Wear, expected_entries
 from taskctl.placement.states import WorkerState, advance_worker
+from taskctl.policy.handover import Dismissal, Handover
 from taskctl.policy.podview import PodView
 
 NEVER_S = float("-inf")
@@ -67,6 +69,12 @@ class Worker:
     retiring: RetireReason | None = None
     worn: bool = False
     up_at_s: float | None = None
+    parked: dict[str, Parked] = field(default_factory=dict)
+    record: Mapping[str, Handover | Dismissal] = field(default_factory=dict)
+    record_wanted: dict[str, str | None] = field(default_factory=dict)
+    record_in_flight: bool = False
+    record_cool_until_s: float = NEVER_S
+    record_failures: int = 0
     _pace: float = 0.0
     _paced_at_s: float = NEVER_S
 
@@ -104,6 +112,22 @@ class Worker:
         if self.in_flight or now_s < self.cool_until_s:
             return False
         return not self.unreported or now_s >= self.gather_until_s
+
+    def spare(self, fingerprint: str = "") -> list[Parked]:
+        """Return the parked containers that wait for a task, or will; of one class, or all."""
+        return [
+            one
+            for one in self.parked.values()
+            if one.spare and fingerprint in ("", one.fingerprint)
+        ]
+
+    def ready(self) -> dict[str, int]:
+        """Return how many parked containers can be given a task, by class."""
+        counts: dict[str, int] = {}
+        for one in self.parked.values():
+            if one.ready:
+                counts[one.fingerprint] = counts.get(one.fingerprint, 0) + 1
+        return counts
 
     def serves_in_s(self, now_s: float) -> float:
         """Return in how many seconds the agent can be taken to serve; 0: it can."""

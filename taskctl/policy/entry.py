@@ -105,13 +105,34 @@ def build_entry(view: TaskView, ticket: Ticket, frame: Mapping[str, Any]) -> dic
         env.append({"name": ENV_DEFAULTS, "value": to_text(defaults)})
     # Plain values travel over the socket; only the kubelet can resolve these.
     env += [dict(item) for item in view.spec.get("env") or () if item.get("valueFrom")]
+    read_only = bool(view.spec.get("readOnlyWorkspace"))
+    return build_container(name, view.spec["image"], env, frame, read_only=read_only)
+
+
+def build_container(
+    name: str,
+    image: str,
+    env: list[dict[str, Any]],
+    frame: Mapping[str, Any],
+    *,
+    read_only: bool,
+) -> dict[str, Any]:
+    """Return an ephemeral container that begins with taskctl-init.
+
+    Args:
+        name: of the container.
+        image: of the container.
+        env: its environment.
+        frame: as in :func:`build_entry`.
+        read_only: mount the workspace read-only.
+    """
     entry: dict[str, Any] = {
         "name": name,
-        "image": view.spec["image"],
+        "image": image,
         "imagePullPolicy": frame.get("imagePullPolicy") or "IfNotPresent",
         "command": [INIT_PATH],
         "env": env,
-        "volumeMounts": _mounts(view, frame.get("volumeMounts") or ()),
+        "volumeMounts": _mounts(frame.get("volumeMounts") or (), read_only=read_only),
         "terminationMessagePolicy": "File",
     }
     if frame.get("securityContext"):
@@ -124,8 +145,7 @@ def _defaults_taken(view: TaskView) -> dict[str, Any]:
     return {} if view.spec is view.own_spec else taken(view.own_spec, view.spec)
 
 
-def _mounts(view: TaskView, mounts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    read_only = bool(view.spec.get("readOnlyWorkspace"))
+def _mounts(mounts: Iterable[Mapping[str, Any]], *, read_only: bool) -> list[dict[str, Any]]:
     result = []
     for mount in mounts:
         copy = dict(mount)

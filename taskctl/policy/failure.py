@@ -71,6 +71,7 @@ def failure_patch(view: TaskView, charge: Charge, now: datetime, jitter: float) 
             {
                 "attempt": charge.attempt,
                 "podName": view.pod_name or None,
+                "containerName": view.parked_container or None,
                 "reason": ending.reason.value,
                 "exitCode": charge.exit_code,
                 "started": charge.started or started,

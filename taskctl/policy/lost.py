@@ -168,6 +168,7 @@ def _past(view: TaskView, attempt: int, reason: Reason, now: datetime) -> dict[s
     return {
         "attempt": attempt,
         "podName": view.pod_name if claimed and view.pod_name else None,
+        "containerName": (view.parked_container or None) if claimed else None,
         "reason": reason.value,
         "started": (view.status.get("times") or {}).get("started") if claimed else None,
         "exited": format_micro(now),

@@ -267,6 +267,7 @@ def rerun_body(task: Mapping[str, Any], now: datetime) -> dict[str, Any]:
         record = {
             "attempt": view.attempt,
             "podName": status.get("podName"),
+            "containerName": view.parked_container or None,
             "reason": status.get("reason"),
             "exitCode": status.get("exitCode"),
             "started": times.get("started"),

@@ -18,6 +18,7 @@ from taskctl.constants import (
     ANNOTATION_CREATED,
     ANNOTATION_STOP_REASON,
     ANNOTATION_STOPPED_BY,
+    PARKED_PREFIX,
     Reason,
 )
 from taskctl.policy.taskdefaults import filled
@@ -182,6 +183,14 @@ class TaskView:
     def start_deadline_s(self) -> int:
         """``spec.startDeadlineSeconds``."""
         return int(self.spec.get("startDeadlineSeconds") or DEFAULT_START_DEADLINE_S)
+
+    @property
+    def parked_container(self) -> str:
+        """The container of the latest attempt, if it was a parked one; else empty.
+
+        The names of all others follow from UID and attempt.
+        """
+        return self.container if self.container.startswith(PARKED_PREFIX) else ""
 
     @property
     def next_attempt(self) -> int:

@@ -256,12 +256,27 @@ async def cancelled_tree(world: World) -> None:
     await world.remove(TASKS, "parent")
 
 
+async def handed_over(world: World) -> None:
+    """A task runs in a container that was parked before."""
+    await world.patch(TASKCLUSTERS, "counter", {"spec": {"standby": {"maxPerWorker": 2}}})
+    for number in range(100):
+        name = f"quick-{number}"
+        await world.task(name, "true", clusterName="counter")
+        status = (await world.finished(name))["status"]
+        assert status["state"] == "Succeeded"
+        if status["containerName"].startswith("s-"):
+            return
+        await asyncio.sleep(0.5)
+    raise AssertionError("nothing was handed to a parked container")
+
+
 async def work(world: World) -> None:
     """The counter; a task with two outputs, removed when its time is up; workers come and go."""
     await apply(world, DEMO / "counter" / "taskcluster.yaml")
     await world.cluster_ready("counter")
     await apply(world, DEMO / "counter" / "task.yaml", **{'limit: "50"': 'limit: "4"'})
     await chain(world, "task-", 4)
+    await handed_over(world)
     twice = "taskctl-init output --data n=1 && taskctl-init output --data n=2"
     await world.task("brief", "sh", "-c", twice, clusterName="counter",
                      ttlSecondsAfterFinished={"success": 0})  # fmt: skip

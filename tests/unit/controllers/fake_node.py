@@ -15,11 +15,18 @@ from typing import Any
 
 from taskctl.client.base import KubeObject
 from taskctl.client.resources import PODS, TASKS
-from taskctl.clock import format_seconds
+from taskctl.clock import format_micro
 from taskctl.constants import ENV_DEFAULTS
 from taskctl.errors import AlreadyExists, ApiError, Conflict, NotFound
 from taskctl.policy.claim import AlreadyOurs, Claimed, ClaimEntry, decide_claim
 from taskctl.policy.entry import EntryView, parse_entry
+from taskctl.policy.handover import (
+    Dismissal,
+    Handover,
+    parse_parked,
+    parse_record,
+    record_name,
+)
 from taskctl.policy.lineage import child_lineage, child_metadata, child_name
 from taskctl.policy.outcome import ExitReport, StatusChange, decide_after_exit
 from taskctl.policy.status import status_body
@@ -38,6 +45,7 @@ class FakeNode:
 
     Attributes:
         runs: (task name, attempt) of every command that was really begun.
+        handed_over: names of the tasks that were begun in a parked container.
         start_s: how long a container takes to start.
         serial_s: how long it keeps the next container of its pod from starting.
         pod_start_s: how long a pod takes to become ready.
@@ -45,10 +53,14 @@ class FakeNode:
         stop_s: how long a pod takes to end once it is deleted.
         silent: cut off from the API server: no pod starts or ends.
         last_words: agents report the outcome of what is stopped with its pod.
+        takes_s: how long an agent takes to begin what was handed to a parked container.
+        agents_away: agents hand nothing to parked containers.
+        unpullable: images that cannot be pulled.
     """
 
     api: FakeApi
     runs: list[tuple[str, int]] = field(default_factory=list)
+    handed_over: list[str] = field(default_factory=list)
     start_s: float = CONTAINER_START_S
     serial_s: float = 0.0
     pod_start_s: float = POD_START_S
@@ -56,6 +68,9 @@ class FakeNode:
     stop_s: float = POD_STOP_S
     silent: bool = False
     last_words: bool = False
+    takes_s: float = 0.001
+    agents_away: bool = False
+    unpullable: set[str] = field(default_factory=set)
     _busy_until_s: dict[str, float] = field(default_factory=dict)
     _stopping: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _working: dict[tuple[str, str], EntryView] = field(default_factory=dict)
@@ -91,12 +106,18 @@ class FakeNode:
             if status.get("phase") != "Running":
                 continue
             for container in pod["spec"].get("ephemeralContainers") or ():
-                key = (uid, container["name"])
-                entry = None if key in self._containers else parse_entry(container)
-                if entry is not None:
-                    self._containers[key] = asyncio.create_task(
-                        self._start(pod, entry, self._turn_s(uid))
-                    )
+                if (uid, container["name"]) not in self._containers:
+                    self._begin(pod, container)
+
+    def _begin(self, pod: KubeObject, container: KubeObject) -> None:
+        uid = pod["metadata"]["uid"]
+        entry, work = parse_entry(container), None
+        if parse_parked(container) is not None:
+            work = self._park(pod, container, self._turn_s(uid))
+        elif entry is not None:
+            work = self._start(pod, entry, self._turn_s(uid))
+        if work is not None:
+            self._containers[uid, container["name"]] = asyncio.create_task(work)
 
     def _turn_s(self, uid: str) -> float:
         """Containers of a pod start one after the other: how long this one waits."""
@@ -145,6 +166,50 @@ class FakeNode:
         for key in [key for key in self._containers if key[0] == uid]:
             self._containers[key].cancel()
 
+    async def _park(self, pod: KubeObject, container: KubeObject, turn_s: float) -> None:
+        """A container without a task, up to the end of what its agent tells it to do."""
+        await asyncio.sleep(turn_s + self.start_s)
+        metadata, name = pod["metadata"], container["name"]
+        if container["image"] in self.unpullable:
+            waiting = {"reason": "ImagePullBackOff", "message": "no"}
+            self._report_container(metadata["name"], name, {"waiting": waiting})
+            return
+        self._report_container(metadata["name"], name, {"running": {}})
+        while True:
+            told = self._told(pod, name)
+            if told is not None and not self.agents_away:
+                break
+            await asyncio.sleep(0.002)
+        await asyncio.sleep(self.takes_s)
+        if isinstance(told, Handover):
+            entry = EntryView(
+                name, told.task_name, told.task_uid, told.attempt, told.placed_at, "img"
+            )
+            command = (self._task(entry) or {}).get("spec", {}).get("command", ["ok"])
+            if await self._claim(pod, entry):
+                self.runs.append((entry.task_name, entry.attempt))
+                self.handed_over.append(entry.task_name)
+                self._working[metadata["uid"], name] = entry
+                await self._work(pod, entry, command)
+                self._working.pop((metadata["uid"], name), None)
+        ended = {"exitCode": 0, "reason": "Completed"}
+        self._report_container(metadata["name"], name, {"terminated": ended})
+
+    def _told(self, pod: KubeObject, container: str) -> Handover | Dismissal | None:
+        name = record_name(pod["metadata"]["name"], pod["metadata"]["uid"])
+        record = self.api.objects.get("leases", {}).get(("ns", name))
+        return None if record is None else parse_record(record).get(container)
+
+    def parked(self, pod_name: str) -> list[str]:
+        """Return the parked containers of a pod that run and have been given nothing."""
+        pod = self.api.peek(PODS, pod_name)
+        statuses = pod["status"].get("ephemeralContainerStatuses", [])
+        running = {item["name"] for item in statuses if "running" in item["state"]}
+        views = (parse_parked(c) for c in pod["spec"].get("ephemeralContainers") or ())
+        names = [view.container for view in views if view is not None]
+        used = {(t.get("status") or {}).get("containerName") for t in self.api.all(TASKS)}
+        return [name for name in names if name in running and name not in used]
+
     async def _start(self, pod: KubeObject, entry: EntryView, turn_s: float) -> None:
         await asyncio.sleep(turn_s + self.start_s)
         name = pod["metadata"]["name"]
@@ -168,17 +233,20 @@ class FakeNode:
         return self.api.objects["tasks"].get(("ns", entry.task_name))
 
     def _report(self, pod_name: str, entry: EntryView, state: dict[str, Any]) -> None:
+        self._report_container(pod_name, entry.container, state)
+
+    def _report_container(self, pod_name: str, container: str, state: dict[str, Any]) -> None:
         def change(pod: KubeObject) -> None:
             statuses = pod["status"].setdefault("ephemeralContainerStatuses", [])
-            statuses[:] = [item for item in statuses if item["name"] != entry.container]
-            statuses.append({"name": entry.container, "state": state})
+            statuses[:] = [item for item in statuses if item["name"] != container]
+            statuses.append({"name": container, "state": state})
 
         if self.api.has(PODS, pod_name):
             self.api.edit(PODS, pod_name, change)
 
     async def _claim(self, pod: KubeObject, entry: EntryView) -> bool:
         metadata = pod["metadata"]
-        placed = format_seconds(entry.placed) if entry.placed else ""
+        placed = format_micro(entry.placed) if entry.placed else ""
         claim = ClaimEntry(
             task_uid=entry.task_uid,
             attempt=entry.attempt,

@@ -20,6 +20,7 @@ from taskctl.errors import Forbidden, Invalid, Throttled, Unavailable
 from taskctl.placement import events as ev
 from taskctl.placement.instructions import (
     Append,
+    HandOver,
     Instruction,
     LookAtCluster,
     LookAtTask,
@@ -30,6 +31,16 @@ from taskctl.placement.machine import PlacementMachine
 from taskctl.placement.pending import MAX_REFUSALS
 from taskctl.placement.queue import PendingTask
 from taskctl.policy.entry import EntryView, parse_entry
+from taskctl.policy.handover import (
+    Dismissal,
+    Handover,
+    build_record,
+    class_of,
+    parse_parked,
+    parse_record,
+    record_changes,
+    record_name,
+)
 from taskctl.policy.readiness import ReadinessFacts
 from taskctl.policy.task import HeldFacts, TaskFacts, TaskPlan, decide_task
 from taskctl.policy.view import TaskView, parse_task
@@ -39,6 +50,7 @@ from tests.unit.policy.build import NOW, merged, raw_cluster, raw_task
 Object = dict[str, Any]
 CLUSTER = ObjectKey("ns", "c")
 SLOTS = 3
+STANDBY = {"maxPerWorker": 4, "minPerWorker": 2, "max": 6, "idleSeconds": 60}
 ENDED = (TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED)
 
 
@@ -55,11 +67,17 @@ class ModelWorld:
 
     def __init__(self, coalesce_s: float = 0.003) -> None:
         self.now_s = 1000.0
-        self.cluster = raw_cluster("c", slotsPerWorker=SLOTS, rotation={"maxTasks": 30})
+        self.cluster = raw_cluster(
+            "c", slotsPerWorker=SLOTS, rotation={"maxTasks": 30}, standby=dict(STANDBY)
+        )
         self.tasks: dict[str, Object] = {}
         self.pods: dict[str, Object] = {}
         self.task_cache = Cache()
         self.pod_cache = Cache()
+        self.records: dict[str, Object] = {}  # by pod UID
+        self.record_cache = Cache()
+        # By pod UID and container: what an agent has bound its parked containers to.
+        self.bound: dict[tuple[str, str], Handover | Dismissal] = {}
         self.serials = itertools.count(1)
         self.versions = itertools.count(1)
         self.nonces = itertools.count(1)
@@ -76,15 +94,21 @@ class ModelWorld:
         """A new controller: it lists everything, then it may act."""
         self.machine = self.new_machine()
         self.wake_s: float | None = None
-        self.in_flight: list[Append | ReadPod] = []
+        self.in_flight: list[Append | HandOver | ReadPod] = []
         self.looks: dict[ObjectKey, float] = {}
         self.cluster_looks = 0
-        for cache, truth in ((self.pod_cache, self.pods), (self.task_cache, self.tasks)):
+        for cache, truth in (
+            (self.pod_cache, self.pods),
+            (self.record_cache, self.records),
+            (self.task_cache, self.tasks),
+        ):
             cache.coming.clear()
             cache.objects = copy.deepcopy(truth)
         self.tell(ev.ClusterSeen(self.cluster))
         for pod in self.pod_cache.objects.values():
             self.tell(ev.PodSeen(pod, first_list=True))
+        for record in self.record_cache.objects.values():
+            self.tell(ev.RecordSeen(record))
         for task in self.task_cache.objects.values():
             self.tell(ev.TaskSeen(parse_task(task)))
         self.tell(ev.Led())
@@ -104,7 +128,7 @@ class ModelWorld:
         match instruction:
             case WakeAt(at_s):
                 self.wake_s = at_s
-            case Append() | ReadPod():
+            case Append() | HandOver() | ReadPod():
                 self.in_flight.append(instruction)
             case LookAtTask(task, after_s):
                 self.looks[task] = min(self.looks.get(task, 1e18), self.now_s + after_s)
@@ -133,6 +157,12 @@ class ModelWorld:
     def remove_pod(self, uid: str) -> None:
         del self.pods[uid]
         self.pod_cache.coming.append((uid, None))
+        if self.records.pop(uid, None) is not None:
+            self.record_cache.coming.append((uid, None))
+
+    def put_record(self, pod_uid: str, record: Object) -> None:
+        self.records[pod_uid] = record
+        self.record_cache.coming.append((pod_uid, copy.deepcopy(record)))
 
     def create_task(self, slots: int, priority: int = 0) -> str:
         name = f"t{next(self.serials)}"
@@ -178,7 +208,28 @@ class ModelWorld:
         task["status"] = merged(task["status"], patch)
         self.put_task(task)
 
+    def parked(self, pod_uid: str) -> list[str]:
+        """Names of the containers that were parked in a pod."""
+        found = (parse_parked(c) for c in self.pods[pod_uid]["spec"]["ephemeralContainers"])
+        return [view.container for view in found if view is not None]
+
     # --- agents -------------------------------------------------------------------------
+
+    def bind(self, pod_uid: str, container: str) -> Handover | Dismissal | None:
+        """What an agent does with a parked container: it is bound to what it is told first."""
+        key = (pod_uid, container)
+        if key not in self.bound and pod_uid in self.records:
+            told = parse_record(self.records[pod_uid]).get(container)
+            if told is not None:
+                self.bound[key] = told
+        return self.bound.get(key)
+
+    def entry_of(self, pod_uid: str, container: str) -> EntryView | None:
+        """The entry of a parked container as if it had been made for what it is bound to."""
+        told = self.bound.get((pod_uid, container))
+        if not isinstance(told, Handover):
+            return None
+        return EntryView(container, told.task_name, told.task_uid, told.attempt, None, "")
 
     def claim(self, pod_uid: str, entry: EntryView) -> bool:
         """What an agent does: swap the status for exactly this attempt and pod, or lose."""
@@ -206,6 +257,7 @@ class ModelWorld:
             return False
         status = task["status"]
         here = status.get("podUID") == pod_uid and status.get("attempt") == entry.attempt
+        here = here and status.get("containerName") == entry.container
         return bool(here and status["state"] == "Running")
 
     # --- the API server -----------------------------------------------------------------
@@ -225,7 +277,26 @@ class ModelWorld:
         self.put_pod(pod)
         return True
 
-    def answer(self, request: Append | ReadPod, how: str, jitter: float = 0.5) -> None:
+    def apply_record(self, request: HandOver) -> bool:
+        """Take in a change of a record; False where its pod is gone, and the record with it."""
+        if request.pod_uid not in self.pods:
+            return False
+        record = self.records.get(request.pod_uid)
+        if record is None:
+            record = build_record(
+                request.pod, request.pod_uid, request.cluster_uid, request.changes
+            )
+            assert record["metadata"]["name"] == record_name(request.pod.name, request.pod_uid)
+        else:
+            record = merged(record, record_changes(request.changes))
+        self.put_record(request.pod_uid, record)
+        return True
+
+    def arrive(self, write: Append | HandOver) -> bool:
+        """Take in a write; False where it is refused."""
+        return self.apply_record(write) if isinstance(write, HandOver) else self.apply(write)
+
+    def answer(self, request: Append | HandOver | ReadPod, how: str, jitter: float = 0.5) -> None:
         """Answer a request: ``ok``, ``lost`` (done, no answer), ``away``, ``refused`` …"""
         self.in_flight.remove(request)
         number = request.batch
@@ -236,7 +307,7 @@ class ModelWorld:
                 names = frozenset(e["name"] for e in pod["spec"]["ephemeralContainers"])
             self.tell(ev.BatchPodRead(number, names, jitter))
             return
-        done = how in ("ok", "lost") and self.apply(request)
+        done = how in ("ok", "lost") and self.arrive(request)
         if how == "ok" and done:
             self.tell(ev.BatchStored(number))
             return
@@ -271,6 +342,15 @@ class ModelWorld:
             self.pod_cache.objects[uid] = pod
             self.tell(ev.PodSeen(pod))
 
+    def deliver_record(self) -> None:
+        uid, record = self.record_cache.coming.pop(0)
+        if record is None:
+            self.record_cache.objects.pop(uid, None)
+            self.tell(ev.RecordGone(uid))
+        else:
+            self.record_cache.objects[uid] = record
+            self.tell(ev.RecordSeen(record))
+
     # --- reconcilers --------------------------------------------------------------------
 
     def due_looks(self) -> list[ObjectKey]:
@@ -298,6 +378,7 @@ class ModelWorld:
                 root_created=(view.created, 0),
                 priority=view.priority,
                 slots=view.slots,
+                container_class=class_of(view.spec).fingerprint,
             )
             self.tell(ev.TaskReady(pending, key, CLUSTER))
         if plan.requeue_after_s is not None:

@@ -24,14 +24,15 @@ from taskctl.controllers.autoscale import Autoscaler
 from taskctl.placement import events as ev
 from taskctl.placement.attempts import AttemptId
 from taskctl.placement.choice import MAX_BATCH, Snapshot, place
-from taskctl.placement.cycle import parse_cluster
+from taskctl.placement.cluster import parse_cluster
 from taskctl.placement.fleet import RetireReason
-from taskctl.placement.instructions import Append
+from taskctl.placement.instructions import Append, HandOver
 from taskctl.placement.scaling import ScaleRule
-from taskctl.placement.states import AttemptState, WorkerState
+from taskctl.placement.states import AttemptState, ParkedState, WorkerState
 from taskctl.placement.workers import Worker
+from taskctl.policy.handover import Dismissal, Handover, parse_record
 from taskctl.policy.view import parse_task
-from tests.unit.placement.model import CLUSTER, ENDED, SLOTS, ModelWorld
+from tests.unit.placement.model import CLUSTER, ENDED, SLOTS, STANDBY, ModelWorld
 
 PICK = st.integers(min_value=0, max_value=10_000)
 ANSWERS = st.sampled_from(
@@ -51,10 +52,14 @@ class MachineLife(RuleBasedStateMachine):
         super().__init__()
         self.world = ModelWorld()
 
-    @initialize(pods=st.integers(0, 3), tasks=st.integers(0, 12))
-    def begin(self, pods: int, tasks: int) -> None:
+    @initialize(pods=st.integers(0, 3), tasks=st.integers(0, 12), stocked=st.booleans())
+    def begin(self, pods: int, tasks: int, stocked: bool) -> None:
         for _ in range(pods):
             self.world.create_pod()
+        if pods and stocked:
+            self.world.create_task(1)
+            for _ in range(20):
+                self.quiet_round()
         for number in range(tasks):
             self.world.create_task(1 + number % 5 // 3)
 
@@ -148,6 +153,47 @@ class MachineLife(RuleBasedStateMachine):
             ended = {"exitCode": 0, "reason": "Completed"}
             self.world.set_container(pod_uid, entry.container, {"terminated": ended})
 
+    @precondition(lambda self: any(self.world.parked(uid) for uid in self.running_pods()))
+    @rule(
+        pick=PICK,
+        which=PICK,
+        what=st.sampled_from(["start", "start all", "bind", "claim", "claim", "finish", "die"]),
+    )
+    def parked_container_acts(self, pick: int, which: int, what: str) -> None:
+        world = self.world
+        pod_uid = picked([uid for uid in self.running_pods() if world.parked(uid)], pick)
+        name = picked(world.parked(pod_uid), which)
+        if what == "start all":
+            for one in world.parked(pod_uid):
+                if one not in world.container_states(pod_uid):
+                    world.set_container(pod_uid, one, {"running": {}})
+            return
+        state = world.container_states(pod_uid).get(name)
+        if what in ("start", "claim") and state is None:
+            world.set_container(pod_uid, name, {"running": {}})
+            state = "running"
+        if what in ("bind", "claim") and state == "running":
+            told = world.bind(pod_uid, name)
+            entry = world.entry_of(pod_uid, name)
+            if what == "claim" and entry is not None and not world.runs_here(pod_uid, entry):
+                world.claim(pod_uid, entry)
+            elif isinstance(told, Dismissal):
+                what = "die"
+        entry = world.entry_of(pod_uid, name)
+        if what == "finish" and entry is not None and world.runs_here(pod_uid, entry):
+            after = {"state": "Pending", "failures": 1} if which % 3 else {"state": "Succeeded"}
+            world.set_status(entry.task_uid, after)
+            what = "die"
+        if what == "die" and state is not None:
+            ended = {"exitCode": 0, "reason": "Completed"}
+            world.set_container(pod_uid, name, {"terminated": ended})
+
+    @rule(most=st.sampled_from([0, 1, 4]))
+    def change_standby(self, most: int) -> None:
+        self.world.cluster["spec"]["standby"]["maxPerWorker"] = most
+        self.world.cluster["metadata"]["generation"] += 1
+        self.world.tell(ev.ClusterSeen(self.world.cluster))
+
     # --- the API server -----------------------------------------------------------------
 
     @precondition(lambda self: self.world.in_flight)
@@ -177,6 +223,12 @@ class MachineLife(RuleBasedStateMachine):
         for _ in range(min(count, len(self.world.pod_cache.coming))):
             self.world.deliver_pod()
 
+    @precondition(lambda self: self.world.record_cache.coming)
+    @rule(count=st.integers(1, 6))
+    def deliver_records(self, count: int) -> None:
+        for _ in range(min(count, len(self.world.record_cache.coming))):
+            self.world.deliver_record()
+
     @rule(pick=PICK)
     def deliver_again(self, pick: int) -> None:
         """A watch that broke lists everything once more."""
@@ -186,6 +238,9 @@ class MachineLife(RuleBasedStateMachine):
             world.tell(ev.TaskSeen(parse_task(task)))
         if world.pod_cache.objects:
             world.tell(ev.PodSeen(picked(list(world.pod_cache.objects.values()), pick)))
+        if world.record_cache.objects:
+            records = list(world.record_cache.objects.values())
+            world.tell(ev.RecordSeen(picked(records, pick)))
         world.tell(ev.ClusterSeen(world.cluster))
 
     # --- the controller -----------------------------------------------------------------
@@ -204,6 +259,8 @@ class MachineLife(RuleBasedStateMachine):
             world.deliver_task()
         while deliver and world.pod_cache.coming:
             world.deliver_pod()
+        while deliver and world.record_cache.coming:
+            world.deliver_record()
         for key in world.due_looks():
             world.reconcile(key)
         if world.wake_s is not None:
@@ -217,7 +274,26 @@ class MachineLife(RuleBasedStateMachine):
         """The same once more: chance should choose it more often than a rare accident."""
         self.controller_works(True, answers)
 
-    @rule(seconds=st.sampled_from([0.001, 0.003, 0.05, 0.5, 3.0, 40.0]))
+    @precondition(lambda self: any(self.world.parked(uid) for uid in self.running_pods()))
+    @rule(count=st.integers(1, 3), how=ANSWERS, then=st.sampled_from(["bind", "claim", "die", ""]))
+    def tasks_are_handed_over(self, count: int, how: str, then: str) -> None:
+        """From their creation to the agents' part: chance alone hardly gets there."""
+        self.create_tasks(1, count)
+        for _ in range(3):
+            self.controller_works(True, [how, "ok"])
+        for uid in self.running_pods():
+            for name in self.world.parked(uid) if then else ():
+                if self.world.container_states(uid).get(name) != "running":
+                    continue
+                self.world.bind(uid, name)
+                entry = self.world.entry_of(uid, name)
+                if then == "claim" and entry is not None:
+                    self.world.claim(uid, entry)
+                elif then == "die" and entry is not None:
+                    ended = {"exitCode": 137, "reason": "Error"}
+                    self.world.set_container(uid, name, {"terminated": ended})
+
+    @rule(seconds=st.sampled_from([0.001, 0.003, 0.05, 0.5, 1.5, 6.0, 40.0, 70.0]))
     def time_passes(self, seconds: float) -> None:
         self.world.now_s += seconds
 
@@ -235,15 +311,21 @@ class MachineLife(RuleBasedStateMachine):
     @rule(arrive=st.sampled_from(["none", "before", "after"]))
     def kill_controller(self, arrive: str) -> None:
         """At any moment; its writes under way arrive, or do not, or arrive late."""
-        writes = [request for request in self.world.in_flight if isinstance(request, Append)]
+        writes = [r for r in self.world.in_flight if isinstance(r, Append | HandOver)]
         if arrive == "before":
             for write in writes:
-                self.world.apply(write)
+                self.world.arrive(write)
+        # What was taken back stands in the record until the next write; its agent may be faster.
+        for worker in self.workers():
+            record = self.world.records.get(worker.pod.uid)
+            for name, entry in (parse_record(record) if record else {}).items():
+                if isinstance(entry, Handover) and name not in worker.attempts:
+                    self.world.excused.add(worker.pod.uid)
         self.world.start()
         if arrive == "after":
             for write in writes:
                 self.world.excused.add(write.pod_uid)
-                self.world.apply(write)
+                self.world.arrive(write)
 
     # --- invariants ---------------------------------------------------------------------
 
@@ -302,12 +384,29 @@ class MachineLife(RuleBasedStateMachine):
 
     @invariant()
     def one_small_batch_per_worker(self) -> None:
-        pods = [request.pod_uid for request in self.world.in_flight]
+        in_flight = self.world.in_flight
+        pods = [request.pod_uid for request in in_flight if not isinstance(request, HandOver)]
         assert len(pods) == len(set(pods))
         writes = [request for request in self.world.in_flight if isinstance(request, Append)]
         assert all(1 <= len(write.entries) <= MAX_BATCH for write in writes)
         for worker in self.workers():
             assert worker.in_flight == (worker.pod.uid in pods)
+        records = [request.pod_uid for request in in_flight if isinstance(request, HandOver)]
+        assert len(records) == len(set(records))
+        for worker in self.workers():
+            assert worker.record_in_flight == (worker.pod.uid in records)
+
+    @invariant()
+    def a_parked_container_is_given_one_attempt(self) -> None:
+        for worker in self.workers():
+            assert set(worker.parked) <= worker.names
+            assert len(worker.spare()) <= 2 * max(STANDBY["maxPerWorker"], 4)
+            for parked in worker.parked.values():
+                attempt = worker.attempts.get(parked.container)
+                assert not (parked.spare and attempt is not None)
+                if parked.state is ParkedState.GIVEN:
+                    assert attempt is not None
+                    assert not attempt.claimed
 
     @invariant()
     def who_works_and_who_waits_is_counted_as_need(self) -> None:
@@ -356,6 +455,9 @@ class MachineLife(RuleBasedStateMachine):
     def what_is_assumed_is_on_its_way(self) -> None:
         batches = self.world.machine._batches._batches.values()
         on_the_way = {i.attempt.container for b in batches for i in (*b.sent, *b.queued)}
+        writing = self.world.machine._stock._writing.values()
+        on_the_way |= {name for write in writing for name in write.changes}
+        on_the_way |= {name for worker in self.workers() for name in worker.record_wanted}
         for worker in self.workers():
             for name, attempt in worker.attempts.items():
                 assert attempt.in_spec or name in on_the_way, f"{name} is assumed for ever"
@@ -368,6 +470,8 @@ class MachineLife(RuleBasedStateMachine):
         fresh.handle(ev.ClusterSeen(world.cluster), world.now)
         for pod in world.pod_cache.objects.values():
             fresh.handle(ev.PodSeen(pod, first_list=True), world.now)
+        for record in world.record_cache.objects.values():
+            fresh.handle(ev.RecordSeen(record), world.now)
         for task in world.task_cache.objects.values():
             fresh.handle(ev.TaskSeen(parse_task(task)), world.now)
         workers = {worker.pod.uid: worker for worker in self.workers()}
@@ -377,8 +481,20 @@ class MachineLife(RuleBasedStateMachine):
             assert twin is not None
             # What the watch has not brought, the answers to our own writes may have.
             shown = {c["name"] for c in world.pod_cache.objects[uid]["spec"]["ephemeralContainers"]}
-            assert book(world, worker, shown) == book(world, twin, shown)
+            settled = shown - self.unsettled(worker)
+            assert book(world, worker, settled) == book(world, twin, settled)
             assert twin.names == shown <= worker.names
+
+    def unsettled(self, worker: Worker) -> set[str]:
+        """Containers of which the record is behind, or what is known of it."""
+        world, uid = self.world, worker.pod.uid
+        writing = [w for w in world.machine._stock._writing.values() if w.worker is worker]
+        names = set(worker.record_wanted) | {name for write in writing for name in write.changes}
+        truth, known = world.records.get(uid), world.record_cache.objects.get(uid)
+        if truth != known:
+            names |= set(parse_record(truth) if truth else ())
+            names |= set(parse_record(known) if known else ())
+        return names
 
     def teardown(self) -> None:
         """When the troubles end, everything ends well."""
@@ -397,7 +513,12 @@ class MachineLife(RuleBasedStateMachine):
             self.quiet_round()
         states = {uid: task["status"] for uid, task in world.tasks.items()}
         assert all(parse_task(task).state in ENDED for task in world.tasks.values()), states
-        while world.task_cache.coming or world.pod_cache.coming or world.in_flight:
+        while (
+            world.task_cache.coming
+            or world.pod_cache.coming
+            or world.record_cache.coming
+            or world.in_flight
+        ):
             self.drain()
         assert world.machine.waiting() == 0
         assert world.machine.open_attempts() == 0
@@ -410,6 +531,8 @@ class MachineLife(RuleBasedStateMachine):
             world.deliver_task()
         while world.pod_cache.coming:
             world.deliver_pod()
+        while world.record_cache.coming:
+            world.deliver_record()
 
     def quiet_round(self) -> None:
         world = self.world
@@ -428,9 +551,29 @@ class MachineLife(RuleBasedStateMachine):
                     world.set_status(entry.task_uid, {"state": "Succeeded"})
                 else:
                     world.claim(pod_uid, entry)
-        if len(world.entries(sorted(world.pods)[0])) > 25:
+            for name in world.parked(pod_uid):
+                self.quiet_parked(pod_uid, name)
+        if len(world.pods[sorted(world.pods)[0]]["spec"]["ephemeralContainers"]) > 25:
             world.create_pod()
         world.now_s += 0.5
+
+    def quiet_parked(self, pod_uid: str, name: str) -> None:
+        world = self.world
+        state = world.container_states(pod_uid).get(name)
+        if state is None:
+            world.set_container(pod_uid, name, {"running": {}})
+        elif state == "running":
+            told, ends = world.bind(pod_uid, name), True
+            entry = world.entry_of(pod_uid, name)
+            if told is None:
+                ends = False
+            elif entry is not None and world.runs_here(pod_uid, entry):
+                world.set_status(entry.task_uid, {"state": "Succeeded"})
+            elif entry is not None and world.claim(pod_uid, entry):
+                ends = False
+            if ends:
+                ended = {"exitCode": 0, "reason": "Completed"}
+                world.set_container(pod_uid, name, {"terminated": ended})
 
 
 def book(

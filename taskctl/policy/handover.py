@@ -1,0 +1,238 @@
+"""Parked containers, and the record of what is handed to them.
+
+A *parked* container is in its worker's pod ahead of demand: its entry has a nonce and a class, and
+names no task. The *class* is all of a Task that Kubernetes fixes when a container is created: the
+image, how the workspace is mounted, the environment that only the kubelet can resolve.
+
+The *handover record* of a worker says which attempt each parked container is to run. It is a
+Lease, owned by the pod, with one annotation for each container: the one small built-in object that
+a worker's account may read without seeing anything else (docs/decisions/0034-standby.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from taskctl.api.meta import ObjectKey
+from taskctl.constants import (
+    ENV_CLASS,
+    ENV_CONTAINER,
+    ENV_NONCE,
+    ENV_SOCKET,
+    LABEL_CLUSTER_UID,
+    LABEL_MANAGED_BY,
+    PARKED_PREFIX,
+    SOCKET_PATH,
+)
+from taskctl.policy.entry import build_container
+from taskctl.policy.view import TaskView, time_or_none
+
+_RANDOM_CHARS: Final = 12
+_HASH_CHARS: Final = 10
+_CLASS_CHARS: Final = 16
+_ANNOTATION: Final = "handover.taskctl.dev/"
+_NAME_LIMIT: Final = 253
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerClass:
+    """What of a Task is fixed when its container is created.
+
+    Attributes:
+        image: the container's image.
+        env: entries of its ``env`` that have ``valueFrom``, as they stand.
+        read_only: the workspace is mounted read-only.
+    """
+
+    image: str
+    env: tuple[Mapping[str, Any], ...] = ()
+    read_only: bool = False
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the class: the same for equal ones."""
+        parts = [self.image, [dict(item) for item in self.env], self.read_only]
+        text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:_CLASS_CHARS]
+
+
+def class_of(spec: Mapping[str, Any]) -> ContainerClass:
+    """Return the class that a Task with this spec needs."""
+    env = tuple(item for item in spec.get("env") or () if item.get("valueFrom"))
+    return ContainerClass(str(spec.get("image", "")), env, bool(spec.get("readOnlyWorkspace")))
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedView:
+    """A parked container, read back from a pod's spec.
+
+    Attributes:
+        container: its name.
+        fingerprint: of its class.
+    """
+
+    container: str
+    fingerprint: str
+
+
+def parked_name(random_hex: str) -> str:
+    """Return a name for a parked container, made from a random hexadecimal text."""
+    return f"{PARKED_PREFIX}{random_hex[:_RANDOM_CHARS]}"
+
+
+def build_parked(
+    name: str, wanted: ContainerClass, nonce: str, frame: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the ephemeral container to park.
+
+    Args:
+        name: of :func:`parked_name`.
+        wanted: its class.
+        nonce: one-time secret, 32 hexadecimal digits.
+        frame: the worker's :func:`taskctl.policy.workerpod.task_frame`.
+    """
+    env = [
+        {"name": ENV_CONTAINER, "value": name},
+        {"name": ENV_CLASS, "value": wanted.fingerprint},
+        {"name": ENV_NONCE, "value": nonce},
+        {"name": ENV_SOCKET, "value": SOCKET_PATH},
+    ]
+    env += [dict(item) for item in wanted.env]
+    return build_container(name, wanted.image, env, frame, read_only=wanted.read_only)
+
+
+def parse_parked(container: Mapping[str, Any]) -> ParkedView | None:
+    """Read a parked container back from a pod's spec; None for any other."""
+    name = container.get("name", "")
+    if not name.startswith(PARKED_PREFIX):
+        return None
+    env = {item.get("name"): item.get("value") for item in container.get("env") or ()}
+    fingerprint = env.get(ENV_CLASS)
+    if not fingerprint or env.get(ENV_CONTAINER) != name:
+        return None
+    return ParkedView(name, fingerprint)
+
+
+def is_parked_name(name: str) -> bool:
+    """Whether a container of that name was parked before it was given a task."""
+    return name.startswith(PARKED_PREFIX)
+
+
+# --- the record -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """What a parked container is to run.
+
+    Attributes:
+        task_name: name of the Task.
+        task_uid: its UID.
+        attempt: number of the attempt, ≥ 1.
+        placed: when it was decided, as MicroTime text.
+    """
+
+    task_name: str
+    task_uid: str
+    attempt: int
+    placed: str
+
+    @property
+    def placed_at(self) -> datetime | None:
+        """When it was decided; None if malformed."""
+        return time_or_none(self.placed)
+
+
+@dataclass(frozen=True, slots=True)
+class Dismissal:
+    """A parked container is to end without having run anything."""
+
+
+def encode_entry(entry: Handover | Dismissal) -> str:
+    """Return an entry of the record as the text of its annotation."""
+    if isinstance(entry, Dismissal):
+        return json.dumps({"exit": True})
+    fields = {
+        "task": entry.task_name,
+        "uid": entry.task_uid,
+        "attempt": entry.attempt,
+        "placed": entry.placed,
+    }
+    return json.dumps(fields, separators=(",", ":"))
+
+
+def decode_entry(text: str) -> Handover | Dismissal | None:
+    """Return an entry of the record; None: it cannot be read."""
+    try:
+        fields = json.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(fields, dict):
+        return None
+    if fields.get("exit") is True:
+        return Dismissal()
+    task, uid, attempt = fields.get("task"), fields.get("uid"), fields.get("attempt")
+    if not (isinstance(task, str) and isinstance(uid, str) and task and uid):
+        return None
+    if not isinstance(attempt, int) or attempt < 1:
+        return None
+    return Handover(task, uid, attempt, str(fields.get("placed") or ""))
+
+
+def parse_record(raw: Mapping[str, Any]) -> dict[str, Handover | Dismissal]:
+    """Return what a raw record says, by container; what cannot be read is left out."""
+    entries = {}
+    for key, text in (raw["metadata"].get("annotations") or {}).items():
+        entry = decode_entry(text) if key.startswith(_ANNOTATION) else None
+        if entry is not None:
+            entries[key.removeprefix(_ANNOTATION)] = entry
+    return entries
+
+
+def record_name(pod_name: str, pod_uid: str) -> str:
+    """Return the name of a worker's record: another pod of that name has another one."""
+    digest = hashlib.sha256(pod_uid.encode()).hexdigest()[:_HASH_CHARS]
+    return f"{pod_name[: _NAME_LIMIT - _HASH_CHARS - 1].rstrip('-.')}.{digest}"
+
+
+def record_pod_uid(raw: Mapping[str, Any]) -> str:
+    """Return the UID of the pod whose record it is; empty: it is none."""
+    for owner in raw["metadata"].get("ownerReferences") or ():
+        if owner.get("kind") == "Pod":
+            return str(owner.get("uid", ""))
+    return ""
+
+
+def record_changes(changes: Mapping[str, str | None]) -> dict[str, Any]:
+    """Return the merge patch that brings entries in, by container, or takes them out (None)."""
+    return {"metadata": {"annotations": {_ANNOTATION + k: text for k, text in changes.items()}}}
+
+
+def build_record(
+    pod: ObjectKey, pod_uid: str, cluster_uid: str, changes: Mapping[str, str | None]
+) -> dict[str, Any]:
+    """Return the record of a worker that has none yet."""
+    entries = {_ANNOTATION + key: text for key, text in changes.items() if text is not None}
+    owner = {"apiVersion": "v1", "kind": "Pod", "name": pod.name, "uid": pod_uid}
+    return {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {
+            "name": record_name(pod.name, pod_uid),
+            "namespace": pod.namespace,
+            "labels": {LABEL_MANAGED_BY: "taskctl", LABEL_CLUSTER_UID: cluster_uid},
+            "annotations": entries,
+            "ownerReferences": [owner],
+        },
+        "spec": {"holderIdentity": pod.name},
+    }
+
+
+def handover_of(view: TaskView, placed: str) -> Handover:
+    """Return the entry that hands a Task's next attempt over."""
+    return Handover(view.name, view.uid, view.next_attempt, placed)
