@@ -50,7 +50,7 @@ from tests.unit.policy.build import NOW, merged, raw_cluster, raw_task
 Object = dict[str, Any]
 CLUSTER = ObjectKey("ns", "c")
 SLOTS = 3
-STANDBY = {"maxPerWorker": 4, "minPerWorker": 2, "max": 6, "idleSeconds": 60}
+STANDBY = {"maxPerWorker": 0, "minPerWorker": 0, "max": 6, "idleSeconds": 60}
 ENDED = (TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED)
 
 
