@@ -1,6 +1,6 @@
 """How many containers should be parked, of which class, on each worker?
 
-A kubelet takes 70 ms to 2 s to start a container, so containers are parked ahead. Demand is
+A kubelet takes 70 ms to 2 s to start a container, so containers are parked ahead. ClassDemand is
 measured by what was started: the pace of each class over the last seconds, times the time it takes
 to refill a worker; a queue says that the pace will last, and never more than three times as many.
 A class of which nothing was ever started is not parked: nobody knows whether its image can be
@@ -77,7 +77,7 @@ def standby_rule(spec: Mapping[str, Any]) -> StandbyRule:
 
 
 @dataclass(slots=True)
-class Demand:
+class ClassDemand:
     """What is known of the demand for one class of a TaskCluster.
 
     Attributes:
@@ -117,7 +117,7 @@ class Demand:
 
 
 def targets(
-    rule: StandbyRule, demands: Mapping[str, Demand], workers: int, queued: int, now_s: float
+    rule: StandbyRule, demands: Mapping[str, ClassDemand], workers: int, queued: int, now_s: float
 ) -> dict[str, int]:
     """Return how many of each class to park on each worker; classes left out: none.
 

@@ -38,7 +38,7 @@ from taskctl.placement.refusals import AppendVerdict, judge_append
 from taskctl.placement.rest import after_batch, gather_s
 from taskctl.placement.rotation import STATUS_BYTES
 from taskctl.placement.shelf import next_due_s, overdue
-from taskctl.placement.standby import GIVE_UP_AFTER_S, Demand, targets
+from taskctl.placement.standby import GIVE_UP_AFTER_S, ClassDemand, targets
 from taskctl.placement.states import AttemptState, ParkedState, WorkerState
 from taskctl.placement.workers import Worker
 from taskctl.policy.entry import json_bytes
@@ -70,7 +70,7 @@ class _Parking:
 
     cluster: str
     worker: Worker
-    demand: Demand
+    demand: ClassDemand
     parked: Sequence[Parked]
     asked: bool = False
 
@@ -102,7 +102,7 @@ class Stock:
         self._placements = placements
         self._shelf = placements.shelf
         self._nonce = nonce
-        self._demands: dict[str, dict[str, Demand]] = {}
+        self._demands: dict[str, dict[str, ClassDemand]] = {}
         self._parking: dict[int, _Parking] = {}
         self._writing: dict[int, _Writing] = {}
         self._last = 0  # counted downwards: batches of attempts have the numbers above 0
@@ -121,7 +121,7 @@ class Stock:
         demands = self._demands.setdefault(cluster_uid, {})
         demand = demands.get(wanted.fingerprint)
         if demand is None:
-            demand = demands[wanted.fingerprint] = Demand(wanted, now_s)
+            demand = demands[wanted.fingerprint] = ClassDemand(wanted, now_s)
         demand.start(now_s)
 
     def arrived(self, cluster_uid: str, fingerprint: str) -> None:
@@ -265,7 +265,7 @@ class Stock:
         return self._park(cluster, worker, demands[key], min(lacks[key], room), now)
 
     def _park(
-        self, cluster: ClusterView, worker: Worker, demand: Demand, count: int, now: Moment
+        self, cluster: ClusterView, worker: Worker, demand: ClassDemand, count: int, now: Moment
     ) -> list[Instruction]:
         frame = parse_frame(worker.raw)
         if frame is None:

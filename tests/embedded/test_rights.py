@@ -258,7 +258,9 @@ async def cancelled_tree(world: World) -> None:
 
 async def handed_over(world: World) -> None:
     """A task runs in a container that was parked before."""
-    await world.patch(TASKCLUSTERS, "counter", {"spec": {"standby": {"maxPerWorker": 2}}})
+    # A task that takes something from taskDefaults is not handed over.
+    spec = {"standby": {"maxPerWorker": 2}, "taskDefaults": None}
+    await world.patch(TASKCLUSTERS, "counter", {"spec": spec})
     for number in range(100):
         name = f"quick-{number}"
         await world.task(name, "true", clusterName="counter")
@@ -268,6 +270,17 @@ async def handed_over(world: World) -> None:
             return
         await asyncio.sleep(0.5)
     raise AssertionError("nothing was handed to a parked container")
+
+
+async def many_results(world: World) -> None:
+    """A task reads so many results of its children that the agent lists them."""
+    script = (
+        "for n in 1 2 3 4 5 6; do taskctl-init spawn --key $n -- taskctl-init output $n; done; "
+        "test $(taskctl-init results | wc -l) = 6"
+    )
+    await world.task("joins", "sh", "-ec", script, clusterName="counter")
+    assert (await world.finished("joins", timeout_s=60))["status"]["state"] == "Succeeded"
+    await world.remove(TASKS, "joins")
 
 
 async def work(world: World) -> None:
@@ -290,6 +303,7 @@ async def work(world: World) -> None:
 
     await eventually(brief_is_gone, bool, what="removed")
     await cancelled_tree(world)
+    await many_results(world)
     graph = [{"name": "only", "image": "busybox", "command": ["true"]}]
     spec = {"clusterName": "counter", "tasks": graph}
     await world.make(TASKS, "graph", spec=spec)
