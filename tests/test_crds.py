@@ -362,6 +362,10 @@ BAD: dict[str, tuple[Json, str]] = {
         cluster(template={"topologySpreadConstraints": [{"maxSkew": 1}]}),
         "topologySpreadConstraints",
     ),
+    "standby with a floor above its ceiling": (
+        cluster(standby={"minPerWorker": 5, "maxPerWorker": 4}),
+        "minPerWorker is more than maxPerWorker",
+    ),
     "idle seconds alone": (
         cluster(idleSecondsBeforeScaleDown=1),
         "idleSecondsBeforeScaleDown needs maxReplicas",

@@ -23,6 +23,7 @@ SDK = {
     "taskctl.sdk._functions",
     "taskctl.sdk._options",
     "taskctl.sdk._places",
+    "taskctl.sdk._sources",
     "taskctl.sdk._specs",
     "taskctl.sdk._stored",
     "taskctl.sdk._types",
@@ -74,7 +75,8 @@ def test_nothing_heavy_is_ever_loaded(module: str) -> None:
             "taskctl.sdk._blocking",
             "taskctl.sdk._exchange",
         ),
-        *("taskctl.sdk._keys", "taskctl.sdk._values", "taskctl.sdk.run"),
+        *("taskctl.sdk._keys", "taskctl.sdk._prepared", "taskctl.sdk._values"),
+        "taskctl.sdk.run",
         *(f"taskctl.sdk._{part}" for part in ("decode", "fit", "hints", "path", "same")),
         *("taskctl.sdk._scalars", "taskctl.sdk._words"),
     }

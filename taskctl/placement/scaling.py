@@ -89,7 +89,7 @@ def needed_workers(slots: int, loads: Iterable[Load], queued: Mapping[int, int],
 
 
 @dataclass(frozen=True, slots=True)
-class _Level:
+class _Need:
     """A need that was there until then (monotonic); None: it is the present one."""
 
     need: int
@@ -100,12 +100,12 @@ class _Level:
 class Demand:
     """The needs of late that are higher than any later one, oldest first."""
 
-    levels: tuple[_Level, ...] = ()
+    levels: tuple[_Need, ...] = ()
 
     @classmethod
     def starting(cls, workers: int, now_s: float) -> Demand:
         """Return the demand of a TaskCluster of which nothing is known but its workers."""
-        return cls((_Level(workers, now_s),))
+        return cls((_Need(workers, now_s),))
 
     def with_need(self, need: int, now_s: float, idle_s: float) -> Demand:
         """Return the demand after a look, without what is too long ago."""
@@ -113,8 +113,8 @@ class Demand:
         for level in self.levels:
             until_s = now_s if level.until_s is None else level.until_s
             if level.need > need and until_s + idle_s > now_s:
-                recent.append(_Level(level.need, until_s))
-        return Demand((*recent, _Level(need, None)))
+                recent.append(_Need(level.need, until_s))
+        return Demand((*recent, _Need(need, None)))
 
     @property
     def highest(self) -> int:

@@ -23,13 +23,13 @@ OBJECTS_DIR: Final = ".taskctl/objects"
 TASKS_DIR: Final = ".taskctl/tasks"
 
 
-class _State:
+class _Preparing:
     preparing = False  # this process does not know its task yet
 
 
 def set_preparing(preparing: bool) -> None:
     """Say whether this process waits for its run; see :mod:`taskctl.sdk._prepared`."""
-    _State.preparing = preparing
+    _Preparing.preparing = preparing
 
 
 def in_task() -> bool:
@@ -38,7 +38,7 @@ def in_task() -> bool:
     A program that asks before its run is known cannot be prepared: it ends, and the run starts
     one of its own.
     """
-    if _State.preparing:
+    if _Preparing.preparing:
         os._exit(1)
     return bool(os.environ.get(SOCKET)) and bool(os.environ.get(TOKEN))
 

@@ -18,7 +18,7 @@ from taskctl.embedded.images.process import Accounts
 from taskctl.embedded.images.reference import Reference, image_name, parse_reference
 from taskctl.embedded.images.store import ImageStore
 
-__all__ = ["NodeImages", "PullError", "PullPolicy", "RunImage", "image_name", "used_images"]
+__all__ = ["NodeImages", "PullError", "PodPullPolicy", "RunImage", "image_name", "used_images"]
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ _ACCOUNTS_LIMIT: Final = 4 * 1024 * 1024
 Secrets = Callable[[], Awaitable[list[bytes]]]
 
 
-class PullPolicy(StrEnum):
+class PodPullPolicy(StrEnum):
     """``imagePullPolicy``."""
 
     ALWAYS = "Always"
@@ -99,7 +99,7 @@ class NodeImages:
         kinds = (ImageKind.TREE, ImageKind.REGISTRY)
         return found is not None and found.kind in kinds and not self._obstacle
 
-    async def resolve(self, reference: str, policy: PullPolicy, secrets: Secrets) -> RunImage:
+    async def resolve(self, reference: str, policy: PodPullPolicy, secrets: Secrets) -> RunImage:
         """Return how containers of an image run; pulls it if it must.
 
         Args:
@@ -159,13 +159,13 @@ class NodeImages:
     # --- registries
 
     async def _pulled(
-        self, reference: Reference, named: Image, policy: PullPolicy, secrets: Secrets
+        self, reference: Reference, named: Image, policy: PodPullPolicy, secrets: Secrets
     ) -> Image:
         target = _target(reference, named)
         here = await asyncio.to_thread(self._here, target)
-        if here is not None and policy is not PullPolicy.ALWAYS:
+        if here is not None and policy is not PodPullPolicy.ALWAYS:
             return here
-        if policy is PullPolicy.NEVER:
+        if policy is PodPullPolicy.NEVER:
             raise PullError(
                 "ErrImageNeverPull",
                 f'Container image "{reference}" is not present with pull policy of Never',
@@ -178,9 +178,9 @@ class NodeImages:
                     "ErrImagePull", f'Failed to pull image "{reference}": {error}'
                 ) from error
 
-    async def _pull(self, target: Reference, secrets: list[bytes], policy: PullPolicy) -> Image:
+    async def _pull(self, target: Reference, secrets: list[bytes], policy: PodPullPolicy) -> Image:
         here = await asyncio.to_thread(self._here, target)  # another container had it pulled
-        if here is not None and policy is not PullPolicy.ALWAYS:
+        if here is not None and policy is not PodPullPolicy.ALWAYS:
             return here
         scratch = self._store.scratch()
         directory = await asyncio.to_thread(scratch.__enter__)

@@ -16,7 +16,7 @@ from taskctl.embedded.images.model import ImageError
 from taskctl.embedded.node import env, images, mounts, payloads, records, subpaths
 from taskctl.embedded.node.api import core_path
 from taskctl.embedded.node.context import NodeContext
-from taskctl.embedded.node.images import PullError, PullPolicy, RunImage
+from taskctl.embedded.node.images import PullError, PodPullPolicy, RunImage
 from taskctl.embedded.node.model import Json, PodRef
 from taskctl.embedded.node.mounts import Bind, VolumeSource
 from taskctl.embedded.node.privileges import PrivilegeError, privileges
@@ -98,7 +98,7 @@ class Starter:
                 "invalid reference format",
                 final=True,
             )
-        policy = PullPolicy(container.get("imagePullPolicy") or PullPolicy.IF_NOT_PRESENT)
+        policy = PodPullPolicy(container.get("imagePullPolicy") or PodPullPolicy.IF_NOT_PRESENT)
         try:
             return await self._context.images.resolve(
                 reference, policy, lambda: self._pull_secrets(pod)
