@@ -18,7 +18,7 @@ from taskctl.embedded.images.process import Accounts
 from taskctl.embedded.images.reference import Reference, image_name, parse_reference
 from taskctl.embedded.images.store import ImageStore
 
-__all__ = ["NodeImages", "PullError", "PodPullPolicy", "RunImage", "image_name", "used_images"]
+__all__ = ["NodeImages", "PodPullPolicy", "PullError", "RunImage", "image_name", "used_images"]
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from taskctl.embedded.images.model import ImageError
 from taskctl.embedded.node import env, images, mounts, payloads, records, subpaths
 from taskctl.embedded.node.api import core_path
 from taskctl.embedded.node.context import NodeContext
-from taskctl.embedded.node.images import PullError, PodPullPolicy, RunImage
+from taskctl.embedded.node.images import PodPullPolicy, PullError, RunImage
 from taskctl.embedded.node.model import Json, PodRef
 from taskctl.embedded.node.mounts import Bind, VolumeSource
 from taskctl.embedded.node.privileges import PrivilegeError, privileges
