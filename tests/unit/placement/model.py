@@ -22,6 +22,7 @@ from taskctl.placement.instructions import (
     Append,
     HandOver,
     Instruction,
+    Log,
     LookAtCluster,
     LookAtTask,
     ReadPod,
@@ -50,7 +51,7 @@ from tests.unit.policy.build import NOW, merged, raw_cluster, raw_task
 Object = dict[str, Any]
 CLUSTER = ObjectKey("ns", "c")
 SLOTS = 3
-STANDBY = {"maxPerWorker": 0, "minPerWorker": 0, "max": 6, "idleSeconds": 60}
+STANDBY = {"maxPerWorker": 4, "minPerWorker": 2, "max": 6, "idleSeconds": 60}
 ENDED = (TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED)
 
 
@@ -114,7 +115,9 @@ class ModelWorld:
         self.tell(ev.Led())
 
     def new_machine(self) -> PlacementMachine:
-        return PlacementMachine(lambda: f"{next(self.nonces):032x}", coalesce_s=self._coalesce_s)
+        return PlacementMachine(
+            lambda: f"{next(self.nonces):012x}{0:020x}", coalesce_s=self._coalesce_s
+        )
 
     @property
     def now(self) -> Moment:
@@ -134,6 +137,10 @@ class ModelWorld:
                 self.looks[task] = min(self.looks.get(task, 1e18), self.now_s + after_s)
             case LookAtCluster():
                 self.cluster_looks += 1
+            case Log(_, message) if "not begun" in message or "not handed over" in message:
+                # What was taken back may have been claimed just before, and its slots given away.
+                name = message.removeprefix("worker ").partition(":")[0]
+                self.excused.add(f"pod-{name.removeprefix('c-')}")
             case _:
                 pass
 
