@@ -81,6 +81,8 @@ OBJECTS_DIR: Final = ".taskctl/objects"
 # --- environment of the agent (besides POD_NAME, POD_NAMESPACE, POD_UID) ------------
 ENV_RUNTIME_DIR: Final = "TASKCTL_RUNTIME_DIR"
 ENV_STATE_DIR: Final = "TASKCTL_STATE_DIR"
+# "1": what a function returns stands in its Task's status, if it is small.
+ENV_INLINE_OUTPUTS: Final = "TASKCTL_INLINE_OUTPUTS"
 
 # --- environment of a task container ------------------------------------------------
 # In the ephemeral container's entry (readable by whoever may read the pod):

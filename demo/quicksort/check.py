@@ -11,7 +11,7 @@ from array import array
 
 from taskctl.client.config import ClientSettings
 from taskctl.client.kube import KubeClient
-from taskctl.client.resources import TASKS
+from taskctl.client.resources import TASKOBJECTS, TASKS
 
 
 def expected(count: int, seed: int) -> dict[str, object]:
@@ -29,7 +29,8 @@ async def check(args: argparse.Namespace) -> int:
         if tree != {"Complete": "True", "Succeeded": "True"}:
             print(f"FAULT: the tree is {tree}: {root['status'].get('message')}", file=sys.stderr)
             return 1
-    result = root["status"]["output"]
+        name = root["status"]["outputObject"]
+        result = (await client.get(TASKOBJECTS, name, args.namespace))["value"]
     wanted = expected(args.count, root["spec"]["input"]["seed"])
     if {key: result[key] for key in wanted} != wanted:
         print(f"FAULT: the root returned {result}, not {wanted}", file=sys.stderr)

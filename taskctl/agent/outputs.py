@@ -122,13 +122,14 @@ class Outputs:
     async def output(self, run: Run, message: Message) -> Message:
         """Record the output of a run; of several, the last counts.
 
-        A small one goes into the Task's status with the outcome, if the caller says ``inline``.
+        A small one goes into the Task's status with the outcome, if the caller says ``inline``
+        and the TaskCluster wants that.
 
         Raises:
             Refusal: ``conflict``: something else has its name; ``bad_request``,
                 ``superseded``, ``no_workspace``, ``rejected`` or ``unavailable``.
         """
-        inline = fields.flag(message, "inline")
+        inline = fields.flag(message, "inline") and self._context.settings.inline_outputs
         message = await self._objects.large.checked(message)
         content = await asyncio.to_thread(parse_content, message)
         if content is None:

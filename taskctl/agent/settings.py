@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from taskctl.constants import (
+    ENV_INLINE_OUTPUTS,
     ENV_RUNTIME_DIR,
     ENV_STATE_DIR,
     ENV_WORKSPACE,
@@ -51,6 +52,7 @@ class AgentSettings:
         workspace: where the shared workspace is mounted, the same for tasks; None without one.
         runtime_dir: the volume that tasks see too: taskctl-init, the SDK, the socket.
         state_dir: the agent's own memory, which no task sees; it lives as long as the pod.
+        inline_outputs: what a function returns stands in its Task's status, if it is small.
     """
 
     pod: PodIdentity
@@ -58,6 +60,7 @@ class AgentSettings:
     workspace: Path | None = None
     runtime_dir: Path = Path(RUNTIME_PATH)
     state_dir: Path = Path(STATE_PATH)
+    inline_outputs: bool = False
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> AgentSettings:
@@ -80,6 +83,7 @@ class AgentSettings:
             workspace=_directory(env, ENV_WORKSPACE, None),
             runtime_dir=_directory(env, ENV_RUNTIME_DIR, RUNTIME_PATH) or Path(RUNTIME_PATH),
             state_dir=_directory(env, ENV_STATE_DIR, STATE_PATH) or Path(STATE_PATH),
+            inline_outputs=env.get(ENV_INLINE_OUTPUTS) == "1",
         )
 
 

@@ -12,6 +12,7 @@ from taskctl.constants import (
     ANNOTATION_CLAIM_UID,
     API_VERSION,
     DEFAULT_IMAGE,
+    ENV_INLINE_OUTPUTS,
     ENV_RUNTIME_DIR,
     ENV_STATE_DIR,
     ENV_WORKSPACE,
@@ -287,6 +288,8 @@ def _agent(cluster: Mapping[str, Any], workspace: Workspace) -> dict[str, Any]:
     env.append({"name": ENV_STATE_DIR, "value": STATE_PATH})
     if workspace.volume is not None:
         env.append({"name": ENV_WORKSPACE, "value": workspace.mount_path})
+    if spec.get("inlineOutputs"):
+        env.append({"name": ENV_INLINE_OUTPUTS, "value": "1"})
     agent: dict[str, Any] = {
         "name": AGENT_CONTAINER,
         "command": ["taskctl", "agent"],

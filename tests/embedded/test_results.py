@@ -193,7 +193,7 @@ async def test_results_stand_in_the_order_of_spawning(world: World) -> None:
 
 
 async def test_a_result_is_what_the_function_returned(world: World) -> None:
-    await world.cluster()
+    await world.cluster(inlineOutputs=True)
     # Made first, so it waits for an object that never comes: a small result is in the Task.
     await world.task("reader", "taskctl-init", "input", inputObject="root-output")
     root = await run(world, "typed")

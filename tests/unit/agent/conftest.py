@@ -40,6 +40,7 @@ class World:
             workspace=root / "workspace" if workspace else None,
             runtime_dir=root / "runtime",
             state_dir=root / "state",
+            inline_outputs=True,
         )
         self.agent: Agent | None = None
         self._running: asyncio.Task[None] | None = None

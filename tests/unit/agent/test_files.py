@@ -48,7 +48,9 @@ def test_settings(tmp_path: Path) -> None:
     with_workspace = AgentSettings.from_env(
         environment(tmp_path) | {"TASKCTL_WORKSPACE": str(tmp_path)}
     )
-    assert with_workspace.workspace == tmp_path
+    assert (with_workspace.workspace, with_workspace.inline_outputs) == (tmp_path, False)
+    inline = AgentSettings.from_env(environment(tmp_path) | {"TASKCTL_INLINE_OUTPUTS": "1"})
+    assert inline.inline_outputs
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,7 @@ async def test_unknown_operation_names_the_known(world: World) -> None:
     assert "exited, next" in message
     task = await world.attached(told)
     assert (
-        "cancel, children, info, input, output, progress, results, sources, spawn"
+        "cancel, children, info, input, list, output, progress, results, sources, spawn"
         in (await task.refused("exited"))[1]
     )
 

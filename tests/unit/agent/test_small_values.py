@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -106,6 +107,18 @@ async def test_without_the_word_a_small_value_is_an_object(world: World) -> None
         code, text = await task.refused(op["op"], **fields)
         assert code == "bad_request"
         assert "inline: must be a boolean, not text" in text
+
+
+async def test_a_result_is_an_object_unless_the_taskcluster_says_otherwise(world: World) -> None:
+    world.settings = replace(world.settings, inline_outputs=False)
+    await world.restart()
+    peer, task, told = await function(world)
+    spec = {"key": "k", "name": "child", "value": 1, "inline": True}
+    await task.good("spawn", tasks=[spec])
+    assert world.api.see(TASKS, "child")["spec"]["input"] == 1
+    assert (await task.good("output", value=1, inline=True))["object"] == "job-output"
+    await peer.good("exited", **exit_of(told))
+    assert (world.status()["outputObject"], "output" in world.status()) == ("job-output", False)
 
 
 async def test_spawned_again_it_is_the_same_child(world: World) -> None:

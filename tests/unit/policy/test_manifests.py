@@ -139,6 +139,16 @@ def test_worker_pod() -> None:
     assert {volume["name"] for volume in spec["volumes"]} == set(mounts_of(agent))
 
 
+def test_the_agent_knows_whether_results_stand_in_the_task() -> None:
+    for spec, value in (
+        ({}, None),
+        ({"inlineOutputs": False}, None),
+        ({"inlineOutputs": True}, "1"),
+    ):
+        (agent,) = build_worker(raw_cluster(**spec), "c-1")["spec"]["containers"]
+        assert env_of(agent).get("TASKCTL_INLINE_OUTPUTS") == value
+
+
 def test_image_of_the_controller_unless_the_cluster_names_one() -> None:
     for cluster, image in ((raw_cluster(), "a:1"), (raw_cluster(workerImage="b:2"), "b:2")):
         spec = build_worker(cluster, "c-1", "a:1")["spec"]
