@@ -370,8 +370,9 @@ class TaskClusterSpec(SpecModel):
     inline_outputs: Annotated[
         bool,
         Field(
-            description="What a function returns stands in its Task's `status.output` if it has 2 KiB "
-            "at most, which saves a write for each task. Default: it is a TaskObject, as any output."
+            description="What a function returns stands in its Task's `status.output` if it has "
+            "2 KiB at most, which saves a write for each task. Default: it is a TaskObject, as any "
+            "output."
         ),
     ] = False
     idle_seconds_before_scale_down: Annotated[
