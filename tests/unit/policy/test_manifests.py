@@ -140,11 +140,8 @@ def test_worker_pod() -> None:
 
 
 def test_the_agent_knows_whether_results_stand_in_the_task() -> None:
-    for spec, value in (
-        ({}, None),
-        ({"inlineOutputs": False}, None),
-        ({"inlineOutputs": True}, "1"),
-    ):
+    specs: list[dict[str, Any]] = [{}, {"inlineOutputs": False}, {"inlineOutputs": True}]
+    for spec, value in zip(specs, (None, None, "1"), strict=True):
         (agent,) = build_worker(raw_cluster(**spec), "c-1")["spec"]["containers"]
         assert env_of(agent).get("TASKCTL_INLINE_OUTPUTS") == value
 
