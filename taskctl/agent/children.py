@@ -77,6 +77,7 @@ class Children:
         run.check_running()
         run.spawned = True
         answers = await self._context.on_behalf(run, "spawn", self._grow(parent, children))
+        run.children.update((answer["uid"], answer["name"]) for answer in answers)
         made = sum(answer["created"] for answer in answers)
         logger.info("children asked=%d created=%d %s", len(answers), made, run.label)
         return {"tasks": answers}

@@ -11,13 +11,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Mapping
 from typing import Any, Final
 
 from taskctl.agent import jsoncheck
 from taskctl.agent.context import Context
 from taskctl.agent.runs import Run, RunPhase
 from taskctl.api.states import TaskState
-from taskctl.client.base import KubeObject, ListOptions
+from taskctl.client.base import KubeObject, ListOptions, ListPage
 from taskctl.client.resources import TASKS
 from taskctl.constants import MESSAGE_LIMIT_CHARS
 from taskctl.errors import ApiError
@@ -41,6 +42,7 @@ class ChildWatch:
     Args:
         context: of the agent.
         uid: of the parent.
+        known: names of children that exist, or existed, by UID.
 
     Attributes:
         epoch: names this life of the watch: a cursor of another one means nothing.
@@ -48,11 +50,12 @@ class ChildWatch:
         waiting: how many requests wait for news.
     """
 
-    def __init__(self, context: Context, uid: str) -> None:
+    def __init__(self, context: Context, uid: str, known: Mapping[str, str]) -> None:
         self.epoch = secrets.token_hex(8)
         self.used_s = context.timing.clock.monotonic_s()
         self.waiting = 0
         self._context = context
+        self._known = dict(known)
         self._selector = f"spec.lineage.parentUID={uid}"
         self._informer = Informer(
             context.client,
@@ -77,15 +80,41 @@ class ChildWatch:
 
     async def run(self, streams: asyncio.Semaphore) -> None:
         """Follow the children until cancelled."""
+        missing = asyncio.create_task(self._tell_missing())
+        try:
+            await self._follow(streams)
+        finally:
+            missing.cancel()
+            await asyncio.gather(missing, return_exceptions=True)
+
+    async def _tell_missing(self) -> None:
+        """Tell of the children that were deleted before this watch began; it cannot see them.
+
+        The informer's first list may be older than the youngest children, so a second one, which
+        the API server answers with what is stored now, decides.
+        """
+        await self.synced.wait()
+        store = self._informer.store
+        missing = [uid for uid in self._known if store.get_by_uid(uid) is None]
+        if not missing:
+            return
+        page = await self._context.retrier.call("list children", self._list)
+        there = {task["metadata"]["uid"] for task in page.items}
+        for uid in missing:
+            if uid not in there and store.get_by_uid(uid) is None:
+                self._note(_never_seen(uid, self._known[uid]))
+
+    async def _list(self) -> ListPage:
+        options = ListOptions(field_selector=self._selector)
+        return await self._context.client.list_all(TASKS, self._context.namespace, options=options)
+
+    async def _follow(self, streams: asyncio.Semaphore) -> None:
         while True:
             if not streams.locked():
                 async with streams:
                     await self._informer.run()
             try:
-                options = ListOptions(field_selector=self._selector)
-                page = await self._context.client.list_all(
-                    TASKS, self._context.namespace, options=options
-                )
+                page = await self._list()
                 self._informer.store.replace(page.items, page.resource_version)
                 self._informer.synced.set()
             except ApiError as error:
@@ -144,7 +173,7 @@ class ChildWatches:
         container = run.told.container
         watch = self._watches.get(container)
         if watch is None:
-            watch = self._watches[container] = ChildWatch(self._context, run.told.uid)
+            watch = self._watches[container] = ChildWatch(self._context, run.told.uid, run.children)
             self._context.background.spawn(f"children of {container}", self._keep(run, watch))
         watch.used_s = self._context.timing.clock.monotonic_s()
         return watch
@@ -206,6 +235,20 @@ def _gone(task: KubeObject) -> Message:
         "state": "Deleted",
         "reason": "Deleted",
         "message": "The task was deleted before it ended.",
+        "has_output": False,
+    }
+
+
+def _never_seen(uid: str, name: str) -> Message:
+    """Return the outcome of a child that was deleted before its parent asked for it."""
+    return {
+        "uid": uid,
+        "name": name,
+        "state": "Deleted",
+        "reason": "Deleted",
+        "message": "The task was deleted before its parent asked what became of it.",
+        "exit_code": None,
+        "attempt": 0,
         "has_output": False,
     }
 

@@ -77,6 +77,8 @@ class Run:
         deadline_s: when its time is up (monotonic), at the latest; None: no timeout, or the
             agent was restarted since.
         spawned: it has, or may have, asked for children.
+        children: names of the children that it was told of, by UID; those that were told before
+            the agent was restarted are missing.
         exit_code: what taskctl-init was told to exit with, once reported.
         sources: the tasks whose results are parts of its input, once it has asked for them.
         sources_lock: they are looked up once.
@@ -97,6 +99,7 @@ class Run:
     output_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     deadline_s: float | None = None
     spawned: bool = False
+    children: dict[str, str] = field(default_factory=dict)
     exit_code: int = 0
     sources: Any = None
     sources_lock: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -10,6 +10,7 @@ import pytest
 
 from taskctl.agent import childwatch, results
 from taskctl.agent.workspace import Workspace
+from taskctl.client.base import ListPage
 from taskctl.client.resources import TASKOBJECTS, TASKS
 from taskctl.errors import Unavailable
 from tests.unit.agent.conftest import World, exit_of
@@ -115,6 +116,31 @@ async def test_a_child_that_is_deleted_is_told(world: World) -> None:
     world.api.remove(TASKS, "a")
     answer = await peer.good("children", wait_ms=2000)
     assert [(item["name"], item["state"]) for item in answer["ended"]] == [("a", "Deleted")]
+
+
+async def test_a_child_that_was_deleted_before_is_told(world: World) -> None:
+    """Its TTL was shorter than what its parent did before it waited."""
+    peer, _ = await family(world, "a", "b")
+    end(world, "a")
+    world.api.remove(TASKS, "a")
+    answer = await peer.good("children", wait_ms=20_000)
+    assert [(item["name"], item["state"]) for item in answer["ended"]] == [("a", "Deleted")]
+
+
+async def test_a_child_that_the_first_list_lacks_is_not_taken_for_deleted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An API server may answer an informer's list from a cache that is behind."""
+    peer, _ = await family(world, "a")
+    fresh = world.api.list
+
+    async def stale(*args: Any, **options: Any) -> ListPage:
+        monkeypatch.setattr(world.api, "list", fresh)
+        page = await fresh(*args, **options)
+        return ListPage([], page.resource_version)
+
+    monkeypatch.setattr(world.api, "list", stale)
+    assert (await peer.good("children", wait_ms=500))["ended"] == []
 
 
 async def test_attempts_that_are_repeated_are_no_end(world: World) -> None:
