@@ -12,7 +12,6 @@ so that the entry is not taken for a new one. Ended tasks cost nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -20,6 +19,7 @@ from taskctl.api.meta import ObjectKey
 from taskctl.clock import Moment
 from taskctl.placement.attempts import AttemptId, OpenAttempt
 from taskctl.placement.candidates import candidate_of
+from taskctl.placement.changes import Changes
 from taskctl.placement.choice import Candidate
 from taskctl.placement.fleet import RetireReason, serial_of
 from taskctl.placement.rest import after_report
@@ -36,35 +36,6 @@ from taskctl.policy.task import ClaimedAttempt, PlacedAttempt
 from taskctl.policy.view import TaskView
 
 _STARTED = frozenset({ContainerState.RUNNING, ContainerState.TERMINATED})
-
-
-@dataclass(slots=True)
-class Changes:
-    """What has come of an event, for the machine to act on.
-
-    Attributes:
-        touched: Tasks of which something about the placement has changed, in order.
-        closed: workers of which an attempt is accounted for, by UID.
-        slots: TaskClusters, by UID, whose slots were taken or became free; whether some became
-            free.
-        idle: TaskClusters, by UID, of which a retiring worker has nothing open any more.
-        stock: TaskClusters, by UID, of which a parked container has come up, or ended.
-        started: UIDs of Tasks of which an attempt was claimed, and the UIDs of their TaskClusters.
-        arrived: classes of which a parked container has come up, and the UIDs of their
-            TaskClusters.
-    """
-
-    touched: dict[ObjectKey, None] = field(default_factory=dict)
-    closed: dict[str, PodView] = field(default_factory=dict)
-    slots: dict[str, bool] = field(default_factory=dict)
-    idle: dict[str, None] = field(default_factory=dict)
-    stock: dict[str, None] = field(default_factory=dict)
-    started: list[tuple[str, str]] = field(default_factory=list)
-    arrived: list[tuple[str, str]] = field(default_factory=list)
-
-    def slots_changed(self, cluster_uid: str, *, freed: bool) -> None:
-        """Take note that slots were taken or, with ``freed``, may be free."""
-        self.slots[cluster_uid] = freed or self.slots.get(cluster_uid, False)
 
 
 class Placements:

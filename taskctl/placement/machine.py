@@ -18,6 +18,7 @@ from taskctl.clock import Moment
 from taskctl.placement import events as ev
 from taskctl.placement.agenda import Agenda
 from taskctl.placement.batches import Batch, Batches
+from taskctl.placement.changes import Changes
 from taskctl.placement.cluster import ClusterView, parse_cluster
 from taskctl.placement.cycle import PlacementCycle
 from taskctl.placement.instructions import (
@@ -28,7 +29,7 @@ from taskctl.placement.instructions import (
     TellLoss,
     WakeAt,
 )
-from taskctl.placement.ledger import Changes, Placements
+from taskctl.placement.ledger import Placements
 from taskctl.placement.pending import Hold, PendingTasks
 from taskctl.placement.queue import PendingTask
 from taskctl.placement.stock import Stock
