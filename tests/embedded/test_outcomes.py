@@ -308,7 +308,7 @@ async def test_what_a_task_leaves_out_comes_from_its_cluster(world: World) -> No
     script = 'echo "$WORD $OWN" $(pwd) > "$TASKCTL_WORKSPACE/said"; env | grep -c TASKCTL_DEFAULTS'
     env = [{"name": "WORD", "value": "$(HOME)"}, {"name": "OWN", "value": "not this"}]
     defaults = {
-        "image": "any",
+        "image": world.image,
         "command": ["sh", "-c"],
         "args": [f"{script}; exit 7"],
         "env": env,
