@@ -241,16 +241,9 @@ def _gone(task: KubeObject) -> Message:
 
 def _never_seen(uid: str, name: str) -> Message:
     """Return the outcome of a child that was deleted before its parent asked for it."""
-    return {
-        "uid": uid,
-        "name": name,
-        "state": "Deleted",
-        "reason": "Deleted",
-        "message": "The task was deleted before its parent asked what became of it.",
-        "exit_code": None,
-        "attempt": 0,
-        "has_output": False,
-    }
+    unknown = {"metadata": {"uid": uid, "name": name}, "status": {"state": ""}}
+    message = "The task was deleted before its parent asked what became of it."
+    return _gone(unknown) | {"message": message}
 
 
 def outcome_of(task: dict[str, Any] | None) -> str:

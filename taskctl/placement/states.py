@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeVar
+
+S = TypeVar("S", bound=StrEnum)
 
 
 class AttemptState(StrEnum):
@@ -122,9 +124,7 @@ def advance_parked(before: ParkedState, after: ParkedState) -> ParkedState:
     Raises:
         WrongStep: the table has no such step.
     """
-    if before is not after and (before, after) not in PARKED_STEPS:
-        raise WrongStep(f"a parked container cannot go from {before} to {after}")
-    return after
+    return _advance(PARKED_STEPS, "a parked container", before, after)
 
 
 def advance_attempt(before: AttemptState, after: AttemptState) -> AttemptState:
@@ -133,9 +133,7 @@ def advance_attempt(before: AttemptState, after: AttemptState) -> AttemptState:
     Raises:
         WrongStep: the table has no such step.
     """
-    if before is not after and (before, after) not in ATTEMPT_STEPS:
-        raise WrongStep(f"an attempt cannot go from {before} to {after}")
-    return after
+    return _advance(ATTEMPT_STEPS, "an attempt", before, after)
 
 
 def advance_worker(before: WorkerState, after: WorkerState) -> WorkerState:
@@ -144,6 +142,10 @@ def advance_worker(before: WorkerState, after: WorkerState) -> WorkerState:
     Raises:
         WrongStep: the table has no such step.
     """
-    if before is not after and (before, after) not in WORKER_STEPS:
-        raise WrongStep(f"a worker cannot go from {before} to {after}")
+    return _advance(WORKER_STEPS, "a worker", before, after)
+
+
+def _advance(steps: Mapping[tuple[S, S], str], what: str, before: S, after: S) -> S:
+    if before is not after and (before, after) not in steps:
+        raise WrongStep(f"{what} cannot go from {before} to {after}")
     return after
