@@ -328,6 +328,14 @@ class Client:
         made = await self.session.client.create(resource, body, own, strict=True)
         return self._handle_of(made) if resource is TASKS else made
 
+    async def retry(self, name: str, *, failed: bool = False) -> list[TaskInfo]:
+        """Run a Task again, or what failed of its tree; see :meth:`Handle.retry`.
+
+        Raises:
+            NotFound: there is no such Task.
+        """
+        return await (await self.get(name)).retry(failed=failed)
+
     # --- looking ------------------------------------------------------------------------
 
     async def get(self, name: str) -> Handle[Any]:
@@ -449,6 +457,12 @@ class Client:
         if name not in self._others:
             self._others[name] = Tracker(session, field_selector=f"metadata.name={name}")
         return self._others[name]
+
+    def renew(self, tasks: Iterable[Mapping[str, Any]]) -> None:
+        """Take note that Tasks have changed, whatever the watches still tell of before."""
+        for tracker in (self._own, *self._others.values()):
+            if tracker is not None:
+                tracker.renew(tasks)
 
     def _handle_of(self, task: Mapping[str, Any]) -> Handle[Any]:
         metadata = task["metadata"]

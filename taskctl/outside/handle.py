@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from taskctl.api.states import CancelScope, TaskState
 from taskctl.client.base import ListOptions, PatchOptions
 from taskctl.client.resources import TASKS
+from taskctl.clock import SystemClock
 from taskctl.constants import FIELD_ROOT_UID
 from taskctl.errors import NotFound
 from taskctl.outside.attempts import TaskDeleted
 from taskctl.outside.info import TaskInfo
+from taskctl.outside.rerunning import Rerunner
 from taskctl.outside.tree import Tree, tree_of
 from taskctl.outside.values import ValueUnreadable
+from taskctl.policy.view import parse_task
 from taskctl.sdk.errors import (
     ChildCancelled,
     ChildError,
@@ -215,6 +219,38 @@ class Handle(Generic[R]):
             )
         except NotFound:
             return
+
+    async def retry(self, *, failed: bool = False) -> list[TaskInfo]:
+        """Run the task again, as a further attempt, which :meth:`result` and :meth:`wait` tell of.
+
+        Of a root with tasks (``spec.tasks``) those run again that did not succeed.
+
+        Args:
+            failed: run again, at any depth, all that did not succeed of the task and of what is
+                below it. What has succeeded stays, with its results.
+
+        Returns:
+            The Tasks that were queued again; none where ``failed`` finds nothing to do.
+
+        Raises:
+            RetryRefused: it cannot be run again, for example as it still runs; says why.
+            ChildGone: it was deleted.
+            ApiError: the API server refuses, or is away.
+        """
+        session = self._client.session
+        rerunner = Rerunner(session, SystemClock())
+        try:
+            queued = await rerunner.retry(self.name, failed=failed, uid=self.uid)
+        except NotFound:
+            raise self._gone_error() from None
+        above = []
+        if queued:
+            with suppress(NotFound):
+                root = parse_task(queued[0]).root_name
+                above = [await session.client.get(TASKS, root, self.namespace)]
+        # Otherwise who waits from now on would be told of the end that was.
+        self._client.renew([*queued, *above])
+        return [TaskInfo(task) for task in queued]
 
     async def delete(self) -> None:
         """Delete the task with its tree and results. Harmless when it is gone.

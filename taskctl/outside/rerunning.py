@@ -51,7 +51,7 @@ class Rerunner:
         self._clock = clock
         self._gate = asyncio.Semaphore(_AT_ONCE)
 
-    async def retry(self, name: str, *, failed: bool = False) -> list[KubeObject]:
+    async def retry(self, name: str, *, failed: bool = False, uid: str = "") -> list[KubeObject]:
         """Run a Task again; return the Tasks that were queued.
 
         Of a root with tasks always those that did not succeed, as it runs nothing itself.
@@ -60,6 +60,7 @@ class Rerunner:
             name: of the Task.
             failed: run again all that did not succeed of it and of what is below it. What has
                 succeeded stays, with its results. Nothing is returned where nothing failed.
+            uid: only if it is this very one.
 
         Raises:
             RetryRefused: it cannot be run again; the message says why.
@@ -68,6 +69,8 @@ class Rerunner:
         """
         task = await self._client.get(TASKS, name, self._namespace)
         view = parse_task(task)
+        if uid and view.uid != uid:
+            raise NotFound(f"task {name} was deleted; the one of that name now is another", 404)
         if not (failed or view.is_graph or view.cancel):
             above = await self._check_tree(view)
             queued = await self._queue(task, _may_rerun)

@@ -87,6 +87,10 @@ class SyncHandle(Generic[R]):
         """Stop the task and its descendants; see ``Handle.cancel``."""
         self._loop.run(self.handle.cancel(only=only))
 
+    def retry(self, *, failed: bool = False) -> list[TaskInfo]:
+        """Run the task again, or what failed of its tree; see ``Handle.retry``."""
+        return self._loop.run(self.handle.retry(failed=failed))
+
     def delete(self) -> None:
         """Delete the task with its tree and results; see ``Handle.delete``."""
         self._loop.run(self.handle.delete())
@@ -233,6 +237,10 @@ class SyncClient:
         """Create an object as it stands; see ``Client.create``."""
         made = self.loop.run(self.client.create(manifest))
         return SyncHandle(self.loop, made) if isinstance(made, Handle) else made
+
+    def retry(self, name: str, *, failed: bool = False) -> list[TaskInfo]:
+        """Run a Task again, or what failed of its tree; see ``Client.retry``."""
+        return self.loop.run(self.client.retry(name, failed=failed))
 
     def get(self, name: str) -> SyncHandle[Any]:
         """Return the handle of a Task that exists; see ``Client.get``."""

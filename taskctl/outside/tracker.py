@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -47,6 +47,8 @@ class Tracker:
         # Ends of the last moments: the watch may tell of one before its Task is expected, and
         # results are asked for one after the other.
         self._recent: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        # Of Tasks that were run again: versions before this one tell of the end that was.
+        self._oldest: OrderedDict[str, int] = OrderedDict()
 
     async def ended(self, name: str, uid: str, seen: Seen | None = None) -> dict[str, Any]:
         """Return the raw Task when it is terminal.
@@ -84,6 +86,16 @@ class Tracker:
         """Take note of a Task that was created this moment, which saves a request later."""
         if self.running and uid not in self._recent:
             self._register(name, uid)
+
+    def renew(self, tasks: Iterable[Mapping[str, Any]]) -> None:
+        """Take note of the present state of raw Tasks, which may have ended before."""
+        for task in tasks:
+            uid = task["metadata"]["uid"]
+            self._recent.pop(uid, None)
+            self._oldest[uid] = _version(task)
+            self._oldest.move_to_end(uid)
+        while len(self._oldest) > _RECENT:
+            self._oldest.popitem(last=False)
 
     @property
     def running(self) -> bool:
@@ -140,6 +152,8 @@ class Tracker:
 
     def _take(self, task: dict[str, Any], *, deleted: bool = False) -> None:
         uid = task["metadata"]["uid"]
+        if not deleted and _version(task) < self._oldest.get(uid, 0):
+            return
         for seen in list(self._seen.get(uid, ())):
             seen(task)
         if TaskState(state_of(task)).terminal:
@@ -147,6 +161,8 @@ class Tracker:
             self._settle(uid, task)
         elif deleted:
             self._gone(uid)
+        else:
+            self._recent.pop(uid, None)  # it runs again
 
     def _remember(self, uid: str, task: dict[str, Any]) -> None:
         self._recent[uid] = task
@@ -174,3 +190,8 @@ class Tracker:
     def _fail(self, error: Exception) -> None:
         for uid in list(self._waiting):
             self._settle(uid, error)
+
+
+def _version(task: Mapping[str, Any]) -> int:
+    """Return the resourceVersion, which every server counts up (KEP-5504)."""
+    return int(task["metadata"].get("resourceVersion") or 0)

@@ -68,3 +68,16 @@ def flaky(marker: Path) -> str:
         marker.touch()
         raise RuntimeError("the first time")
     return "second"
+
+
+@task
+def need(marker: Path) -> int:
+    if not marker.exists():
+        raise RuntimeError("not ready")
+    return 1
+
+
+@task
+async def needing(marker: Path, joined: bool) -> int:
+    child = await spawn(need, marker)
+    return 1 + await child.result() if joined else 0

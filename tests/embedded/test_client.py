@@ -18,6 +18,7 @@ from taskctl.api.states import TaskState
 from taskctl.client.resources import TASKOBJECTS, TASKS
 from taskctl.errors import AlreadyExists, ConfigError, Invalid, NotFound
 from taskctl.outside.handle import Handle
+from taskctl.outside.rerunning import RetryRefused
 from taskctl.sdk.errors import ChildCancelled, ChildFailed, ChildGone, Unsendable
 from taskctl.testing.stack import Component, LocalStack
 from tests.embedded.client_tasks import (
@@ -28,6 +29,7 @@ from tests.embedded.client_tasks import (
     grow,
     large,
     nap,
+    needing,
     same,
     square,
 )
@@ -153,6 +155,37 @@ async def test_logs_over_retries(c: Client, world: World) -> None:
     assert [line for line in lines if line.startswith("try")] == ["try False", "try True"]
     assert await handle.result(60) == "second"
     assert "try False" in [line async for line in handle.logs(attempt=1)]
+
+
+async def test_after_retry_the_new_end_counts(c: Client) -> None:
+    marker = Path("/workspace/ready")
+    joined = await c.submit(needing, marker, True)
+    left_alone = await c.submit(needing, marker, False)
+    with pytest.raises(ChildFailed, match="not ready"):
+        await joined.result(60)
+    assert await left_alone.result(60) == 0
+    assert not (await left_alone.wait(60)).succeeded  # its child has failed
+    looked_up = await c.get(joined.name)  # has a watch of its own
+    assert (await looked_up.exception(60)) is not None
+    assert not (await joined.wait(60)).succeeded
+    await (await c.submit(["touch", str(marker)])).result(60)
+
+    queued = await joined.retry(failed=True)
+    assert {task.name for task in queued} == {task.name for task in await joined.tree()}
+    assert await looked_up.result(60) == await joined.result(60) == 2
+    assert (await looked_up.wait(60)).succeeded
+
+    (child,) = await left_alone.retry(failed=True)
+    assert child.name != left_alone.name
+    assert (await left_alone.wait(60)).succeeded
+    assert await (await c.get(child.name)).result(60) == 1
+
+    assert await joined.retry(failed=True) == []
+    with pytest.raises(RetryRefused, match="it is Succeeded"):
+        await c.retry(joined.name)
+    await joined.delete()
+    with pytest.raises(ChildGone):
+        await joined.retry()
 
 
 async def test_list_and_get_and_create(c: Client, world: World) -> None:
@@ -300,6 +333,11 @@ def test_without_asyncio(stack: LocalStack) -> None:
         ]
         with pytest.raises(ChildFailed, match="boom"):
             client.submit(fail, "boom").result(60)
+        failed = client.list(state="Failed").tasks[0].name
+        assert [task.name for task in client.retry(failed)] == [failed]
+        with pytest.raises(ChildFailed, match="boom"):
+            client.get(failed).result(60)
+        assert [task.name for task in client.get(failed).retry(failed=True)] == [failed]
         assert json.loads(json.dumps(client.get(handle.name).result(60)))["number"] == 3
     with pytest.raises(ConfigError, match="not open"):
         client.submit(square, 1)

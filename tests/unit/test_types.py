@@ -12,6 +12,7 @@ from typing import Any
 from taskctl import Client, Executor, SyncClient, run_here
 from taskctl.sdk import Child, ChildError, as_completed, child, gather, spawn, spawn_many
 from taskctl.sdk import task, wait
+from taskctl.outside.info import TaskInfo
 from taskctl.sdk import sync
 
 @task
@@ -44,6 +45,8 @@ async def right(c: Client, s: SyncClient, e: Executor) -> None:
     g: float = await (await c.submit(slow.call(number=1)))
     h: list[bytes] = await c.gather(await c.map(plain, [1]))
     i: str = e.submit(quick, 1).result()
+    k: list[TaskInfo] = await (await c.get("n")).retry(failed=True)
+    l: list[TaskInfo] = s.submit(quick, 1).retry() + s.retry("n") + await c.retry("n")
     j: str = run_here(quick, 1)
     await c.submit(["ls"], env={"A": "b"})
 
@@ -53,6 +56,7 @@ async def wrong(c: Client, s: SyncClient) -> None:
     s.submit(quick, 1, timeout="x")  # wrong
     j: int = s.submit(quick, 1).result()  # wrong
     c.submit(slow, 1)  # wrong
+    s.retry(1)  # wrong
 """,
     "sdk": """
 async def right(command: Child[Any]) -> None:
