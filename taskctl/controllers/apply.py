@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final
 
 from taskctl.client.base import KubeObject, Writer
 from taskctl.client.resources import Resource
 from taskctl.constants import LABEL_CLUSTER_UID
 from taskctl.errors import AlreadyExists, ApiError, Forbidden, NotFound
 from taskctl.runtime.store import Store
+
+_PARALLEL: Final = 16
 
 
 def namespace_goes(error: ApiError) -> bool:
@@ -54,3 +58,15 @@ async def _ours(
         return None
     existing.observe(found)
     return found
+
+
+async def in_parallel(coroutines: Sequence[Any]) -> None:
+    """Run a few at a time; all are tried, then the first error is raised."""
+    first: BaseException | None = None
+    for start in range(0, len(coroutines), _PARALLEL):
+        chunk = coroutines[start : start + _PARALLEL]
+        for result in await asyncio.gather(*chunk, return_exceptions=True):
+            if isinstance(result, BaseException) and first is None:
+                first = result
+    if first is not None:
+        raise first

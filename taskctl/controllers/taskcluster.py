@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping, Sequence
@@ -18,10 +17,11 @@ from taskctl.client.resources import PODS, TASKCLUSTERS
 from taskctl.constants import DEFAULT_IMAGE
 from taskctl.controllers.access import AccessKeeper
 from taskctl.controllers.ages import Ages
-from taskctl.controllers.apply import create_owned, namespace_goes
+from taskctl.controllers.apply import create_owned, in_parallel, namespace_goes
 from taskctl.controllers.autoscale import Autoscaler, Wanted
 from taskctl.controllers.cachedapi import CachedApi
 from taskctl.controllers.claims import ClaimKeeper, ClaimStanding
+from taskctl.controllers.colocation import SharedClaimsReader
 from taskctl.controllers.news import News
 from taskctl.controllers.placer import Placer
 from taskctl.controllers.queues import Queues, look_again
@@ -50,6 +50,7 @@ from taskctl.policy.clusterstatus import (
     unserved_message,
     workspace_condition,
 )
+from taskctl.policy.colocation import Sharing
 from taskctl.policy.podview import PodView, tells_nothing
 from taskctl.policy.workeraccess import WorkerAccess
 from taskctl.policy.workerpod import (
@@ -63,8 +64,7 @@ from taskctl.runtime.controller import DONE, Result
 
 log = logging.getLogger(__name__)
 
-# Pods created or deleted at a time, and in one pass.
-_PARALLEL: Final = 16
+# Pods created or deleted in one pass.
 _PER_PASS: Final = 64
 # The TaskCluster itself is about to be deleted with its namespace.
 _NAMESPACE_LOOK_S: Final = 5.0
@@ -96,6 +96,7 @@ class _ClusterMemory:
         judged: generation and last applied manifest that ``invalid`` is about.
         invalid: what of the spec is not understood: a sentence; empty: nothing.
         autoscaler: how many workers were needed of late.
+        sharing: what the claims of the workers allow, as far as it was asked; None: not yet.
     """
 
     ages: Ages
@@ -108,6 +109,7 @@ class _ClusterMemory:
     judged: tuple[Any, Any] = (None, None)
     invalid: str = ""
     autoscaler: Autoscaler = field(default_factory=Autoscaler)
+    sharing: Sharing | None = None
 
 
 class TaskClusterReconciler:
@@ -138,6 +140,7 @@ class TaskClusterReconciler:
         self._placer = placer
         self._access = AccessKeeper(api.client, api.timing.clock, access)
         self._claims = ClaimKeeper(api, queues)
+        self._shared = SharedClaimsReader(api)
         self._troubles = Troubles(api)
         self._worker_image = worker_image
         self._memories: dict[str, _ClusterMemory] = {}
@@ -148,6 +151,7 @@ class TaskClusterReconciler:
         self._memories.pop(uid, None)
         self._access.forget(uid)
         self._claims.forget(uid)
+        self._shared.forget(uid)
         self._troubles.forget(uid)
 
     async def reconcile(self, key: ObjectKey) -> Result:
@@ -172,11 +176,14 @@ class TaskClusterReconciler:
         memory = self._memory(cluster["metadata"]["uid"])
         deleting = bool(cluster["metadata"].get("deletionTimestamp"))
         workspace, standing = plan_workspace(cluster), ClaimStanding()
+        modes_s: float | None = None
         _judge_spec(cluster, memory)
         if deleting:
             await self._claims.record_end(cluster)
         elif not memory.invalid:
             standing = await self._claims.ensure(cluster, workspace)
+            shared = await self._shared.read(cluster)
+            memory.sharing, modes_s = shared.sharing, shared.look_again_s
         uid = cluster["metadata"]["uid"]
         workers = self._placer.machine.workers_of(uid)
         self._count_failures(cluster, workers, memory)
@@ -199,7 +206,7 @@ class TaskClusterReconciler:
                 raise
             again_s = min((s for s in (plan.look_again_s, done_s) if s is not None), default=None)
         status_s = await self._status(cluster, facts, workspace, memory, standing)
-        return look_again(again_s, status_s, standing.look_again_s, wanted.look_again_s)
+        return look_again(again_s, status_s, modes_s, standing.look_again_s, wanted.look_again_s)
 
     def _memory(self, uid: str) -> _ClusterMemory:
         memory = self._memories.get(uid)
@@ -251,7 +258,7 @@ class TaskClusterReconciler:
             slots=cluster_slots(cluster),
             max_tasks=cluster_max_tasks(cluster),
             max_age_s=(spec.get("rotation") or {}).get("maxAgeSeconds"),
-            template=template_hash(worker_template(cluster, self._worker_image)),
+            template=template_hash(worker_template(cluster, self._worker_image, memory.sharing)),
             last_serial=max(recorded, memory.serial_floor),
             deleting=deleting,
             create_in_s=max(memory.create_after_s - self._api.now_s(), 0.0),
@@ -271,7 +278,7 @@ class TaskClusterReconciler:
         self._placer.tell(planned)
         # A batch may have been on its way since the plan was made.
         unused = [pod for pod in plan.delete if pod.dead or self._is_idle(pod)]
-        await _in_parallel(
+        await in_parallel(
             [self._delete(cluster, pod, plan.retiring.get(pod.uid)) for pod in unused[:_PER_PASS]]
         )
         names = plan.create[:_PER_PASS]
@@ -321,7 +328,7 @@ class TaskClusterReconciler:
         try:
             memory.refusal = await self._access.ensure(cluster)
             if not memory.refusal:
-                await _in_parallel(
+                await in_parallel(
                     [self._create(cluster, name, memory, claim_uid) for name in names]
                 )
                 return True
@@ -339,7 +346,7 @@ class TaskClusterReconciler:
     async def _create(
         self, cluster: KubeObject, name: str, memory: _ClusterMemory, claim_uid: str
     ) -> None:
-        manifest = build_worker(cluster, name, self._worker_image, claim_uid)
+        manifest = build_worker(cluster, name, self._worker_image, claim_uid, memory.sharing)
         created = await create_owned(self._api.client, PODS, manifest, self._api.caches.pods)
         memory.serial_floor = max(memory.serial_floor, serial_of(name, worker_prefix(cluster)))
         if created is None:
@@ -478,15 +485,3 @@ def _worker_facts(worker: Worker, ages: Ages, now_s: float, queued: float) -> Wo
         age_s=None if pod.created is None else ages.age_s(created, pod.created),
         silent_s=None if since is None else ages.age_s(silent, since),
     )
-
-
-async def _in_parallel(coroutines: Sequence[Any]) -> None:
-    """Run a few at a time; all are tried, then the first error is raised."""
-    first: BaseException | None = None
-    for start in range(0, len(coroutines), _PARALLEL):
-        chunk = coroutines[start : start + _PARALLEL]
-        for result in await asyncio.gather(*chunk, return_exceptions=True):
-            if isinstance(result, BaseException) and first is None:
-                first = result
-    if first is not None:
-        raise first

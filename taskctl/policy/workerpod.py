@@ -30,6 +30,7 @@ from taskctl.constants import (
     TOKEN_VOLUME,
     WORKSPACE_VOLUME,
 )
+from taskctl.policy.colocation import Sharing, sharing_of
 from taskctl.policy.lineage import label_value
 from taskctl.policy.workeraccess import worker_account
 from taskctl.policy.workspace import Workspace, plan_workspace
@@ -68,7 +69,11 @@ def worker_prefix(cluster: Mapping[str, Any]) -> str:
 
 
 def build_worker(
-    cluster: Mapping[str, Any], name: str, image: str = DEFAULT_IMAGE, claim_uid: str = ""
+    cluster: Mapping[str, Any],
+    name: str,
+    image: str = DEFAULT_IMAGE,
+    claim_uid: str = "",
+    sharing: Sharing | None = None,
 ) -> dict[str, Any]:
     """Return the manifest of a worker pod.
 
@@ -77,8 +82,9 @@ def build_worker(
         name: the pod's name.
         image: of the worker's own containers, unless ``spec.workerImage`` names one.
         claim_uid: UID of the workspace's claim; empty: there is none, or it is not known.
+        sharing: what the claims of the workers allow, see :func:`worker_template`.
     """
-    template = worker_template(cluster, image)
+    template = worker_template(cluster, image, sharing)
     metadata = cluster["metadata"]
     annotations = dict(template["metadata"]["annotations"])
     annotations[ANNOTATION_TEMPLATE] = template_hash(template)
@@ -99,9 +105,21 @@ def build_worker(
     }
 
 
-def worker_template(cluster: Mapping[str, Any], image: str = DEFAULT_IMAGE) -> dict[str, Any]:
-    """Return what all workers of a TaskCluster have in common: annotations and spec."""
+def worker_template(
+    cluster: Mapping[str, Any], image: str = DEFAULT_IMAGE, sharing: Sharing | None = None
+) -> dict[str, Any]:
+    """Return what all workers of a TaskCluster have in common: annotations and spec.
+
+    Args:
+        cluster: the raw TaskCluster.
+        image: of the worker's own containers, unless ``spec.workerImage`` names one.
+        sharing: what the claims that they use allow; None: those of users count as if there
+            were none, as their access modes are not known.
+    """
     workspace = plan_workspace(cluster)
+    if sharing is None:
+        own = workspace.claim
+        sharing = sharing_of([] if own is None else [own["spec"]["accessModes"]])
     security = _pod_security(cluster)
     frame = task_frame(cluster, workspace, security)
     template = cluster["spec"].get("template") or {}
@@ -110,7 +128,7 @@ def worker_template(cluster: Mapping[str, Any], image: str = DEFAULT_IMAGE) -> d
     labels = _given_labels(cluster, template)
     if labels:
         metadata["labels"] = labels
-    return {"metadata": metadata, "spec": _pod_spec(cluster, workspace, security, image)}
+    return {"metadata": metadata, "spec": _pod_spec(cluster, workspace, security, image, sharing)}
 
 
 def _given_labels(cluster: Mapping[str, Any], template: Mapping[str, Any]) -> dict[str, str]:
@@ -171,7 +189,11 @@ def _labels(cluster: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _pod_spec(
-    cluster: Mapping[str, Any], workspace: Workspace, security: Mapping[str, Any], image: str
+    cluster: Mapping[str, Any],
+    workspace: Workspace,
+    security: Mapping[str, Any],
+    image: str,
+    sharing: Sharing,
 ) -> dict[str, Any]:
     spec = cluster["spec"]
     template = spec.get("template") or {}
@@ -196,10 +218,10 @@ def _pod_spec(
     ):
         if template.get(field):
             result[field] = template[field]
-    affinity = _affinity(cluster, template.get("affinity") or {}, workspace)
+    affinity = _affinity(cluster, template.get("affinity") or {}, sharing)
     if affinity:
         result["affinity"] = affinity
-    spread = _spread(cluster, template, workspace)
+    spread = _spread(cluster, template, sharing)
     if spread:
         result["topologySpreadConstraints"] = spread
     return result
@@ -250,14 +272,14 @@ def _pulls(cluster: Mapping[str, Any], base: Mapping[str, Any]) -> list[dict[str
 
 
 def _spread(
-    cluster: Mapping[str, Any], template: Mapping[str, Any], workspace: Workspace
+    cluster: Mapping[str, Any], template: Mapping[str, Any], sharing: Sharing
 ) -> list[dict[str, Any]]:
     """Return how to spread the workers: as asked for, or over nodes where all may share a claim."""
     selector = {"matchLabels": {LABEL_CLUSTER_UID: cluster["metadata"]["uid"]}}
     given = template.get("topologySpreadConstraints")
     if given is not None:
         return [{"labelSelector": selector, **constraint} for constraint in given]
-    if workspace.claim is None or workspace.one_node:
+    if sharing is not Sharing.MANY_NODES:
         return []
     constraint = {"maxSkew": 1, "topologyKey": _HOSTNAME_KEY, "whenUnsatisfiable": "ScheduleAnyway"}
     return [constraint | {"labelSelector": selector}]
@@ -334,10 +356,10 @@ def _token_volume() -> dict[str, Any]:
 
 
 def _affinity(
-    cluster: Mapping[str, Any], given: Mapping[str, Any], workspace: Workspace
+    cluster: Mapping[str, Any], given: Mapping[str, Any], sharing: Sharing
 ) -> dict[str, Any]:
     affinity = dict(given)
-    if not workspace.one_node:
+    if sharing is not Sharing.ONE_NODE:
         return affinity
     # A ReadWriteOnce claim can be mounted on one node: keep the workers together. The
     # scheduler lets the first pod pass, as it matches its own selector.

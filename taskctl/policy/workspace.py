@@ -17,7 +17,6 @@ from taskctl.constants import (
 )
 from taskctl.policy.lineage import label_value
 
-_MANY: Final = "ReadWriteMany"
 _CLAIM_SUFFIX: Final = "-workspace"
 
 
@@ -30,14 +29,12 @@ class Workspace:
         mount_path: where it is mounted.
         claim: the PersistentVolumeClaim to create, or None: the volume needs none of ours.
         claim_name: name of the claim that the volume uses, ours or not; empty for none.
-        one_node: the claim can be used on one node only, so all workers must share one.
     """
 
     volume: dict[str, Any] | None
     mount_path: str
     claim: dict[str, Any] | None = None
     claim_name: str = ""
-    one_node: bool = False
 
 
 def plan_workspace(cluster: Mapping[str, Any]) -> Workspace:
@@ -58,8 +55,7 @@ def plan_workspace(cluster: Mapping[str, Any]) -> Workspace:
             return Workspace({"name": WORKSPACE_VOLUME, source: dict(spec[source])}, path)
     claim = _claim(cluster, spec)
     name = claim["metadata"]["name"]
-    one_node = _MANY not in claim["spec"]["accessModes"]
-    return Workspace(_claim_volume(name), path, claim, name, one_node)
+    return Workspace(_claim_volume(name), path, claim, name)
 
 
 def _claim_volume(name: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from taskctl.constants import TOKEN_PATH
+from taskctl.policy.colocation import named_claims, sharing_of
 from taskctl.policy.entry import (
     Ticket,
     append_body,
@@ -71,7 +72,6 @@ def test_default_is_a_claim_of_ours() -> None:
         "name": "workspace",
         "persistentVolumeClaim": {"claimName": "c-workspace"},
     }
-    assert plan.one_node
 
 
 @pytest.mark.parametrize("reclaim", ["Delete", "Retain"])
@@ -90,7 +90,6 @@ def test_claim_as_asked_for() -> None:
     }
     plan = workspace(pvc=asked)
     assert asked.items() <= plan.claim["spec"].items()
-    assert not plan.one_node
 
 
 @pytest.mark.parametrize(
@@ -223,6 +222,42 @@ def test_one_node_for_a_claim_that_allows_no_more() -> None:
     assert term["topologyKey"] == "kubernetes.io/hostname"
     many = raw_cluster(workspace={"pvc": {"accessModes": ["ReadWriteMany"]}})
     assert "affinity" not in build_worker(many, "c-1")["spec"]
+
+
+MINE = {"claimName": "mine"}
+ONE, ALL = ["ReadWriteOnce"], ["ReadWriteMany"]
+VOLUMES = [
+    {"name": "a", "persistentVolumeClaim": {"claimName": "data"}},
+    {"name": "b", "emptyDir": {}},
+    {"name": "c", "ephemeral": {"volumeClaimTemplate": {"spec": {"accessModes": ONE}}}},
+]
+
+
+@pytest.mark.parametrize(
+    ("spec", "modes", "together"),
+    [
+        ({"workspace": MINE}, {"mine": ONE}, True),
+        ({"workspace": MINE}, {"mine": ["ReadWriteOncePod"]}, True),
+        ({"workspace": MINE}, {"mine": ALL}, False),
+        ({"workspace": MINE}, {"mine": ["ReadOnlyMany"]}, False),
+        ({"workspace": MINE}, {"mine": None}, True),
+        ({"workspace": {"claimName": "mine", "enable": False}}, {}, None),
+        ({"volumes": VOLUMES}, {"data": ONE}, True),
+        ({"volumes": VOLUMES}, {"data": ALL}, False),
+        ({"volumes": VOLUMES[1:]}, {}, None),
+        ({"workspace": MINE, "volumes": VOLUMES}, {"mine": ALL, "data": ONE}, True),
+        ({"workspace": MINE, "volumes": VOLUMES}, {"mine": ALL, "data": ALL}, False),
+    ],
+)
+def test_workers_keep_together_for_every_claim_of_one_node(
+    spec: dict[str, Any], modes: dict[str, list[str] | None], together: bool | None
+) -> None:
+    cluster = raw_cluster(**spec)
+    names = named_claims(cluster)
+    assert set(names) == set(modes)
+    pod = build_worker(cluster, "c-1", sharing=sharing_of(modes[name] for name in names))["spec"]
+    assert bool(pod.get("affinity", {}).get("podAffinity")) is (together is True)
+    assert bool(pod.get("topologySpreadConstraints")) is (together is False)
 
 
 def test_template_is_passed_on() -> None:
