@@ -14,6 +14,8 @@ from tests.embedded.test_growth import DEMO, apply
 from tests.embedded.test_results import value
 from tests.embedded.world import World, eventually
 
+pytestmark = pytest.mark.timeout(300)
+
 # name: (changes of its task.yaml, arguments of its check, bounds of the number of descendants)
 DEMOS = {
     "wordcount": ({"maps: 200": "maps: 12"}, ["12"], (13, 13)),

@@ -59,6 +59,7 @@ async def demo(world: World, **changes: Any) -> dict[str, Any]:
     with contextlib.suppress(AlreadyExists):
         await world.client.create(TASKCLUSTERS, cluster, world.namespace)
     graph = yaml.safe_load((DEMO / "pipeline.yaml").read_text())
+    graph["spec"]["image"] = world.image
     for task in graph["spec"]["tasks"]:
         task |= changes.get(task["name"], {})
     return await world.client.create(TASKS, copy.deepcopy(graph), world.namespace)

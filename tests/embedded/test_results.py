@@ -294,7 +294,7 @@ async def test_quicksort(world: World) -> None:
     done = await asyncio.to_thread(
         subprocess.run,
         [*command, "--namespace", world.namespace],
-        env=os.environ | {"KUBECONFIG": str(world.data_dir / "kubeconfig")},
+        env=os.environ | {"KUBECONFIG": str(world.kubeconfig)},
         capture_output=True,
         text=True,
     )

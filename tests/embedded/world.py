@@ -52,6 +52,11 @@ class World:
     data_dir: Path
     image: str = "busybox:latest"
 
+    @property
+    def kubeconfig(self) -> Path:
+        """Of an administrator."""
+        return self.data_dir / "kubeconfig"
+
     @classmethod
     async def create(cls, client: KubeClient, test_name: str, data_dir: Path) -> World:
         digest = hashlib.sha256(test_name.encode()).hexdigest()[:8]
