@@ -15,6 +15,7 @@ from taskctl.errors import WireError
 # What an object of CPython takes beside its content; sys.getsizeof, rounded up.
 _MAP_BYTES: Final = 64
 _PAIR_BYTES: Final = 104  # a dict's table is at most two thirds full, and grows twofold
+_FEWEST_PAIRS: Final = 3  # a dict with a single pair may have a table with room for ten
 _ARRAY_BYTES: Final = 56
 _SLOT_BYTES: Final = 8
 _TEXT_BYTES: Final = 80
@@ -117,7 +118,7 @@ def _value(body: bytes, tag: int, at: int) -> tuple[int, int, int]:
     if tag < 0x80 or tag >= 0xE0:
         return 0, at, 0  # a small integer, which CPython keeps anyway
     if tag < 0x90:
-        return 2 * (tag & 15), at, _MAP_BYTES + _PAIR_BYTES * (tag & 15)
+        return 2 * (tag & 15), at, _map_bytes(tag & 15)
     if tag < 0xA0:
         return tag & 15, at, _ARRAY_BYTES + _SLOT_BYTES * (tag & 15)
     if tag < 0xC0:
@@ -132,7 +133,7 @@ def _value(body: bytes, tag: int, at: int) -> tuple[int, int, int]:
     number = int.from_bytes(body[at : at + width], "big")
     at += width
     if tag >= 0xDE:
-        return 2 * number, at, _MAP_BYTES + _PAIR_BYTES * number
+        return 2 * number, at, _map_bytes(number)
     if tag >= 0xDC:
         return number, at, _ARRAY_BYTES + _SLOT_BYTES * number
     if tag >= 0xD9:
@@ -140,6 +141,11 @@ def _value(body: bytes, tag: int, at: int) -> tuple[int, int, int]:
     if tag >= 0xC7:
         return 0, at + number + 1, _EXT_BYTES + number
     return 0, at + number, _RAW_BYTES + number
+
+
+def _map_bytes(pairs: int) -> int:
+    """Return what a dict takes: an empty one has no table."""
+    return _MAP_BYTES + _PAIR_BYTES * max(pairs, _FEWEST_PAIRS) if pairs else _MAP_BYTES
 
 
 def _text_bytes(body: bytes, at: int, number: int) -> int:

@@ -323,16 +323,17 @@ async def test_binding(api: Api) -> None:
     reply = await bind(api)
     assert (reply.status, reply.json["status"]) == (201, "Success")
     made = (await api.get(api.core("pods", "p"))).ok()
-    assert made["spec"]["nodeName"] == "n"
+    assert made["spec"]["nodeName"] == api.namespace
     conditions = {one["type"]: one["status"] for one in made["status"]["conditions"]}
     assert conditions["PodScheduled"] == "True"
-    found = (await api.get(api.core("pods"), fieldSelector="spec.nodeName=n")).ok()
+    found = (await api.get(api.core("pods"), fieldSelector=f"spec.nodeName={api.namespace}")).ok()
     assert len(found["items"]) == 1
     refusal = (await bind(api, metadata={"name": "q"})).refused(400, "BadRequest")
     assert refusal["message"] == "name in URL does not match name in Binding object"
-    refusal = (await bind(api, "m")).refused(409, "Conflict")
+    refusal = (await bind(api, target={"kind": "Node", "name": "m"})).refused(409, "Conflict")
     assert refusal["message"] == (
-        'Operation cannot be fulfilled on pods/binding "p": pod p is already assigned to node "n"'
+        'Operation cannot be fulfilled on pods/binding "p": pod p is already assigned to '
+        f'node "{api.namespace}"'
     )
 
 

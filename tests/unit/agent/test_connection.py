@@ -14,7 +14,7 @@ from typing import Any
 
 import msgpack
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from taskctl.agent.connection import FRAME_LIMITS, Connection
@@ -40,7 +40,8 @@ SCALARS = (
 VALUES = st.recursive(
     SCALARS,
     lambda inner: (
-        st.lists(inner, max_size=20) | st.dictionaries(st.text(max_size=8), inner, max_size=20)
+        st.lists(inner, max_size=20)
+        | st.dictionaries(st.text(max_size=8) | st.binary(max_size=8), inner, max_size=20)
     ),
     max_leaves=60,
 )
@@ -67,6 +68,10 @@ def memory(value: Any) -> int:
     return 0 if small else own
 
 
+# The smallest tables of a dict, with text and with any other keys; a text that is not ASCII.
+@example({"\x80": None})
+@example({b"": None})
+@example({"": None, b"": None})
 @given(VALUES)
 def test_cost_of_a_value(value: Any) -> None:
     """The items are exact; the memory is never below what CPython takes."""
