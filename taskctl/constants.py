@@ -55,6 +55,8 @@ FINALIZER_EVIDENCE: Final = "taskctl.dev/evidence"
 # On what a Client submits: tells it from a stranger's of the same name.
 ANNOTATION_SUBMISSION: Final = "taskctl.dev/submission"
 # RFC 3339 with microseconds, by whoever created the Task: Kubernetes notes whole seconds only.
+# On a TaskObject whose content lies in a workspace: the TaskCluster that has it.
+ANNOTATION_WORKSPACE_OF: Final = "taskctl.dev/workspace-of"
 ANNOTATION_CREATED: Final = "taskctl.dev/created"
 
 # --- inside a worker pod ------------------------------------------------------------

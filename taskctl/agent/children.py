@@ -12,6 +12,7 @@ from taskctl.agent.childspec import MAX_SPAWN, Child, build_child
 from taskctl.agent.context import Context
 from taskctl.agent.fields import bad
 from taskctl.agent.objects import ObjectStore
+from taskctl.agent.peers import Peers, asks_for_another
 from taskctl.agent.refusals import ErrorCode, Refusal, from_api
 from taskctl.agent.rights import InputRights
 from taskctl.agent.runs import Run
@@ -41,6 +42,7 @@ class Children:
         self._context = context
         self._objects = objects
         self._rights = InputRights(context)
+        self._peers = Peers(context)
         self._budget = DescendantBudget(context)
         self._writes = asyncio.Semaphore(CONCURRENT_WRITES)
 
@@ -72,7 +74,8 @@ class Children:
             if isinstance(spec, dict):
                 where = f"tasks[{index}]."
                 specs[index] = await self._objects.large.checked(spec, where=where)
-        children = await _build(parent, specs)
+        children = await _build(parent, specs, await self._allowed(parent, specs))
+        await self._check_files(children)
         await self._rights.check_spawn(parent, _named_inputs(children))
         run.check_running()
         run.spawned = True
@@ -81,6 +84,29 @@ class Children:
         made = sum(answer["created"] for answer in answers)
         logger.info("children asked=%d created=%d %s", len(answers), made, run.label)
         return {"tasks": answers}
+
+    async def _allowed(self, parent: TaskView, specs: list[Any]) -> frozenset[str]:
+        """Return the other TaskClusters that children may name; it costs a read if one does."""
+        if not asks_for_another(specs, parent.cluster):
+            return frozenset()
+        try:
+            return await self._peers.listed()
+        except ApiError as error:
+            raise from_api(error) from error
+
+    async def _check_files(self, children: list[Child]) -> None:
+        """Make sure that large inputs lie where the children can read them."""
+        sent: dict[str, tuple[int, str]] = {}
+        for index, child in enumerate(children):
+            if child.content is not None and child.content.stored_bytes:
+                field = f"tasks[{index}].{child.content.field}"
+                cluster = child.task["spec"]["clusterName"]
+                sent.setdefault(cluster, (child.content.stored_bytes, field))
+        try:
+            for cluster, (size, field) in sent.items():
+                await self._peers.check_sent(size, cluster, field)
+        except ApiError as error:
+            raise from_api(error) from error
 
     async def _grow(self, parent: TaskView, children: list[Child]) -> list[Message]:
         names = [child.name for child in children]
@@ -148,13 +174,13 @@ def _taken(where: str, kind: str, name: str) -> Refusal:
     )
 
 
-async def _build(parent: TaskView, specs: list[Any]) -> list[Child]:
+async def _build(parent: TaskView, specs: list[Any], peers: frozenset[str]) -> list[Child]:
     """Check all specs; lets others work in between, as a thousand take a while."""
     children: list[Child] = []
     keys: dict[str, int] = {}
     names: dict[str, int] = {}
     for index, spec in enumerate(specs):
-        child = build_child(parent, spec, f"tasks[{index}]")
+        child = build_child(parent, spec, f"tasks[{index}]", peers)
         for taken, word, seen in ((child.key, "key", keys), (child.name, "name", names)):
             if taken in seen:
                 raise bad(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -82,13 +83,16 @@ class Child:
     content: Content | None = None
 
 
-def build_child(parent: TaskView, spec: Any, where: str) -> Child:
+def build_child(
+    parent: TaskView, spec: Any, where: str, peers: Container[str] = frozenset()
+) -> Child:
     """Return the child that one spawn spec asks for.
 
     Args:
         parent: who spawns.
         spec: one item of ``tasks``, unchecked.
         where: its path in the request, for example ``tasks[3]``.
+        peers: other TaskClusters that the child may name.
 
     Raises:
         Refusal: ``bad_request``, naming the field; ``limit``: the tree may not grow so deep.
@@ -105,7 +109,7 @@ def build_child(parent: TaskView, spec: Any, where: str) -> Child:
     if content is not None and named_input:
         raise bad(dot + "input_object", "give either a value or the name of an object, not both")
 
-    task_spec = _task_spec(parent, fieldtexts.merged(spec, where), dot)
+    task_spec = _task_spec(parent, fieldtexts.merged(spec, where), dot, peers)
     if fields.flag(spec, "inline", where=dot) and content is not None and content.is_small:
         task_spec["input"], content = content.body, None
     made_input = input_name(name) if content is not None else ""
@@ -145,7 +149,9 @@ def _child_name(parent: TaskView, spec: dict[str, Any], key: str, dot: str) -> s
     return name
 
 
-def _task_spec(parent: TaskView, given: dict[str, Any], dot: str) -> dict[str, Any]:
+def _task_spec(
+    parent: TaskView, given: dict[str, Any], dot: str, peers: Container[str]
+) -> dict[str, Any]:
     for name in sorted(given):
         if name not in _OVERRIDABLE:
             raise bad(f"{dot}overrides.{name}", _not_overridable(name))
@@ -158,17 +164,27 @@ def _task_spec(parent: TaskView, given: dict[str, Any], dot: str) -> dict[str, A
         raise bad(
             f"{dot}overrides.limits", "limits are set on the root and hold for the whole tree"
         )
-    if given.get("clusterName", parent.spec["clusterName"]) != parent.spec["clusterName"]:
-        raise bad(
-            f"{dot}overrides.clusterName",
-            "a child runs in its parent's TaskCluster: another one may hold rights that this "
-            "task was not given",
-        )
+    _check_cluster(parent, given.get("clusterName"), f"{dot}overrides.clusterName", peers)
     check_workspace_access(parent, given, f"{dot}overrides")
     _check_sources(parent.spec.get("env"), given.get("env"), f"{dot}overrides.env")
     return inherited | {
         name: value for name, value in given.items() if value is not None or name in NULLABLE
     }
+
+
+def _check_cluster(parent: TaskView, name: Any, where: str, peers: Container[str]) -> None:
+    """Refuse a TaskCluster that the parent's one does not list: it may hold other rights."""
+    if name is None or name == parent.cluster:
+        return
+    if not isinstance(name, str):
+        raise bad(where, f"must be text, not {fields.kind_of(name)}")
+    if name not in peers:
+        raise bad(
+            where,
+            f"TaskCluster {name!r} is no peer of {parent.cluster!r}, in which this task runs; to "
+            f"allow its tasks to create children there, add the name to spec.peers of TaskCluster "
+            f"{parent.cluster!r}",
+        )
 
 
 def _check_sources(inherited: Any, given: Any, where: str) -> None:

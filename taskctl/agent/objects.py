@@ -14,7 +14,7 @@ from taskctl.agent.values import Content, encode_json, no_workspace
 from taskctl.api.states import Codec
 from taskctl.client.base import DeleteOptions
 from taskctl.client.resources import TASKOBJECTS, Resource
-from taskctl.constants import API_VERSION
+from taskctl.constants import ANNOTATION_WORKSPACE_OF, API_VERSION
 from taskctl.errors import AlreadyExists, Conflict, NotFound
 
 # A task that waits for its child or its output is told `unavailable` after that time. It asks
@@ -124,6 +124,9 @@ class ObjectStore:
         self, metadata: dict[str, Any], content: Content
     ) -> tuple[dict[str, Any], bool]:
         """Create a TaskObject, or return the one of that name, and whether it was created."""
+        if content.field == "ref":
+            whose = {ANNOTATION_WORKSPACE_OF: self._context.settings.cluster}
+            metadata = metadata | {"annotations": metadata.get("annotations", {}) | whose}
         body = {
             "apiVersion": API_VERSION,
             "kind": "TaskObject",

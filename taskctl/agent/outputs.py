@@ -11,6 +11,7 @@ from taskctl.agent import fields
 from taskctl.agent.context import Context
 from taskctl.agent.fields import bad
 from taskctl.agent.objects import ObjectStore, read_object
+from taskctl.agent.peers import out_of_reach
 from taskctl.agent.refusals import ErrorCode, Refusal, from_api
 from taskctl.agent.rights import InputRights
 from taskctl.agent.runs import RecordedOutput, Run
@@ -89,6 +90,9 @@ class Outputs:
                 ErrorCode.REJECTED, f"the input, TaskObject {name}, does not exist (any more)"
             )
         await self._rights.check_use(parse_task(task), found)
+        away = await out_of_reach(context, found)
+        if away:
+            raise Refusal(ErrorCode.REJECTED, f"the input, TaskObject {name}: {away}")
         return content_of(found)
 
     async def _small_output(self, name: str) -> dict[str, Any] | None:

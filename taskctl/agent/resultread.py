@@ -13,6 +13,7 @@ from typing import Any, Final
 from taskctl.agent import jsoncheck
 from taskctl.agent.context import Context
 from taskctl.agent.objects import GIVE_UP_AFTER_S, read_object
+from taskctl.agent.peers import out_of_reach
 from taskctl.agent.values import Content, content_of
 from taskctl.client.base import ListOptions
 from taskctl.client.resources import TASKOBJECTS
@@ -85,7 +86,7 @@ class ResultReader:
             part = tasks[len(done) : len(done) + step]
             found = await self._objects([task for task in part if task.output])
             for task in part:
-                result = _checked(task, found.get(task.output))
+                result = await self._checked(task, found.get(task.output))
                 weight = weight_of(result)
                 size += weight
                 if limit_bytes and done and size > limit_bytes:
@@ -94,6 +95,13 @@ class ResultReader:
             average = max(1, size // len(done))
             step = max(1, min(MAX_LISTED, _LIST_TARGET_BYTES // average))
         return done
+
+    async def _checked(self, task: Returned, found: dict[str, Any] | None) -> Content | Lost:
+        result = _checked(task, found)
+        if found is None or isinstance(result, Lost) or result.field != "ref":
+            return result
+        away = await out_of_reach(self._context, found)
+        return Lost(f"TaskObject {task.output}: {away}") if away else result
 
     async def _objects(self, tasks: Sequence[Returned]) -> dict[str, dict[str, Any]]:
         """Return the TaskObjects that are there, by name."""

@@ -149,11 +149,11 @@ class Sources:
             result = found[position]
             position += 1
             if isinstance(result, Lost):
-                result = await self._again(view, source)
+                result = await self._again(view, source, result)
             results.append(result)
         return results
 
-    async def _again(self, view: TaskView, source: Source) -> Content:
+    async def _again(self, view: TaskView, source: Source, lost: Lost) -> Content:
         """Read a result once more: the task may have run again since it was looked up."""
         before: Returned | None = source.returned
         await self._tasks.renew(view, source)
@@ -165,7 +165,8 @@ class Sources:
             [result] = await self._reader.read([source.returned])
             if isinstance(result, Content):
                 return result
-        raise rejected(source.name, f"has lost its output, TaskObject {source.returned.output}")
+            lost = result
+        raise rejected(source.name, f"has a result that cannot be had: {lost.why}")
 
 
 def put(whole: Any, path: str, value: Any) -> Any:

@@ -52,6 +52,13 @@ class Content:
         return len(self.encoded) > INLINE_LIMIT_BYTES
 
     @property
+    def stored_bytes(self) -> int:
+        """How many bytes of it lie in the workspace, or have to; 0: it goes into an object."""
+        if self.field == "ref":
+            return int(self.body["size"])
+        return len(self.encoded) if self.is_large else 0
+
+    @property
     def is_small(self) -> bool:
         """Whether it can go into a Task. There, null would be as good as nothing."""
         return (

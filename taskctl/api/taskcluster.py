@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from taskctl.api import meta, podparts
 from taskctl.api.meta import INT32_MAX, Condition, Name, ObjectMeta, SpecModel, StatusModel
+from taskctl.api.standby import Standby
 from taskctl.api.taskdefaults import TaskDefaults
 from taskctl.api.workertemplate import WorkerTemplate
 from taskctl.api.workspace import (
@@ -142,69 +143,6 @@ class Rotation(SpecModel):
             "that those made together do not go together. Not set: no limit.",
         ),
     ] = None
-
-
-FLOOR_MESSAGE = (
-    "minPerWorker is more than maxPerWorker; raise that one, or set it to 0 to park nothing"
-)
-
-
-class Standby(SpecModel):
-    """Containers that are started before there is a task for them, and wait ("parked").
-
-    A task whose image, read-only mount of the workspace and `valueFrom` environment they have is
-    handed to one within milliseconds. They take no slot.
-    """
-
-    model_config = ConfigDict(
-        json_schema_extra=meta.validations(
-            meta.cel(
-                "self.maxPerWorker == 0 || self.minPerWorker <= self.maxPerWorker",
-                FLOOR_MESSAGE,
-                field_path=".minPerWorker",
-            )
-        )
-    )
-    max_per_worker: Annotated[
-        int,
-        Field(
-            ge=0,
-            le=100,
-            description="Parked containers on a worker, at most. 0: none are parked. They count "
-            "towards `rotation.maxTasks`. Default 16.",
-        ),
-    ] = 16
-    min_per_worker: Annotated[
-        int,
-        Field(
-            ge=0,
-            le=100,
-            description="Parked containers on each worker, at least, for each kind of task that "
-            "was started within `idleSeconds`. Between the two it depends on how many are started "
-            "a second. Default 1.",
-        ),
-    ] = 1
-    max: Annotated[
-        int,
-        Field(
-            ge=0, le=10_000, description="Parked containers on all workers, at most. Default 200."
-        ),
-    ] = 200
-    idle_seconds: Annotated[
-        int,
-        Field(
-            ge=1,
-            le=86_400,
-            description="Parked containers end when no task of their kind was started for so "
-            "long. Default 60.",
-        ),
-    ] = 60
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.max_per_worker and self.min_per_worker > self.max_per_worker:
-            raise ValueError(FLOOR_MESSAGE)
-        return self
 
 
 class TaskClusterSpec(SpecModel):
@@ -362,6 +300,16 @@ class TaskClusterSpec(SpecModel):
             json_schema_extra=meta.SET_LIST,
         ),
     ] = None
+    peers: Annotated[
+        list[Name] | None,
+        Field(
+            max_length=50,
+            description="Other TaskClusters of this namespace in which tasks of this one may "
+            "create children (`clusterName` of the child). Only what this TaskCluster lists itself "
+            "counts. Not set: none.",
+            json_schema_extra=meta.SET_LIST,
+        ),
+    ] = None
     rotation: Annotated[Rotation | None, Field(description="When to replace a worker.")] = None
     standby: Annotated[
         Standby | None,
@@ -403,9 +351,11 @@ class TaskClusterSpec(SpecModel):
                 raise ValueError(IDLE_ALONE_MESSAGE)
         elif (self.min_replicas or 0) > self.max_replicas:
             raise ValueError(MIN_ABOVE_MAX_MESSAGE)
-        for field, images in (("images", self.images), ("allowedImages", self.allowed_images)):
-            if images is not None and len(set(images)) != len(images):
-                raise ValueError(f"{field} has an image twice; remove one")
+        sets = {"images": self.images, "allowedImages": self.allowed_images, "peers": self.peers}
+        for field, items in sets.items():
+            if items is not None and len(set(items)) != len(items):
+                what = "a name" if field == "peers" else "an image"
+                raise ValueError(f"{field} has {what} twice; remove one")
         names = [volume.name for volume in self.volumes or ()]
         if len(set(names)) != len(names):
             raise ValueError("volumes has the same name twice; rename one")

@@ -89,6 +89,8 @@ async def run(access: Access, options: RunOptions) -> int:
         client = Client(cluster=cluster, image=options.image)
         client.use(session)
         given: dict[str, Any] = {} if options.code is None else {"code": options.code}
+        if options.cluster:  # before that of @task(cluster=...)
+            given["cluster"] = cluster
         handle = await client.submit(function.call(**arguments), **given)
         note(f"{handle.name} submitted to TaskCluster {cluster}")
         try:

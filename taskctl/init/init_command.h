@@ -15,6 +15,7 @@ static const char HELP[] =
     "      --key K                  names the child among this task's children: run again, the same\n"
     "                               key is the same child (default: made from the other options)\n"
     "      --name N  --image I  --timeout SECONDS  --slots N\n"
+    "      --cluster C              another TaskCluster, which this task's one lists in spec.peers\n"
     "      --input JSON | --data KEY=VALUE ... | --input-object NAME\n"
     "      --env KEY=VALUE ...      the child's whole env, instead of this task's\n"
     "      --group G                the group it belongs to\n"

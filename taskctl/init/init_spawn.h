@@ -151,6 +151,8 @@ static void spawn_option(Spawn *s, Args *a) {
         if (*s->key == 0) usage("--key must not be empty");
     } else if (take_option(a, "--name", &v)) {
         pack_pair(&s->fields.b, "name", v), s->fields.n++;
+    } else if (take_option(a, "--cluster", &v)) {
+        spawn_text(s, "clusterName", v);
     } else if (take_option(a, "--image", &v)) {
         spawn_text(s, "image", v);
     } else if (take_option(a, "--timeout", &v)) {

@@ -89,6 +89,8 @@ def worker_rules() -> list[Rule]:
         # `patch`: spec.cancel of a descendant that a task cancels.
         _rule(GROUP, ["tasks"], ["get", "list", "watch", "create", "patch"]),
         _rule(GROUP, ["tasks/status"], ["patch"]),
+        # `get`: whether a child may be in another TaskCluster (`spec.peers`).
+        _rule(GROUP, ["taskclusters"], ["get"]),
         # `delete`: an output takes the place of an earlier one of the same Task. `list`: results
         # of many children.
         _rule(GROUP, ["taskobjects"], ["get", "list", "create", "delete"]),

@@ -82,7 +82,7 @@ def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str,
     rest = {name: value for name, value in options.items() if name not in _OWN}
     unknown = sorted(set(rest) - {"input", "input_object", *_options.FIELDS})
     if unknown:
-        known = ", ".join((*_OWN, "input", "input_object", *_options.FIELDS))
+        known = ", ".join(dict.fromkeys((*_OWN, "input", "input_object", *_options.FIELDS)))
         raise TypeError(f"unknown option {unknown[0]!r}; known are {known}")
     return own, rest
 

@@ -107,7 +107,8 @@ class Submitter:
         """
         own, given = split_options(options)
         call, given = _resolve(target, given)
-        place = await self.place(own.get("cluster"), given.get("image"))
+        preferred = given.pop("cluster", None)  # of @task(cluster=...)
+        place = await self.place(own.get("cluster") or preferred, given.get("image"))
         cluster, image, host = place.cluster, place.image, place.host
         frame = Frame(
             namespace=self._session.namespace,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # Option: field of a Task's spec.
 FIELDS: Final = {
     "image": "image",
+    "cluster": "clusterName",
     "env": "env",
     "working_dir": "workingDir",
     "timeout_s": "timeoutSeconds",
@@ -264,7 +265,7 @@ def _kind(value: Any) -> str:
 
 
 _CHECKS: dict[str, Callable[[Any, str], Any]] = {
-    **dict.fromkeys(("image", "working_dir", "group"), check_text),
+    **dict.fromkeys(("cluster", "image", "working_dir", "group"), check_text),
     **dict.fromkeys(("timeout_s", "start_deadline_s"), _integer),
     "slots": lambda value, where: _integer(value, where, 1, 100),
     "priority": lambda value, where: _integer(value, where, -_INT32_MAX - 1),

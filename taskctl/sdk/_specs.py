@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
         input: Any
         input_object: str
+        cluster: str
         image: str
         env: Mapping[str, str] | Sequence[Mapping[str, Any]]
         working_dir: str
@@ -185,10 +186,11 @@ def child(  # type: ignore[misc]  # the overloads say what fits
             it. Default: made from what is spawned and how often that was spawned before.
         name: of the Task. Default: made from this task and the key.
         options: ``input`` (any value; of a function its arguments are the input),
-            ``input_object`` (name of a TaskObject), ``image``, ``env`` (instead of this
-            task's), ``working_dir``, ``timeout_s``, ``start_deadline_s``, ``slots``,
-            ``priority``, ``group``, ``retry`` (a number of retries, or as in the Task's spec),
-            ``ttl``, ``run_after`` (children or names), ``when``, ``suspend``,
+            ``input_object`` (name of a TaskObject), ``cluster`` (another TaskCluster that this
+            task's one lists in ``spec.peers``), ``image``, ``env`` (instead of this task's),
+            ``working_dir``, ``timeout_s``, ``start_deadline_s``, ``slots``, ``priority``,
+            ``group``, ``retry`` (a number of retries, or as in the Task's spec), ``ttl``,
+            ``run_after`` (children or names), ``when``, ``suspend``,
             ``read_only_workspace``. What is not given is inherited.
 
     Raises:

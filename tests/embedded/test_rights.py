@@ -276,7 +276,9 @@ async def many_results(world: World) -> None:
     """A task reads so many results of its children that the agent lists them."""
     script = (
         "for n in 1 2 3 4 5 6; do taskctl-init spawn --key $n -- taskctl-init output $n; done; "
-        "test $(taskctl-init results | wc -l) = 6"
+        "test $(taskctl-init results | wc -l) = 6; "
+        # Whether it may is asked of the TaskCluster.
+        "taskctl-init spawn --cluster elsewhere -- true 2>&1 | grep spec.peers"
     )
     await world.task("joins", "sh", "-ec", script, clusterName="counter")
     assert (await world.finished("joins", timeout_s=60))["status"]["state"] == "Succeeded"

@@ -68,7 +68,7 @@ async def test_only_the_last_attempt_counts(world: World) -> None:
     end(world, "a", attempt=2, outputObject="a-output")
     code, text = await peer.refused("sources", source=0)
     assert code == "rejected"
-    assert "lost its output" in text
+    assert "not the output of its last attempt" in text
 
 
 @pytest.mark.parametrize("state", ["Pending", "Running"])

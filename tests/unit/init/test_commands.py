@@ -133,6 +133,8 @@ def test_spawn_with_everything(shell: Shell) -> None:
 
 GRAPH = [
     (["--group", "g"], {"group": "g"}),
+    (["--cluster", "gpu"], {"clusterName": "gpu"}),
+    (["--cluster=gpu"], {"clusterName": "gpu"}),
     (["--after", "a", "b"], {"runAfter": {"tasks": ["a", "b"]}}),
     (["--after=a", "--after", "b", "a"], {"runAfter": {"tasks": ["a", "b"]}}),
     (

@@ -1,0 +1,72 @@
+"""``TaskCluster.spec.standby``: containers that are started before there is a task for them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from taskctl.api import meta
+from taskctl.api.meta import SpecModel
+
+FLOOR_MESSAGE = (
+    "minPerWorker is more than maxPerWorker; raise that one, or set it to 0 to park nothing"
+)
+
+
+class Standby(SpecModel):
+    """Containers that are started before there is a task for them, and wait ("parked").
+
+    A task whose image, read-only mount of the workspace and `valueFrom` environment they have is
+    handed to one within milliseconds. They take no slot.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra=meta.validations(
+            meta.cel(
+                "self.maxPerWorker == 0 || self.minPerWorker <= self.maxPerWorker",
+                FLOOR_MESSAGE,
+                field_path=".minPerWorker",
+            )
+        )
+    )
+    max_per_worker: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=100,
+            description="Parked containers on a worker, at most. 0: none are parked. They count "
+            "towards `rotation.maxTasks`. Default 16.",
+        ),
+    ] = 16
+    min_per_worker: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=100,
+            description="Parked containers on each worker, at least, for each kind of task that "
+            "was started within `idleSeconds`. Between the two it depends on how many are started "
+            "a second. Default 1.",
+        ),
+    ] = 1
+    max: Annotated[
+        int,
+        Field(
+            ge=0, le=10_000, description="Parked containers on all workers, at most. Default 200."
+        ),
+    ] = 200
+    idle_seconds: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=86_400,
+            description="Parked containers end when no task of their kind was started for so "
+            "long. Default 60.",
+        ),
+    ] = 60
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.max_per_worker and self.min_per_worker > self.max_per_worker:
+            raise ValueError(FLOOR_MESSAGE)
+        return self
