@@ -19,7 +19,8 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     from taskctl.cli.app import build_app
 
-    build_app()(prog_name="taskctl")
+    completing = any(name.startswith("_TASKCTL_COMPLETE") for name in os.environ)
+    build_app(() if completing else sys.argv[1:])(prog_name="taskctl")
 
 
 if __name__ == "__main__":

@@ -120,6 +120,10 @@ SMALL_VALUE_BYTES: Final = 2048  # of JSON; what a function takes or returns goe
 MESSAGE_LIMIT_CHARS: Final = 2048  # status.message, conditions and events are cut here
 LOG_TAIL_BYTES: Final = 2048  # of a failed task's log, carried in status.message
 
+# --- names of objects (Kubernetes: IsDNS1123Subdomain) ------------------------------
+MAX_NAME: Final = 253
+DNS_SUBDOMAIN: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+
 
 class Reason(StrEnum):
     """Machine-readable reasons on Task and TaskCluster status, conditions and Events."""

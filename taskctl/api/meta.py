@@ -12,11 +12,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic.alias_generators import to_camel
 
 from taskctl.api.states import ConditionStatus
+from taskctl.constants import DNS_SUBDOMAIN as DNS_SUBDOMAIN
+from taskctl.constants import MAX_NAME as MAX_NAME
 from taskctl.constants import MESSAGE_LIMIT_CHARS
 
 # Bounds that the API server's CEL cost estimator needs; generous for people, finite for it.
 INT32_MAX = 2**31 - 1
-MAX_NAME = 253  # DNS-1123 subdomain
 MAX_LABEL = 63  # label value
 MAX_TEXT = 4096
 MAX_COMMAND_ITEMS = 256
@@ -29,7 +30,6 @@ _SURELY_SHORT = 32_000
 MAX_ENV = 256
 MAX_LIST = 1000
 
-DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 LABEL_VALUE = r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$"
 # k8s.io/apimachinery's quantity, as controller-gen writes it into CRDs.

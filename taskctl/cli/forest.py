@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 
 from taskctl.api.states import TaskState
@@ -67,21 +68,31 @@ def build_forest(tasks: Iterable[Mapping[str, Any]]) -> list[Node]:
     """
     nodes = {view.uid: Node(view) for view in map(parse_task, tasks)}
     roots = []
-    for node in sorted(nodes.values(), key=_order):
+    for node in _in_order(nodes.values()):
         parent = nodes.get(node.view.parent_uid)
         if parent is None or parent is node:
             roots.append(node)
         else:
             parent.children.append(node)
     for node in _children_first(roots):
+        counts = node.counts
         for child in node.children:
-            node.counts.update(child.whole)
+            counts[child.view.state] += 1
+            for state, count in child.counts.items():
+                counts[state] += count
     return roots
 
 
-def _order(node: Node) -> tuple[str, tuple[tuple[int, int, str], ...]]:
-    created = (node.view.status.get("times") or {}).get("created") or node.view.created
-    return created, natural(node.view.name)
+def _in_order(nodes: Iterable[Node]) -> Iterator[Node]:
+    """Yield nodes in the order of their creation; those of one moment in that of their names."""
+    for _, group in groupby(sorted(nodes, key=_created_text), key=_created_text):
+        same = list(group)
+        # Taking a name apart costs more than all else here, and few tasks share a microsecond.
+        yield from same if len(same) == 1 else sorted(same, key=lambda one: natural(one.view.name))
+
+
+def _created_text(node: Node) -> str:
+    return (node.view.status.get("times") or {}).get("created") or node.view.created
 
 
 def _children_first(roots: Sequence[Node]) -> list[Node]:
@@ -116,12 +127,15 @@ def latency_stages(views: Sequence[TaskView]) -> list[Stage]:
     before attempts whose times are no longer known.
     """
     stages = []
+    receipts = [_moments(view) for view in views if view.attempt <= 1]
     for name, start, end in _STAGES:
         values: dict[bool, list[float]] = {False: [], True: []}
-        for view in views:
-            value = _stage_s(view, start, end)
-            if view.attempt <= 1 and value is not None:
-                values[_whole_seconds(view, start)].append(value)
+        for receipt in receipts:
+            since = receipt.get(start)
+            value = between_s(since, receipt.get(end))
+            if since is not None and value is not None:
+                # creationTimestamp has no fraction. One in a million precise times has none either.
+                values[since.microsecond == 0].append(value)
         # A value that may be a second too long says nothing beside those that are exact.
         coarse = not values[False]
         used = values[coarse]
@@ -131,14 +145,10 @@ def latency_stages(views: Sequence[TaskView]) -> list[Stage]:
     return stages
 
 
-def _whole_seconds(view: TaskView, name: str) -> bool:
-    # creationTimestamp has no fraction. One in a million precise times has none either.
-    found = moment(view, name)
-    return found is not None and found.microsecond == 0
-
-
-def _stage_s(view: TaskView, start: str, end: str) -> float | None:
-    return between_s(moment(view, start), moment(view, end))
+def _moments(view: TaskView) -> dict[str, datetime]:
+    """Return what is known of ``status.times``."""
+    times = view.status.get("times") or {}
+    return {name: at for name, text in times.items() if (at := time_or_none(text)) is not None}
 
 
 def wall_s(views: Sequence[TaskView], now: datetime) -> float | None:

@@ -8,7 +8,7 @@ from typing import Final
 
 from taskctl.api.states import TaskState
 from taskctl.cli.exits import UsageError
-from taskctl.constants import GROUP, VERSION
+from taskctl.constants import DNS_SUBDOMAIN, GROUP, MAX_NAME, VERSION
 
 _WORDS: Final = {
     "Task": ("task", "tasks", "tk"),
@@ -29,8 +29,6 @@ def parse_name(text: str, kind: str = "Task", option: str = "") -> str:
     Raises:
         UsageError: it names an object of another kind, or no object could have that name.
     """
-    from taskctl.api.meta import DNS_SUBDOMAIN, MAX_NAME
-
     where = f"{option} " if option else ""
     prefix, slash, name = text.rpartition("/")
     words = {word + suffix for word in _WORDS[kind] for suffix in _SUFFIXES}

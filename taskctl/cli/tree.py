@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import shutil
 import sys
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -91,9 +92,26 @@ async def tree(access: Access, options: TreeOptions) -> int:
     async with access.connect() as session:
         if options.watch:
             return await _watch(session, options)
-        trees = await _load(session, options.root)
-    _print(trees, options)
+        with _no_garbage():
+            _print(await _load(session, options.root), options)
     return ExitCode.OK
+
+
+@contextmanager
+def _no_garbage() -> Iterator[None]:
+    """Have Python not look for garbage in the block.
+
+    A large tree is hundreds of thousands of dicts, all in use until the process ends; going over
+    them again and again takes longer than decoding them.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 async def _load(session: Session, root: str | None) -> Trees:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from taskctl.cli import access
+from taskctl.cli.app import VERBS, build_app
 from taskctl.cli.exits import CliError, ExitCode, describe
 from taskctl.errors import (
     AlreadyExists,
@@ -25,7 +26,7 @@ from taskctl.errors import (
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.fake import FakeClient
 
-VERBS = (
+SHOWN = (
     "submit",
     "get",
     "wait",
@@ -42,7 +43,7 @@ VERBS = (
 COMPONENTS = ("server", "controller", "node", "agent", "local")
 
 
-@pytest.mark.parametrize("verb", [*VERBS, *COMPONENTS])
+@pytest.mark.parametrize("verb", [*SHOWN, *COMPONENTS])
 def test_help_of_every_verb(run: Run, verb: str) -> None:
     result = run(verb, "--help")
     assert result.exit_code == 0
@@ -59,6 +60,41 @@ def test_help_loads_nothing_heavy() -> None:
         "import sys; from taskctl.cli.app import build_app; build_app(); "
         "print([m for m in ('pydantic', 'aiohttp', 'yaml', 'orjson', 'rich', 'uvloop') "
         "if m in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "[]\n"
+
+
+def test_every_verb_is_known_by_its_module() -> None:
+    for module, verbs in VERBS.items():
+        app = build_app([verbs[0]])
+        found = [command.name for command in app.registered_commands]
+        found += [group.name for group in app.registered_groups]
+        assert tuple(found) == verbs, module
+
+
+@pytest.mark.parametrize("words", [["tree"], ["-n", "get", "--debug", "--context=a", "tree", "x"]])
+def test_only_the_module_of_the_verb_is_loaded(words: list[str]) -> None:
+    assert [command.name for command in build_app(words).registered_commands] == ["tree"]
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["--help"], ["tre"], ["-nget", "tree"], ["--", "tree"], ["-n"], ["-x", "tree"]]
+)
+def test_all_verbs_are_loaded_where_the_verb_is_not_plain(words: list[str]) -> None:
+    assert len(build_app(words).registered_commands) > 20
+
+
+def test_looking_loads_no_models() -> None:
+    """What has to be there before the first request: it counts for every look at a tree."""
+    code = (
+        "import sys; from taskctl.cli.app import build_app; build_app(['tree']); "
+        "from taskctl.cli.names import parse_name; parse_name('tree'); "
+        "import taskctl.client.kube, taskctl.cli.render_tree; "
+        "print([m for m in ('pydantic', 'rich', 'uvloop', 'cryptography', "
+        "'kubernetes_asyncio', 'taskctl.cli.submit') if m in sys.modules])"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

@@ -165,6 +165,16 @@ def test_orphans_become_roots() -> None:
     assert render_forest(build_forest([orphan]), STYLE) == ["○ orphan (true) Pending"]
 
 
+def test_children_of_one_moment_stand_in_the_order_of_their_numbers() -> None:
+    root = done(task("root")).build()
+    created = {"c-10": 5, "c-9": 5, "c-1": 7, "c-11": 5, "c-2": 3}
+    children = [done(task(name).child_of(root), ms).build() for name, ms in created.items()]
+    (node,) = build_forest([*children, root])
+    names = [child.view.name for child in node.children]
+    assert names == ["c-2", "c-9", "c-10", "c-11", "c-1"]
+    assert node.counts == {TaskState.SUCCEEDED: 5}
+
+
 def test_many_roots_keep_the_newest() -> None:
     roots = [done(task(f"r-{n}").created(at(n * 1000)), n * 1000).build() for n in range(200)]
     lines = render_forest(build_forest(roots), TreeStyle(NOW, max_lines=50))
