@@ -36,6 +36,7 @@ LABEL_PARENT_UID: Final = "taskctl.dev/parent-uid"
 LABEL_OUTPUT_OF: Final = "taskctl.dev/output-of"  # on a TaskObject: UID of the Task it came from
 LABEL_ATTEMPT: Final = "taskctl.dev/attempt"  # on an output: number of the attempt that made it
 LABEL_CLIENT: Final = "taskctl.dev/client"  # on what a Client submits: which client
+LABEL_EXIT_OF: Final = "taskctl.dev/exit-of"  # on the task in onExit: UID of the root
 LABEL_GROUP: Final = "taskctl.dev/group"
 ANNOTATION_PARENT: Final = "taskctl.dev/parent"  # the parent task's name
 ANNOTATION_DEPTH: Final = "taskctl.dev/depth"  # decimal; the root has depth 0
@@ -170,6 +171,7 @@ class Reason(StrEnum):
     TREE_COMPLETE = "TreeComplete"
     TREE_FAILED = "TreeFailed"
     LIVE_TASKS_LIMIT = "LiveTasksLimit"
+    EXIT_TASK_DELETED = "ExitTaskDeleted"
     # TaskCluster
     WORKERS_READY = "WorkersReady"
     WORKERS_NOT_READY = "WorkersNotReady"

@@ -285,6 +285,16 @@ BAD: dict[str, tuple[Json, str]] = {
         task(treeTimeoutSeconds=5, lineage=LINEAGE),
         "treeTimeoutSeconds goes for a whole tree",
     ),
+    "exit task of a child": (
+        task(onExit={"command": ["x"]}, lineage=LINEAGE),
+        "onExit is a task for the end of a whole tree",
+    ),
+    "exit task without a command": (task(onExit={"image": "x"}), "command"),
+    "exit task with no command": (task(onExit={"command": []}), "command"),
+    "exit task with a variable of ours": (
+        task(onExit={"command": ["x"], "env": [{"name": "TASKCTL_A", "value": ""}]}),
+        "taskctl's own",
+    ),
     "tree timeout of nothing": (task(treeTimeoutSeconds=0), "treeTimeoutSeconds"),
     "descendant limit below the tasks": (
         graph(limits={"descendants": 0}),

@@ -55,7 +55,7 @@ INHERITED: Final = (
     "readOnlyWorkspace",
     "limits",
 )
-_OF_ROOTS: Final = ("tasks", "params", "treeTimeoutSeconds")
+_OF_ROOTS: Final = ("tasks", "params", "treeTimeoutSeconds", "onExit")
 _OVERRIDABLE: Final = frozenset(
     field.alias or name for name, field in TaskSpec.model_fields.items()
 ).difference(("input", "inputObject", "cancel", "cancelScope", "lineage", *_OF_ROOTS))
@@ -212,6 +212,8 @@ def _not_overridable(name: str) -> str:
         return "only a root can have them; spawn the tasks one by one"
     if name == "treeTimeoutSeconds":
         return "it goes for a whole tree; set it on the root, or timeoutSeconds for this task"
+    if name == "onExit":
+        return "it is for the end of a whole tree; set it on the root"
     if name == "lineage":
         return "taskctl writes it; remove it"
     likely = meta.likely_field(name, _OVERRIDABLE)

@@ -150,6 +150,8 @@ def _bad_placeholders(spec: Mapping[str, Any], tasks: Sequence[Template]) -> str
     values = params_of(spec)
     defaults = {field: spec[field] for field in FILLED if field in spec}
     places = [("", defaults), *((f"tasks[{i}].", task) for i, task in enumerate(tasks))]
+    if tasks and spec.get("onExit"):
+        places.append(("onExit.", spec["onExit"]))
     for where, holder in places:
         for path, text in _strings(holder):
             for match in _PLACEHOLDER.finditer(text):

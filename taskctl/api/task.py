@@ -15,6 +15,7 @@ from taskctl.api.inputfrom import GROUP_MESSAGE, MAX_SOURCES, InputSource, check
 from taskctl.api.limits import Limits
 from taskctl.api.lineage import Lineage
 from taskctl.api.meta import INT32_MAX, GroupName, Name, ObjectMeta, SpecModel
+from taskctl.api.onexit import CHILD_ON_EXIT_MESSAGE, ExitTask
 from taskctl.api.retry import Retry, TtlSecondsAfterFinished
 from taskctl.api.runafter import RunAfter
 from taskctl.api.states import CancelScope, TaskState, When
@@ -107,6 +108,9 @@ def _add_spec_rules(schema: dict[str, Any]) -> None:
             "!(has(self.lineage) && has(self.treeTimeoutSeconds))",
             CHILD_TREE_TIMEOUT_MESSAGE,
             field_path=".treeTimeoutSeconds",
+        ),
+        meta.cel(
+            "!(has(self.lineage) && has(self.onExit))", CHILD_ON_EXIT_MESSAGE, field_path=".onExit"
         ),
         meta.cel(
             "!(has(self.lineage) && (has(self.tasks) || has(self.params)))", ROOT_TASKS_MESSAGE
@@ -305,6 +309,14 @@ class TaskSpec(SpecModel):
             "set: no limit."
         ),
     ] = None
+    on_exit: Annotated[
+        ExitTask | None,
+        Field(
+            description="Of a root: a task that runs once when the tree is quiet, whatever its end "
+            "(success, failure, cancellation or timeout), with the outcome as its input. It is a "
+            "root of its own that goes with this one, and does not count in this tree's outcome."
+        ),
+    ] = None
     ttl_seconds_after_finished: Annotated[
         TtlSecondsAfterFinished | None,
         Field(
@@ -402,6 +414,8 @@ class TaskSpec(SpecModel):
             raise ValueError(TOO_MANY_TASKS_MESSAGE)
         if self.lineage is not None and self.tree_timeout_seconds is not None:
             raise ValueError(CHILD_TREE_TIMEOUT_MESSAGE)
+        if self.lineage is not None and self.on_exit is not None:
+            raise ValueError(CHILD_ON_EXIT_MESSAGE)
         return self
 
 

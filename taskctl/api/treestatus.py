@@ -8,6 +8,7 @@ from pydantic import Field
 
 from taskctl.api import meta
 from taskctl.api.meta import MicroTime, StatusModel
+from taskctl.api.states import TaskState
 
 MAX_SPAWNING = 1000
 
@@ -19,6 +20,25 @@ class Spawning(StatusModel):
     children: Annotated[
         int, Field(ge=0, description="How many children it may have in all, so far.")
     ]
+
+
+class ExitStatus(StatusModel):
+    """What became of the task in `onExit`, in the latest run of the tree that has ended."""
+
+    run: Annotated[int, Field(ge=1, description="The run of the tree whose end it is for.")]
+    task: Annotated[str, Field(max_length=253, description="Name of the Task.")]
+    state: Annotated[TaskState, Field(description="Its state; Failed also if it was refused.")]
+    reason: Annotated[
+        str | None, Field(description="CamelCase word that says why, once it has ended.")
+    ] = None
+    message: Annotated[str | None, Field(description="The same for people.")] = None
+    finished: Annotated[
+        MicroTime | None,
+        Field(
+            description="When it had ended; `ttlSecondsAfterFinished` of the root and of its tree "
+            "counts from then."
+        ),
+    ] = None
 
 
 class TreeStatus(StatusModel):
@@ -62,4 +82,7 @@ class TreeStatus(StatusModel):
             "for which a part of the budget is set aside.",
             json_schema_extra=meta.ATOMIC_LIST,
         ),
+    ] = None
+    exit: Annotated[
+        ExitStatus | None, Field(description="What became of the task in `onExit`.")
     ] = None

@@ -120,6 +120,29 @@ def render_standstill(roots: Sequence[Node], clusters: Iterable[Mapping[str, Any
     return sorted(lines)
 
 
+def render_exit(root: Mapping[str, Any], style: TreeStyle) -> list[str]:
+    """Return the line on a root's exit task (``spec.onExit``), once there is one.
+
+    Args:
+        root: the raw root.
+        style: how to draw.
+    """
+    noted = ((root.get("status") or {}).get("tree") or {}).get("exit")
+    if not noted:
+        return []
+    state = TaskState(noted["state"])
+    glyph, colour = GLYPHS[state][0 if style.unicode else 1], STATE_STYLES[state]
+    line = f"on exit: {paint(glyph, colour, colour=style.colour)} {one_line(noted['task'])} "
+    line += paint(str(state), colour, colour=style.colour)
+    if noted.get("reason") not in (None, *_QUIET_REASONS):
+        line += f"  {one_line(noted['reason'])}"
+    said = str(noted.get("message") or "").strip().splitlines()
+    if said and state not in FINE:
+        room = max(CAUSE_CHARS_MIN, style.width - columns(line) - 2)
+        line += f": {shorten(one_line(said[-1]), room)}"
+    return [line]
+
+
 def render_summary(roots: Sequence[Node], style: TreeStyle) -> list[str]:
     """Return the counts by state and the latency receipt."""
     views = all_views(roots)

@@ -153,6 +153,10 @@ def describe_forest(trees: Trees) -> dict[str, Any]:
     from taskctl.cli.forest import all_views, build_forest, latency_stages
 
     views = all_views(build_forest(trees.tasks.values()))
+    exits = {
+        task["metadata"]["name"]: ((task.get("status") or {}).get("tree") or {}).get("exit")
+        for task in trees.tasks.values()
+    }
     return {
         "tasks": [
             {
@@ -165,6 +169,7 @@ def describe_forest(trees: Trees) -> dict[str, Any]:
             }
             for view in reversed(views)
         ],
+        "exits": {root: noted for root, noted in exits.items() if noted},
         "counts": {str(state): n for state, n in Counter(view.state for view in views).items()},
         "latency": [
             {
@@ -181,11 +186,17 @@ def describe_forest(trees: Trees) -> dict[str, Any]:
 
 def _draw(trees: Trees, style: TreeStyle) -> list[str]:
     from taskctl.cli.forest import build_forest
-    from taskctl.cli.render_tree import render_forest, render_standstill, render_summary
+    from taskctl.cli.render_tree import (
+        render_exit,
+        render_forest,
+        render_standstill,
+        render_summary,
+    )
 
     roots = build_forest(trees.tasks.values())
     below = [*render_standstill(roots, trees.clusters.values()), *render_summary(roots, style)]
-    return [*render_forest(roots, style), "", *below]
+    exits = [] if trees.root is None else render_exit(trees.root, style)
+    return [*render_forest(roots, style), *exits, "", *below]
 
 
 def _style(max_lines: int) -> TreeStyle:
@@ -208,12 +219,13 @@ def draw_live(trees: Trees, style: TreeStyle) -> list[str]:
         style: its ``max_lines`` are those of the terminal.
     """
     from taskctl.cli.forest import build_forest
-    from taskctl.cli.render_tree import render_forest, render_standstill
+    from taskctl.cli.render_tree import render_exit, render_forest, render_standstill
     from taskctl.cli.statusbar import render_status
     from taskctl.cli.terminal import cut, one_line
 
     roots = build_forest(trees.tasks.values())
     waiting = [one_line(line) for line in render_standstill(roots, trees.clusters.values())]
+    waiting += [] if trees.root is None else render_exit(trees.root, style)
     below = [*waiting[: style.max_lines // 3], render_status(roots, style)]
     room = max(1, style.max_lines - len(below))
     tree = render_forest(roots, replace(style, max_lines=room, live=True))
@@ -311,14 +323,15 @@ async def _show_live(session: Session, options: TreeOptions, trees: Trees) -> No
 async def _follow_tree(
     session: Session, root: str | None, trees: Trees
 ) -> AsyncGenerator[None, None]:
-    """Keep ``trees`` up to date, yielding after each change; ends when the root is complete.
+    """Keep ``trees`` up to date, yielding after each change.
 
-    Without a root it does not end.
+    It ends when the root is complete, and its exit task has ended; without a root it does not.
     """
     from taskctl.client.follow import Selection
     from taskctl.client.resources import TASKCLUSTERS, TASKS
     from taskctl.errors import Forbidden
-    from taskctl.outside.outcome import is_complete
+    from taskctl.policy.onexit import is_settled
+    from taskctl.policy.view import parse_task
 
     selections = [Selection(TASKS, session.namespace)]
     if root is not None:
@@ -355,7 +368,7 @@ async def _follow_tree(
             if root is not None and trees.root is None:
                 raise CliError(f"{root} was deleted", ExitCode.NOT_FOUND)
             yield
-            if trees.root is not None and is_complete(trees.root):
+            if trees.root is not None and is_settled(parse_task(trees.root)):
                 return
     finally:
         for feeder in feeders:

@@ -15,6 +15,7 @@ from taskctl.constants import Reason
 from taskctl.controllers.ages import Ages
 from taskctl.controllers.cachedapi import CachedApi
 from taskctl.controllers.families import Tree
+from taskctl.controllers.onexit import ExitTasks, exit_of
 from taskctl.controllers.queues import look_again
 from taskctl.controllers.task import state_of
 from taskctl.policy.graph import member_name, template_names
@@ -45,6 +46,7 @@ class TreeReconciler:
         self._api = api
         self._ages = ages
         self._queue = queue
+        self._exits = ExitTasks(api)
         self._counts: dict[Tree, TreeCounts] = {}
         self._written_at_s: dict[str, float] = {}
 
@@ -60,6 +62,9 @@ class TreeReconciler:
     def on_task(self, old: KubeObject | None, new: KubeObject | None) -> None:
         """Take in a Task event; O(1)."""
         before, after = _place(old), _place(new)
+        root_uid = exit_of(new or old)
+        if root_uid:
+            self._queue.add(root_uid)
         if new is not None and after is None:
             self._on_root(new)
         elif old is not None and new is None and before is None:
@@ -79,7 +84,8 @@ class TreeReconciler:
         empty = tree not in self._counts and parse_task(root).is_graph
         if empty and state_of(root) is TaskState.RUNNING:
             self._queue.add(uid)
-        if not complete and root["spec"].get("treeTimeoutSeconds"):
+        late = not complete and root["spec"].get("treeTimeoutSeconds")
+        if late or (complete and root["spec"].get("onExit")):
             self._queue.add(uid)
         if ended != complete or (ended and tree in self._counts):
             self._queue.add(uid)
@@ -126,6 +132,9 @@ class TreeReconciler:
         else:
             change = decide_tree(view, counts, now)
         if change is None:
+            noted = await self._exits.step(view)
+            if noted is not None:
+                await api.write_status(TASKS, root, noted)
             return look_again(left_s)
         written_at_s = self._written_at_s.get(root_uid)
         if not change.urgent and written_at_s is not None:

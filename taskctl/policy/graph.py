@@ -105,7 +105,7 @@ def _member(
     }
     if template.get("inputFrom"):
         spec["inputFrom"] = [_source(root, source) for source in template["inputFrom"]]
-    spec["env"] = _environment(root.own_spec.get("env"), template.get("env"), params)
+    spec["env"] = environment(root.own_spec.get("env"), template.get("env"), params)
     spec = {
         field: fill(value, params) if field in FILLED else value for field, value in spec.items()
     }
@@ -121,7 +121,7 @@ def _member(
     return {"apiVersion": API_VERSION, "kind": "Task", "metadata": metadata, "spec": spec}
 
 
-def _environment(
+def environment(
     roots: Iterable[Mapping[str, Any]] | None,
     own: Iterable[Mapping[str, Any]] | None,
     params: Mapping[str, str],

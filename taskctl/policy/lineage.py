@@ -27,11 +27,17 @@ OUTPUT_SUFFIX: Final = "-output"  # behind a Task's name: the TaskObject with it
 _HASH_CHARS: Final = 10
 # With "-" and the hash: what a label value holds.
 _STEM_CHARS: Final = MAX_LABEL_CHARS - _HASH_CHARS - 1
+_EXIT_STEM_CHARS: Final = _STEM_CHARS - len("-exit")
 
 
 def child_name(parent: TaskView, key: str) -> str:
     """Return the default name of a child: ``<root, cut>-<hash of parent UID and key>``."""
     return f"{_stem(parent.root_name)}-{_digest(f'{parent.uid}/{key}')}"
+
+
+def exit_name(root: TaskView, run: int) -> str:
+    """Return the name of the task in ``spec.onExit`` of a root, for one run of its tree."""
+    return f"{root.name[:_EXIT_STEM_CHARS].rstrip('-.')}-exit-{_digest(f'{root.uid}/exit/{run}')}"
 
 
 def input_name(task_name: str) -> str:

@@ -11,12 +11,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from taskctl.api.conditions import ConditionUpdate, cap_message, condition_is, set_condition
+from taskctl.api.conditions import (
+    ConditionUpdate,
+    cap_message,
+    condition_is,
+    find_condition,
+    set_condition,
+)
 from taskctl.api.states import ConditionStatus, ConditionType, TaskState
 from taskctl.clock import format_micro
 from taskctl.constants import Reason
 from taskctl.policy.retry import GiveUp, Retry
-from taskctl.policy.view import TaskView
+from taskctl.policy.view import TaskView, time_or_none
 
 StatusPatch = dict[str, Any]
 
@@ -141,6 +147,14 @@ def active_conditions(view: TaskView, reason: Reason, now: datetime) -> list[dic
 def is_complete(view: TaskView) -> bool:
     """Whether the Task's Complete condition is True."""
     return condition_is(view.status.get("conditions"), ConditionType.COMPLETE, ConditionStatus.TRUE)
+
+
+def completion_time(status: Mapping[str, Any]) -> datetime | None:
+    """Return when the Complete condition became True; None if it is not."""
+    condition = find_condition(status.get("conditions"), ConditionType.COMPLETE)
+    if condition is None or condition.get("status") != ConditionStatus.TRUE:
+        return None
+    return time_or_none(condition.get("lastTransitionTime"))
 
 
 def with_generation(view: TaskView, patch: StatusPatch | None) -> StatusPatch | None:

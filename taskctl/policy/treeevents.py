@@ -6,15 +6,18 @@ would drown the news. Decided on the change as observed, whoever wrote it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any, Final
 
 from taskctl.api.conditions import find_condition
 from taskctl.api.states import ConditionStatus, ConditionType, TaskState
 from taskctl.policy.status import is_complete
 from taskctl.policy.treetimeout import timed_out_sentence
 from taskctl.policy.view import TaskView
+
+_WELL: Final = TaskState.SUCCEEDED.value
 
 
 class TreeEvent(StrEnum):
@@ -24,6 +27,7 @@ class TreeEvent(StrEnum):
     TIMED_OUT = "TreeTimeout"
     SUCCEEDED = "TreeSucceeded"
     FAILED = "TreeFailed"
+    EXIT_FAILED = "ExitTaskFailed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,15 @@ def decide_tree_events(old: TaskView, new: TaskView) -> Iterator[TreeNews]:
         yield TreeNews(TreeEvent.TIMED_OUT, timed_out_sentence(new), warning=True)
     if is_complete(new) and not is_complete(old) and _has_grown(new):
         yield _ended(new)
+    exit_before, exit_now = _exit(old), _exit(new)
+    if exit_now.get("finished") and exit_before != exit_now and exit_now["state"] != _WELL:
+        why = str(exit_now.get("message") or exit_now.get("reason") or "").strip()
+        told = f"The exit task {exit_now['task']} is {exit_now['state']}: {why}".rstrip(": ")
+        yield TreeNews(TreeEvent.EXIT_FAILED, told, warning=True)
+
+
+def _exit(root: TaskView) -> Mapping[str, Any]:
+    return (root.status.get("tree") or {}).get("exit") or {}
 
 
 def _has_grown(root: TaskView) -> bool:

@@ -1,19 +1,19 @@
 """When is an ended Task removed (``spec.ttlSecondsAfterFinished``)?
 
 A member of a tree stays until the whole tree is complete: a continuation may still want
-its result, and the root's counters are made from the members that exist. A Task that
-another one waits for (``runAfter``) stays as long as that.
+its result, and the root's counters are made from the members that exist. Where the root has
+``onExit``, the exit task must have ended, too. A Task that another one waits for (``runAfter``)
+stays as long as that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
-from taskctl.api.conditions import find_condition
-from taskctl.api.states import ConditionStatus, ConditionType
+from taskctl.policy.onexit import settled_time
 from taskctl.policy.status import FINE
 from taskctl.policy.view import TaskView, time_or_none
 
@@ -75,7 +75,7 @@ def decide_ttl(
         return LookAgain(AWAITED_LOOK_S)
     ended = _ended(view)
     if root is not None:
-        completed = completion_time(root.status)
+        completed = settled_time(root)
         if completed is None:
             return Keep(for_tree=True)
         ended = completed if ended is None else max(ended, completed)
@@ -83,14 +83,6 @@ def decide_ttl(
         return Keep()
     left_s = stay_s - age_s(ended)
     return Remove() if left_s <= 0 else LookAgain(left_s)
-
-
-def completion_time(status: Mapping[str, Any]) -> datetime | None:
-    """Return when the Complete condition became True; None if it is not."""
-    condition = find_condition(status.get("conditions"), ConditionType.COMPLETE)
-    if condition is None or condition.get("status") != ConditionStatus.TRUE:
-        return None
-    return time_or_none(condition.get("lastTransitionTime"))
 
 
 def _ended(view: TaskView) -> datetime | None:

@@ -155,19 +155,39 @@ async def test_a_graph_fails_as_its_tree_does(world: World) -> None:
     assert "suspend" not in ended["spec"]
 
 
+def exit_note(task: dict[str, Any]) -> dict[str, Any]:
+    entry: dict[str, Any] = (task["status"].get("tree") or {}).get("exit") or {}
+    return entry
+
+
 async def test_a_graph_that_runs_out_of_time(world: World) -> None:
+    """Its exit task runs all the same, and is told."""
     await world.cluster()
+    script = 'touch "/workspace/$TREE_STATE"; taskctl-init output "$(taskctl-init input)"'
+    on_exit = {"command": ["sh", "-ec", script]}
     tasks = [
         {"name": "long", "command": ["sleep", "900"]},
         {"name": "next", "command": ["true"], "runAfter": ["long"]},
     ]
     spec = {"clusterName": "c", "image": "any", "tasks": tasks, "treeTimeoutSeconds": 4}
-    await world.make(TASKS, "late", spec=spec)
+    await world.make(TASKS, "late", spec=spec | {"onExit": on_exit})
     root = await complete(world, "late")
     assert (root["status"]["state"], root["status"]["reason"]) == ("Failed", "TreeTimeout")
     for name in ("late-long", "late-next"):
         status = (await world.get(TASKS, name))["status"]
         assert (status["state"], status["reason"]) == ("Cancelled", "TreeTimeout")
+    root = await eventually(
+        lambda: world.get(TASKS, "late"),
+        lambda task: bool(exit_note(task).get("finished")),
+        what="the exit task",
+        timeout_s=60,
+    )
+    assert exit_note(root)["state"] == "Succeeded", exit_note(root)
+    found = await world.get(TASKOBJECTS, f"{exit_note(root)['task']}-output")
+    outcome = found["value"]["outcome"]
+    assert (outcome["state"], outcome["reason"]) == ("Failed", "TreeTimeout")
+    assert (outcome["root"], outcome["descendants"]["cancelled"]) == ("late", 2)
+    assert (world.workspace("c") / "Failed").exists()
 
 
 @pytest.mark.parametrize("file", ["write-read.yaml"])

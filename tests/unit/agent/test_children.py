@@ -338,6 +338,10 @@ async def test_what_was_set_aside_is_taken_up_again(world: World) -> None:
             [{"key": "a", "overrides": {"treeTimeoutSeconds": 3}}],
             "tasks[0].overrides.treeTimeoutSeconds",
         ),
+        (
+            [{"key": "a", "overrides": {"onExit": {"command": ["x"]}}}],
+            "tasks[0].overrides.onExit",
+        ),
         ([{"key": "a", "overrides": {"timeout_seconds": 5}}], "tasks[0].overrides.timeout_seconds"),
         ([{"key": "a", "overrides": {"args": ["x" * 131_072]}}], "tasks[0].overrides.args[0]"),
         (

@@ -64,6 +64,33 @@ def cluster(ready: str, message: str, name: str = "c") -> dict[str, Any]:
     return taskcluster(name).status(conditions=[condition]).build()
 
 
+def exited(state: str, **more: str) -> dict[str, Any]:
+    """A root that is complete, with an exit task."""
+    root: dict[str, Any] = complete(task("root").state(TaskState.SUCCEEDED), good=True)
+    root["spec"]["onExit"] = {"command": ["true"]}
+    noted = {"run": 1, "task": "root-exit-1", "state": state, **more}
+    return {**root, "status": {**root["status"], "tree": {"exit": noted}}}
+
+
+def test_the_exit_task_has_a_line(run: Run, client: FakeClient) -> None:
+    client.put(exited("Failed", reason="NonZeroExit", message="It\x1b\nended so."))
+    lines = run("tree", "root").stdout.splitlines()
+    assert lines[1] == "on exit: ✘ root-exit-1 Failed  NonZeroExit: ended so."
+    client.put(exited("Succeeded", reason="Completed"))
+    assert "on exit: ✔ root-exit-1 Succeeded" in run("tree", "root").stdout.splitlines()
+    value = json.loads(run("tree", "root", "-o", "json").stdout)
+    assert value["exits"]["root"]["state"] == "Succeeded"
+
+
+def test_watch_waits_for_the_exit_task(run: Run, client: FakeClient) -> None:
+    client.put(exited("Running"))
+    over = exited("Succeeded", finished="2026-01-01T00:00:00.000000Z")
+    client.events = [WatchEvent(EventType.MODIFIED, over)]
+    result = run("tree", "root", "--watch")
+    assert result.exit_code == 0
+    assert "on exit: ✔ root-exit-1 Succeeded" in result.stdout
+
+
 def test_watch_says_why_nothing_runs(run: Run, client: FakeClient) -> None:
     client.put(
         task("root").cluster("c").build(),
