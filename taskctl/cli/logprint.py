@@ -6,24 +6,26 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import sys
 import tempfile
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Final
 
 from taskctl.api.states import TaskState
 from taskctl.cli.access import Session
 from taskctl.cli.exits import CliError, ExitCode
+from taskctl.cli.logsink import PlainWriter, Sink, Writer
 from taskctl.cli.output import note
-from taskctl.cli.terminal import LogFilter
 from taskctl.constants import LOGS_DIR
 from taskctl.errors import ApiError, BadRequest, NotFound
 from taskctl.outside.logcopy import Copy, CopyError, CopyMissing, Place
 
 _SPOOL_BYTES: Final = 8 * 1024 * 1024
 _CHUNK: Final = 64 * 1024
+_BEGINNING_LOST: Final = (
+    "(the container's log has lost its beginning; this is the copy in the workspace)"
+)
 # No kubelet rotates logs as short as this: its limit is 10 MiB unless somebody sets it lower.
 _NEVER_ROTATED_BYTES: Final = 1024 * 1024
 
@@ -50,36 +52,6 @@ class Wanted:
         return self.tail is None and not self.timestamps
 
 
-class Sink:
-    """Standard output, with a memory of what went there.
-
-    Args:
-        filtered: make it safe for a terminal.
-    """
-
-    def __init__(self, *, filtered: bool) -> None:
-        self._filter = LogFilter() if filtered else None
-        self._digest = hashlib.blake2b()
-        self.count = 0
-
-    def write(self, chunk: bytes) -> None:
-        """Print a part of the log."""
-        self.count += len(chunk)
-        self._digest.update(chunk)
-        sys.stdout.buffer.write(self._filter.feed(chunk) if self._filter else chunk)
-        sys.stdout.flush()
-
-    def end(self) -> None:
-        """Print what was held back."""
-        if self._filter is not None:
-            sys.stdout.buffer.write(self._filter.end())
-            sys.stdout.flush()
-
-    def printed(self, start: bytes) -> bool:
-        """Whether ``start`` is the digest of what was printed."""
-        return self._digest.digest() == start
-
-
 class LogPrinter:
     """Prints attempts of one Task.
 
@@ -87,12 +59,28 @@ class LogPrinter:
         session: client and namespace.
         copy: way to the workspace; None: there is none, or it cannot be reached.
         wanted: what to print.
+        writer: where to; None: stdout.
+        tell: what to do with what is to be said about the log.
+        compare: find out by the copy whether the container's log is whole. Through a worker
+            that starts a process there, which is too much for many tasks.
     """
 
-    def __init__(self, session: Session, copy: Copy | None, wanted: Wanted) -> None:
+    def __init__(
+        self,
+        session: Session,
+        copy: Copy | None,
+        wanted: Wanted,
+        *,
+        writer: Writer | None = None,
+        tell: Callable[[str], None] = note,
+        compare: bool = True,
+    ) -> None:
         self._session = session
         self._copy = copy
         self._wanted = wanted
+        self._writer = writer
+        self._tell = tell
+        self._compare = compare
 
     async def print_attempt(self, place: Place, *, again: bool = False) -> None:
         """Print the log of an attempt.
@@ -105,12 +93,8 @@ class LogPrinter:
             CliError: it is not to be had, or part of it is missing.
         """
         if again and self._wanted.tail is not None:
-            self._wanted = Wanted(
-                follow=self._wanted.follow,
-                timestamps=self._wanted.timestamps,
-                filtered=self._wanted.filtered,
-            )
-        sink = Sink(filtered=self._wanted.filtered)
+            self._wanted = replace(self._wanted, tail=None)
+        sink = Sink(self._writer or PlainWriter(filtered=self._wanted.filtered))
         try:
             if self._wanted.follow:
                 await self._follow(place, sink)
@@ -145,7 +129,9 @@ class LogPrinter:
                     f"{place.attempt}. The copy in the workspace has them, without times: leave "
                     "out --timestamps"
                 )
-        note("(the container's log has lost its beginning; this is the copy in the workspace)")
+        self._tell(
+            "(the container's log has lost its beginning; this is the copy in the workspace)"
+        )
         await self._print_copy(place, sink)
 
     async def _fetch(self, place: Place, spool: IO[bytes]) -> Payload:
@@ -163,14 +149,14 @@ class LogPrinter:
 
     async def _copy_size(self, place: Place) -> int | None:
         """Return how long the log is by the copy; None: unknown."""
-        if self._copy is None:
+        if self._copy is None or not self._compare:
             return None
         try:
             return await self._copy.size(place)
         except CopyMissing:
             return None
         except (CopyError, ApiError) as error:
-            note(f"(whether the log is whole could not be checked: {error})")
+            self._tell(f"(whether the log is whole could not be checked: {error})")
             return None
 
     def _container(self, place: Place, *, follow: bool) -> AsyncGenerator[bytes, None]:
@@ -199,7 +185,7 @@ class LogPrinter:
             await self._copy.size(place)
         except CopyError as second:
             raise CliError(f"{_gone(place, error)} ({second})", ExitCode.NOT_FOUND) from error
-        note(f"({error}; this is the copy in the workspace)")
+        self._tell(f"({error}; this is the copy in the workspace)")
         await self._print_copy(place, sink)
 
     async def _print_copy(self, place: Place, sink: Sink) -> None:
@@ -212,7 +198,9 @@ class LogPrinter:
 
     async def _follow(self, place: Place, sink: Sink) -> None:
         if self._wanted.everything and await self._has_lost_its_beginning(place):
-            note("(the container's log has lost its beginning; this is the copy in the workspace)")
+            self._tell(
+                "(the container's log has lost its beginning; this is the copy in the workspace)"
+            )
             await self._follow_copy(place, sink)
             return
         try:
@@ -225,7 +213,7 @@ class LogPrinter:
                 return
             if self._copy is None or not self._wanted.everything:
                 raise
-            note(f"({error}; what follows is the copy in the workspace)")
+            self._tell(f"({error}; what follows is the copy in the workspace)")
             await self._follow_copy(place, sink)
             return
         if self._wanted.everything:

@@ -16,6 +16,7 @@ from taskctl.cli.exits import CliError, ExitCode, UsageError
 from taskctl.cli.logprint import LogPrinter, Wanted
 from taskctl.cli.names import parse_name
 from taskctl.cli.output import echo, note
+from taskctl.cli.treelogs import print_tree_logs
 from taskctl.cli.verbs import verb
 from taskctl.constants import ENV_WORKSPACE
 from taskctl.outside.attempts import TaskDeleted, last_begun, place_of, wait_begun
@@ -56,12 +57,23 @@ class LogsOptions:
         bool,
         typer.Option("--follow", "-f", help="Until the task is over, its retries included."),
     ] = False
+    tree: Annotated[
+        bool,
+        typer.Option(
+            "--tree",
+            help="Of its descendants, too: each line with the name of its task. With -f until all "
+            "have ended.",
+        ),
+    ] = False
     attempt: Annotated[
         int | None,
         typer.Option(metavar="N", min=1, max=_MAX, help="Only that one. Default: the latest."),
     ] = None
     tail: Annotated[
-        int | None, typer.Option(metavar="LINES", min=0, max=_MAX, help="Only the last lines.")
+        int | None,
+        typer.Option(
+            metavar="LINES", min=0, max=_MAX, help="Only the last lines; with --tree of each task."
+        ),
     ] = None
     timestamps: Annotated[
         bool, typer.Option("--timestamps", help="With the time of each line.")
@@ -93,7 +105,11 @@ async def logs(access: Access, options: LogsOptions) -> int:
         timestamps=options.timestamps,
         filtered=sys.stdout.isatty() and not options.raw,
     )
+    if options.tree and options.attempt is not None:
+        raise UsageError("--tree and --attempt exclude each other")
     async with access.connect() as session:
+        if options.tree:
+            return await print_tree_logs(session, name, wanted)
         task = await session.client.get(TASKS, name, session.namespace)
         if options.follow and options.attempt is None:
             task = await _wait_begun(session, task, after=0)

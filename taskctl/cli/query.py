@@ -134,10 +134,13 @@ async def _selected(session: Session, options: GetOptions) -> list[dict[str, Any
 
 
 async def wait(access: Access, options: WaitOptions) -> int:
-    """Wait for tasks to finish. A root counts with its whole tree."""
+    """Wait for tasks to finish. A root counts with its whole tree.
+
+    What they print is shown by `taskctl logs -f`.
+    """
     ended: list[dict[str, Any]] = []
 
-    def report(task: dict[str, Any]) -> None:
+    async def report(task: dict[str, Any]) -> None:
         ended.append(task)
         if options.output is None:
             echo(verdict(task))

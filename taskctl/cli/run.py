@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,17 +19,17 @@ from taskctl.cli.access import Access, Session
 from taskctl.cli.datadir import DEFAULT_DATA_DIR, DataDir
 from taskctl.cli.exits import CliError, ExitCode, UsageError
 from taskctl.cli.hints import hint_for
+from taskctl.cli.livelog import stderr_logs
 from taskctl.cli.output import note
 from taskctl.cli.results import Form, print_value
 from taskctl.cli.verbs import verb
 from taskctl.cli.waiting import verdict
 
 if TYPE_CHECKING:
+    from taskctl.cli.loggroup import LogGroup
     from taskctl.outside.client import Client
     from taskctl.outside.handle import Handle
     from taskctl.outside.info import TaskInfo
-
-_LOG_GRACE_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,14 +200,9 @@ async def _cluster(session: Session, named: str | None) -> str:
 
 async def _follow(client: Client, handle: Handle[Any], options: RunOptions) -> int:
     """Tell how the task and its tree get on; print the result; return the exit code."""
-    log = asyncio.create_task(_print_log(handle), name="log of the task")
-    try:
-        last = await _watch(client, handle)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(log, _LOG_GRACE_S)
-    finally:
-        log.cancel()
-        await asyncio.gather(log, return_exceptions=True)
+    async with stderr_logs(client.session, several=False) as logs:
+        last = await _watch(client, handle, logs)
+        await logs.drained()
     if last.state is TaskState.SUCCEEDED:
         found = await client.values.output_of(last.raw)
         print_value(None if found is None else found.plain, options.output)
@@ -219,18 +214,7 @@ async def _follow(client: Client, handle: Handle[Any], options: RunOptions) -> i
     return last.exit_code or ExitCode.FAILED
 
 
-async def _print_log(handle: Handle[Any]) -> None:
-    from taskctl.errors import TaskctlError
-
-    try:
-        async with aclosing(handle.logs(follow=True)) as lines:
-            async for line in lines:
-                note(line)
-    except TaskctlError as error:
-        note(f"(the log: {error})")
-
-
-async def _watch(client: Client, handle: Handle[Any]) -> TaskInfo:
+async def _watch(client: Client, handle: Handle[Any], logs: LogGroup) -> TaskInfo:
     """Print a line for each step; return the Task when its whole tree has ended."""
     told = ""
     async with aclosing(client.watch(name=handle.name)) as events:
@@ -238,6 +222,7 @@ async def _watch(client: Client, handle: Handle[Any]) -> TaskInfo:
             task = event.task
             if event.type == "DELETED" or task.uid != handle.uid:
                 break
+            logs.see(dict(task.raw))
             line = describe(task)
             if line != told:
                 note(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -152,7 +153,12 @@ class SubmitOptions:
         bool, typer.Option("--suspend", help="Create it suspended.", rich_help_panel=_RUN)
     ] = False
     wait: Annotated[
-        bool, typer.Option("--wait", "-w", help="Wait for the end; exit code 1 if it fails.")
+        bool,
+        typer.Option(
+            "--wait",
+            "-w",
+            help="Wait for the end, with the log on stderr; exit code 1 if it fails.",
+        ),
     ] = False
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Let the server check it; create nothing.")
@@ -348,7 +354,9 @@ async def _create(
 
 
 async def _wait_for(session: Session, objects: Sequence[Object]) -> int:
-    from taskctl.cli.waiting import Wait, wait_for
+    from taskctl.cli.hints import hint_for
+    from taskctl.cli.livelog import stderr_logs
+    from taskctl.cli.waiting import Wait, verdict, wait_for
 
     tasks = [obj["metadata"]["name"] for obj in objects if obj["kind"] == "Task"]
     namespaces = {obj["metadata"]["namespace"] for obj in objects if obj["kind"] == "Task"}
@@ -357,16 +365,20 @@ async def _wait_for(session: Session, objects: Sequence[Object]) -> int:
     if len(namespaces) > 1:
         raise UsageError("--wait: the Tasks are in more than one namespace; wait for each alone")
     there = replace(session, namespace=namespaces.pop())
-    return await wait_for(there, Wait(names=tasks), report=_tell)
+    async with stderr_logs(there, several=len(tasks) > 1) as logs:
 
+        async def tell(task: dict[str, Any]) -> None:
+            await logs.drained(task["metadata"]["uid"])
+            note(verdict(task))
+            if hint := hint_for(task):
+                note(hint)
 
-def _tell(task: dict[str, Any]) -> None:
-    from taskctl.cli.hints import hint_for
-    from taskctl.cli.waiting import verdict
-
-    note(verdict(task))
-    if hint := hint_for(task):
-        note(hint)
+        try:
+            return await wait_for(there, Wait(names=tasks), report=tell, see=logs.see)
+        except asyncio.CancelledError:
+            names = " ".join(tasks)
+            note(f"not waited for any longer; to stop what was submitted: taskctl cancel {names}")
+            raise
 
 
 class Kinds:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
@@ -57,7 +57,11 @@ class Wait:
 
 
 async def wait_for(
-    session: Session, wait: Wait, *, report: Callable[[dict[str, Any]], None]
+    session: Session,
+    wait: Wait,
+    *,
+    report: Callable[[dict[str, Any]], Awaitable[None]],
+    see: Callable[[dict[str, Any]], None] = lambda _: None,
 ) -> int:
     """Wait until all named Tasks are complete; returns the exit code.
 
@@ -67,6 +71,7 @@ async def wait_for(
         session: client and namespace.
         wait: for what, and how long.
         report: told of each Task that ends.
+        see: told how a Task stands, as often as that changes.
 
     Raises:
         CliError: one does not exist, or was deleted meanwhile; or the time is over.
@@ -82,7 +87,7 @@ async def wait_for(
                 if wait.timeout_s is not None:
                     limit.reschedule(begin + wait.timeout_s)
 
-            return await _watch(session, wait, waiting, (report, looked))
+            return await _watch(session, wait, waiting, (see, report, looked))
     except TimeoutError:
         raise CliError(
             f"not finished after {wait.timeout_s:g} s: {', '.join(sorted(waiting))}",
@@ -94,12 +99,16 @@ async def _watch(
     session: Session,
     wait: Wait,
     waiting: set[str],
-    told: tuple[Callable[[dict[str, Any]], None], Callable[[], None]],
+    told: tuple[
+        Callable[[dict[str, Any]], None],
+        Callable[[dict[str, Any]], Awaitable[None]],
+        Callable[[], None],
+    ],
 ) -> int:
     """Take out of ``waiting`` what has ended; returns the exit code."""
     from taskctl.client.resources import TASKS
 
-    report, looked = told
+    see, report, looked = told
     goal, failed = wait.goal, False
     # One name: the server sends only that. Many: one watch instead of many.
     selector = f"metadata.name={wait.names[0]}" if len(waiting) == 1 else ""
@@ -118,10 +127,11 @@ async def _watch(
                     ExitCode.NOT_FOUND,
                 )
             for name in sorted(waiting & found.keys()):
+                see(found[name])
                 if is_complete(found[name]):
                     waiting.discard(name)
                     failed = failed or not has_succeeded(found[name])
-                    report(found[name])
+                    await report(found[name])
             if not waiting or (failed and goal is Goal.SUCCEEDED):
                 break
             if wait.timeout_s == 0:

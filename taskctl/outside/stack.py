@@ -21,8 +21,8 @@ from taskctl.constants import API_VERSION
 from taskctl.errors import AlreadyExists, ConfigError
 from taskctl.outside.client import Client
 from taskctl.outside.sync import SyncClient
+from taskctl.policy.defaultcluster import DEFAULT_CLUSTER
 
-DEFAULT_CLUSTER: Final = "main"
 START_TIMEOUT_S: Final = 90.0
 # The sum of the graces that the stack gives its components, and some.
 STOP_TIMEOUT_S: Final = 90.0
