@@ -42,7 +42,7 @@ def lines_of(chunks: list[bytes], *, filtered: bool) -> bytes:
         writer.end()
     finally:
         sys.stdout = before
-    return out.buffer.getvalue()  # type: ignore[attr-defined, no-any-return]
+    return out.buffer.getvalue()
 
 
 @given(st.binary(max_size=300), st.lists(st.integers(0, 300)))
