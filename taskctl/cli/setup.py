@@ -60,6 +60,14 @@ class InstallChoices:
             metavar="N", min=1, max=1000, help="Controllers; one works, the others stand by."
         ),
     ] = DEFAULT_REPLICAS
+    monitoring: Annotated[
+        bool,
+        typer.Option(
+            "--monitoring",
+            help="With a ServiceMonitor, alerts (PrometheusRule) and a Grafana dashboard; needs "
+            "the Prometheus operator.",
+        ),
+    ] = False
     skip_crds: Annotated[
         bool,
         typer.Option(
@@ -96,6 +104,7 @@ def install(access: InstallAccess, options: InstallChoices) -> int:
         image=options.image,
         replicas=options.replicas,
         crds=not options.skip_crds,
+        monitoring=options.monitoring,
     )
     _print(build(chosen), options.output)
     return ExitCode.OK

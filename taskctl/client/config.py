@@ -38,6 +38,14 @@ class RequestObserver(Protocol):
         ...
 
 
+class RetryObserver(Protocol):
+    """Is told of every request that is sent again, for metrics."""
+
+    def __call__(self, *, verb: str, resource: str) -> None:
+        """Take note of one repetition."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ClientSettings:
     """Settings of a client.
@@ -57,6 +65,7 @@ class ClientSettings:
         retry: how often a request is repeated.
         timing: clock, sleep, chance.
         observer: told of every request; None for nobody.
+        retry_observer: told of every request that is sent again; None for nobody.
     """
 
     kubeconfig: str | os.PathLike[str] | None = None
@@ -68,6 +77,7 @@ class ClientSettings:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     timing: Timing = SYSTEM_TIMING
     observer: RequestObserver | None = None
+    retry_observer: RetryObserver | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -447,6 +447,8 @@ class KubeClient:
             if delay_s is None or clock.monotonic_s() + delay_s >= deadline_s:
                 raise error
             log.debug("%s: %s; again in %.2f s", request, error, delay_s)
+            if self._settings.retry_observer is not None:
+                self._settings.retry_observer(verb=request.verb.value, resource=request.resource)
             await self._timing.sleep(delay_s)
 
     def _heed(self, error: ApiError) -> None:

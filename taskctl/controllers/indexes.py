@@ -29,7 +29,7 @@ class TaskChange:
         new: as it is; None: it is gone.
         key: its key.
         uid: its UID.
-        before: its state before; None: it is new.
+        old_view: as it was before; None: it is new.
         view: as it is; None: it is gone.
     """
 
@@ -37,7 +37,7 @@ class TaskChange:
     new: KubeObject | None = field(repr=False)
     key: ObjectKey
     uid: str
-    before: TaskState | None
+    old_view: TaskView | None
     view: TaskView | None
 
     @classmethod
@@ -51,9 +51,14 @@ class TaskChange:
             new=new,
             key=ObjectKey.of(obj),
             uid=obj["metadata"]["uid"],
-            before=None if old is None else parse_task(old).state,
+            old_view=None if old is None else parse_task(old),
             view=None if new is None else parse_task(new),
         )
+
+    @property
+    def before(self) -> TaskState | None:
+        """Its state before; None: it is new."""
+        return None if self.old_view is None else self.old_view.state
 
     @property
     def after(self) -> TaskState | None:

@@ -68,7 +68,12 @@ async def run_controller(settings: ControllerSettings) -> None:
     """
     metrics = Metrics()
     observer = settings.client.observer or metrics.on_request
-    client_settings = replace(settings.client, user_agent=USER_AGENT, observer=observer)
+    retry_observer = settings.client.retry_observer or metrics.on_retry
+    client_settings = replace(
+        settings.client, user_agent=USER_AGENT, observer=observer, retry_observer=retry_observer
+    )
+    if not settings.lease_namespace:
+        metrics.set_leader(True)  # there is no election
     async with await KubeClient.connect(client_settings) as client:
         log.info("API server %s (%s)", client.server, client.source)
         identity = settings.identity or socket.gethostname()

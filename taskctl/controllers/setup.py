@@ -25,6 +25,7 @@ from taskctl.controllers.placer import Placer
 from taskctl.controllers.queues import Queues
 from taskctl.controllers.task import TaskReconciler
 from taskctl.controllers.taskcluster import TaskClusterReconciler
+from taskctl.controllers.taskmetrics import TaskMetrics
 from taskctl.controllers.tree import TreeReconciler
 from taskctl.controllers.ttl import TtlReconciler
 from taskctl.placement.events import (
@@ -42,7 +43,6 @@ from taskctl.policy.handover import record_pod_uid
 from taskctl.policy.status import with_generation
 from taskctl.policy.taskevents import decide_event
 from taskctl.policy.treeevents import decide_tree_events
-from taskctl.policy.view import parse_task
 from taskctl.policy.workeraccess import WorkerAccess
 from taskctl.policy.workspace import cluster_name_of
 from taskctl.runtime.controller import Controller, ControllerOptions
@@ -126,6 +126,9 @@ class Controllers:
         self.news = news = News(self.recorder)
         self.indexes = TaskIndexes(caches, timing.clock)
         self.placer = Placer(api, queues, news, coalesce_s=options.coalesce_s)
+        self.task_metrics = TaskMetrics(
+            metrics, self.placer.machine, lambda: self.news.leading, timing.clock
+        )
         self.tasks = TaskReconciler(api, queues, self.indexes, self.placer)
         self.clusters = TaskClusterReconciler(
             api,
@@ -193,6 +196,7 @@ class Controllers:
             self.queues.tasks.add(touched)
         view = change.view
         self.placer.tell(TaskGone(change.uid) if view is None else TaskSeen(view))
+        self.task_metrics.on_task(change.old_view, view)
         self.trees.on_task(old, new)
         self.ttl.on_task(old, new)
         if change.before is not change.after and (view is None or view.state.terminal):
@@ -202,7 +206,7 @@ class Controllers:
             if warning is not None:
                 self.news.warn_seen(new, warning.reason, warning.message)
             if view is not None and view.is_root:
-                for told in decide_tree_events(parse_task(old), view):
+                for told in decide_tree_events(change.old_view or view, view):
                     tell = self.news.warn_seen if told.warning else self.news.note_seen
                     tell(new, told.reason, told.message)
         if view is not None and not change.waits and with_generation(view, None) is not None:
@@ -219,6 +223,7 @@ class Controllers:
             return
         key = ObjectKey.of(obj)
         self.claims.on_cluster(old, new)
+        self.task_metrics.on_cluster(key, exists=new is not None)
         if new is None:
             self.clusters.forget(obj)
             self.placer.tell(ClusterGone(key, obj["metadata"]["uid"]))
@@ -229,6 +234,7 @@ class Controllers:
                 self.queues.tasks.add(waiter)
 
     def _on_pod(self, old: KubeObject | None, new: KubeObject | None) -> None:
+        self.task_metrics.on_pod(old, new)
         if new is not None:
             first_list = not self.informers.pods.synced.is_set()
             self.placer.tell(PodSeen(new, first_list=first_list))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from taskctl.api.crds import load_all
-from taskctl.install import controller, rights
+from taskctl.install import controller, monitoring, rights
 from taskctl.install.options import InstallOptions, Scope
 
 Manifest = dict[str, Any]
@@ -36,6 +36,8 @@ def build_parts(options: InstallOptions) -> Parts:
         controller.disruption_budget(options),
         controller.metrics_service(options),
     ]
+    if options.monitoring:
+        everything += monitoring.monitoring(options)
     # A namespace that is served alone is somebody's own: its labels are not ours to set.
     first = [controller.namespace(options)] if options.scope is Scope.CLUSTER else []
     cluster = [*first, *rights.people_rights()]

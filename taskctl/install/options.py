@@ -32,6 +32,7 @@ class InstallOptions:
         image: of the controller, and of workers whose TaskCluster names none.
         replicas: of the controller; one works, the others stand by.
         crds: whether to include the CustomResourceDefinitions.
+        monitoring: whether to include what the Prometheus operator and Grafana take.
 
     Raises:
         ConfigError: the namespace, image or number cannot be.
@@ -42,6 +43,7 @@ class InstallOptions:
     image: str = DEFAULT_IMAGE
     replicas: int = DEFAULT_REPLICAS
     crds: bool = True
+    monitoring: bool = False
 
     def __post_init__(self) -> None:
         if not _DNS_LABEL.fullmatch(self.namespace):

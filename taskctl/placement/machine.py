@@ -218,7 +218,9 @@ class PlacementMachine:
         if left_s > 0:
             self._pending.discard(event.task.uid)
             self._out.append(LookAtTask(event.key, left_s))
-        elif self._pending.push(event.cluster, self._with_class(event, view)):
+        elif self._pending.push(
+            event.cluster, self._with_class(event, view), self._now.monotonic_s
+        ):
             self._soon(event.cluster)
             self._out.append(LookAtCluster(event.cluster, COUNT_PERIOD_S))
 
@@ -387,6 +389,14 @@ class PlacementMachine:
     def queue_length(self, cluster: ObjectKey) -> int:
         """Return how many tasks wait for a slot of a TaskCluster."""
         return self._pending.length(cluster)
+
+    def queue_oldest_s(self, cluster: ObjectKey) -> float | None:
+        """Return when the task that has waited longest was queued (monotonic). Costs O(queue)."""
+        return self._pending.oldest_s(cluster)
+
+    def clusters(self) -> list[ClusterView]:
+        """Return the TaskClusters that are known."""
+        return list(self._clusters.values())
 
     def queued_sizes(self, cluster: ObjectKey) -> Mapping[int, int]:
         """Return how many tasks wait for a slot of a TaskCluster, by the slots that each takes."""

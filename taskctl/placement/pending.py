@@ -50,6 +50,7 @@ class PendingTasks:
     def __init__(self) -> None:
         self._queues: dict[ObjectKey, PendingQueue] = {}
         self._cluster_of: dict[str, ObjectKey] = {}
+        self._since_s: dict[str, float] = {}
         self._holds: dict[str, Hold] = {}
 
     def __len__(self) -> int:
@@ -68,7 +69,17 @@ class PendingTasks:
         queue = self._queues.get(cluster)
         return len(queue) if queue is not None else 0
 
-    def push(self, cluster: ObjectKey, task: PendingTask) -> bool:
+    def oldest_s(self, cluster: ObjectKey) -> float | None:
+        """Return when that of a TaskCluster's waiting tasks was queued that waits longest.
+
+        Monotonic; None: nothing waits. Costs O(queue).
+        """
+        queue = self._queues.get(cluster)
+        if queue is None:
+            return None
+        return min((self._since_s[uid] for uid in queue.uids()), default=None)
+
+    def push(self, cluster: ObjectKey, task: PendingTask, now_s: float) -> bool:
         """Queue a task. Returns whether that changed anything."""
         if self._cluster_of.get(task.uid, cluster) != cluster:
             self.discard(task.uid)
@@ -76,12 +87,14 @@ class PendingTasks:
         if queue is None:
             queue = self._queues[cluster] = PendingQueue()
         self._cluster_of[task.uid] = cluster
+        self._since_s.setdefault(task.uid, now_s)
         return queue.push(task)
 
     def discard(self, uid: str) -> ObjectKey | None:
         """Take a task out; return the TaskCluster it waited for, or None."""
         cluster = self._cluster_of.pop(uid, None)
         if cluster is not None:
+            self._since_s.pop(uid, None)
             self._queues[cluster].discard(uid)
             self._tidy(cluster)
         return cluster
@@ -90,6 +103,7 @@ class PendingTasks:
         """Take note that the placement policy took those tasks out of the queue."""
         for uid in uids:
             self._cluster_of.pop(uid, None)
+            self._since_s.pop(uid, None)
         self._tidy(cluster)
 
     def _tidy(self, cluster: ObjectKey) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from aiohttp import web
 
 from taskctl.errors import ConfigError
 from taskctl.runtime.metrics import CONTENT_TYPE, Metrics
+
+log = logging.getLogger(__name__)
 
 # What is wrong, in words; empty when nothing is.
 Check = Callable[[], list[str]]
@@ -59,6 +62,7 @@ class HealthServer:
                 f"{error.strerror}; choose another port"
             ) from error
         self._runner = runner
+        log.info("health checks and metrics on http://%s:%d", self._host, self.port)
 
     async def stop(self) -> None:
         """Stop serving."""

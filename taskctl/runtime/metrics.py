@@ -1,19 +1,17 @@
-"""Prometheus metrics of the client, the queues, the controllers and the informers.
-
-Names follow client-go's and controller-runtime's with ``taskctl_`` before them.
-"""
+"""Prometheus metrics of the client, the queues, the controllers and the informers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 
+from taskctl.metrics import catalog
+from taskctl.metrics.registry import counter, gauge, histogram
 from taskctl.runtime.controller import Outcome
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-_FINE: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
 class Metrics:
@@ -24,69 +22,28 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "taskctl_api_requests_total",
-            "Requests sent to the API server; code 0: no answer.",
-            ["verb", "resource", "code"],
-            registry=self.registry,
-        )
-        self.request_seconds = Histogram(
-            "taskctl_api_request_duration_seconds",
-            "Time to the end of the answer; for watches to its beginning.",
-            ["verb"],
-            buckets=_FINE,
-            registry=self.registry,
-        )
-        self.reconciles = Counter(
-            "taskctl_reconcile_total",
-            "Reconciles by outcome.",
-            ["controller", "outcome"],
-            registry=self.registry,
-        )
-        self.reconcile_seconds = Histogram(
-            "taskctl_reconcile_duration_seconds",
-            "Time of a reconcile.",
-            ["controller"],
-            buckets=_FINE,
-            registry=self.registry,
-        )
-        self.queue_depth = Gauge(
-            "taskctl_workqueue_depth", "Keys waiting.", ["queue"], registry=self.registry
-        )
-        self.queue_adds = Counter(
-            "taskctl_workqueue_adds_total", "Keys queued.", ["queue"], registry=self.registry
-        )
-        self.queue_retries = Counter(
-            "taskctl_workqueue_retries_total",
-            "Keys queued again after a failure.",
-            ["queue"],
-            registry=self.registry,
-        )
-        self.queue_seconds = Histogram(
-            "taskctl_workqueue_wait_duration_seconds",
-            "Time a key waited for a worker.",
-            ["queue"],
-            buckets=_FINE,
-            registry=self.registry,
-        )
-        self.events_dropped = Counter(
-            "taskctl_events_dropped_total",
-            "Events not written, by cause.",
-            ["cause"],
-            registry=self.registry,
-        )
-        self._cached = Gauge(
-            "taskctl_cached_objects", "Objects in a cache.", ["resource"], registry=self.registry
-        )
-        self._leader = Gauge(
-            "taskctl_leader", "1 while this process leads.", registry=self.registry
-        )
+        self.registry = registry = CollectorRegistry()
+        self.requests = counter(catalog.REQUESTS, registry)
+        self.request_seconds = histogram(catalog.REQUEST_SECONDS, registry)
+        self.request_retries = counter(catalog.REQUEST_RETRIES, registry)
+        self.reconciles = counter(catalog.RECONCILES, registry)
+        self.reconcile_seconds = histogram(catalog.RECONCILE_SECONDS, registry)
+        self.queue_depth = gauge(catalog.WORKQUEUE_DEPTH, registry)
+        self.queue_adds = counter(catalog.WORKQUEUE_ADDS, registry)
+        self.queue_retries = counter(catalog.WORKQUEUE_RETRIES, registry)
+        self.queue_seconds = histogram(catalog.WORKQUEUE_SECONDS, registry)
+        self.events_dropped = counter(catalog.EVENTS_DROPPED, registry)
+        self._cached = gauge(catalog.CACHED_OBJECTS, registry)
+        self._leader = gauge(catalog.LEADER, registry)
 
     def on_request(self, *, verb: str, resource: str, code: int, duration_s: float) -> None:
         """Serve as ``ClientSettings.observer``."""
         self.requests.labels(verb, resource, str(code)).inc()
         self.request_seconds.labels(verb).observe(duration_s)
+
+    def on_retry(self, *, verb: str, resource: str) -> None:
+        """Serve as ``ClientSettings.retry_observer``."""
+        self.request_retries.labels(verb, resource).inc()
 
     def on_reconcile(self, controller: str, outcome: Outcome, duration_s: float) -> None:
         """Serve as ``ControllerOptions.observer``."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -88,6 +89,8 @@ class LocalStack:
     def _command(self, component: Component) -> list[str]:
         command = [sys.executable, "-m", "taskctl", component.value]
         command += ["--data-dir", str(self.data_dir)]
+        if component is Component.CONTROLLER:
+            command += ["--health-port", "0"]
         if component is Component.NODE:
             for image, directory in self._image_roots.items():
                 command += ["--image", f"{image}={directory}"]
@@ -111,6 +114,18 @@ class LocalStack:
         process = self._processes.pop(component)
         process.kill()
         process.wait()
+
+    def metrics_url(self) -> str:
+        """Return where the controller that was started last serves its metrics.
+
+        Raises:
+            LookupError: its log does not say so yet.
+        """
+        log = (self.data_dir / "logs" / f"{Component.CONTROLLER}.log").read_text()
+        found = re.findall(r"metrics on (http://\S+)", log)
+        if not found:
+            raise LookupError("the controller's log does not say where it serves its metrics")
+        return f"{found[-1]}/metrics"
 
     def agent_pids(self) -> list[int]:
         """Return the pids of the agents of this stack's workers: children of its shims."""

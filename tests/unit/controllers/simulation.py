@@ -85,6 +85,10 @@ class Simulation:
         await self.kill_controller()
         await self.start_controller()
 
+    def scraped(self) -> str:
+        """What the present controller would answer to Prometheus."""
+        return self._metrics[-1].render().decode()
+
     # --- objects ------------------------------------------------------------------------
 
     async def cluster(self, name: str = "c", **spec: Any) -> None:

@@ -70,9 +70,9 @@ def pending_task(uid: str) -> PendingTask:
 
 def test_queues_come_and_go() -> None:
     pending = PendingTasks()
-    assert pending.push(key("c"), pending_task("a")) is True
-    assert pending.push(key("c"), pending_task("a")) is False
-    pending.push(key("d"), pending_task("b"))
+    assert pending.push(key("c"), pending_task("a"), 1.0) is True
+    assert pending.push(key("c"), pending_task("a"), 1.0) is False
+    pending.push(key("d"), pending_task("b"), 1.0)
     assert (len(pending), pending.length(key("c")), pending.length(key("x"))) == (2, 1, 0)
     assert pending.discard("a") == key("c")
     assert pending.discard("a") is None
@@ -83,9 +83,22 @@ def test_queues_come_and_go() -> None:
 
 def test_a_task_waits_for_one_cluster_only() -> None:
     pending = PendingTasks()
-    pending.push(key("c"), pending_task("a"))
-    pending.push(key("d"), pending_task("a"))
+    pending.push(key("c"), pending_task("a"), 1.0)
+    pending.push(key("d"), pending_task("a"), 1.0)
     assert (pending.length(key("c")), pending.length(key("d"))) == (0, 1)
+
+
+def test_how_long_the_oldest_waits() -> None:
+    pending = PendingTasks()
+    assert pending.oldest_s(key("c")) is None
+    pending.push(key("c"), pending_task("a"), 5.0)
+    pending.push(key("c"), pending_task("b"), 7.0)
+    pending.push(key("c"), pending_task("a"), 9.0)
+    assert pending.oldest_s(key("c")) == 5.0, "asked for again is no new wait"
+    pending.discard("a")
+    assert pending.oldest_s(key("c")) == 7.0
+    pending.push(key("d"), pending_task("b"), 11.0)
+    assert (pending.oldest_s(key("c")), pending.oldest_s(key("d"))) == (None, 11.0)
 
 
 def test_holds_grow() -> None:

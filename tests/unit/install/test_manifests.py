@@ -61,7 +61,8 @@ def rules_of(objects: list[Json]) -> Iterator[tuple[str, Json]]:
 
 def test_config_is_up_to_date() -> None:
     folder = ROOT / "config"
-    there = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    files = [path for name in FOLDERS for path in (folder / name).rglob("*") if path.is_file()]
+    there = {str(path.relative_to(folder)) for path in files}
     assert there == set(render())
     for name, text in render().items():
         assert (folder / name).read_text() == text, f"run scripts/gen_config.py: {name}"

@@ -1,0 +1,1 @@
+"""What is measured: one list, from which metrics, their page, alerts and dashboard are made."""

@@ -1,0 +1,231 @@
+"""The Grafana dashboard over the metrics of the catalog."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+_WIDTH: Final = 24  # of Grafana's grid
+_HEIGHT: Final = 8
+_SOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
+# Filled in by Grafana from its variables.
+_OF: Final = 'namespace=~"$namespace",cluster=~"$cluster"'
+_BY: Final = "sum by (namespace, cluster)"
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """A graph.
+
+    Attributes:
+        title: above it.
+        series: legend (Grafana's template) and expression of each query.
+        unit: Grafana's name of the unit.
+        stacked: whether the series add up.
+    """
+
+    title: str
+    series: tuple[tuple[str, str], ...]
+    unit: str = "short"
+    stacked: bool = False
+
+
+def _quantiles(histogram: str, by: str, selector: str = "") -> tuple[tuple[str, str], ...]:
+    rate = f"sum by (le, {by}) (rate({histogram}_bucket{selector}[$__rate_interval]))"
+    return tuple(
+        (f"p{int(quantile * 100)} {{{{{by}}}}}", f"histogram_quantile({quantile}, {rate})")
+        for quantile in (0.5, 0.95)
+    )
+
+
+def _rate(counter: str, by: str, selector: str = _OF) -> str:
+    return f"sum by ({by}) (rate({counter}{{{selector}}}[$__rate_interval]))"
+
+
+_NAME: Final = "{{namespace}}/{{cluster}}"
+PANELS: Final = (
+    Panel(
+        "Tasks by state",
+        (("{{state}}", f"sum by (state) (taskctl_tasks{{{_OF}}})"),),
+        stacked=True,
+    ),
+    Panel(
+        "Tasks that end",
+        (("{{state}} {{reason}}", _rate("taskctl_tasks_finished_total", "state, reason")),),
+        unit="ops",
+    ),
+    Panel(
+        "Why tasks wait",
+        (
+            (
+                "{{reason}}",
+                f'sum by (reason) (taskctl_tasks{{{_OF},state=~"Pending|Scheduled"}})',
+            ),
+        ),
+        stacked=True,
+    ),
+    Panel("Queue", ((_NAME, f"{_BY} (taskctl_queue_length{{{_OF}}})"),)),
+    Panel(
+        "Age of the oldest task in the queue",
+        (
+            (
+                _NAME,
+                f"max by (namespace, cluster) (taskctl_queue_oldest_age_seconds{{{_OF}}})",
+            ),
+        ),
+        unit="s",
+    ),
+    Panel(
+        "Slots",
+        (
+            ("used", f"sum(taskctl_slots_used{{{_OF}}})"),
+            ("there", f"sum(taskctl_slots{{{_OF}}})"),
+        ),
+    ),
+    Panel(
+        "Workers by state",
+        (("{{state}}", f"sum by (state) (taskctl_workers{{{_OF}}})"),),
+        stacked=True,
+    ),
+    Panel(
+        "Workers that go",
+        (("{{reason}}", _rate("taskctl_workers_removed_total", "reason")),),
+        unit="ops",
+    ),
+    Panel(
+        "Stages of a task, all TaskClusters",
+        _quantiles("taskctl_task_stage_duration_seconds", "stage"),
+        unit="s",
+    ),
+    Panel(
+        "Attempts begun",
+        (("{{container}}", _rate("taskctl_attempts_started_total", "container")),),
+        unit="ops",
+        stacked=True,
+    ),
+    Panel(
+        "Parked containers ready",
+        ((_NAME, f"{_BY} (taskctl_standby_containers_ready{{{_OF}}})"),),
+    ),
+    Panel(
+        "Attempts that failed or were lost",
+        (
+            ("failed", f"sum(rate(taskctl_attempts_failed_total{{{_OF}}}[$__rate_interval]))"),
+            ("lost", f"sum(rate(taskctl_attempts_lost_total{{{_OF}}}[$__rate_interval]))"),
+        ),
+        unit="ops",
+    ),
+    Panel(
+        "Attempts a task took, mean of all TaskClusters",
+        (
+            (
+                "attempts",
+                "rate(taskctl_task_attempts_sum[$__rate_interval]) "
+                "/ rate(taskctl_task_attempts_count[$__rate_interval])",
+            ),
+        ),
+    ),
+    Panel(
+        "Requests to the API server",
+        (
+            ("{{verb}} {{code}}", _rate("taskctl_api_requests_total", "verb, code", "")),
+            ("again: {{verb}}", _rate("taskctl_api_request_retries_total", "verb", "")),
+        ),
+        unit="reqps",
+    ),
+    Panel(
+        "Time of requests",
+        _quantiles("taskctl_api_request_duration_seconds", "verb", '{verb!="watch"}'),
+        unit="s",
+    ),
+    Panel(
+        "Reconciles",
+        (
+            (
+                "{{controller}} {{outcome}}",
+                _rate("taskctl_reconcile_total", "controller, outcome", ""),
+            ),
+        ),
+        unit="ops",
+    ),
+    Panel(
+        "Keys waiting for a reconcile",
+        (("{{queue}}", "sum by (queue) (taskctl_workqueue_depth)"),),
+    ),
+    Panel(
+        "Objects in caches",
+        (("{{resource}}", "max by (resource) (taskctl_cached_objects)"),),
+    ),
+)
+
+
+def build_dashboard() -> dict[str, Any]:
+    """Return the dashboard as Grafana imports it."""
+    return {
+        "title": "taskctl",
+        "uid": "taskctl",
+        "tags": ["taskctl"],
+        "schemaVersion": 39,
+        "editable": True,
+        "refresh": "30s",
+        "time": {"from": "now-3h", "to": "now"},
+        "timezone": "browser",
+        "templating": {"list": _variables()},
+        "panels": [_panel(number, panel) for number, panel in enumerate(PANELS)],
+    }
+
+
+def _variables() -> list[dict[str, Any]]:
+    source = {"name": "datasource", "label": "Prometheus", "type": "datasource"}
+    variables: list[dict[str, Any]] = [source | {"query": "prometheus"}]
+    for name, query in (
+        ("namespace", "label_values(taskctl_slots, namespace)"),
+        ("cluster", 'label_values(taskctl_slots{namespace=~"$namespace"}, cluster)'),
+    ):
+        variables.append(
+            {
+                "name": name,
+                "label": name,
+                "type": "query",
+                "datasource": _SOURCE,
+                "query": {"query": query, "refId": name},
+                "refresh": 2,
+                "multi": True,
+                "includeAll": True,
+                "allValue": ".*",
+                "current": {"text": "All", "value": "$__all"},
+                "sort": 1,
+            }
+        )
+    return variables
+
+
+def _panel(number: int, panel: Panel) -> dict[str, Any]:
+    across = _WIDTH // 2
+    custom = {"fillOpacity": 10, "stacking": {"mode": "normal" if panel.stacked else "none"}}
+    return {
+        "id": number + 1,
+        "title": panel.title,
+        "type": "timeseries",
+        "datasource": _SOURCE,
+        "gridPos": {
+            "x": across * (number % 2),
+            "y": _HEIGHT * (number // 2),
+            "w": across,
+            "h": _HEIGHT,
+        },
+        "fieldConfig": {
+            "defaults": {"unit": panel.unit, "min": 0, "custom": custom},
+            "overrides": [],
+        },
+        "options": {"legend": {"displayMode": "list", "placement": "bottom"}},
+        "targets": [
+            {
+                "refId": chr(ord("A") + index),
+                "datasource": _SOURCE,
+                "expr": expression,
+                "legendFormat": legend,
+            }
+            for index, (legend, expression) in enumerate(panel.series)
+        ],
+    }
