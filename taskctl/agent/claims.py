@@ -17,14 +17,15 @@ from taskctl.agent.context import Context
 from taskctl.agent.handovers import Handovers
 from taskctl.agent.journal import ToldRun
 from taskctl.agent.podspec import OwnPod, ParkedEntry, PodEntry
+from taskctl.agent.preparations import Preparations
 from taskctl.agent.refusals import ErrorCode, Refusal, from_api
-from taskctl.agent.runmessage import micros, run_message, timeout_ms
+from taskctl.agent.runmessage import command_for, micros, run_message, timeout_ms
 from taskctl.agent.runs import Run, RunPhase
 from taskctl.client.resources import TASKS
 from taskctl.errors import ApiError, Conflict, NotFound
 from taskctl.policy.claim import AlreadyOurs, Refused, decide_claim
 from taskctl.policy.handover import class_of
-from taskctl.policy.view import time_or_none
+from taskctl.policy.view import parse_task, time_or_none
 from taskctl.wire import Message
 
 logger = logging.getLogger(__name__)
@@ -57,10 +58,14 @@ class Claims:
         context: of the agent.
         pod: entries of the own pod.
         handovers: what parked containers are to run.
+        preparations: what was prepared in them.
     """
 
-    def __init__(self, context: Context, pod: OwnPod, handovers: Handovers) -> None:
+    def __init__(
+        self, context: Context, pod: OwnPod, handovers: Handovers, preparations: Preparations
+    ) -> None:
         self._context = context
+        self._preparations = preparations
         self._pod = pod
         self._handovers = handovers
         self._locks: dict[str, asyncio.Lock] = collections.defaultdict(asyncio.Lock)
@@ -100,6 +105,7 @@ class Claims:
             if won is None:
                 return exit_message()
             run = await self._tell(entry, won)
+            self._learn(won.task)
             return run_message(self._context, run, won.task)
 
     async def _assigned(self, parked: ParkedEntry) -> PodEntry | None:
@@ -149,6 +155,8 @@ class Claims:
                     case AlreadyOurs():
                         started = (task["status"].get("times") or {}).get("started")
                         return _Won(task, time_or_none(started) or now)
+                if not self._admits(task, entry):
+                    return None
                 stored = await context.swap_status(task, decision.status_patch)
             except NotFound:
                 logger.info("not claimed %s: the task is gone", label)
@@ -168,6 +176,27 @@ class Claims:
             else:
                 logger.info("claimed %s", label)
                 return _Won(stored, now)
+
+    def _admits(self, task: dict[str, Any], entry: PodEntry) -> bool:
+        """Whether what was prepared in a container lets the Task run there; else pass it on."""
+        view = parse_task(task)
+        command, root_uid = command_for(view), view.root_uid
+        if self._preparations.admits(entry.claim.container, command, root_uid):
+            return True
+        other = self._preparations.pass_on(entry, command, root_uid)
+        logger.info(
+            "not claimed task=%s container=%s: a command of another tree was prepared there; "
+            "passed on to %s",
+            entry.task,
+            entry.claim.container,
+            other or "the controller",
+        )
+        return False
+
+    def _learn(self, task: dict[str, Any]) -> None:
+        view = parse_task(task)
+        fingerprint = class_of(view.spec).fingerprint
+        self._preparations.started(fingerprint, command_for(view), view.root_uid)
 
     async def _tell(self, entry: PodEntry, won: _Won) -> Run:
         """Remember durably, before the answer goes out, that the run was told."""

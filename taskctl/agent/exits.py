@@ -35,10 +35,13 @@ class Exit:
     Attributes:
         uid: of the Task.
         report: the rest; what only the agent knows is not filled in yet.
+        prepared: what became of a command that was prepared in its container; empty: there was
+            none.
     """
 
     uid: str
     report: ExitReport
+    prepared: str = ""
 
     @property
     def exit_code(self) -> int:
@@ -74,4 +77,8 @@ def parse_exit(message: Message) -> Exit:
         max_rss_bytes=fields.integer(message, "max_rss_kb", high=2**50, default=0) * 1024,
         tail=fields.optional_bytes(message, "tail", max_bytes=LOG_TAIL_BYTES),
     )
-    return Exit(uid=fields.text(message, "uid", max_chars=128), report=report)
+    return Exit(
+        uid=fields.text(message, "uid", max_chars=128),
+        report=report,
+        prepared=fields.optional_text(message, "prepared", max_chars=16),
+    )

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from taskctl.agent.journal import Journal
@@ -31,6 +33,12 @@ logger = logging.getLogger(__name__)
 _NOTHING: Final = Dismissal()
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    parked: ParkedEntry
+    answer: asyncio.Future[Handover | Dismissal]
+
+
 class Handovers:
     """Says what parked containers are to do.
 
@@ -39,6 +47,9 @@ class Handovers:
         pod: the worker pod.
         journal: durable memory.
         timing: clock, sleep and chance.
+
+    Attributes:
+        on_wait: called when a parked container begins to wait.
     """
 
     def __init__(
@@ -49,7 +60,8 @@ class Handovers:
         self._wanted = asyncio.Event()
         self._closed = False
         self._record: dict[str, Handover | Dismissal] = {}
-        self._waiting: dict[str, asyncio.Future[Handover | Dismissal]] = {}
+        self._waiting: dict[str, _Waiting] = {}
+        self.on_wait: Callable[[ParkedEntry], None] = lambda parked: None
         selector = f"metadata.name={record_name(pod.name, pod.uid)}"
         options = InformerOptions(field_selector=selector)
         self._informer = Informer(client, LEASES, pod.namespace, options=options, timing=timing)
@@ -68,7 +80,7 @@ class Handovers:
         container = parked.container
         bound = await asyncio.to_thread(self._journal.bound, container)
         if bound is None:
-            entry = await self._wait(container)
+            entry = await self._wait(parked)
             if isinstance(entry, Dismissal):
                 logger.info("parked container ends without a task container=%s", container)
                 return None
@@ -86,11 +98,24 @@ class Handovers:
     def close(self) -> None:
         """Tell all parked containers, and those to come, to end."""
         self._closed = True
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_result(_NOTHING)
+        for waiting in self._waiting.values():
+            if not waiting.answer.done():
+                waiting.answer.set_result(_NOTHING)
 
-    async def _wait(self, container: str) -> Handover | Dismissal:
+    def waiting(self) -> list[ParkedEntry]:
+        """Return the parked containers that wait and were given nothing, the oldest first."""
+        return [item.parked for item in self._waiting.values() if not item.answer.done()]
+
+    def give(self, container: str, handover: Handover) -> bool:
+        """Give a container that waits what another one was to run; return whether it waits."""
+        waiting = self._waiting.get(container)
+        if waiting is None or waiting.answer.done():
+            return False
+        waiting.answer.set_result(handover)
+        return True
+
+    async def _wait(self, parked: ParkedEntry) -> Handover | Dismissal:
+        container = parked.container
         if self._closed:
             return _NOTHING
         entry = self._record.get(container)
@@ -98,18 +123,19 @@ class Handovers:
             return entry
         self._wanted.set()
         future: asyncio.Future[Handover | Dismissal] = asyncio.get_running_loop().create_future()
-        self._waiting[container] = future
+        waiting = self._waiting[container] = _Waiting(parked, future)
+        self.on_wait(parked)
         try:
             return await future
         finally:
-            if self._waiting.get(container) is future:
+            if self._waiting.get(container) is waiting:
                 del self._waiting[container]
 
     def _changed(self, _old: KubeObject | None, new: KubeObject | None) -> None:
         if new is not None and record_pod_uid(new) != self._pod.uid:
             return
         self._record = {} if new is None else parse_record(new)
-        for container, future in self._waiting.items():
+        for container, waiting in self._waiting.items():
             entry = self._record.get(container)
-            if entry is not None and not future.done():
-                future.set_result(entry)
+            if entry is not None and not waiting.answer.done():
+                waiting.answer.set_result(entry)

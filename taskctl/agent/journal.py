@@ -1,5 +1,5 @@
-"""What the agent must not forget: used nonces, what parked containers were given, and which runs
-taskctl-init was told.
+"""What the agent must not forget: used nonces, what parked containers were given, what was prepared
+in them, and which runs taskctl-init was told.
 
 One small file per container, in a directory that no task sees. A worker has about a hundred
 containers in its life, so nothing is ever cleaned up: the directory goes with the pod.
@@ -16,6 +16,7 @@ from typing import Any
 
 from taskctl.agent.files import create_exclusive, replace_file
 from taskctl.policy.handover import Handover, decode_entry, encode_entry
+from taskctl.policy.prepare import Preparation
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class Journal:
         self._runs = state_dir / "runs"
         self._outputs = state_dir / "outputs"
         self._bound = state_dir / "bound"
+        self._prepared = state_dir / "prepared"
 
     def open(self) -> None:
         """Make the directories.
@@ -68,6 +70,7 @@ class Journal:
         self._runs.mkdir(mode=0o700, exist_ok=True)
         self._outputs.mkdir(mode=0o700, exist_ok=True)
         self._bound.mkdir(mode=0o700, exist_ok=True)
+        self._prepared.mkdir(mode=0o700, exist_ok=True)
 
     def use_nonce(self, container: str) -> bool:
         """Return whether this is the first time; durable before it returns."""
@@ -96,6 +99,29 @@ class Journal:
         if not isinstance(entry, Handover):
             raise OSError(f"the file on {container} in {self._bound} is damaged")
         return entry
+
+    def note_prepared(self, container: str, preparation: Preparation) -> None:
+        """Remember what is about to be prepared in a parked container.
+
+        Not synced, as what it was given.
+
+        Raises:
+            OSError: the directory cannot be written.
+        """
+        content = json.dumps(asdict(preparation)).encode()
+        replace_file(self._prepared / f"{container}.json", content, durable=False)
+
+    def load_prepared(self) -> dict[str, Preparation]:
+        """Return what was prepared, by container; what cannot be read admits no task at all."""
+        found = {}
+        for path in sorted(self._prepared.glob("*.json")):
+            try:
+                item = json.loads(path.read_bytes())
+                found[path.stem] = Preparation(str(item["digest"]), str(item["root_uid"]))
+            except (ValueError, TypeError, KeyError) as error:
+                logger.error("%s is damaged, its container will run no task: %s", path, error)
+                found[path.stem] = Preparation("?", "?")
+        return found
 
     def tell(self, run: ToldRun) -> None:
         """Remember a run before taskctl-init hears of it; durable before it returns."""

@@ -19,6 +19,7 @@ from taskctl.constants import (
     ENV_TOKEN,
     ENV_WORKSPACE,
 )
+from taskctl.policy.prepare import Command, command_of
 from taskctl.policy.view import TaskView, parse_task
 from taskctl.wire import Message
 
@@ -53,22 +54,42 @@ def timeout_ms(task: dict[str, Any]) -> int:
 def run_message(context: Context, run: Run, task: dict[str, Any]) -> Message:
     """Return the instruction to run this attempt of the Task."""
     view = parse_task(task)
-    spec = view.spec
     return {
         "action": "run",
         "task": run.told.task,
         "namespace": context.namespace,
         "uid": run.told.uid,
         "attempt": run.told.attempt,
-        "argv": [*spec.get("command", ()), *(spec.get("args") or ())],
+        "argv": _words(view),
         "env": _environment(context, run, view),
-        "cwd": spec.get("workingDir") or "",
+        "cwd": view.spec.get("workingDir") or "",
         "timeout_ms": run.told.timeout_ms,
         "grace_ms": GRACE_MS,
         "workspace": context.workspace_path,
         "log": run.told.log,
         "record": run.told.record,
         "record_key": record_key(context, run),
+    }
+
+
+def command_for(view: TaskView) -> Command:
+    """Return the command of a Task's runs, without what belongs to one run alone."""
+    named = {entry["name"] for entry in view.spec.get("env") or ()}
+    defaults = {name: value for name, value in _DEFAULTS.items() if name not in named}
+    env = defaults | _given(view)
+    return command_of({"argv": _words(view), "env": env, "cwd": view.spec.get("workingDir") or ""})
+
+
+def _words(view: TaskView) -> list[str]:
+    return [*view.spec.get("command", ()), *(view.spec.get("args") or ())]
+
+
+def _given(view: TaskView) -> dict[str, str]:
+    """Return the Task's plain variables; those with ``valueFrom`` are in the container already."""
+    return {
+        entry["name"]: entry.get("value") or ""
+        for entry in view.spec.get("env") or ()
+        if "valueFrom" not in entry
     }
 
 
@@ -79,12 +100,7 @@ def record_key(context: Context, run: Run) -> str:
 
 
 def _environment(context: Context, run: Run, view: TaskView) -> dict[str, str]:
-    """Return the plain variables; those with ``valueFrom`` are in the container already."""
-    given = {
-        entry["name"]: entry.get("value") or ""
-        for entry in view.spec.get("env") or ()
-        if "valueFrom" not in entry
-    }
+    given = _given(view)
     told = run.told
     named = {entry["name"] for entry in view.spec.get("env") or ()}
     # No rule forbids these names, so what the Task says about them counts.

@@ -21,6 +21,7 @@ from taskctl.agent.objects import ObjectStore
 from taskctl.agent.outcomes import Outcomes
 from taskctl.agent.outputs import Outputs
 from taskctl.agent.podspec import OwnPod, ParkedEntry, PodEntry
+from taskctl.agent.preparations import Preparations
 from taskctl.agent.progress import ProgressWriter
 from taskctl.agent.refusals import ErrorCode, Refusal, from_api
 from taskctl.agent.results import Results
@@ -30,6 +31,7 @@ from taskctl.agent.stops import Stops
 from taskctl.agent.waits import Waits
 from taskctl.constants import INLINE_LIMIT_BYTES, SMALL_VALUE_BYTES
 from taskctl.errors import ApiError, NotFound
+from taskctl.policy.prepare import Preparation
 from taskctl.policy.view import parse_task
 from taskctl.wire import VERSION, Message
 
@@ -73,9 +75,17 @@ class Service:
         pod: entries of the own pod.
         handovers: what parked containers are to run.
         stops: stops runs.
+        prepared: what was prepared in parked containers before this agent was started.
     """
 
-    def __init__(self, context: Context, pod: OwnPod, handovers: Handovers, stops: Stops) -> None:
+    def __init__(
+        self,
+        context: Context,
+        pod: OwnPod,
+        handovers: Handovers,
+        stops: Stops,
+        prepared: dict[str, Preparation],
+    ) -> None:
         self._handovers = handovers
         self._context = context
         self._pod = pod
@@ -87,8 +97,9 @@ class Service:
         self.waits = Waits(context)
         self.results = Results(context, objects, self.waits)
         self.outcomes = Outcomes(context, self.outputs, (self.progress, self.waits))
-        self.claims = Claims(context, pod, handovers)
         self._links: dict[str, InitLink] = {}
+        self._preparations = Preparations(context, handovers, self._push, prepared)
+        self.claims = Claims(context, pod, handovers, self._preparations)
         self._attached: collections.Counter[str] = collections.Counter()
 
     # --- taskctl-init -----------------------------------------------------------------
@@ -193,6 +204,7 @@ class Service:
         run = await self._known_run(container, exit_.uid, exit_.report.attempt)
         if run is None:
             raise bad("uid", f"{container} was not told to run that attempt of that task")
+        self._preparations.ended(container, exit_.prepared)
         return exit_message(await self.outcomes.record(run, exit_))
 
     async def deliver(self, run: Run, exit_: Exit) -> None:
@@ -232,6 +244,11 @@ class Service:
         if run is not None:
             run.link = None
             run.link_lost_s = self._context.timing.clock.monotonic_s()
+
+    def _push(self, container: str, message: Message) -> None:
+        link = self._links.get(container)
+        if link is not None:
+            link.push(message)
 
     def is_connected(self, container: str) -> bool:
         """Whether a container's taskctl-init has a connection."""

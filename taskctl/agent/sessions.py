@@ -106,8 +106,11 @@ class Session:
                 self._service.disconnect(self._container, self)
             if self._attached is not None:
                 self._service.detach(self._attached)
-            await self._work.close()
-            await self._connection.close()
+            try:
+                await self._work.close()
+            finally:
+                # Also when the agent stops while we are here.
+                await self._connection.close()
 
     async def _converse(self, first: Message) -> None:
         # Read on while the first request is answered: it may take long, and the peer may go.

@@ -146,6 +146,7 @@ static void reap(void) {
         }
         if (pid == S.prepared.pid) { /* it failed: the run will say so, and why, for itself */
             S.prepared.pid = 0;
+            S.prepared.failed = true;
             prepared_free();
             continue;
         }
@@ -176,7 +177,9 @@ static void run_start(bool startable) {
     S.ran = true;
     log_open();
     if (S.keys_fd >= 0 && ftruncate(S.keys_fd, 0) != 0) close_fd(&S.keys_fd);
-    if (startable && prepared_release()) return;
+    bool released = startable && prepared_release();
+    S.prepared_end = released ? "used" : prepared_end();
+    if (released) return;
     prepared_discard();
     if (startable && open_pipe(out) && open_pipe(err) && open_pipe(error)) S.child = fork();
     else S.child = -1;

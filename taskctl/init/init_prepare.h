@@ -15,6 +15,7 @@ static void prepared_free(void) {
     close_fd(&p->run), close_fd(&p->out), close_fd(&p->err), close_fd(&p->error);
     free(p->cwd), free_list(p->argv), free_list(p->env);
     p->cwd = NULL, p->argv = p->env = NULL;
+    p->limit_at = NEVER;
 }
 
 /* Ends what was prepared, with all that it has started. Nothing of it may see the next run. */
@@ -74,7 +75,8 @@ static bool prepared_tell(void) {
     size_t length = 0;
     siginfo_t end = {0};
     /* Others may hold its end of the socket after it has died. */
-    if (waitid(P_PID, (id_t)S.prepared.pid, &end, WEXITED | WNOHANG | WNOWAIT) != 0 || end.si_pid != 0) return false;
+    if (waitid(P_PID, (id_t)S.prepared.pid, &end, WEXITED | WNOHANG | WNOWAIT) != 0 || end.si_pid != 0)
+        return S.prepared.failed = true, false;
     if (recv(S.prepared.run, &ready, 1, MSG_DONTWAIT) != 1) return false;
     for (char **item = S.env; *item; item++) length += strlen(*item) + 1;
     for (int i = 0; i < 4; i++) head[i] = (uint8_t)(length >> (24 - 8 * i));
@@ -95,6 +97,23 @@ static bool prepared_release(void) {
     p->out = p->err = p->error = -1;
     prepared_free();
     return true;
+}
+
+/* What a report says of a prepared command that did not become the run. */
+static const char *prepared_end(void) {
+    if (S.prepared.failed) return "failed";
+    if (S.prepared.pid <= 0) return "";
+    return prepared_fits() ? "early" : "other";
+}
+
+/* It has had its time: a module that hangs while it is imported must not burn the processor until a
+ * task comes. */
+static void prepared_timed_out(void) {
+    uint8_t ready;
+    S.prepared.limit_at = NEVER;
+    if (recv(S.prepared.run, &ready, 1, MSG_DONTWAIT | MSG_PEEK) == 1) return;
+    S.prepared.failed = true;
+    prepared_discard();
 }
 
 /* Takes argv, env and cwd out of a push; they are left in S as those of a run would be. */
@@ -119,6 +138,8 @@ static void prepare(Reader m) {
     Prepared *p = &S.prepared;
     if (S.phase != ASKING || S.ran) return;
     prepared_discard();
+    p->failed = false;
+    int64_t limit_ms = map_int(m, "limit_ms", 0);
     bool good = prepare_load(m) && open_pipe(out) && open_pipe(err) && open_pipe(error) &&
                 socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, run) == 0;
     if (good) {
@@ -135,7 +156,10 @@ static void prepare(Reader m) {
     p->argv = S.argv, p->env = S.env, p->cwd = S.cwd;
     S.argv = S.env = NULL, S.cwd = NULL;
     S.message[0] = 0;
-    if (good && p->pid > 0) return;
+    if (good && p->pid > 0) {
+        if (limit_ms > 0) p->limit_at = after(limit_ms);
+        return;
+    }
     p->pid = 0;
     prepared_free();
 }

@@ -3,7 +3,7 @@
 #ifndef INIT_REPORT_H
 #define INIT_REPORT_H
 
-enum { REPORT_FIELDS = 12 };
+enum { REPORT_FIELDS = 13 };
 
 static void report_build(void) {
     Buf *b = &S.report;
@@ -20,6 +20,7 @@ static void report_build(void) {
     pack_number(b, "user_us", S.user_us);
     pack_number(b, "system_us", S.system_us);
     pack_number(b, "max_rss_kb", S.max_rss_kb);
+    pack_pair(b, "prepared", S.prepared_end);
     pack_text(b, "tail");
     pack_bin(b, S.tail, S.tail_len);
 }

@@ -20,6 +20,8 @@ typedef struct {      /* a command that was started ahead; see init_prepare.h */
     pid_t pid;        /* 0: there is none */
     int run;          /* our end of the socket on which it waits for its run */
     int out, err, error;
+    int64_t limit_at; /* timer: by then it is ready, or it has failed */
+    bool failed;      /* it ended, or took too long; stays when it is gone */
     char **argv, **env, *cwd;
 } Prepared;
 
@@ -60,6 +62,7 @@ static struct {
     int code, signal;
     char reason[64], message[MESSAGE_MAX];
     int64_t started_us, exited_us, user_us, system_us, max_rss_kb;
+    const char *prepared_end; /* what became of a command that was prepared; empty: there was none */
     Buf report; /* the fields of `exited` */
 
     Prepared prepared;

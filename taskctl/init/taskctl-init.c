@@ -127,10 +127,11 @@ static void run_timers(void) {
     if (S.kill_at <= now) S.kill_at = NEVER, kill_group(SIGKILL);
     if (S.phase == DRAINING && streams_ended()) run_finish();
     if (S.drain_at <= now) drain_timed_out();
+    if (S.prepared.limit_at <= now) prepared_timed_out();
 }
 
 static int poll_timeout(void) {
-    int64_t next = earlier(earlier(S.connect_at, S.repeat_at), earlier(S.timeout_at, earlier(S.kill_at, S.drain_at)));
+    int64_t next = earlier(earlier(S.connect_at, S.repeat_at), earlier(S.timeout_at, earlier(S.kill_at, earlier(S.drain_at, S.prepared.limit_at))));
     if (next == NEVER) return -1;
     int64_t wait = next - now_ms();
     return wait < 0 ? 0 : wait > INT_MAX ? INT_MAX : (int)wait;
@@ -183,7 +184,8 @@ static int supervise(const char *argv0) {
     S.container = need_env("TASKCTL_CONTAINER");
     char *nonce = (char *)need_env("TASKCTL_NONCE");
     S.conn.fd = S.log_fd = S.keys_fd = S.exec_error_fd = S.streams[0].from = S.streams[1].from = -1;
-    S.prepared = (Prepared){.run = -1, .out = -1, .err = -1, .error = -1};
+    S.prepared = (Prepared){.run = -1, .out = -1, .err = -1, .error = -1, .limit_at = NEVER};
+    S.prepared_end = "";
     keeper_start(nonce);
     process_protect();
     S.nonce = checked(strdup(nonce));

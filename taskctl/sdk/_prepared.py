@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 VARIABLE: Final = "TASKCTL_PREPARED"  # number of the socket
 _READY: Final = b"R"
 _HEAD_BYTES: Final = 4
+# What waits takes no slot: it must not take the memory that running tasks need.
+MAX_WAITING_BYTES: Final = 128 * 1024 * 1024
 
 
 def take_socket() -> int | None:
@@ -47,6 +49,8 @@ def wait_for_run(socket: int, load: Callable[[], None]) -> None:
     _env.set_preparing(True)
     try:
         load()
+        if _resident_bytes() > MAX_WAITING_BYTES:
+            os._exit(1)
         before = _loaded_files()
         os.write(socket, _READY)
         told = _read_run(socket)
@@ -83,6 +87,11 @@ def _set_environment(told: bytes) -> None:
     for name, value in given.items():
         if current.get(name) != value:
             current[name] = value
+
+
+def _resident_bytes() -> int:
+    with open("/proc/self/statm", "rb") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _loaded_files() -> dict[str, tuple[int, int, int, int] | None]:

@@ -116,6 +116,7 @@ def test_a_prepared_command_becomes_the_run(case: Case) -> None:
     assert case.starts() == [said["pid"]] == [pid]
     assert case.init.out.startswith("imported\n")
     assert said["report"]["tail"].startswith(b"imported\n")
+    assert said["report"]["prepared"] == "used"
     assert {name: said["env"].get(name) for name in env} == env
     assert "TASKCTL_PREPARED" not in said["env"]
     assert (said["leads"], said["stdin"]) == (True, "")
@@ -168,6 +169,7 @@ def test_another_run_starts_its_own(case: Case, other: dict[str, Any]) -> None:
     pid = case.ready()
     said = case.run(**other)
     assert said["pid"] != pid
+    assert said["report"]["prepared"] == "other"
     assert is_gone(pid)
     assert case.starts() == [pid, said["pid"]]
 
@@ -190,6 +192,7 @@ def test_one_that_fails_is_as_if_it_had_never_been(case: Case, problem: str) -> 
     eventually(lambda: is_gone(pid), "it has failed")
     said = case.run(FIRST + problem)
     assert said["pid"] != pid
+    assert said["report"]["prepared"] == "failed"
     assert case.init.err == "", "nobody has to know"
 
 
@@ -208,7 +211,42 @@ def test_one_that_hangs_is_thrown_away(case: Case, hang: str) -> None:
     pid = case.started()
     said = case.run(before)
     assert said["pid"] != pid
+    assert said["report"]["prepared"] == "early"
     assert is_gone(pid)
+
+
+@pytest.mark.parametrize(
+    "hang",
+    [
+        "import time; time.sleep(600)",
+        "while True: pass",
+        "os.kill(os.getpid(), 19)",
+        "os.fork(); __import__('time').sleep(600)",
+    ],
+)
+def test_one_that_is_not_ready_in_time_is_ended(case: Case, hang: str) -> None:
+    """A module that hangs must not burn the processor until a task comes."""
+    before = FIRST + "\n".join(["if first:", f"    {hang}"])
+    case.prepare(before, limit_ms=1000)
+    pid = case.started()
+    eventually(lambda: is_gone(pid), "it is ended before there is a run")
+    said = case.run(before)
+    assert said["pid"] != pid
+    assert said["report"]["prepared"] == "failed"
+
+
+def test_one_that_is_ready_in_time_may_wait_for_long(case: Case) -> None:
+    for limit_ms in (500, 2_000, 8_000, 32_000):  # a slow machine needs longer to be ready
+        before = len(case.starts())
+        case.prepare(limit_ms=limit_ms)
+        eventually(lambda count=before: len(case.starts()) > count, "started")
+        pid = case.starts()[-1]
+        eventually(lambda pid=pid: is_gone(pid) or is_in_read(pid), "ready or ended")
+        if not is_gone(pid):
+            break
+    time.sleep(limit_ms / 1000 + 0.2)
+    said = case.run()
+    assert (said["pid"], said["report"]["prepared"]) == (pid, "used")
 
 
 FORKS = """
