@@ -58,7 +58,7 @@ async def stocked(world: World) -> None:
 async def test_a_task_gets_an_interpreter_that_was_there_before_it(world: World) -> None:
     await stocked(world)
     results: list[dict[str, Any]] = []
-    was_there = []
+    was_there: list[bool] = []
     while not any(was_there):
         assert len(results) < 50, results
         before = imported(world)

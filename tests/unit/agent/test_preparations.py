@@ -13,7 +13,7 @@ from tests.unit.agent.fakes import Peer
 from tests.unit.agent.test_parked import NAME, give, park
 
 SECOND = "s-ba9876543210"
-FUNCTION = {
+FUNCTION: dict[str, Any] = {
     "command": ["python3", "-m", "taskctl.sdk.run"],
     "args": ["sums:square"],
     "env": [{"name": "A", "value": "1"}],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
@@ -235,13 +236,22 @@ def test_one_that_is_not_ready_in_time_is_ended(case: Case, hang: str) -> None:
     assert said["report"]["prepared"] == "failed"
 
 
+def newest(case: Case, before: int) -> int:
+    """Return the PID of a start after so many others; 0: there is none."""
+    starts = case.starts()
+    return starts[-1] if len(starts) > before else 0
+
+
+def is_settled(pid: int) -> bool:
+    return is_gone(pid) or is_in_read(pid)
+
+
 def test_one_that_is_ready_in_time_may_wait_for_long(case: Case) -> None:
     for limit_ms in (500, 2_000, 8_000, 32_000):  # a slow machine needs longer to be ready
         before = len(case.starts())
         case.prepare(limit_ms=limit_ms)
-        eventually(lambda count=before: len(case.starts()) > count, "started")
-        pid = case.starts()[-1]
-        eventually(lambda pid=pid: is_gone(pid) or is_in_read(pid), "ready or ended")
+        pid = eventually(functools.partial(newest, case, before), "started")
+        eventually(functools.partial(is_settled, pid), "ready or ended")
         if not is_gone(pid):
             break
     time.sleep(limit_ms / 1000 + 0.2)
