@@ -55,6 +55,7 @@ async def stocked(world: World) -> None:
     (world.workspace() / "program.py").write_text(PROGRAM)
 
 
+@pytest.mark.timeout(400)
 async def test_a_task_gets_an_interpreter_that_was_there_before_it(world: World) -> None:
     await stocked(world)
     results: list[dict[str, Any]] = []
@@ -70,6 +71,7 @@ async def test_a_task_gets_an_interpreter_that_was_there_before_it(world: World)
     assert len({found["me"] for found in results}) == len(results), "each has its own process"
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("trouble", ["crash", "hang"])
 async def test_one_that_fails_costs_no_task_anything(world: World, trouble: str) -> None:
     await stocked(world)
