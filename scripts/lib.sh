@@ -104,8 +104,8 @@ setup_env() {
         say "Making the virtual environment"
         make_venv
     fi
-    target="$root"
-    [ "${1:-run}" = dev ] && target="$root[dev]"
+    target="$root[local]"
+    [ "${1:-run}" = dev ] && target="$root[local,dev]"
     pip_install -c "$root/scripts/constraints.txt" -e "$target"
     say "Building taskctl-init"
     build_programs || die "taskctl-init could not be built."

@@ -18,6 +18,7 @@ from taskctl.cli.exits import ExitCode
 from taskctl.cli.images import add_images
 from taskctl.cli.lifeline import attach
 from taskctl.cli.logsetup import LogFormat, LogLevel, set_up_logging
+from taskctl.cli.parts import require
 from taskctl.cli.verbs import verb
 from taskctl.constants import DEFAULT_BURST, DEFAULT_IMAGE, DEFAULT_QPS, MAX_BURST, MAX_QPS
 from taskctl.errors import TaskctlError
@@ -149,6 +150,7 @@ def register(app: typer.Typer) -> None:
 
 def server(options: ServerOptions) -> int:
     """Run the API server of the local stack."""
+    require("local")
     prepare(options)
     from taskctl.embedded.listening import inherited
     from taskctl.embedded.server import main
@@ -164,6 +166,7 @@ def server(options: ServerOptions) -> int:
 
 def controller(access: ControllerAccess, options: ControllerOptions) -> int:
     """Run the controller. On the local stack or in a cluster."""
+    require("controller")
     prepare(options)
     from taskctl.client.config import ClientSettings
     from taskctl.controllers import main
@@ -190,6 +193,7 @@ def controller(access: ControllerAccess, options: ControllerOptions) -> int:
 
 def node(options: NodeOptions) -> int:
     """Run the node of the local stack. It runs pods as processes of this machine."""
+    require("local")
     prepare(options)
     from taskctl.embedded.node import main
     from taskctl.embedded.node.options import NodeOptions as Settings

@@ -17,6 +17,7 @@ from taskctl.cli.images import add_images
 from taskctl.cli.lifeline import ENV_SUPERVISOR, attach
 from taskctl.cli.output import Output, echo, to_json, to_yaml
 from taskctl.cli.pagefile import stored_page_url
+from taskctl.cli.parts import require
 from taskctl.cli.verbs import command_of, verb
 
 STOP_TIMEOUT_S = 80.0  # the sum of the graces in taskctl.cli.stack, and some
@@ -95,6 +96,7 @@ def register(app: typer.Typer) -> None:
 
 def local(options: LocalOptions) -> int:
     """Run the API server, the controller and a node on this machine. Ctrl-C stops them."""
+    require("local")
     import asyncio
 
     from taskctl.cli.stack import StackSettings, run_stack

@@ -117,8 +117,9 @@ def _scratch(source: Source) -> list[Layer]:
 
 def _packages(root: Path, own: str) -> Recipe:
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    extras: dict[str, list[str]] = project["optional-dependencies"]
     # With what workers hand on to tasks, for functions that are sent by value.
-    wanted: list[str] = project["dependencies"] + project["optional-dependencies"]["client"]
+    wanted: list[str] = project["dependencies"] + extras["client"] + extras["local"]
 
     def make(source: Source) -> list[Layer]:
         return [packages_layer(wanted, source.tree, source.work, source.below())]

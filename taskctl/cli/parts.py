@@ -1,0 +1,33 @@
+"""Parts of taskctl that a small installation has not, and how to get them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Final
+
+from taskctl.cli.exits import CliError, ExitCode
+
+# By the name of the extra in pyproject.toml: the modules that it brings.
+PARTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "controller": ("prometheus_client",),
+    "local": ("cel", "cryptography", "jsonpatch", "prometheus_client", "re2"),
+}
+
+
+def require(part: str) -> None:
+    """Make sure that a part of taskctl can run.
+
+    Args:
+        part: key of PARTS.
+
+    Raises:
+        CliError: packages are missing; says how to install them.
+    """
+    missing = [module for module in PARTS[part] if find_spec(module) is None]
+    if missing:
+        raise CliError(
+            f"{', '.join(missing)}: not installed, and needed here; run: "
+            f"pip install 'taskctl[{part}]'",
+            ExitCode.USAGE,
+        )
