@@ -58,7 +58,7 @@ def test_executor(client: SyncClient) -> None:
         with pytest.raises(ChildFailed, match="boom"):
             list(executor.map(fail, ["boom"], chunksize=3))
         with pytest.raises(TimeoutError):
-            list(executor.map(nap, [30.0], timeout=0.2))
+            list(executor.map(nap, [3.0], timeout=0.2))
         with pytest.raises(ValueError, match="chunksize"):
             executor.map(square, [1], chunksize=0)
         with pytest.raises(Unsendable):
