@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
 import typer
 
 from taskctl.api.crds import load_all
@@ -152,15 +151,15 @@ def commands_page() -> str:
     root = typer.main.get_command(build_app())
     lines = [NOTE, "# Commands", "", "What each verb says with `--help`."]
     for words, command in commands(root, ("taskctl",)):
-        context = click.Context(command, info_name=" ".join(words), terminal_width=HELP_COLUMNS)
+        context = command.context_class(
+            command, info_name=" ".join(words), terminal_width=HELP_COLUMNS
+        )
         lines += ["", f"## {' '.join(words)}", "", "```text", command.get_help(context), "```"]
     return "\n".join(lines) + "\n"
 
 
-def commands(
-    command: click.Command, words: tuple[str, ...]
-) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Yield a command and all below it, but for hidden ones."""
+def commands(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield a command and all below it, but for hidden ones; both are commands of click."""
     yield words, command
     for name, inner in getattr(command, "commands", {}).items():
         if not inner.hidden:
