@@ -23,6 +23,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NEEDS_MORE = (
     "taskctl.controllers",
     "taskctl.embedded.server",
+    "taskctl.metrics.registry",
     *(f"taskctl.runtime.{name}" for name in ("health", "manager", "metrics")),
 )
 MAINS = {
