@@ -302,6 +302,8 @@ BAD: dict[str, tuple[Json, str]] = {
     ),
     "descendant limit": (task(limits={"descendants": -1}), "descendants"),
     "live task limit": (task(limits={"liveTasks": 0}), "liveTasks"),
+    "spawn rate of nothing": (task(limits={"spawnRate": {"tasks": 0}}), "tasks"),
+    "spawn rate without a number": (task(limits={"spawnRate": {"perSeconds": 1}}), "tasks"),
     "both exit code lists": (
         task(retry={"onExitCodes": [1], "exceptExitCodes": [2]}),
         "either onExitCodes or exceptExitCodes",

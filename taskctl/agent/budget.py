@@ -1,4 +1,8 @@
-"""``limits.descendants``: what a parent is about to create is set aside on the root before."""
+"""Budgets on the root that a spawn draws on before it creates anything.
+
+``limits.descendants``: what a parent is about to create is set aside. ``limits.spawnRate``: it is
+paid for with time.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +26,7 @@ from taskctl.policy.limits import (
     is_settled,
     settled_patch,
 )
+from taskctl.policy.spawnrate import TooFast, decide_pace, spawn_rate
 from taskctl.policy.view import TaskView, parse_task
 
 logger = logging.getLogger(__name__)
@@ -30,8 +35,8 @@ logger = logging.getLogger(__name__)
 _TRIES: Final = 30
 
 
-class DescendantBudget:
-    """Keeps trees within ``limits.descendants`` of their roots.
+class SpawnBudget:
+    """Keeps trees within ``limits.descendants`` and ``limits.spawnRate`` of their roots.
 
     Args:
         context: of the agent.
@@ -81,10 +86,41 @@ class DescendantBudget:
                 else:
                     return len(existing) + missing
             await self._context.retrier.pause(failures)
-        raise Refusal(
-            ErrorCode.UNAVAILABLE,
-            f"root task {parent.root_name} is changed all the time; try again later",
-        )
+        raise _contended(parent)
+
+    async def pay(self, parent: TaskView, names: Collection[str]) -> None:
+        """Take what is missing of the children of those names off ``limits.spawnRate``.
+
+        What fails afterwards is paid for all the same; children that exist cost nothing.
+
+        Raises:
+            Refusal: ``limit``, with the time to wait; ``superseded``; ``unavailable``.
+            ApiError: the API server refused, or did not answer in time.
+        """
+        if spawn_rate(parent) is None:
+            return
+        async with self._locks.setdefault(parent.uid, asyncio.Lock()):
+            await self._pay(parent, names)
+
+    async def _pay(self, parent: TaskView, names: Collection[str]) -> None:
+        missing = len(set(names) - await self._children(parent))
+        for failures in range(1, _TRIES + 1):
+            root = await self._root(parent)
+            now = self._context.timing.clock.now()
+            decision = decide_pace(parse_task(root), parent, missing, now)
+            if isinstance(decision, TooFast):
+                raise Refusal(
+                    ErrorCode.LIMIT, f"tasks: {decision.message}", retry_after_s=decision.after_s
+                )
+            if decision.patch is None:
+                return
+            try:
+                await self._context.swap_status(root, decision.patch)
+            except Conflict:
+                await self._context.retrier.pause(failures)
+            else:
+                return
+        raise _contended(parent)
 
     async def _settle(self, parent: TaskView, children: int) -> None:
         """Take note that the children exist; if that fails, the controller does so later."""
@@ -121,3 +157,10 @@ class DescendantBudget:
             give_up_after_s=GIVE_UP_AFTER_S,
         )
         return {item["metadata"]["name"] for item in page.items}
+
+
+def _contended(parent: TaskView) -> Refusal:
+    return Refusal(
+        ErrorCode.UNAVAILABLE,
+        f"root task {parent.root_name} is changed all the time; try again later",
+    )

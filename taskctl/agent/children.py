@@ -7,7 +7,7 @@ import logging
 from typing import Any, Final
 
 from taskctl.agent import fields
-from taskctl.agent.budget import DescendantBudget
+from taskctl.agent.budget import SpawnBudget
 from taskctl.agent.childspec import MAX_SPAWN, Child, build_child
 from taskctl.agent.context import Context
 from taskctl.agent.fields import bad
@@ -43,7 +43,7 @@ class Children:
         self._objects = objects
         self._rights = InputRights(context)
         self._peers = Peers(context)
-        self._budget = DescendantBudget(context)
+        self._budget = SpawnBudget(context)
         self._writes = asyncio.Semaphore(CONCURRENT_WRITES)
 
     async def spawn(self, run: Run, message: Message) -> Message:
@@ -111,6 +111,7 @@ class Children:
     async def _grow(self, parent: TaskView, children: list[Child]) -> list[Message]:
         names = [child.name for child in children]
         try:
+            await self._budget.pay(parent, names)
             async with self._budget.for_children(parent, names):
                 return await self._create_all(parent, children)
         except ApiError as error:

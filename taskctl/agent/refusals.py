@@ -34,12 +34,16 @@ class Refusal(TaskctlError):
     Attributes:
         code: which one.
         message: for people; names the field and the remedy.
+        retry_after_s: seconds after which the same may be asked for with success; or None.
     """
 
-    def __init__(self, code: ErrorCode, message: str) -> None:
+    def __init__(
+        self, code: ErrorCode, message: str, *, retry_after_s: float | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
+        self.retry_after_s = retry_after_s
 
     def answer(self, request_id: int) -> Message:
         """Return the response."""
@@ -51,6 +55,8 @@ class Refusal(TaskctlError):
         }
         if self.code is ErrorCode.VERSION:
             response["supported"] = [VERSION]
+        if self.retry_after_s is not None:
+            response["retry_after_s"] = self.retry_after_s
         return response
 
 

@@ -32,6 +32,7 @@ from taskctl.agent.waits import Waits
 from taskctl.constants import INLINE_LIMIT_BYTES, SMALL_VALUE_BYTES
 from taskctl.errors import ApiError, NotFound
 from taskctl.policy.prepare import Preparation
+from taskctl.policy.spawnrate import spawn_rate
 from taskctl.policy.view import parse_task
 from taskctl.wire import VERSION, Message
 
@@ -299,6 +300,7 @@ class Service:
         except ApiError as error:
             raise from_api(error) from error
         self._attached[run.told.container] += 1
+        rate = spawn_rate(view)
         return run, {
             "task": run.told.task,
             "namespace": self._context.namespace,
@@ -311,6 +313,7 @@ class Service:
             "inline_limit": INLINE_LIMIT_BYTES,
             "small_limit": SMALL_VALUE_BYTES,
             "cluster": self._context.settings.cluster,
+            **({} if rate is None else {"spawn_burst": rate.burst}),
         }
 
     def detach(self, run: Run) -> None:

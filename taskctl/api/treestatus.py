@@ -83,6 +83,13 @@ class TreeStatus(StatusModel):
             json_schema_extra=meta.ATOMIC_LIST,
         ),
     ] = None
+    spawn_paid: Annotated[
+        MicroTime | None,
+        Field(
+            description="With `limits.spawnRate`: until when the rate is used up by what was "
+            "spawned so far. In the past: nothing is."
+        ),
+    ] = None
     exit: Annotated[
         ExitStatus | None, Field(description="What became of the task in `onExit`.")
     ] = None

@@ -160,7 +160,7 @@ def is_settled(root: TaskView) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TreeOutcome:
     """How a tree has ended.
 
     Attributes:
@@ -172,10 +172,10 @@ class Outcome:
     message: str
 
 
-def tree_outcome(root: TaskView) -> tuple[TaskState, Outcome]:
+def tree_outcome(root: TaskView) -> tuple[TaskState, TreeOutcome]:
     """Return how a tree has ended that is complete: Succeeded, Failed or Cancelled, and why."""
     verdict = find_condition(root.status.get("conditions"), ConditionType.SUCCEEDED) or {}
-    outcome = Outcome(
+    outcome = TreeOutcome(
         str(verdict.get("reason") or root.status.get("reason") or ""),
         str(verdict.get("message") or root.status.get("message") or "").strip(),
     )

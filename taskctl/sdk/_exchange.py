@@ -7,7 +7,7 @@ import time
 
 from taskctl import wire
 from taskctl.errors import TaskctlError, WireError
-from taskctl.sdk.errors import AgentAway, Unsendable, refused
+from taskctl.sdk.errors import AgentAway, SdkError, Unsendable, refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +28,20 @@ MAX_DELAY_S: Final = 1.0
 
 class Away(TaskctlError):
     """The connection is broken or the answer was ``unavailable``: try again."""
+
+
+class SpawnLater(Away):
+    """The tree grows as fast as it may (``limits.spawnRate``): try again after a while.
+
+    Attributes:
+        refusal: what to raise where there is no time for that.
+        after_s: seconds.
+    """
+
+    def __init__(self, refusal: SdkError, after_s: float) -> None:
+        super().__init__(str(refusal))
+        self.refusal = refusal
+        self.after_s = after_s
 
 
 def encode_attach(token: str) -> bytes:
@@ -65,7 +79,10 @@ def check_answer(op: str, answer: Message) -> Message:
     code, message = str(answer.get("error", "bad_frame")), str(answer.get("message", ""))
     if code in ("unavailable", "bad_frame"):
         raise Away(message)
-    raise refused(op, code, message)
+    refusal, after_s = refused(op, code, message), answer.get("retry_after_s")
+    if isinstance(after_s, float | int) and after_s > 0:
+        raise SpawnLater(refusal, float(after_s))
+    raise refusal
 
 
 class Patience:
@@ -92,8 +109,14 @@ class Patience:
 
         Raises:
             AgentAway: the deadline would pass.
+            LimitExceeded: the same, while the tree grows as fast as it may.
         """
         random_unit = int.from_bytes(os.urandom(2), "big") / 65536  # `random` is slow to import
+        if isinstance(error, SpawnLater):
+            delay_s = error.after_s * (1 + random_unit / 4)
+            if time.monotonic() + delay_s >= self._end_s:
+                raise error.refusal
+            return delay_s
         delay_s = self._next_s * (0.5 + random_unit)
         self._next_s = min(2 * self._next_s, MAX_DELAY_S)
         now_s = time.monotonic()

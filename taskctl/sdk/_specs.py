@@ -215,7 +215,8 @@ def spawn_operation(
             # what a key is made from.
             if _function_of(spec.target) is not None and "value" in message:
                 message["inline"] = True
-    for batch in _batches(messages):
+    # Of a tree with limits.spawnRate: as many as may be spawned at once.
+    for batch in _batches(messages, min(MAX_BATCH, attached.get("spawn_burst") or MAX_BATCH)):
         answer = yield {"op": "spawn", "tasks": batch}
         for message, found in zip(batch, answer["tasks"]):
             function = _function_of(wanted[len(made)].target)
@@ -426,13 +427,13 @@ def _canonical(message: Message) -> bytes:
     return encode(message)
 
 
-def _batches(messages: list[Message]) -> Iterator[list[Message]]:
-    """Cut a list so that each part fits a request."""
+def _batches(messages: list[Message], most: int) -> Iterator[list[Message]]:
+    """Cut a list so that each part fits a request, and has so many items at most."""
     batch: list[Message] = []
     size = 0
     for message in messages:
         message_size = len(_canonical(message))
-        if batch and (len(batch) == MAX_BATCH or size + message_size > MAX_BATCH_BYTES):
+        if batch and (len(batch) == most or size + message_size > MAX_BATCH_BYTES):
             yield batch
             batch, size = [], 0
         batch.append(message)

@@ -141,6 +141,23 @@ async def test_descendants_limit(world: World) -> None:
     assert any("limits.descendants allows 11" in message for message in messages)
 
 
+async def test_spawn_rate(world: World) -> None:
+    """The SDK waits until it may; the command fails, and says why."""
+    await world.cluster()
+    program = "from taskctl.sdk.sync import spawn_many; spawn_many([['true']] * 5)"
+    rate = {"tasks": 2, "perSeconds": 1, "burst": 2}
+    await world.task("patient", "python3", "-c", program, limits={"spawnRate": rate})
+    script = "for n in 1 2 3; do taskctl-init spawn --key $n -- true || exit 9; done"
+    slow = {"tasks": 1, "perSeconds": 86400, "burst": 2}
+    await world.task("hasty", "sh", "-c", script, limits={"spawnRate": slow})
+    assert (await world.finished("patient", timeout_s=90))["status"]["state"] == "Succeeded"
+    hasty = (await world.finished("hasty", timeout_s=90))["status"]
+    assert (hasty["state"], hasty["exitCode"]) == ("Failed", 9)
+    assert "limits.spawnRate of root task hasty allows 1 tasks in 86400 s" in hasty["message"]
+    roots = [(task["spec"].get("lineage") or {}).get("root") for task in await world.all(TASKS)]
+    assert (roots.count("patient"), roots.count("hasty")) == (5, 2)
+
+
 async def test_large_values_are_spilled_and_come_back(world: World) -> None:
     await world.cluster()
     size = 1_000_000

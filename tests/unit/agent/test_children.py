@@ -302,6 +302,44 @@ async def test_what_was_set_aside_is_taken_up_again(world: World) -> None:
     assert code == "limit"
 
 
+async def test_spawn_rate(world: World) -> None:
+    rate = {"tasks": 1, "perSeconds": 10, "burst": 2}
+    task, _ = await parent(world, limits={"spawnRate": rate})
+    await task.good("spawn", tasks=[{"key": "a", "name": "child"}, {"key": "b"}])
+    answer = await task.call("spawn", tasks=[{"key": "c"}])
+    assert (answer["error"], round(answer["retry_after_s"])) == ("limit", 10)
+    assert "limits.spawnRate of root task job allows 1 tasks in 10 s" in answer["message"]
+    again = await task.good("spawn", tasks=[{"key": "a", "name": "child"}, {"key": "b"}])
+    assert [item["created"] for item in again["tasks"]] == [False, False]
+    peer, _ = await world.init(world.place(world.api.see(TASKS, "child")))
+    child = await world.attached(await peer.good("next"))
+    code, _ = await child.refused("spawn", tasks=[{"key": "x"}])
+    assert (code, len(world.api.names(TASKS))) == ("limit", 3)
+    too_many = await task.call("spawn", tasks=[{"key": str(n)} for n in range(3)])
+    assert "retry_after_s" not in too_many
+    assert "spawn fewer at a time" in too_many["message"]
+
+
+async def test_two_spawns_at_once_keep_to_the_rate(world: World) -> None:
+    rate = {"tasks": 1, "perSeconds": 3600, "burst": 4}
+    task, told = await parent(world, limits={"spawnRate": rate})
+    other = await world.attached(told)
+    asked = [
+        peer.call("spawn", tasks=[{"key": f"{n}-{m}"} for m in range(3)])
+        for n, peer in enumerate((task, other))
+    ]
+    answers = await asyncio.gather(*asked)
+    assert sorted(answer["ok"] for answer in answers) == [False, True]
+    assert len(world.api.names(TASKS)) == 4
+
+
+async def test_attach_tells_the_burst(world: World) -> None:
+    _, _, told = await world.running("job", limits={"spawnRate": {"tasks": 7}})
+    peer = await world.connect()
+    answer = await peer.good("attach", v=1, token=told["env"]["TASKCTL_TOKEN"])
+    assert answer["spawn_burst"] == 7
+
+
 @pytest.mark.parametrize(
     ("tasks", "named"),
     [

@@ -28,6 +28,7 @@ class FakeAgent:
         input: the answer to `input`.
         refusals: op to (code, message): what is refused for good.
         unavailable: op to how often it is answered `unavailable` first.
+        too_fast: op to how often it is answered `limit`, to be tried again after `pause_s`.
         drops: op to how often the connection breaks instead of an answer.
         children: key to what was spawned; the same key is the same child.
         ended: outcomes of children, in the order of their ends; add with :meth:`end`.
@@ -56,6 +57,8 @@ class FakeAgent:
         self.input: Message = {"value": None}
         self.refusals: dict[str, tuple[str, str]] = {}
         self.unavailable: dict[str, int] = defaultdict(int)
+        self.too_fast: dict[str, int] = defaultdict(int)
+        self.pause_s = 0.001
         self.drops: dict[str, int] = defaultdict(int)
         self.info: Message = {"cancel": "", "deadline_us": 0}
         self.children: dict[str, Message] = {}
@@ -177,6 +180,10 @@ class FakeAgent:
         if self.unavailable[op] > 0:
             self.unavailable[op] -= 1
             return {"ok": False, "error": "unavailable", "message": "the API server is away"}
+        if self.too_fast[op] > 0:
+            self.too_fast[op] -= 1
+            told = {"error": "limit", "message": "limits.spawnRate", "retry_after_s": self.pause_s}
+            return {"ok": False, **told}
         if op in self.refusals:
             code, text = self.refusals[op]
             return {"ok": False, "error": code, "message": text}

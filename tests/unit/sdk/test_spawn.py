@@ -73,6 +73,28 @@ async def test_a_key_does_not_depend_on_where_the_input_goes(agent: FakeAgent) -
     assert len({spec["key"].rpartition("-")[0] for spec in agent.spawned()}) == 1
 
 
+async def test_who_spawns_too_fast_waits(agent: FakeAgent) -> None:
+    agent.too_fast["spawn"] = 2
+    assert (await sdk.spawn(sample.count, 1, 5, key="a")).name == "child-a"
+    agent.too_fast["spawn"] = 2
+    assert sync.spawn(sample.count, 1, 5, key="b").name == "child-b"
+    assert agent.too_fast["spawn"] == 0
+
+
+async def test_who_would_have_to_wait_too_long_is_told_why(agent: FakeAgent) -> None:
+    agent.too_fast["spawn"], agent.pause_s = 2, 3600.0
+    with pytest.raises(sdk.LimitExceeded, match="spawnRate"):
+        await sdk.spawn(sample.count, 1, 5)
+    with pytest.raises(sdk.LimitExceeded, match="spawnRate"):
+        sync.spawn(sample.count, 1, 5)
+
+
+async def test_no_more_than_the_burst_at_a_time(agent: FakeAgent) -> None:
+    agent.attached["spawn_burst"] = 2
+    assert len(await sdk.spawn_many([["true"]] * 5)) == 5
+    assert [len(request["tasks"]) for request in agent.asked("spawn")] == [2, 2, 1]
+
+
 def test_sync(agent: FakeAgent) -> None:
     assert sync.spawn(sample.count, 1, 5, key="next").name == "child-next"
     assert agent.spawned()[0]["value"] == {"n": 1, "limit": 5}
