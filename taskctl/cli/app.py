@@ -45,6 +45,7 @@ VERBS: Final[Mapping[str, tuple[str, ...]]] = {
     "logs": ("logs", "workspace-log"),
     "page": ("ui", "page"),
     "report": ("report",),
+    "export": ("export",),
     "manage": ("cancel", "retry"),
     "removing": ("delete", "prune"),
     "local": ("local",),

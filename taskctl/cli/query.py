@@ -8,20 +8,21 @@ from typing import Annotated, Any
 
 import typer
 
-from taskctl.cli.access import Access, Session
+from taskctl.cli.access import Access
 from taskctl.cli.durations import parse_seconds
 from taskctl.cli.exits import ExitCode, UsageError
 from taskctl.cli.hints import hint_for
 from taskctl.cli.names import parse_name, parse_names, parse_state
 from taskctl.cli.output import Output, echo, note
 from taskctl.cli.tables import by_creation, print_tasks
+from taskctl.cli.taskfile import FileOptions, TaskSource, open_source
 from taskctl.cli.verbs import verb
 from taskctl.cli.waiting import Goal, Wait, verdict, wait_for
 from taskctl.constants import FIELD_ROOT_UID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GetOptions:
+class GetOptions(FileOptions):
     """The options of ``get``."""
 
     names: Annotated[
@@ -78,14 +79,15 @@ def register(app: typer.Typer) -> None:
 
 async def get(access: Access, options: GetOptions) -> int:
     """Show tasks: state, reason, exit code, worker."""
-    async with access.connect() as session:
+    everywhere = options.all_namespaces
+    async with open_source(access, options.file, all_namespaces=everywhere) as source:
         if options.names:
-            tasks = await _named(session, options)
+            tasks = await _named(source, options)
         else:
-            tasks = await _selected(session, options)
+            tasks = await _selected(source, options)
     ordered = by_creation(tasks)
     if not ordered and options.output in (Output.TABLE, Output.WIDE):
-        where = "" if options.all_namespaces else f" in namespace {session.namespace}"
+        where = "" if options.all_namespaces else f" in namespace {source.namespace}"
         note(f"No tasks{where}.")
         return ExitCode.OK
     single = options.names is not None and len(parse_names(options.names)) == 1
@@ -93,17 +95,17 @@ async def get(access: Access, options: GetOptions) -> int:
     return ExitCode.OK
 
 
-async def _named(session: Session, options: GetOptions) -> list[dict[str, Any]]:
+async def _named(source: TaskSource, options: GetOptions) -> list[dict[str, Any]]:
     from taskctl.client.resources import TASKS
 
     for name in ("all_namespaces", "state", "cluster", "root", "selector"):
         if getattr(options, name) not in (None, False):
             raise UsageError(f"--{name.replace('_', '-')} and task names exclude each other")
     names = parse_names(options.names or ())
-    return [await session.client.get(TASKS, name, session.namespace) for name in names]
+    return [await source.client.get(TASKS, name, source.namespace) for name in names]
 
 
-async def _selected(session: Session, options: GetOptions) -> list[dict[str, Any]]:
+async def _selected(source: TaskSource, options: GetOptions) -> list[dict[str, Any]]:
     from taskctl.client.base import ListOptions
     from taskctl.client.resources import TASKS
 
@@ -118,8 +120,8 @@ async def _selected(session: Session, options: GetOptions) -> list[dict[str, Any
     if options.root is not None:
         if options.all_namespaces:
             raise UsageError("--root and --all-namespaces exclude each other")
-        root = await session.client.get(
-            TASKS, parse_name(options.root, option="--root"), session.namespace
+        root = await source.client.get(
+            TASKS, parse_name(options.root, option="--root"), source.namespace
         )
         fields[FIELD_ROOT_UID] = root["metadata"]["uid"]
         filtered = options.state or options.cluster or options.selector
@@ -128,8 +130,8 @@ async def _selected(session: Session, options: GetOptions) -> list[dict[str, Any
         label_selector=",".join(labels),
         field_selector=",".join(f"{key}={value}" for key, value in fields.items() if value),
     )
-    namespace = None if options.all_namespaces else session.namespace
-    page = await session.client.list_all(TASKS, namespace, options=list_options)
+    namespace = None if options.all_namespaces else source.namespace
+    page = await source.client.list_all(TASKS, namespace, options=list_options)
     return [*roots, *page.items]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,10 @@ import typer
 
 from taskctl.api.states import TaskState
 from taskctl.cli.access import Access, Session
-from taskctl.cli.exits import CliError
+from taskctl.cli.filewrite import write_whole
 from taskctl.cli.names import parse_name
 from taskctl.cli.output import echo, note
+from taskctl.cli.taskfile import FileOptions, open_source
 from taskctl.cli.verbs import verb
 from taskctl.clock import SystemClock
 from taskctl.constants import FIELD_ROOT_UID
@@ -28,7 +28,7 @@ _LOGS_AT_ONCE: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReportOptions:
+class ReportOptions(FileOptions):
     """The options of ``report``."""
 
     root: Annotated[str, typer.Argument(metavar="ROOT", help="Task whose tree it shows.")]
@@ -57,18 +57,20 @@ async def report(access: Access, options: ReportOptions) -> int:
 
     name = parse_name(options.root)
     now = SystemClock().now()
-    async with access.connect() as session:
-        root = await session.client.get(TASKS, name, session.namespace)
+    async with open_source(access, options.file) as source:
+        root = await source.client.get(TASKS, name, source.namespace)
         members = ListOptions(field_selector=f"{FIELD_ROOT_UID}={root['metadata']['uid']}")
-        page = await session.client.list_all(TASKS, session.namespace, options=members)
+        page = await source.client.list_all(TASKS, source.namespace, options=members)
         tasks = [root, *page.items]
         rows = [row_of(task) for task in tasks]
         clusters: Sequence[Any] = ()
         try:
-            clusters = (await session.client.list_all(TASKCLUSTERS, session.namespace)).items
+            clusters = (await source.client.list_all(TASKCLUSTERS, source.namespace)).items
         except Forbidden:
             note("(TaskClusters may not be read, so the report leaves them out)")
-        logs = await _read_logs(access, session, _most_wanted(rows)[: options.logs])
+        logs: dict[str, Any] = {}
+        if source.session is not None:  # a file of Tasks has no logs
+            logs = await _read_logs(access, source.session, _most_wanted(rows)[: options.logs])
     used = {row.cluster for row in rows}
     html = render_report(
         Report(
@@ -84,7 +86,7 @@ async def report(access: Access, options: ReportOptions) -> int:
     if options.output == "-":
         echo(html)
         return 0
-    await asyncio.to_thread(_write, Path(options.output), html)
+    await asyncio.to_thread(write_whole, Path(options.output), html)
     many = "1 task" if len(rows) == 1 else f"{len(rows)} tasks"
     echo(f"{options.output}: {many}, {len(logs)} logs, {len(html.encode()) / 1e6:.1f} MB")
     return 0
@@ -114,21 +116,3 @@ async def _read_logs(access: Access, session: Session, rows: Sequence[Row]) -> d
         return row.uid, shown_log(found)
 
     return dict(await asyncio.gather(*(read(row) for row in rows)))
-
-
-def _write(path: Path, html: str) -> None:
-    """Put the file there whole or not at all.
-
-    Raises:
-        CliError: it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        # Logs may hold what is not for everybody.
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(html)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise CliError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -27,6 +27,7 @@ from taskctl.cli.output import (
     wants_colour,
     wants_unicode,
 )
+from taskctl.cli.taskfile import FileOptions, TaskSource, open_source
 from taskctl.cli.verbs import verb
 from taskctl.clock import SystemClock
 from taskctl.constants import FIELD_ROOT_UID
@@ -42,7 +43,7 @@ LINES_MIN = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TreeOptions:
+class TreeOptions(FileOptions):
     """The options of ``tree``."""
 
     root: Annotated[
@@ -89,11 +90,14 @@ async def tree(access: Access, options: TreeOptions) -> int:
         raise UsageError("--watch and -o exclude each other")
     if options.root is not None:
         options = replace(options, root=parse_name(options.root))
-    async with access.connect() as session:
-        if options.watch:
+    if options.watch:
+        if options.file is not None:
+            raise UsageError("--watch and --from exclude each other")
+        async with access.connect() as session:
             return await _watch(session, options)
+    async with open_source(access, options.file) as source:
         with _no_garbage():
-            _print(await _load(session, options.root), options)
+            _print(await _load(source, options.root), options)
     return ExitCode.OK
 
 
@@ -114,19 +118,19 @@ def _no_garbage() -> Iterator[None]:
         gc.enable()
 
 
-async def _load(session: Session, root: str | None) -> Trees:
+async def _load(source: TaskSource, root: str | None) -> Trees:
     from taskctl.client.base import ListOptions
     from taskctl.client.resources import TASKS
 
     trees = Trees()
     selector = ""
     if root is not None:
-        top = await session.client.get(TASKS, root, session.namespace)
+        top = await source.client.get(TASKS, root, source.namespace)
         trees.root_uid = top["metadata"]["uid"]
         trees.tasks[trees.root_uid] = top
         selector = f"{FIELD_ROOT_UID}={trees.root_uid}"
-    page = await session.client.list_all(
-        TASKS, session.namespace, options=ListOptions(field_selector=selector)
+    page = await source.client.list_all(
+        TASKS, source.namespace, options=ListOptions(field_selector=selector)
     )
     trees.tasks.update((task["metadata"]["uid"], task) for task in page.items)
     return trees
