@@ -29,7 +29,7 @@ WriterFor = Callable[[dict[str, Any]], Writer]
 
 
 @dataclass(slots=True)
-class _Reader:
+class _LogReader:
     """What is printed of one Task.
 
     Attributes:
@@ -62,7 +62,7 @@ class LogGroup:
         self._writer_for = writer_for
         self._wanted = wanted
         self._open = asyncio.Semaphore(MAX_OPEN)
-        self._readers: dict[str, _Reader] = {}
+        self._readers: dict[str, _LogReader] = {}
         self._copies: dict[str, tuple[float, Copy | None]] = {}
         self._bytes = 0
         self._told_full = False
@@ -83,7 +83,7 @@ class LogGroup:
             if not begun:
                 return
             printed = begun - 1 if latest_only else 0
-            reader = _Reader(task, _Counted(self._writer_for(task), self._count), printed)
+            reader = _LogReader(task, _Counted(self._writer_for(task), self._count), printed)
             self._readers[uid] = reader
         reader.task = task
         if reader.printed < begun and reader.job is None:
@@ -121,7 +121,7 @@ class LogGroup:
         readers = self._readers.values() if not uid else [self._readers.get(uid)]
         return {reader.job for reader in readers if reader is not None and reader.job is not None}
 
-    async def _print_attempts(self, reader: _Reader) -> None:
+    async def _print_attempts(self, reader: _LogReader) -> None:
         try:
             while reader.printed < last_begun(reader.task):
                 reader.printed += 1

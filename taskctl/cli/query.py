@@ -15,14 +15,14 @@ from taskctl.cli.hints import hint_for
 from taskctl.cli.names import parse_name, parse_names, parse_state
 from taskctl.cli.output import Output, echo, note
 from taskctl.cli.tables import by_creation, print_tasks
-from taskctl.cli.taskfile import FileOptions, TaskSource, open_source
+from taskctl.cli.taskfile import TaskFileOptions, TaskSource, open_source
 from taskctl.cli.verbs import verb
 from taskctl.cli.waiting import Goal, Wait, verdict, wait_for
 from taskctl.constants import FIELD_ROOT_UID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GetOptions(FileOptions):
+class GetOptions(TaskFileOptions):
     """The options of ``get``."""
 
     names: Annotated[

@@ -15,7 +15,7 @@ from taskctl.cli.access import Access, Session
 from taskctl.cli.filewrite import write_whole
 from taskctl.cli.names import parse_name
 from taskctl.cli.output import echo, note
-from taskctl.cli.taskfile import FileOptions, open_source
+from taskctl.cli.taskfile import TaskFileOptions, open_source
 from taskctl.cli.verbs import verb
 from taskctl.clock import SystemClock
 from taskctl.constants import FIELD_ROOT_UID
@@ -28,7 +28,7 @@ _LOGS_AT_ONCE: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReportOptions(FileOptions):
+class ReportOptions(TaskFileOptions):
     """The options of ``report``."""
 
     root: Annotated[str, typer.Argument(metavar="ROOT", help="Task whose tree it shows.")]

@@ -32,7 +32,7 @@ _LISTS: Final = ("conditions", "attempts")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FileOptions:
+class TaskFileOptions:
     """The option of verbs that can read a file in place of the API server."""
 
     file: Annotated[

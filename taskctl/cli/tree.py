@@ -27,7 +27,7 @@ from taskctl.cli.output import (
     wants_colour,
     wants_unicode,
 )
-from taskctl.cli.taskfile import FileOptions, TaskSource, open_source
+from taskctl.cli.taskfile import TaskFileOptions, TaskSource, open_source
 from taskctl.cli.verbs import verb
 from taskctl.clock import SystemClock
 from taskctl.constants import FIELD_ROOT_UID
@@ -43,7 +43,7 @@ LINES_MIN = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TreeOptions(FileOptions):
+class TreeOptions(TaskFileOptions):
     """The options of ``tree``."""
 
     root: Annotated[

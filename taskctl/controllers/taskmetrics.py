@@ -52,7 +52,7 @@ _COUNTED: Final = (
 )
 
 
-class _Standing(NamedTuple):
+class _CountedAs(NamedTuple):
     """What a Task counts as."""
 
     cluster: ObjectKey
@@ -80,7 +80,7 @@ class TaskMetrics(Collector):
         self._machine = machine
         self._leads = leads
         self._clock = clock
-        self._tasks: Counter[_Standing] = Counter()
+        self._tasks: Counter[_CountedAs] = Counter()
         self._labels: dict[ObjectKey, tuple[str, str]] = {}
         self._gone_s: dict[ObjectKey, float] = {}
         self._counts: dict[str, Counter[tuple[str, ...]]] = {m.name: Counter() for m in _COUNTED}
@@ -240,11 +240,11 @@ def _seconds(begun: datetime, ended: datetime) -> float:
     return max((ended - begun).total_seconds(), 0.0)  # clocks of two machines may differ
 
 
-def _standing(view: TaskView) -> _Standing:
+def _standing(view: TaskView) -> _CountedAs:
     reason = str(view.status.get("reason") or "")
     if reason and reason not in _REASONS:
         reason = OTHER  # whoever may write a status may write any word
-    return _Standing(ObjectKey(view.namespace, view.cluster), view.state.value, reason)
+    return _CountedAs(ObjectKey(view.namespace, view.cluster), view.state.value, reason)
 
 
 def _is_going(pod: KubeObject) -> bool:
