@@ -1,6 +1,7 @@
 """What a hop, a burst and a full store cost on the local stack. Prints ratios of one run.
 
-python bench/embedded.py [--hops N] [--burst N] [--fill 100,1000,10000]
+python bench/embedded.py [--hops N] [--starts N] [--burst N] [--fill 100,1000,10000]
+                         [--standby N] [--only hops,functions,starts,burst,fill]
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from taskctl.client.resources import TASKCLUSTERS, TASKOBJECTS, TASKS
 from taskctl.clock import parse_time
 from taskctl.testing.stack import Component, LocalStack
 
-DEMO = Path(__file__).resolve().parents[1] / "demo"
+HERE = Path(__file__).resolve().parent
+DEMO = HERE.parent / "demo"
+PARTS = ("hops", "functions", "starts", "burst", "fill")
 NAMESPACE = "default"
 API = "taskctl.dev/v1alpha1"
 PARALLEL = 32
@@ -54,8 +57,14 @@ def task_body(name: str, cluster: str, command: list[str], **spec: Any) -> Objec
     return {"apiVersion": API, "kind": "Task", "metadata": {"name": name}, "spec": body}
 
 
-async def make_cluster(client: KubeClient, name: str, workers: int, slots: int) -> None:
+async def make_cluster(
+    client: KubeClient, name: str, workers: int, slots: int, standby: int = 0
+) -> None:
+    """Make a TaskCluster with so many containers parked for each class and worker."""
     spec = {"replicas": workers, "slotsPerWorker": slots, "workspace": {"enable": True}}
+    spec["standby"] = {"minPerWorker": standby, "maxPerWorker": 16 if standby else 0}
+    # Parked containers count, too: a worker is not to be replaced while it is measured.
+    spec["rotation"] = {"maxTasks": 500}
     body = {"apiVersion": API, "kind": "TaskCluster", "metadata": {"name": name}, "spec": spec}
     await client.create(TASKCLUSTERS, body, NAMESPACE)
     while True:
@@ -128,9 +137,78 @@ def bare_start_ms(runs: int = 30) -> float:
     return statistics.median(samples)
 
 
-async def measure_chain(client: KubeClient, hops: int) -> list[float]:
+def quantiles(samples: list[float]) -> tuple[float, float]:
+    """Return p50 and p99."""
+    ordered = sorted(samples)
+    return statistics.median(ordered), ordered[round(0.99 * (len(ordered) - 1))]
+
+
+async def api_floor_ms(client: KubeClient, count: int = 60) -> float:
+    """Return the median of what create, claim and outcome cost as plain requests."""
+    samples = []
+    options = PatchOptions(subresource="status")
+    states: list[Object] = [
+        {"state": "Running", "attempt": 1},
+        {"state": "Succeeded", "attempt": 1, "exitCode": 0},
+    ]
+    for number in range(count):
+        name = f"floor-{number}"
+        body = task_body(name, "nowhere", ["/bin/true"], suspend=True)
+        start = time.perf_counter()
+        await client.create(TASKS, body, NAMESPACE)
+        for status in states:
+            await client.patch(TASKS, name, NAMESPACE, {"status": status}, options=options)
+        samples.append((time.perf_counter() - start) * 1000)
+    return statistics.median(samples)
+
+
+async def tasks_of(client: KubeClient, cluster: str) -> list[Object]:
+    found = (await client.list_all(TASKS, NAMESPACE)).items
+    return [task for task in found if task["spec"]["clusterName"] == cluster]
+
+
+def user_code_ms(task: Object) -> float:
+    return parse_time(task["status"]["times"]["userCode"]).timestamp() * 1000
+
+
+async def measure_starts(client: KubeClient, count: int) -> tuple[list[float], int]:
+    """Create tasks one at a time; returns created → user code in ms, and those handed over."""
+    samples, handed = [], 0
+    for number in range(count):
+        name = f"start-{number}"
+        before_ms = time.time() * 1000
+        await client.create(TASKS, task_body(name, "starts", ["/bin/true"]), NAMESPACE)
+        await wait_done(client, {name})
+        task = await client.get(TASKS, name, NAMESPACE)
+        samples.append(user_code_ms(task) - before_ms)
+        handed += task["status"]["containerName"].startswith("s-")
+        await asyncio.sleep(0.2)
+    return samples, handed
+
+
+async def measure_functions(client: KubeClient, hops: int) -> tuple[list[float], int]:
+    """Run a chain of functions; returns the hops in ms, and how many were handed over."""
+    command = [sys.executable, "-m", "taskctl.sdk.run", "--path", "/app", "chain:count"]
+    given = {"number": 0, "limit": hops}
+    first = task_body("functions", "functions", command, input=given, image="chain:latest")
+    await client.create(TASKS, first, NAMESPACE)
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            tasks = await tasks_of(client, "functions")
+            states = [task.get("status", {}).get("state") for task in tasks]
+            if "Failed" in states:
+                raise SystemExit(f"the chain has failed: {tasks}")
+            if states.count("Succeeded") == hops + 1:
+                break
+            await asyncio.sleep(0.5)
+    starts = sorted(user_code_ms(task) for task in tasks)
+    handed = sum(task["status"]["containerName"].startswith("s-") for task in tasks)
+    return [later - earlier for earlier, later in itertools.pairwise(starts)], handed
+
+
+async def measure_chain(client: KubeClient, hops: int, standby: int) -> list[float]:
     """Run the counter; returns the times between the starts of user code, in ms."""
-    await make_cluster(client, "counter", 3, 4)
+    await make_cluster(client, "counter", 3, 4, standby)
     data = {"count": "0", "limit": str(hops)}
     meta = {"name": "counter-input"}
     body = {"apiVersion": API, "kind": "TaskObject", "metadata": meta, "data": data}
@@ -150,7 +228,7 @@ async def measure_chain(client: KubeClient, hops: int) -> list[float]:
                 if task is not None and task["status"].get("state") == "Succeeded":
                     break
                 await asyncio.sleep(0.2)
-            starts.append(parse_time(task["status"]["times"]["userCode"]).timestamp() * 1000)
+            starts.append(user_code_ms(task))
     return [later - earlier for earlier, later in itertools.pairwise(starts)]
 
 
@@ -159,40 +237,90 @@ def print_table(rows: list[tuple[str, str]]) -> None:
         print(f"| {label} | {value} |")
 
 
+async def bench_hops(args: argparse.Namespace, client: KubeClient, floor_ms: float) -> None:
+    bare = bare_start_ms()
+    p50, p99 = quantiles(await measure_chain(client, args.hops, args.standby))
+    print_table(
+        [
+            ("bare fork+exec of the interpreter, p50", f"{bare:.1f} ms"),
+            ("counter hop p50 / p99", f"{p50:.1f} / {p99:.1f} ms"),
+            ("**hop p50 / bare start**", f"**{p50 / bare:.2f}**"),
+            ("hop p50 / API floor", f"{p50 / floor_ms:.2f}"),
+        ]
+    )
+
+
+async def bench_functions(args: argparse.Namespace, client: KubeClient, floor_ms: float) -> None:
+    await make_cluster(client, "functions", 1, 4, args.standby)
+    gaps, handed = await measure_functions(client, args.hops)
+    p50, p99 = quantiles(gaps)
+    print_table(
+        [
+            ("hop of a chain of functions p50 / p99, one worker", f"{p50:.1f} / {p99:.1f} ms"),
+            ("handed to parked containers", f"{handed} of {args.hops + 1}"),
+            ("**p50 / API floor**", f"**{p50 / floor_ms:.2f}**"),
+        ]
+    )
+
+
+async def bench_starts(args: argparse.Namespace, client: KubeClient, floor_ms: float) -> None:
+    await make_cluster(client, "starts", 1, 4, args.standby)
+    samples, handed = await measure_starts(client, args.starts)
+    p50, p99 = quantiles(samples[3:])
+    print_table(
+        [
+            ("created → user code p50 / p99", f"{p50:.1f} / {p99:.1f} ms"),
+            ("handed to parked containers", f"{handed} of {args.starts}"),
+            ("**p50, p99 / API floor**", f"**{p50 / floor_ms:.2f}**, {p99 / floor_ms:.2f}"),
+        ]
+    )
+
+
+async def bench_burst(args: argparse.Namespace, client: KubeClient, stack: LocalStack) -> None:
+    await measure_batch(client, stack, "warm", 20)
+    burst = await measure_batch(client, stack, "burst", args.burst)
+    print_table([(f"{args.burst} tasks on 8 slots", f"{1000 / burst.wall_ms:.1f} tasks/s")])
+
+
+async def bench_fill(args: argparse.Namespace, client: KubeClient, stack: LocalStack) -> None:
+    costs = []
+    filled = 0
+    for goal in [int(text) for text in args.fill.split(",")]:
+        await fill(client, filled, goal)
+        filled = goal
+        cost = await measure_batch(client, stack, f"at{goal}", 200)
+        costs.append(cost)
+        text = f"{cost.wall_ms:.1f} ms wall, {cost.server_cpu_ms:.2f} ms server CPU, "
+        text += f"{cost.controller_cpu_ms:.2f} ms controller CPU per task"
+        print_table([(f"with {goal} more finished tasks", text)])
+    ratio = costs[-1].wall_ms / costs[0].wall_ms
+    cpu = (costs[-1].server_cpu_ms + costs[-1].controller_cpu_ms) / (
+        costs[0].server_cpu_ms + costs[0].controller_cpu_ms
+    )
+    print_table([("**cost of the last / the first**", f"**{ratio:.2f}** wall, {cpu:.2f} CPU")])
+
+
 async def bench(args: argparse.Namespace, stack: LocalStack) -> None:
     await stack.wait_ready()
+    parts = args.only.split(",")
     async with await KubeClient.connect(stack.client_settings()) as client:
         print(f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cores")
+        print(f"standby: {args.standby} a worker; load average {os.getloadavg()[0]:.1f}")
         print("| figure | value |\n|---|---|")
-        bare = bare_start_ms()
-        gaps = sorted(await measure_chain(client, args.hops))
-        p50, p99 = statistics.median(gaps), gaps[round(0.99 * (len(gaps) - 1))]
-        print_table(
-            [
-                ("bare fork+exec of the interpreter, p50", f"{bare:.1f} ms"),
-                ("counter hop p50 / p99", f"{p50:.1f} / {p99:.1f} ms"),
-                ("**hop p50 / bare start**", f"**{p50 / bare:.2f}**"),
-            ]
-        )
-        await make_cluster(client, "burst", 2, 4)
-        await measure_batch(client, stack, "warm", 20)
-        burst = await measure_batch(client, stack, "burst", args.burst)
-        print_table([(f"{args.burst} tasks on 8 slots", f"{1000 / burst.wall_ms:.1f} tasks/s")])
-        costs = []
-        filled = 0
-        for goal in [int(text) for text in args.fill.split(",")]:
-            await fill(client, filled, goal)
-            filled = goal
-            cost = await measure_batch(client, stack, f"at{goal}", 200)
-            costs.append(cost)
-            text = f"{cost.wall_ms:.1f} ms wall, {cost.server_cpu_ms:.2f} ms server CPU, "
-            text += f"{cost.controller_cpu_ms:.2f} ms controller CPU per task"
-            print_table([(f"with {goal} more finished tasks", text)])
-        ratio = costs[-1].wall_ms / costs[0].wall_ms
-        cpu = (costs[-1].server_cpu_ms + costs[-1].controller_cpu_ms) / (
-            costs[0].server_cpu_ms + costs[0].controller_cpu_ms
-        )
-        print_table([("**cost of the last / the first**", f"**{ratio:.2f}** wall, {cpu:.2f} CPU")])
+        floor_ms = await api_floor_ms(client)
+        print_table([("API floor: create + claim + outcome, p50", f"{floor_ms:.1f} ms")])
+        if "hops" in parts:
+            await bench_hops(args, client, floor_ms)
+        if "functions" in parts:
+            await bench_functions(args, client, floor_ms)
+        if "starts" in parts:
+            await bench_starts(args, client, floor_ms)
+        if "burst" in parts or "fill" in parts:
+            await make_cluster(client, "burst", 2, 4, args.standby)
+        if "burst" in parts:
+            await bench_burst(args, client, stack)
+        if "fill" in parts:
+            await bench_fill(args, client, stack)
 
 
 def main() -> None:
@@ -200,9 +328,15 @@ def main() -> None:
     parser.add_argument("--hops", type=int, default=100)
     parser.add_argument("--burst", type=int, default=1000)
     parser.add_argument("--fill", default="100,1000,10000")
+    parser.add_argument("--starts", type=int, default=60)
+    parser.add_argument("--standby", type=int, default=4, help="per worker; 0: none")
+    parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="taskctl-bench-") as directory:
-        images = {"counter:latest": DEMO / "counter" / "image"}
+        images = {
+            "counter:latest": DEMO / "counter" / "image",
+            "chain:latest": HERE / "chain_image",
+        }
         stack = LocalStack(Path(directory) / "data", image_roots=images)
         stack.start()
         try:

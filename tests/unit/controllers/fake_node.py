@@ -55,6 +55,7 @@ class FakeNode:
         last_words: agents report the outcome of what is stopped with its pod.
         takes_s: how long an agent takes to begin what was handed to a parked container.
         agents_away: agents hand nothing to parked containers.
+        passes_on: agents run what is handed over in another parked container, if one waits.
         unpullable: images that cannot be pulled.
     """
 
@@ -70,7 +71,10 @@ class FakeNode:
     last_words: bool = False
     takes_s: float = 0.001
     agents_away: bool = False
+    passes_on: bool = False
     unpullable: set[str] = field(default_factory=set)
+    _waiting: set[tuple[str, str]] = field(default_factory=set)
+    _passed: dict[tuple[str, str], Handover] = field(default_factory=dict)
     _busy_until_s: dict[str, float] = field(default_factory=dict)
     _stopping: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _working: dict[tuple[str, str], EntryView] = field(default_factory=dict)
@@ -175,13 +179,20 @@ class FakeNode:
             self._report_container(metadata["name"], name, {"waiting": waiting})
             return
         self._report_container(metadata["name"], name, {"running": {}})
+        key = (metadata["uid"], name)
+        self._waiting.add(key)
         while True:
-            told = self._told(pod, name)
+            told = self._passed.get(key) or self._told(pod, name)
             if told is not None and not self.agents_away:
                 break
             await asyncio.sleep(0.002)
+        self._waiting.discard(key)
         await asyncio.sleep(self.takes_s)
-        if isinstance(told, Handover):
+        others = sorted(item for item in self._waiting if item[0] == key[0])
+        if isinstance(told, Handover) and self.passes_on and key not in self._passed and others:
+            self._waiting.discard(others[0])
+            self._passed[others[0]] = told
+        elif isinstance(told, Handover):
             entry = EntryView(
                 name, told.task_name, told.task_uid, told.attempt, told.placed_at, "img"
             )

@@ -424,3 +424,32 @@ def test_two_controllers_in_a_row_with_the_first_ones_write_arriving_late() -> N
         await sim.until(lambda: sim.node.parked("c-1") == [], timeout_s=300)
 
     standby(main)
+
+
+def test_an_agent_passes_on_what_it_was_handed() -> None:
+    """A claim in a parked container that was not picked counts there, and the picked one ends."""
+
+    async def main(sim: Simulation) -> None:
+        await stocked(sim)
+        sim.node.passes_on = True
+        for number in range(12):
+            await sim.task(f"t{number}", "sleep", "0.5")
+        most = 0
+
+        def over() -> bool:
+            nonlocal most
+            states = [task["status"]["state"] for task in sim.tasks()]
+            most = max(most, states.count("Running"))
+            return set(states) == {"Succeeded"}
+
+        await sim.until(over)
+        assert most <= 2
+        once_each(sim)
+        assert sim.node.handed_over, "some were run in another container than the one picked"
+        assert {sim.status(f"t{n}")["attempt"] for n in range(12)} == {1}
+        sim.node.passes_on = False
+        await sim.until(lambda: sim.node.parked("c-1") == [], timeout_s=200)
+        left = [entry for entry in entries(sim).values() if isinstance(entry, Handover)]
+        assert left == [], "what was handed over and run elsewhere is out of the record"
+
+    standby(main, slotsPerWorker=2)
