@@ -98,6 +98,8 @@ ENV_NONCE: Final = "TASKCTL_NONCE"  # one time; taskctl-init takes it out of the
 ENV_PLACED: Final = "TASKCTL_PLACED"  # RFC 3339: when the controller decided the placement
 # JSON: what the attempt takes of its TaskCluster's spec.taskDefaults; not there: nothing.
 ENV_DEFAULTS: Final = "TASKCTL_DEFAULTS"
+# JSON: CPU and memory that the attempt takes of its worker; not there: none.
+ENV_REQUESTS: Final = "TASKCTL_REQUESTS"
 ENV_SOCKET: Final = "TASKCTL_SOCKET"
 # Added for the user's process by the agent:
 ENV_TOKEN: Final = "TASKCTL_TOKEN"
@@ -137,6 +139,7 @@ class Reason(StrEnum):
     WAITING_FOR_TASKS = "WaitingForTasks"
     BACK_OFF = "BackOff"
     SLOTS_EXCEED_WORKER = "SlotsExceedWorker"
+    RESOURCES_EXCEED_WORKER = "ResourcesExceedWorker"
     SPEC_INCOMPLETE = "SpecIncomplete"
     IMAGE_NOT_ALLOWED = "ImageNotAllowed"
     WORKER_LOST = "WorkerLost"
@@ -154,6 +157,7 @@ class Reason(StrEnum):
     NON_ZERO_EXIT = "NonZeroExit"
     SIGNALLED = "Signalled"
     TIMEOUT = "Timeout"
+    MEMORY_LIMIT = "MemoryLimitExceeded"
     START_DEADLINE = "StartDeadlineExceeded"
     COMMAND_NOT_FOUND = "CommandNotFound"
     START_ERROR = "StartError"

@@ -67,13 +67,29 @@ def _without_nullable(schema: Any) -> Any:
     return result
 
 
+def _context(bindings: Json) -> cel.Context:
+    """Kubernetes' own functions, as far as the rules use them, beside the standard ones."""
+    context = cel.Context(bindings)
+    context.add_function("quantity", _quantity)
+    context.add_function("compareTo", lambda one, other: (one > other) - (one < other))
+    return context
+
+
+def _quantity(text: str) -> float:
+    number = text.rstrip("numkMGTPEi")
+    suffix = text.removeprefix(number)
+    if suffix.endswith("i"):
+        return float(number) * 1024 ** ("KMGTPE".index(suffix[0]) + 1)
+    return float(number) * 1000.0 ** ("num kMGTPE".index(suffix) - 3 if suffix else 0)
+
+
 def _rules(schema: Json, value: Any, old: Any, path: str) -> Iterator[str]:
     for entry in schema.get("x-kubernetes-validations", ()):
         transition = "oldSelf" in entry["rule"]
         if transition and old is None:
             continue
         bindings = {"self": value, "oldSelf": old} if transition else {"self": value}
-        if cel.evaluate(entry["rule"], bindings) is not True:
+        if cel.evaluate(entry["rule"], _context(bindings)) is not True:
             yield f"{path}{entry.get('fieldPath', '')}: {entry['message']}"
     if isinstance(value, dict):
         for name, child in schema.get("properties", {}).items():

@@ -130,6 +130,7 @@ GOOD: dict[str, Json] = {
                 "ttlSecondsAfterFinished": {"success": 5},
                 "priority": 3,
                 "slots": 2,
+                "resources": {"requests": {"cpu": 1, "memory": "1.5Gi"}},
                 "readOnlyWorkspace": True,
             },
             {
@@ -413,6 +414,21 @@ BAD: dict[str, tuple[Json, str]] = {
     "input null and object": (task(input=None, inputObject="x"), ""),
     "negative retries": (task(retry={"limit": -1}), "limit"),
     "no back-off": (task(retry={"backoffSeconds": 0}), "backoffSeconds"),
+    "memory in thousandths": (
+        task(resources={"limits": {"memory": "100m"}}),
+        "memory",
+    ),
+    "negative memory": (task(resources={"requests": {"memory": "-1Gi"}}), "memory"),
+    "memory in words": (task(resources={"requests": {"memory": "much"}}), "memory"),
+    "negative cpu": (task(resources={"requests": {"cpu": -1}}), "cpu"),
+    "request above the limit": (
+        task(resources={"requests": {"memory": "1Gi"}, "limits": {"memory": "512Mi"}}),
+        "requests must not exceed limits",
+    ),
+    "cpu above the limit": (
+        cluster(taskDefaults={"resources": {"requests": {"cpu": 2}, "limits": {"cpu": "500m"}}}),
+        "requests must not exceed limits",
+    ),
     "zero slots": (task(slots=0), "slots"),
     "wide priority": (task(priority=2**31), "priority"),
     "lineage of another": (task(lineage=LINEAGE | {"task": "other"}), "written by taskctl"),

@@ -52,6 +52,7 @@ INHERITED: Final = (
     "retry",
     "priority",
     "slots",
+    "resources",
     "readOnlyWorkspace",
     "limits",
 )

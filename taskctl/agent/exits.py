@@ -16,6 +16,7 @@ _REASONS: Final = frozenset(
     {
         "",
         Reason.TIMEOUT.value,
+        Reason.MEMORY_LIMIT.value,
         Reason.CANCELLED.value,
         Reason.COMMAND_NOT_FOUND.value,
         Reason.START_ERROR.value,

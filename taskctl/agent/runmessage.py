@@ -20,6 +20,7 @@ from taskctl.constants import (
     ENV_WORKSPACE,
 )
 from taskctl.policy.prepare import Command, command_of
+from taskctl.policy.resources import memory_limit_bytes, requested
 from taskctl.policy.view import TaskView, parse_task
 from taskctl.wire import Message
 
@@ -65,6 +66,8 @@ def run_message(context: Context, run: Run, task: dict[str, Any]) -> Message:
         "cwd": view.spec.get("workingDir") or "",
         "timeout_ms": run.told.timeout_ms,
         "grace_ms": GRACE_MS,
+        "memory_bytes": memory_limit_bytes(view.spec),
+        "cpu_milli": requested(view.spec).cpu_milli,
         "workspace": context.workspace_path,
         "log": run.told.log,
         "record": run.told.record,

@@ -20,6 +20,7 @@ from taskctl.api.retry import Retry, TtlSecondsAfterFinished
 from taskctl.api.runafter import RunAfter
 from taskctl.api.states import CancelScope, TaskState, When
 from taskctl.api.taskenv import EnvVar
+from taskctl.api.taskresources import TaskResources
 from taskctl.api.taskstatus import TaskStatus
 from taskctl.api.tasktemplate import MAX_PARAMS, MAX_TASKS, Param, TaskTemplate
 
@@ -342,6 +343,13 @@ class TaskSpec(SpecModel):
             "Default 1.",
         ),
     ] = 1
+    resources: Annotated[
+        TaskResources | None,
+        Field(
+            description="CPU and memory of the task. Default: those of the TaskCluster's "
+            "`taskDefaults`, or none: then nothing is counted or limited."
+        ),
+    ] = None
     suspend: Annotated[
         bool | None,
         Field(

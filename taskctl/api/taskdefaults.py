@@ -11,6 +11,7 @@ from taskctl.api.limits import Limits
 from taskctl.api.meta import INT32_MAX, SpecModel
 from taskctl.api.retry import Retry, TtlSecondsAfterFinished
 from taskctl.api.taskenv import EnvVar
+from taskctl.api.taskresources import TaskResources
 
 ARGS_MESSAGE: Final = "args belong to a command; set taskDefaults.command, or remove args"
 
@@ -75,6 +76,9 @@ class TaskDefaults(SpecModel):
             "`ttlSecondsAfterFinished: null`, or `{}`, stays."
         ),
     ] = None
+    resources: Annotated[TaskResources | None, Field(description="CPU and memory of a task.")] = (
+        None
+    )
     limits: Annotated[Limits | None, Field(description="Budgets of the tree below a root.")] = None
 
     @model_validator(mode="after")

@@ -12,6 +12,7 @@ from taskctl.api.meta import INT32_MAX, GroupName, Name, SpecModel
 from taskctl.api.retry import Retry, TtlSecondsAfterFinished
 from taskctl.api.states import When
 from taskctl.api.taskenv import NOT_OURS, EnvVar
+from taskctl.api.taskresources import TaskResources
 
 MAX_TASKS = 100
 MAX_PARAMS = 100
@@ -240,6 +241,9 @@ class TaskTemplate(SpecModel):
     ] = None
     slots: Annotated[
         int | None, Field(ge=1, le=100, description=f"Slots of the worker it takes. {_ROOTS}")
+    ] = None
+    resources: Annotated[
+        TaskResources | None, Field(description=f"CPU and memory of the task. {_ROOTS}")
     ] = None
     read_only_workspace: Annotated[
         bool | None, Field(description=f"Mount the shared workspace read-only. {_ROOTS}")

@@ -134,6 +134,22 @@ class SubmitOptions:
             rich_help_panel=_RUN,
         ),
     ] = None
+    cpu: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="CPUs of the worker it takes, for example 500m or 2.",
+            rich_help_panel=_RUN,
+        ),
+    ] = None
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Memory of the worker it takes, and may hold at most, for example 512Mi.",
+            rich_help_panel=_RUN,
+        ),
+    ] = None
     after: Annotated[
         list[str] | None,
         typer.Option(metavar="TASK", help="Run after that Task; repeat.", rich_help_panel=_RUN),
@@ -233,6 +249,7 @@ async def _task_from_options(session: Session, options: SubmitOptions) -> Object
         "retry": None if options.retries is None else {"limit": options.retries},
         "priority": options.priority,
         "slots": options.slots,
+        "resources": _resources(options),
         "runAfter": {"tasks": parse_names(options.after, "--after")} if options.after else None,
         "when": None if options.when is None else parse_when(options.when),
         "group": options.group,
@@ -245,6 +262,15 @@ async def _task_from_options(session: Session, options: SubmitOptions) -> Object
     elif options.data:
         task["spec"]["input"] = parse_pairs(options.data, "--data")
     return task
+
+
+def _resources(options: SubmitOptions) -> dict[str, Any] | None:
+    """Return ``spec.resources``; the model checks the amounts."""
+    requests = {"cpu": options.cpu, "memory": options.memory}
+    if not any(requests.values()):
+        return None
+    limits = {"memory": options.memory} if options.memory else None
+    return {"requests": {name: text for name, text in requests.items() if text}, "limits": limits}
 
 
 async def _check_default_image(session: Session, cluster: str) -> None:

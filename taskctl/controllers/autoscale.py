@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from taskctl.placement.fleet import RetireReason
+from taskctl.placement.queue import Size
 from taskctl.placement.scaling import Demand, Load, ScaleRule, needed_workers
 from taskctl.placement.workers import Worker
 
@@ -33,24 +34,24 @@ class Autoscaler:
     def wanted(
         self,
         rule: ScaleRule,
-        slots: int,
+        size: Size,
         workers: Sequence[Worker],
-        queued: Mapping[int, int],
+        queued: Mapping[Size, int],
         now_s: float,
     ) -> Wanted:
         """Return how many workers are wanted.
 
         Args:
             rule: what the TaskCluster asks for.
-            slots: of a worker.
+            size: what a worker has for tasks.
             workers: those there are.
-            queued: how many tasks wait for a slot, by the slots that each takes.
+            queued: how many tasks wait for a slot, by what each takes.
             now_s: the time (monotonic).
         """
         staying = [worker for worker in workers if _stays(worker)]
-        loads = [Load(worker.used, self._is_busy(worker)) for worker in staying]
+        loads = [Load(worker.used, self._is_busy(worker), worker.committed) for worker in staying]
         self._entries = {worker.pod.uid: len(worker.names) for worker in staying}
-        need = needed_workers(slots, loads, queued, rule.most)
+        need = needed_workers(size, loads, queued, rule.most)
         before = self._demand or Demand.starting(len(staying), now_s)
         self._demand = before.with_need(need, now_s, rule.idle_s)
         falls_s = self._demand.falls_in_s(now_s, rule.idle_s)

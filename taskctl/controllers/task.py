@@ -29,12 +29,11 @@ from taskctl.placement.events import TaskReady, TaskUnready
 from taskctl.placement.fleet import cluster_slots
 from taskctl.placement.pending import MAX_REFUSALS
 from taskctl.placement.queue import PendingTask
-from taskctl.policy.imagerule import is_allowed
 from taskctl.policy.lineage import OUTPUT_SUFFIX
-from taskctl.policy.readiness import ReadinessFacts, Source
+from taskctl.policy.readiness import ReadinessFacts, Source, unfit_for_cluster
+from taskctl.policy.resources import OPEN_WORKERS, cluster_resources, requested
 from taskctl.policy.runafter import Dependency
 from taskctl.policy.task import HeldFacts, TaskFacts, decide_task
-from taskctl.policy.taskdefaults import missing_field
 from taskctl.policy.view import TaskView, parse_task
 from taskctl.runtime.controller import DONE, Result
 
@@ -132,6 +131,7 @@ class TaskReconciler:
         return ReadinessFacts(
             worker_slots=None if cluster is None else cluster_slots(cluster),
             allowed_images=None if cluster is None else cluster["spec"].get("allowedImages"),
+            resources=OPEN_WORKERS if cluster is None else cluster_resources(cluster),
             input_exists=input_key is None
             or input_key in stores.objects
             or (source is not None and source.has_value),
@@ -234,11 +234,10 @@ class TaskReconciler:
             self._indexes.waiting.clear(key)
             return
         readiness = facts.readiness
-        slots = readiness.worker_slots
         # With another spec the TaskCluster may have more slots, or the defaults that are missing.
-        unfit = slots is None or view.slots > slots or bool(missing_field(view.spec))
-        image = str(view.spec.get("image") or "")
-        no_cluster = unfit or not is_allowed(image, readiness.allowed_images)
+        no_cluster = (
+            readiness.worker_slots is None or unfit_for_cluster(view, readiness) is not None
+        )
         waits = self.joins.waits_for(view, readiness)
         source = _expected_source(view, readiness)
         if source is not None:  # as if it ran after that one
@@ -270,6 +269,7 @@ class TaskReconciler:
             root_created=(root.created, arrivals.order(root.uid)),
             priority=view.priority,
             slots=view.slots,
+            amount=requested(view.spec),
             image=str(view.spec.get("image", "")),
             parent_worker="" if parent is None else parent.pod_uid,
         )

@@ -40,7 +40,7 @@ from taskctl.placement.fleet import (
     serial_of,
 )
 from taskctl.placement.machine import COUNT_PERIOD_S
-from taskctl.placement.scaling import scale_rule
+from taskctl.placement.scaling import cluster_size, scale_rule
 from taskctl.placement.workers import Worker
 from taskctl.policy.clusterspec import LAST_APPLIED, spec_problem
 from taskctl.policy.clusterstatus import (
@@ -230,7 +230,7 @@ class TaskClusterReconciler:
             return Wanted(1 if replicas is None else int(replicas))
         queued = self._placer.machine.queued_sizes(ObjectKey.of(cluster))
         wanted = memory.autoscaler.wanted(
-            rule, cluster_slots(cluster), workers, queued, self._api.now_s()
+            rule, cluster_size(cluster), workers, queued, self._api.now_s()
         )
         before = (cluster.get("status") or {}).get("replicas")
         if before is not None and before != wanted.replicas:

@@ -115,7 +115,7 @@ static void stop_by_itself(int signal) {
 static void child_enter_draining(void) { /* S.child stays: others of its group may be left */
     S.phase = DRAINING;
     S.exited_us = wall_us();
-    S.timeout_at = S.kill_at = NEVER;
+    S.timeout_at = S.kill_at = S.memory_at = NEVER;
     S.drain_at = after(LEFTOVER_MS);
     S.leftovers_killed = false;
 }
@@ -134,6 +134,7 @@ static bool open_pipe(int ends[2]) {
     return pipe2(ends, O_CLOEXEC) == 0 && fcntl(ends[0], F_SETFL, O_NONBLOCK) == 0;
 }
 
+#include "init_memory.h"
 #include "init_prepare.h"
 
 static void reap(void) {
@@ -175,15 +176,19 @@ static void run_start(bool startable) {
     S.streams[0].len = S.streams[1].len = 0;
     S.phase = RUNNING;
     S.ran = true;
+    memory_watch();
     log_open();
     if (S.keys_fd >= 0 && ftruncate(S.keys_fd, 0) != 0) close_fd(&S.keys_fd);
     bool released = startable && prepared_release();
     S.prepared_end = released ? "used" : prepared_end();
-    if (released) return;
+    if (released) return (void)setpriority(PRIO_PROCESS, (id_t)S.child, nice_for(S.cpu_milli));
     prepared_discard();
     if (startable && open_pipe(out) && open_pipe(err) && open_pipe(error)) S.child = fork();
     else S.child = -1;
-    if (S.child == 0) child_main(out[1], err[1], error[1], -1);
+    if (S.child == 0) {
+        setpriority(PRIO_PROCESS, 0, nice_for(S.cpu_milli)); /* who asks for none has that of a whole CPU */
+        child_main(out[1], err[1], error[1], -1);
+    }
     close_fd(&out[1]), close_fd(&err[1]), close_fd(&error[1]);
     S.streams[0].from = out[0], S.streams[1].from = err[0], S.exec_error_fd = error[0];
     if (S.child > 0) return;

@@ -127,6 +127,8 @@ static bool run_load(Reader m, bool *startable) {
     int64_t grace_ms = map_int(m, "grace_ms", -1);
     S.grace_ms = grace_ms >= 0 ? grace_ms : DEFAULT_GRACE_MS;
     S.timeout_ms = map_int(m, "timeout_ms", 0);
+    S.memory_bytes = map_int(m, "memory_bytes", 0);
+    S.cpu_milli = map_int(m, "cpu_milli", 0);
     bool good = true;
     for (int i = 0; i < TEXTS; i++)
         if (!run_string(&text[i], names[i], fields[i])) good = false, *fields[i] = checked(strdup(""));

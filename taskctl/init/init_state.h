@@ -48,11 +48,11 @@ static struct {
 
     /* the run */
     char *uid, *log, *record, *cwd, *workspace, *record_key;
-    int64_t attempt, grace_ms, timeout_ms;
+    int64_t attempt, grace_ms, timeout_ms, memory_bytes, cpu_milli;
     char **argv, **env;
     pid_t child;
     int exec_error_fd, log_fd, keys_fd;
-    int64_t timeout_at, kill_at, drain_at; /* timers */
+    int64_t timeout_at, kill_at, drain_at, memory_at; /* timers */
     bool stopping, leftovers_killed;
     Stream streams[2];
     uint8_t tail[TAIL_MAX];

@@ -13,10 +13,11 @@
  * init_wire.h: msgpack and the connection. init_command.h: the commands. The supervisor, in the
  * order of the parts it is made of: init_state.h, init_files.h (the workspace), init_guard.h (what
  * a task may not do to us), init_output.h, init_load.h (what to run), init_child.h with
- * init_prepare.h (a command that starts ahead), init_report.h and init_link.h (the agent); its
+ * init_memory.h (its limits) and init_prepare.h (a command that starts ahead), init_report.h and init_link.h (the agent); its
  * loop is here.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -124,6 +125,7 @@ static void run_timers(void) {
     if (S.connect_at <= now) link_connect();
     if (S.repeat_at <= now) link_send_work();
     if (S.timeout_at <= now) S.timeout_at = NEVER, stop_child("Timeout", S.grace_ms);
+    if (S.memory_at <= now) memory_look();
     if (S.kill_at <= now) S.kill_at = NEVER, kill_group(SIGKILL);
     if (S.phase == DRAINING && streams_ended()) run_finish();
     if (S.drain_at <= now) drain_timed_out();
@@ -131,7 +133,7 @@ static void run_timers(void) {
 }
 
 static int poll_timeout(void) {
-    int64_t next = earlier(earlier(S.connect_at, S.repeat_at), earlier(S.timeout_at, earlier(S.kill_at, earlier(S.drain_at, S.prepared.limit_at))));
+    int64_t next = earlier(earlier(S.connect_at, S.repeat_at), earlier(S.timeout_at, earlier(S.kill_at, earlier(S.drain_at, earlier(S.prepared.limit_at, S.memory_at)))));
     if (next == NEVER) return -1;
     int64_t wait = next - now_ms();
     return wait < 0 ? 0 : wait > INT_MAX ? INT_MAX : (int)wait;
@@ -191,12 +193,12 @@ static int supervise(const char *argv0) {
     S.nonce = checked(strdup(nonce));
     memset(nonce, 'x', strlen(nonce)); /* out of /proc/<pid>/environ, too */
     unsetenv("TASKCTL_NONCE");
-    unsetenv("TASKCTL_DEFAULTS"); /* between controller and agent */
+    unsetenv("TASKCTL_DEFAULTS"), unsetenv("TASKCTL_REQUESTS"); /* between controller and agent */
     find_self(argv0);
     prctl(PR_SET_CHILD_SUBREAPER, 1); /* not everywhere are we PID 1 */
     S.backoff_ms = BACKOFF_MIN_MS;
     S.grace_ms = DEFAULT_GRACE_MS;
-    S.repeat_at = S.timeout_at = S.kill_at = S.drain_at = NEVER;
+    S.repeat_at = S.timeout_at = S.kill_at = S.drain_at = S.memory_at = NEVER;
     S.connect_at = 0;
     int signals = open_signals();
     while (true) {

@@ -30,6 +30,9 @@ class Options(TypedDict, total=False):
     timeout_s: int
     start_deadline_s: int
     slots: int
+    cpu: int | float | str
+    memory: int | str
+    resources: Mapping[str, Mapping[str, int | str]]
     priority: int
     group: str
     retry: int | Mapping[str, Any]

@@ -80,9 +80,9 @@ def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str,
     """
     own = {name: value for name, value in options.items() if name in _OWN}
     rest = {name: value for name, value in options.items() if name not in _OWN}
-    unknown = sorted(set(rest) - {"input", "input_object", *_options.FIELDS})
+    unknown = sorted(set(rest) - {"input", "input_object", *_options.NAMES})
     if unknown:
-        known = ", ".join(dict.fromkeys((*_OWN, "input", "input_object", *_options.FIELDS)))
+        known = ", ".join(dict.fromkeys((*_OWN, "input", "input_object", *_options.NAMES)))
         raise TypeError(f"unknown option {unknown[0]!r}; known are {known}")
     return own, rest
 
@@ -140,7 +140,7 @@ def build(
         spec["command"] = _options.command(program)
     if not given.get("run_after"):
         given.pop("run_after", None)
-    for option, item in given.items():
+    for option, item in _options.merged(given).items():
         checked = _options.field(option, item)
         if checked is not None:
             spec[_options.FIELDS[option]] = checked

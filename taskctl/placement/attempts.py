@@ -9,6 +9,7 @@ from taskctl.api.meta import ObjectKey
 from taskctl.placement.states import AttemptState, advance_attempt
 from taskctl.policy.entry import container_name
 from taskctl.policy.podview import ContainerReport
+from taskctl.policy.resources import NOTHING, Amount
 
 
 class AttemptId(NamedTuple):
@@ -42,6 +43,7 @@ class OpenAttempt:
         in_spec: known to be in the pod's spec.
         root_uid: UID of the root of its tree; empty until its Task is known.
         slots: how many it takes while open.
+        amount: CPU and memory that it was placed with.
         size_bytes: what it adds to the pod, about.
         open: it takes slots.
         running: the kubelet says that the container runs.
@@ -58,6 +60,7 @@ class OpenAttempt:
     in_spec: bool = False
     root_uid: str = ""
     slots: int = 1
+    amount: Amount = NOTHING
     size_bytes: int = 0
     open: bool = False
     running: bool = False
@@ -69,6 +72,11 @@ class OpenAttempt:
     def live(self) -> bool:
         """Whether it is placed or runs, and does not only wait for its children."""
         return self.open and self.slots > 0
+
+    @property
+    def taken(self) -> Amount:
+        """CPU and memory that it takes now: as with slots, none while it waits for children."""
+        return self.amount if self.live else NOTHING
 
     @property
     def claimed(self) -> bool:

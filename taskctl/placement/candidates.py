@@ -22,6 +22,8 @@ def candidate_of(worker: Worker, serial: int, rotation: RotationRule, now_s: flo
         uid=worker.pod.uid,
         serial=serial,
         used=worker.used,
+        capacity=worker.capacity,
+        committed=worker.committed,
         entries_total=wear.entries,
         max_entries=rotation.entry_limit,
         rest=worker.rest,

@@ -23,6 +23,7 @@ from typing import Final
 
 from taskctl.placement.queue import PendingQueue, PendingTask
 from taskctl.placement.rest import ALWAYS, MOST_RELISTS, Rest, relists_to_wait
+from taskctl.policy.resources import NOTHING, UNCOUNTED, Amount
 
 # Containers of one PATCH start in series; a longer one would only hide the wait.
 MAX_BATCH: Final = 32
@@ -46,6 +47,8 @@ class Candidate:
         images: images it has run.
         parked: how many parked containers can be given a task, by class.
         hands_over: a task can be handed to them now; else in a moment.
+        capacity: CPU and memory that it has for tasks.
+        committed: CPU and memory taken by placed and running attempts.
     """
 
     uid: str
@@ -60,6 +63,8 @@ class Candidate:
     images: frozenset[str] | set[str] = frozenset()
     parked: Mapping[str, int] = field(default_factory=dict)
     hands_over: bool = False
+    capacity: Amount = UNCOUNTED
+    committed: Amount = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +119,10 @@ def place(
 ) -> Round:
     """Take from the queue what finds a worker.
 
-    A head that needs more slots than any worker has free reserves the freest one: nothing
-    else is placed there in this cycle, nor in the next ones as long as it stays first, so
-    small tasks cannot starve a large one. The head of a tree that may have no more live tasks
-    reserves nothing: it waits for its own tree, not for a worker.
+    A head that needs more than any worker has free (slots, CPU or memory) reserves the one that
+    lacks the least: nothing else is placed there in this cycle, nor in the next ones as long as
+    it stays first, so small tasks cannot starve a large one. The head of a tree that may have no
+    more live tasks reserves nothing: it waits for its own tree, not for a worker.
 
     Args:
         queue: of the TaskCluster.
@@ -152,7 +157,7 @@ def place(
                     room[root] = left - 1
                 result.assignments.append(Assignment(task, worker, parked=parked is not None))
                 continue
-            pool.reserve_freest()
+            pool.reserve_freest(task)
             cycle.skip()
     return result
 
@@ -166,6 +171,17 @@ class _Slot:
     used: int
     room: int
     parked: dict[str, int]
+    committed: Amount
+
+    @property
+    def free(self) -> Amount:
+        """CPU and memory that it has left; after a wait for children it may be less than none."""
+        return self.state.capacity - self.committed
+
+    def take(self, task: PendingTask) -> None:
+        """Give it a task."""
+        self.used += task.slots
+        self.committed += task.amount
 
 
 # The task fits a parked container, whose worker's record is just being written.
@@ -192,7 +208,7 @@ class _Pool:
             if not state.accepting:
                 room = 0
             lane = _lane(state, snapshot.now_s)
-            slot = _Slot(state, lane, state.used, room, dict(state.parked))
+            slot = _Slot(state, lane, state.used, room, dict(state.parked), state.committed)
             self._insert(slot)
             if slot.parked and slot.used < self._slots:
                 self._shelf[state.uid] = slot
@@ -227,6 +243,7 @@ class _Pool:
             for slot in self._shelf.values()
             if slot.parked.get(task.container_class, 0) > 0
             and slot.used + task.slots <= self._slots
+            and task.amount.within(slot.free)
         ]
         now = [slot for slot in fits if slot.state.hands_over]
         if not now:
@@ -234,7 +251,7 @@ class _Pool:
         slot = min(now, key=lambda one: _parked_rank(one, task))
         if slot.state.uid in self._by_uid:
             self._remove(slot)
-        slot.used += task.slots
+        slot.take(task)
         slot.parked[task.container_class] -= 1
         self._insert(slot)
         if slot.used >= self._slots:
@@ -242,13 +259,14 @@ class _Pool:
         return slot.state.uid
 
     def pick(self, task: PendingTask) -> str | None:
-        """Give the task to a worker and return its UID; None: no one worker has the slots."""
+        """Give the task to a worker and return its UID; None: no one worker has the room."""
         for lane, levels in enumerate(self._levels):
             for level in islice(levels, self._slots - task.slots + 1):
-                if level:
-                    slot = _choose(level, task, at_rest=lane in _AT_REST)
+                fits = level if task.amount == NOTHING else _with_room(level, task)
+                if fits:
+                    slot = _choose(fits, task, at_rest=lane in _AT_REST)
                     self._remove(slot)
-                    slot.used += task.slots
+                    slot.take(task)
                     slot.room -= 1
                     self._insert(slot)
                     if slot.used >= self._slots:
@@ -256,11 +274,21 @@ class _Pool:
                     return slot.state.uid
         return None
 
-    def reserve_freest(self) -> None:
-        """Take the worker with the most free slots out of this cycle."""
+    def reserve_freest(self, task: PendingTask) -> None:
+        """Take the worker that lacks the least for a task out of this cycle."""
         slots = {**self._shelf, **self._by_uid}.values()
-        if slots:  # the same one in each cycle, whatever their rest
-            self._drop(min(slots, key=lambda slot: (slot.used, slot.state.serial)))
+        able = [slot for slot in slots if task.amount.within(slot.state.capacity)]
+        if able:  # the same one in each cycle, whatever their rest
+            self._drop(min(able, key=lambda slot: self._missing(slot, task)))
+
+    def _missing(self, slot: _Slot, task: PendingTask) -> tuple[float, int, int]:
+        slots = (slot.used + task.slots - self._slots) / self._slots
+        rest = task.amount.shortfall(slot.free, slot.state.capacity)
+        return max(slots, rest), slot.used, slot.state.serial
+
+
+def _with_room(level: Mapping[str, _Slot], task: PendingTask) -> dict[str, _Slot]:
+    return {uid: slot for uid, slot in level.items() if task.amount.within(slot.free)}
 
 
 def _parked_rank(slot: _Slot, task: PendingTask) -> tuple[int, bool, int]:

@@ -32,6 +32,7 @@ from taskctl.policy.evidence import Standing, standing_of
 from taskctl.policy.handover import Handover, is_parked_name
 from taskctl.policy.lost import WorkerEnd, worker_end
 from taskctl.policy.podview import ContainerState, PodView, container_report, parse_pod
+from taskctl.policy.resources import requested
 from taskctl.policy.task import ClaimedAttempt, PlacedAttempt
 from taskctl.policy.view import TaskView
 
@@ -181,7 +182,7 @@ class Placements:
             return
         worker = self._workers.get(pod.uid)
         if worker is None:
-            worker = self._workers[pod.uid] = Worker(pod, raw, size_bytes=_bare_bytes(raw))
+            worker = self._workers[pod.uid] = Worker.seen(pod, raw, _bare_bytes(raw))
             worker.record = self.shelf.stashed(pod.uid)
             self._by_cluster.setdefault(pod.cluster_uid, {})[pod.uid] = worker
             was_alive, was_accepting, was_dead = True, False, False
@@ -236,6 +237,7 @@ class Placements:
                     task=ObjectKey(worker.pod.namespace, entry.task_name),
                     placed_at_s=_past_s(entry.placed, now),
                     in_spec=True,
+                    amount=entry.amount,
                 )
                 attempt.become(AttemptState.PLACED)
                 self.add(worker, attempt)
@@ -376,10 +378,12 @@ class Placements:
     def _account(self, worker: Worker, attempt: OpenAttempt, *, is_open: bool, slots: int) -> None:
         before = attempt.slots if attempt.open else 0
         after = slots if is_open else 0
+        committed = worker.committed - attempt.taken
         self._count_live(attempt.root_uid, (after > 0) - (before > 0))
         closes = attempt.open and not is_open
         worker.active += is_open - attempt.open
         attempt.open, attempt.slots = is_open, slots
+        worker.committed = committed + attempt.taken
         if before != after:
             worker.used += after - before
             self._changes.slots_changed(worker.pod.cluster_uid, freed=after < before)
@@ -437,6 +441,7 @@ class Placements:
             task=ObjectKey(view.namespace, view.name),
             placed_at_s=now.monotonic_s,
             size_bytes=entry_bytes + STATUS_BYTES,
+            amount=requested(view.spec),
         )
         attempt.become(AttemptState.ASSUMED)
         worker.names.add(name)

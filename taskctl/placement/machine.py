@@ -31,7 +31,7 @@ from taskctl.placement.instructions import (
 )
 from taskctl.placement.ledger import Placements
 from taskctl.placement.pending import Hold, PendingTasks
-from taskctl.placement.queue import PendingTask
+from taskctl.placement.queue import PendingTask, Size
 from taskctl.placement.stock import Stock
 from taskctl.placement.unserved import Telling, Unserved
 from taskctl.placement.workers import Worker
@@ -398,8 +398,8 @@ class PlacementMachine:
         """Return the TaskClusters that are known."""
         return list(self._clusters.values())
 
-    def queued_sizes(self, cluster: ObjectKey) -> Mapping[int, int]:
-        """Return how many tasks wait for a slot of a TaskCluster, by the slots that each takes."""
+    def queued_sizes(self, cluster: ObjectKey) -> Mapping[Size, int]:
+        """Return how many tasks wait for a slot of a TaskCluster, by what each takes."""
         queue = self._pending.queue(cluster)
         return {} if queue is None else queue.sizes()
 

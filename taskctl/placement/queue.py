@@ -19,13 +19,27 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
+
+from taskctl.policy.resources import NOTHING, Amount
 
 # Departed roots are remembered until their virtual time has passed; sweep when there are many.
 _SWEEP_AT: Final = 256
 
 
 Created = tuple[str, int]
+
+
+class Size(NamedTuple):
+    """What a task takes of a worker.
+
+    Attributes:
+        slots: of its slots.
+        amount: of its CPU and memory.
+    """
+
+    slots: int
+    amount: Amount = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +54,7 @@ class PendingTask:
         root_created: the same of the root.
         priority: higher goes first.
         slots: how many it takes.
+        amount: CPU and memory that it takes.
         image: its image; empty: no preference.
         parent_worker: UID of the worker its parent ran on; empty: no preference.
         container_class: fingerprint of the parked containers that fit; empty: none do.
@@ -51,9 +66,15 @@ class PendingTask:
     root_created: Created
     priority: int = 0
     slots: int = 1
+    amount: Amount = NOTHING
     image: str = ""
     parent_worker: str = ""
     container_class: str = ""
+
+    @property
+    def size(self) -> Size:
+        """What it takes of a worker."""
+        return Size(self.slots, self.amount)
 
 
 @dataclass(slots=True)
@@ -107,7 +128,7 @@ class PendingQueue:
         self._bands: dict[int, _Band] = {}
         self._priorities: list[int] = []  # negated, so that the highest comes first
         self._arrivals = 0
-        self._sizes: Counter[int] = Counter()
+        self._sizes: Counter[Size] = Counter()
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -137,7 +158,7 @@ class PendingQueue:
             self.discard(task.uid)
         self._arrivals += 1
         self._tasks[task.uid] = (self._arrivals, task)
-        self._sizes[task.slots] += 1
+        self._sizes[task.size] += 1
         band = self._band(task.priority)
         root = band.enter(task.root_uid, task.root_created)
         heapq.heappush(root.tasks, (task.created, self._arrivals, task.uid))
@@ -152,14 +173,14 @@ class PendingQueue:
         self._left(entry[1])
         return True
 
-    def sizes(self) -> Mapping[int, int]:
-        """Return how many tasks wait, by the slots that each takes."""
+    def sizes(self) -> Mapping[Size, int]:
+        """Return how many tasks wait, by what each takes."""
         return self._sizes
 
     def _left(self, task: PendingTask) -> None:
-        self._sizes[task.slots] -= 1
-        if not self._sizes[task.slots]:
-            del self._sizes[task.slots]
+        self._sizes[task.size] -= 1
+        if not self._sizes[task.size]:
+            del self._sizes[task.size]
 
     def _band(self, priority: int) -> _Band:
         band = self._bands.get(priority)

@@ -13,6 +13,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from taskctl.placement.fleet import cluster_slots
+from taskctl.placement.queue import Size
+from taskctl.policy.resources import NOTHING, Amount, capacity_of, cluster_resources
+
 DEFAULT_IDLE_S: Final = 300
 
 
@@ -49,6 +53,11 @@ def scale_rule(cluster: Mapping[str, Any]) -> ScaleRule | None:
     )
 
 
+def cluster_size(cluster: Mapping[str, Any]) -> Size:
+    """Return what each worker of a raw TaskCluster has for tasks."""
+    return Size(cluster_slots(cluster), capacity_of(cluster_resources(cluster).template))
+
+
 @dataclass(frozen=True, slots=True)
 class Load:
     """What a worker does that is to stay.
@@ -56,34 +65,42 @@ class Load:
     Attributes:
         used: slots taken.
         busy: it runs something, or did since the last look.
+        committed: CPU and memory taken.
     """
 
     used: int
     busy: bool
+    committed: Amount = NOTHING
 
 
-def needed_workers(slots: int, loads: Iterable[Load], queued: Mapping[int, int], most: int) -> int:
+def needed_workers(
+    worker: Size, loads: Iterable[Load], queued: Mapping[Size, int], most: int
+) -> int:
     """Return how many workers are needed now, ``most`` at most.
 
     Args:
-        slots: of a worker.
+        worker: what each has for tasks.
         loads: of the workers there are.
-        queued: how many tasks wait, by the slots that each takes.
+        queued: how many tasks wait, by what each takes.
         most: workers that there may be.
     """
+    slots, capacity = worker
     found = sorted(loads, key=lambda load: (load.busy, load.used), reverse=True)
     free = [max(slots - load.used, 0) for load in found]
     free += [slots] * max(most - len(found), 0)
+    left_over = [capacity - load.committed for load in found]
+    left_over += [capacity] * max(most - len(found), 0)
     filled = [load.busy or load.used > 0 for load in found] + [False] * (len(free) - len(found))
     for size, count in sorted(queued.items(), reverse=True):
         left = count
         for index, room in enumerate(free):
             if left <= 0:
                 break
-            taken = min(left, room // size)
+            taken = size.amount.times_in(left_over[index], min(left, room // size.slots))
             if taken:
                 left -= taken
-                free[index] -= taken * size
+                free[index] -= taken * size.slots
+                left_over[index] -= size.amount.times(taken)
                 filled[index] = True
     return min(sum(filled), most)
 

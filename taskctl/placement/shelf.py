@@ -29,6 +29,7 @@ from taskctl.policy.handover import (
     record_pod_uid,
 )
 from taskctl.policy.podview import ContainerReport, ContainerState
+from taskctl.policy.resources import requested
 from taskctl.policy.view import TaskView
 
 # A parked container takes an attempt within milliseconds; one whose agent is being started again,
@@ -161,6 +162,7 @@ class Shelf:
                 placed_at_s=self._book.past_s(entry, now),
                 in_spec=True,
                 running=parked.running,
+                amount=entry.amount,
             )
             found.become(AttemptState.PLACED)
             self._book.add(worker, found)
@@ -209,6 +211,7 @@ class Shelf:
             placed_at_s=parked.since_s,
             in_spec=True,
             running=parked.running,
+            amount=requested(view.spec),
         )
         found.become(AttemptState.PLACED)
         self._book.add(worker, found)
@@ -225,6 +228,7 @@ class Shelf:
             task=ObjectKey(view.namespace, view.name),
             placed_at_s=now.monotonic_s,
             running=parked.running,
+            amount=entry.amount,
         )
         parked.become(ParkedState.GIVEN)
         attempt.become(AttemptState.ASSUMED)

@@ -15,6 +15,8 @@ from taskctl.placement.rotation import READY_S, Wear, expected_entries
 from taskctl.placement.states import WorkerState, advance_worker
 from taskctl.policy.handover import Dismissal, Handover
 from taskctl.policy.podview import PodView
+from taskctl.policy.resources import NOTHING, UNCOUNTED, Amount, capacity_of
+from taskctl.policy.workerpod import parse_frame
 
 NEVER_S = float("-inf")
 # The agent's container runs before the agent serves: it takes a Python program half a second to
@@ -33,6 +35,8 @@ class Worker:
         names: containers in its spec or on their way there.
         attempts: by container, those not known to be over.
         used: slots taken by open attempts.
+        capacity: CPU and memory that it has for tasks.
+        committed: CPU and memory taken by open attempts.
         active: how many attempts are open.
         images: images of containers it was given.
         size_bytes: of the pod as JSON, about; it only grows.
@@ -56,6 +60,8 @@ class Worker:
     names: set[str] = field(default_factory=set)
     attempts: dict[str, OpenAttempt] = field(default_factory=dict)
     used: int = 0
+    capacity: Amount = UNCOUNTED
+    committed: Amount = NOTHING
     active: int = 0
     images: set[str] = field(default_factory=set)
     size_bytes: int = 0
@@ -77,6 +83,12 @@ class Worker:
     record_failures: int = 0
     _pace: float = 0.0
     _paced_at_s: float = NEVER_S
+
+    @classmethod
+    def seen(cls, pod: PodView, raw: Mapping[str, Any], size_bytes: int) -> Worker:
+        """Return a worker whose pod is seen for the first time."""
+        capacity = capacity_of((parse_frame(raw) or {}).get("resources"))
+        return cls(pod, raw, size_bytes=size_bytes, capacity=capacity)
 
     def settle(self, *, removed: bool = False) -> None:
         """Work out the state again after something that it follows from has changed.

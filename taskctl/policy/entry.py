@@ -20,6 +20,7 @@ from taskctl.constants import (
     ENV_DEFAULTS,
     ENV_NONCE,
     ENV_PLACED,
+    ENV_REQUESTS,
     ENV_SOCKET,
     ENV_TASK,
     ENV_TASK_UID,
@@ -27,6 +28,7 @@ from taskctl.constants import (
     SOCKET_PATH,
     WORKSPACE_VOLUME,
 )
+from taskctl.policy.resources import NOTHING, Amount, amount_text, parse_amount, requested
 from taskctl.policy.taskdefaults import taken, to_text
 from taskctl.policy.view import TaskView, time_or_none
 
@@ -45,6 +47,7 @@ class EntryView:
         attempt: number of the attempt.
         placed: when it was decided; None if malformed.
         image: the container's image.
+        amount: CPU and memory that it takes of its worker.
     """
 
     container: str
@@ -53,6 +56,7 @@ class EntryView:
     attempt: int
     placed: datetime | None
     image: str
+    amount: Amount = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,9 @@ def build_entry(view: TaskView, ticket: Ticket, frame: Mapping[str, Any]) -> dic
     defaults = _defaults_taken(view)
     if defaults:
         env.append({"name": ENV_DEFAULTS, "value": to_text(defaults)})
+    amount = requested(view.spec)
+    if amount != NOTHING:  # counted from here on, whatever becomes of the Task and its TaskCluster
+        env.append({"name": ENV_REQUESTS, "value": amount_text(amount)})
     # Plain values travel over the socket; only the kubelet can resolve these.
     env += [dict(item) for item in view.spec.get("env") or () if item.get("valueFrom")]
     read_only = bool(view.spec.get("readOnlyWorkspace"))
@@ -171,6 +178,7 @@ def parse_entry(container: Mapping[str, Any]) -> EntryView | None:
         attempt=int(attempt),
         placed=time_or_none(env.get(ENV_PLACED)),
         image=container.get("image", ""),
+        amount=parse_amount(env.get(ENV_REQUESTS)),
     )
 
 

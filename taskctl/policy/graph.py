@@ -27,6 +27,7 @@ _DEFAULTS: Final = (
     "retry",
     "priority",
     "slots",
+    "resources",
     "readOnlyWorkspace",
     "limits",
 )

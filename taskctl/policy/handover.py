@@ -30,6 +30,7 @@ from taskctl.constants import (
     SOCKET_PATH,
 )
 from taskctl.policy.entry import build_container
+from taskctl.policy.resources import NOTHING, Amount, amount_text, parse_amount, requested
 from taskctl.policy.view import TaskView, time_or_none
 
 _RANDOM_CHARS: Final = 12
@@ -135,12 +136,14 @@ class Handover:
         task_uid: its UID.
         attempt: number of the attempt, ≥ 1.
         placed: when it was decided, as MicroTime text.
+        amount: CPU and memory that it takes of its worker.
     """
 
     task_name: str
     task_uid: str
     attempt: int
     placed: str
+    amount: Amount = NOTHING
 
     @property
     def placed_at(self) -> datetime | None:
@@ -157,12 +160,14 @@ def encode_entry(entry: Handover | Dismissal) -> str:
     """Return an entry of the record as the text of its annotation."""
     if isinstance(entry, Dismissal):
         return json.dumps({"exit": True})
-    fields = {
+    fields: dict[str, Any] = {
         "task": entry.task_name,
         "uid": entry.task_uid,
         "attempt": entry.attempt,
         "placed": entry.placed,
     }
+    if entry.amount != NOTHING:
+        fields["requests"] = amount_text(entry.amount)
     return json.dumps(fields, separators=(",", ":"))
 
 
@@ -181,7 +186,8 @@ def decode_entry(text: str) -> Handover | Dismissal | None:
         return None
     if not isinstance(attempt, int) or attempt < 1:
         return None
-    return Handover(task, uid, attempt, str(fields.get("placed") or ""))
+    amount = parse_amount(fields.get("requests"))
+    return Handover(task, uid, attempt, str(fields.get("placed") or ""), amount)
 
 
 def parse_record(raw: Mapping[str, Any]) -> dict[str, Handover | Dismissal]:
@@ -235,4 +241,4 @@ def build_record(
 
 def handover_of(view: TaskView, placed: str) -> Handover:
     """Return the entry that hands a Task's next attempt over."""
-    return Handover(view.name, view.uid, view.next_attempt, placed)
+    return Handover(view.name, view.uid, view.next_attempt, placed, requested(view.spec))

@@ -26,6 +26,7 @@ _INFRASTRUCTURE: Final[Mapping[str, Reason]] = {
 }
 _USER_REASONS: Final[Mapping[str, Reason]] = {
     Reason.TIMEOUT: Reason.TIMEOUT,
+    Reason.MEMORY_LIMIT: Reason.MEMORY_LIMIT,
     Reason.COMMAND_NOT_FOUND: Reason.COMMAND_NOT_FOUND,
     Reason.START_ERROR: Reason.START_ERROR,
     Reason.OUTPUT_REJECTED: Reason.OUTPUT_REJECTED,
@@ -40,8 +41,8 @@ class ExitReport:
         attempt: its number.
         code: exit code; 0 where a signal ended the command.
         signal: number of the signal that ended the command; 0 if none.
-        reason: empty, or Timeout, Cancelled, CommandNotFound, StartError, OutputRejected, or
-            an end the task is not charged for: Signalled (a stop from outside),
+        reason: empty, or Timeout, MemoryLimitExceeded, Cancelled, CommandNotFound, StartError,
+            OutputRejected, or an end the task is not charged for: Signalled (a stop from outside),
             ContainerLost, WorkerLost.
         message: detail for people, or empty.
         started: when the command was started; None if it never was.
@@ -201,6 +202,9 @@ def _bare_sentence(view: TaskView, report: ExitReport) -> str:
         case Reason.TIMEOUT:
             limit_s = view.spec.get("timeoutSeconds")
             return f"The command ran longer than timeoutSeconds={limit_s} and was stopped."
+        case Reason.MEMORY_LIMIT:
+            limit = ((view.spec.get("resources") or {}).get("limits") or {}).get("memory")
+            return f"The task's processes held more than resources.limits.memory={limit}."
         case Reason.COMMAND_NOT_FOUND:
             return f"The command {command!r} was not found in the image."
         case Reason.START_ERROR:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from taskctl.api.states import TaskState
 from taskctl.constants import Reason
 from taskctl.policy.imagerule import is_allowed
+from taskctl.policy.resources import OPEN_WORKERS, ClusterResources, misfit
 from taskctl.policy.runafter import (
     NAMES_SHOWN,
     NO_GROUP,
@@ -48,6 +49,7 @@ class ReadinessFacts:
     Attributes:
         worker_slots: ``slotsPerWorker`` of its TaskCluster; None: there is no such cluster.
         allowed_images: its ``spec.allowedImages``; None: it allows all.
+        resources: CPU and memory of its workers.
         input_exists: whether ``spec.inputObject`` exists; True where none is named.
         after: what it says about the tasks it runs after; empty once it has begun.
         dependencies: those that it names.
@@ -63,6 +65,7 @@ class ReadinessFacts:
 
     worker_slots: int | None
     allowed_images: Sequence[str] | None = None
+    resources: ClusterResources = OPEN_WORKERS
     input_exists: bool = True
     after: RunAfter = NOTHING
     dependencies: tuple[Dependency, ...] = ()
@@ -99,7 +102,7 @@ def decide_readiness(view: TaskView, facts: ReadinessFacts) -> Ready | Wait | Ne
             Reason.CLUSTER_NOT_FOUND,
             f"There is no TaskCluster {view.cluster!r} in namespace {view.namespace!r}.",
         )
-    unfit = _unfit(view, facts.worker_slots, facts.allowed_images)
+    unfit = unfit_for_cluster(view, facts)
     if unfit is not None:
         return unfit
     unmade = _source(view, facts.source)
@@ -128,13 +131,14 @@ def _over(view: TaskView, facts: ReadinessFacts) -> Never | None:
     return None
 
 
-def _unfit(view: TaskView, worker_slots: int, allowed_images: Sequence[str] | None) -> Wait | None:
+def unfit_for_cluster(view: TaskView, facts: ReadinessFacts) -> Wait | None:
     """Return why the TaskCluster cannot run the Task as both are now, or None if it can."""
+    worker_slots = facts.worker_slots or 0
     missing = missing_field(view.spec)
     if missing:
         return Wait(Reason.SPEC_INCOMPLETE, _incomplete(view, missing))
     image = str(view.spec.get("image") or "")
-    if not view.is_graph and not is_allowed(image, allowed_images):
+    if not view.is_graph and not is_allowed(image, facts.allowed_images):
         return Wait(
             Reason.IMAGE_NOT_ALLOWED,
             f"spec.allowedImages of TaskCluster {view.cluster!r} does not name image {image!r}.",
@@ -145,6 +149,9 @@ def _unfit(view: TaskView, worker_slots: int, allowed_images: Sequence[str] | No
             f"The task takes {view.slots} slots; workers of TaskCluster {view.cluster!r} have "
             f"{worker_slots} (spec.slotsPerWorker).",
         )
+    too_much = "" if view.is_graph else misfit(view.spec, view.own_spec, facts.resources)
+    if too_much:
+        return Wait(Reason.RESOURCES_EXCEED_WORKER, too_much)
     return None
 
 

@@ -39,6 +39,7 @@ _TELLS_MORE: Final = frozenset(
         Reason.SPEC_INCOMPLETE,
         Reason.IMAGE_NOT_ALLOWED,
         Reason.SLOTS_EXCEED_WORKER,
+        Reason.RESOURCES_EXCEED_WORKER,
     }
 )
 _STALE_WHEN_READY: Final = frozenset(
@@ -46,6 +47,7 @@ _STALE_WHEN_READY: Final = frozenset(
         Reason.CLUSTER_NOT_FOUND,
         Reason.INPUT_NOT_FOUND,
         Reason.SLOTS_EXCEED_WORKER,
+        Reason.RESOURCES_EXCEED_WORKER,
         Reason.SPEC_INCOMPLETE,
         Reason.IMAGE_NOT_ALLOWED,
         Reason.SUSPENDED,

@@ -19,6 +19,7 @@ _FIELDS: Final = (
     "timeoutSeconds",
     "startDeadlineSeconds",
     "ttlSecondsAfterFinished",
+    "resources",
     "limits",
 )
 # Fields whose null says something other than their absence: never.

@@ -150,7 +150,7 @@ def _json(value: Any) -> str:
 def task_frame(
     cluster: Mapping[str, Any], workspace: Workspace, pod_security: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return mounts and security context that task containers get in these workers."""
+    """Return what task containers get in these workers: mounts, security context, room."""
     spec = cluster["spec"]
     mounts: list[dict[str, Any]] = [
         {"name": RUNTIME_VOLUME, "mountPath": RUNTIME_PATH, "readOnly": True}
@@ -167,6 +167,9 @@ def task_frame(
     security = _container_security(pod_security)
     if security:
         frame["securityContext"] = security
+    resources = (spec.get("template") or {}).get("resources")
+    if resources:
+        frame["resources"] = resources
     return frame
 
 

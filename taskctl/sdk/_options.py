@@ -23,6 +23,7 @@ FIELDS: Final = {
     "timeout_s": "timeoutSeconds",
     "start_deadline_s": "startDeadlineSeconds",
     "slots": "slots",
+    "resources": "resources",
     "priority": "priority",
     "group": "group",
     "retry": "retry",
@@ -32,7 +33,11 @@ FIELDS: Final = {
     "suspend": "suspend",
     "read_only_workspace": "readOnlyWorkspace",
 }
+# Short for fields of resources; see merged().
+_AMOUNTS: Final = ("cpu", "memory")
 _INPUTS: Final = ("input", "input_object")
+# All options that become fields of a Task's spec.
+NAMES: Final = (*FIELDS, *_AMOUNTS)
 _WHEN: Final = ("Success", "Failure", "Always")
 _RETRY: Final = (
     *("limit", "backoffSeconds", "maxBackoffSeconds", "jitter"),
@@ -57,7 +62,7 @@ def check_names(options: Mapping[str, Any], *, of_function: bool = False) -> Non
     Raises:
         TypeError: one does not.
     """
-    known = (*FIELDS,) if of_function else (*_INPUTS, *FIELDS)
+    known = NAMES if of_function else (*_INPUTS, *NAMES)
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise TypeError(f"unknown option {unknown[0]!r}; known are {', '.join(known)}")
@@ -109,6 +114,27 @@ def field(name: str, value: Any) -> Any:
         Unsendable: it is not what the option takes.
     """
     return None if value is None else _CHECKS[name](value, name)
+
+
+def merged(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with ``cpu`` and ``memory`` as what they are short for: ``resources``.
+
+    ``memory`` is request and limit at once, ``cpu`` the request.
+
+    Raises:
+        Unsendable: ``resources`` is there as well, or one of them is no amount.
+    """
+    rest = {name: value for name, value in options.items() if name not in _AMOUNTS}
+    given = {name: options[name] for name in _AMOUNTS if options.get(name) is not None}
+    if not given:
+        return rest
+    if rest.get("resources") is not None:
+        raise Unsendable(f"{min(given)}: leave it out, or say it in resources")
+    amounts = {name: _amount(value, name) for name, value in given.items()}
+    made: dict[str, Any] = {"requests": amounts}
+    if "memory" in amounts:
+        made["limits"] = {"memory": amounts["memory"]}
+    return {**rest, "resources": made}
 
 
 def _argument(text: str, where: str, name: str = "") -> str:
@@ -221,6 +247,29 @@ def _when(value: Any, where: str) -> str:
     return str(value)
 
 
+def _resources(value: Any, where: str) -> dict[str, Any]:
+    made = _map(value, where, ("requests", "limits"))
+    for kind, amounts in made.items():
+        place = f"{where}.{kind}"
+        made[kind] = {
+            name: _amount(item, f"{place}.{name}")
+            for name, item in _map(amounts, place, _AMOUNTS).items()
+        }
+    return made
+
+
+def _amount(value: Any, where: str) -> str | int:
+    """Return a quantity; the API server takes texts and whole numbers."""
+    wanted = "a number or a text such as " + ("'512Mi'" if where.endswith("memory") else "'500m'")
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise _wrong(where, value, wanted)
+    if isinstance(value, float):
+        value = int(value) if value == int(value) else f"{round(value * 1000)}m"
+    if not value or (isinstance(value, int) and value < 0):
+        raise Unsendable(f"{where}: is {value!r}; it must be {wanted}, above 0")
+    return int(value) if isinstance(value, int) else str(value)
+
+
 def _flag(value: Any, where: str) -> bool:
     if not isinstance(value, bool):
         raise _wrong(where, value, "True or False")
@@ -268,6 +317,7 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     **dict.fromkeys(("cluster", "image", "working_dir", "group"), check_text),
     **dict.fromkeys(("timeout_s", "start_deadline_s"), _integer),
     "slots": lambda value, where: _integer(value, where, 1, 100),
+    "resources": _resources,
     "priority": lambda value, where: _integer(value, where, -_INT32_MAX - 1),
     "env": _env,
     "retry": _retry,

@@ -49,6 +49,9 @@ if TYPE_CHECKING:
         timeout_s: int
         start_deadline_s: int
         slots: int
+        cpu: int | float | str
+        memory: int | str
+        resources: Mapping[str, Mapping[str, int | str]]
         priority: int
         group: str
         retry: int | Mapping[str, Any]
@@ -188,7 +191,8 @@ def child(  # type: ignore[misc]  # the overloads say what fits
         options: ``input`` (any value; of a function its arguments are the input),
             ``input_object`` (name of a TaskObject), ``cluster`` (another TaskCluster that this
             task's one lists in ``spec.peers``), ``image``, ``env`` (instead of this task's),
-            ``working_dir``, ``timeout_s``, ``start_deadline_s``, ``slots``, ``priority``,
+            ``working_dir``, ``timeout_s``, ``start_deadline_s``, ``slots``, ``cpu``, ``memory``,
+            ``resources`` (as in the Task's spec), ``priority``,
             ``group``, ``retry`` (a number of retries, or as in the Task's spec), ``ttl``,
             ``run_after`` (children or names), ``when``, ``suspend``,
             ``read_only_workspace``. What is not given is inherited.
@@ -379,7 +383,10 @@ def _message(spec: ChildSpec[Any], attached: Message) -> Message:
         plain = split(options.pop("input"), None, _plain_input, sources)
         message.update(_stored.content(plain, attached, "input"))
     overrides.update(
-        {_options.FIELDS[name]: _options.field(name, value) for name, value in options.items()}
+        {
+            _options.FIELDS[name]: _options.field(name, value)
+            for name, value in _options.merged(options).items()
+        }
     )
     if sources:
         from taskctl.sdk._sources import join

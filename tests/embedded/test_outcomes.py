@@ -304,6 +304,46 @@ async def test_a_spec_does_not_change(world: World) -> None:
     assert "cannot be changed" in str(caught.value)
 
 
+@pytest.mark.timeout(240)
+async def test_memory_is_counted_and_limited(world: World) -> None:
+    """A worker of 1 GiB: one task too many waits, one that never fits says so, one is ended."""
+    template = {"resources": {"requests": {"memory": "1Gi"}}}
+    await world.cluster(slotsPerWorker=4, template=template)
+    large = {"requests": {"memory": "600Mi"}}
+    opened = "until [ -e /workspace/go ]; do sleep 0.1; done"
+    await world.task("first", "sh", "-c", opened, resources=large)
+    await world.in_state("first", "Running", timeout_s=60)
+    huge = {"requests": {"memory": "2Gi"}}
+    await world.task("huge", "true", resources=huge)
+    hold = "held = bytearray(200 * 1024 * 1024); import time; time.sleep(600)"
+    await world.task(
+        "greedy",
+        "python3",
+        "-c",
+        hold,
+        resources={"limits": {"memory": "64Mi"}},
+        retry={"limit": 1, "backoffSeconds": 0.1},
+    )
+    status = (await world.finished("greedy", timeout_s=60))["status"]
+    assert (status["state"], status["reason"]) == ("Failed", "MemoryLimitExceeded")
+    assert status["exitCode"] == 137
+    assert "resources.limits.memory=64Mi" in status["message"]
+    assert [entry["reason"] for entry in status["attempts"]] == ["MemoryLimitExceeded"]
+    await world.task("second", "true", resources=large)
+    waits = await eventually(
+        lambda: world.get(TASKS, "huge"),
+        lambda task: task["status"].get("reason") == "ResourcesExceedWorker",
+        what="explained",
+    )
+    assert "spec.resources.requests.memory is 2Gi" in waits["status"]["message"]
+    (world.workspace() / "go").touch()
+    first, second = [
+        (await world.finished(name, timeout_s=60))["status"] for name in ("first", "second")
+    ]
+    assert first["state"] == second["state"] == "Succeeded"
+    assert second["times"]["placed"] >= first["times"]["exited"]
+
+
 async def test_what_a_task_leaves_out_comes_from_its_cluster(world: World) -> None:
     script = 'echo "$WORD $OWN" $(pwd) > "$TASKCTL_WORKSPACE/said"; env | grep -c TASKCTL_DEFAULTS'
     env = [{"name": "WORD", "value": "$(HOME)"}, {"name": "OWN", "value": "not this"}]

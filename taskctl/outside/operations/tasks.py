@@ -9,9 +9,13 @@ from taskctl.errors import ConfigError
 from taskctl.outside.shipping import as_task
 from taskctl.sdk import _options
 from taskctl.sdk._functions import Call, TaskFunction
+from taskctl.sdk.errors import Unsendable
 
 # Options of a task beside its variables, by the SDK's names.
-_OPTIONS: Final = ("retry", "timeout_s", "slots", "priority", "when", "working_dir")
+_OPTIONS: Final = (
+    *("retry", "timeout_s", "slots", "resources"),
+    *("priority", "when", "working_dir"),
+)
 Variable = str | int | float
 
 
@@ -24,9 +28,8 @@ class OperationTask:
         name: unique in the operation; a DNS label.
         image: None: the operation's.
         command: program and arguments; None: the class knows it.
-        resources: refused, with the remedy.
-        variables: ``retry``, ``timeout_s``, ``slots``, ``priority``, ``when`` and ``working_dir``
-            as in the SDK; all others are variables.
+        variables: ``retry``, ``timeout_s``, ``slots``, ``resources``, ``priority``,
+            ``when`` and ``working_dir`` as in the SDK; all others are variables.
 
     Attributes:
         name: of the task.
@@ -42,22 +45,18 @@ class OperationTask:
         *,
         image: str | None = None,
         command: Sequence[str] | None = None,
-        resources: object = None,
         **variables: Any,
     ) -> None:
-        if resources is not None:
-            raise ConfigError(
-                f"{name}: resources: a task runs as an ephemeral container, which Kubernetes gives "
-                "no resources of its own: it shares its worker's. Give worker_resources to the "
-                "operation, and slots to a task that needs more of a worker than others"
-            )
         self.name = name
         self.image = image
         self.command = None if command is None else _options.command(command)
         given = {key: variables.pop(key) for key in _OPTIONS if key in variables}
-        self.fields = {
-            _options.FIELDS[key]: _options.field(key, value) for key, value in given.items()
-        }
+        try:
+            self.fields = {
+                _options.FIELDS[key]: _options.field(key, value) for key, value in given.items()
+            }
+        except Unsendable as error:
+            raise ConfigError(f"{name}: {error}") from error
         self.variables = {key: _text(name, key, value) for key, value in variables.items()}
 
     @property
@@ -103,7 +102,8 @@ class PythonTask(OperationTask):
         if not isinstance(function, TaskFunction):
             return variables
         known = {*_OPTIONS, "image"}
-        return {key: value for key, value in function.options.items() if key in known} | variables
+        options = _options.merged(function.options)
+        return {key: value for key, value in options.items() if key in known} | variables
 
     @property
     def call(self) -> Call[Any, Any] | None:

@@ -39,7 +39,8 @@ def test_all_options_reach_the_spec(run: Run, client: FakeClient) -> None:
     result = run(
         "submit", "--name", "t", "--cluster", "c", "--image", "busybox", "--data", "a=1",
         "--data", "b=x=y", "-e", "A=1", "--workdir", "/w", "--timeout", "5", "--retries", "2",
-        "--priority", "7", "--slots", "2", "--after", "x", "--after", "y", "--when", "Always",
+        "--priority", "7", "--slots", "2", "--cpu", "500m", "--memory", "1Gi",
+        "--after", "x", "--after", "y", "--when", "Always",
         "--group", "g", "--suspend", "--", "sh", "-c", "exit 3",
     )  # fmt: skip
     assert (result.exit_code, result.stdout) == (0, "t\n")
@@ -53,6 +54,10 @@ def test_all_options_reach_the_spec(run: Run, client: FakeClient) -> None:
         "retry": {"limit": 2},
         "priority": 7,
         "slots": 2,
+        "resources": {
+            "requests": {"cpu": "500m", "memory": "1Gi"},
+            "limits": {"memory": "1Gi"},
+        },
         "runAfter": {"tasks": ["x", "y"]},
         "when": "Always",
         "group": "g",

@@ -66,6 +66,7 @@ def test_all_kinds_of_tasks() -> None:
                 ops.BashTask("bash", "echo $n", n=1),
                 ops.CustomTask("custom", "busybox", ["ls", "-la"], env_variable="my variable"),
                 ops.CommandBasedTask("command", ["make"], timeout_s=60, slots=2),
+                ops.BashTask("large", "true", resources={"limits": {"memory": "1Gi"}}),
             ],
         )
     )
@@ -84,14 +85,19 @@ def test_all_kinds_of_tasks() -> None:
             "env": [{"name": "env_variable", "value": "my variable"}],
         },
         "command": {"command": ["make"], "timeoutSeconds": 60, "slots": 2},
+        "large": {
+            "command": ["bash", "-c", "true"],
+            "resources": {"limits": {"memory": "1Gi"}},
+        },
     }
     assert found["input"] == {"python": {"number": 2}, "named": {"number": 4}}
 
 
 def test_options_of_the_function_are_those_of_its_task() -> None:
-    fetch = task(retry=2)(plain)
+    fetch = task(retry=2, cpu=2)(plain)
     [item] = spec(ops.SingleTaskOperation("x-", ops.PythonTask("a", fetch.call(1))))["tasks"]
     assert item["retry"] == {"limit": 2}
+    assert item["resources"] == {"requests": {"cpu": 2}}
 
 
 @pytest.mark.parametrize(
@@ -197,7 +203,11 @@ def test_contexts_and_resources() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: command("a", resources={"limits": {"cpu": 1}}), "resources: a task runs as"),
+        (
+            lambda: command("a", resources={"limits": {"nvidia.com/gpu": 1}}),
+            "resources.limits.nvidia.com/gpu: unknown field; known are cpu, memory",
+        ),
+        (lambda: command("a", resources={"limits": {"cpu": 0}}), "resources.limits.cpu: is 0"),
         (lambda: ops.CustomTask("a", "busybox"), "command: is missing"),
         (lambda: command("a", x=[1]), "x: an environment variable holds"),
         (lambda: ops.PythonTask("a", task(plain).call(1), [1]), "args: give"),

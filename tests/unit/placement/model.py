@@ -43,6 +43,7 @@ from taskctl.policy.handover import (
     record_name,
 )
 from taskctl.policy.readiness import ReadinessFacts
+from taskctl.policy.resources import ClusterResources, requested
 from taskctl.policy.task import HeldFacts, TaskFacts, TaskPlan, decide_task
 from taskctl.policy.view import TaskView, parse_task
 from taskctl.policy.workerpod import ANNOTATION_FRAME
@@ -51,6 +52,7 @@ from tests.unit.policy.build import NOW, merged, raw_cluster, raw_task
 Object = dict[str, Any]
 CLUSTER = ObjectKey("ns", "c")
 SLOTS = 3
+RESOURCES = {"requests": {"cpu": "2", "memory": "1Gi"}}
 STANDBY = {"maxPerWorker": 4, "minPerWorker": 2, "max": 6, "idleSeconds": 60}
 ENDED = (TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED)
 
@@ -69,7 +71,11 @@ class ModelWorld:
     def __init__(self, coalesce_s: float = 0.003) -> None:
         self.now_s = 1000.0
         self.cluster = raw_cluster(
-            "c", slotsPerWorker=SLOTS, rotation={"maxTasks": 30}, standby=dict(STANDBY)
+            "c",
+            slotsPerWorker=SLOTS,
+            rotation={"maxTasks": 30},
+            standby=dict(STANDBY),
+            template={"resources": RESOURCES},
         )
         self.tasks: dict[str, Object] = {}
         self.pods: dict[str, Object] = {}
@@ -171,9 +177,12 @@ class ModelWorld:
         self.records[pod_uid] = record
         self.record_cache.coming.append((pod_uid, copy.deepcopy(record)))
 
-    def create_task(self, slots: int, priority: int = 0) -> str:
+    def create_task(self, slots: int, priority: int = 0, requests: Object | None = None) -> str:
         name = f"t{next(self.serials)}"
-        self.put_task(raw_task(name, spec={"slots": slots, "priority": priority}))
+        spec: Object = {"slots": slots, "priority": priority}
+        if requests:
+            spec["resources"] = {"requests": requests}
+        self.put_task(raw_task(name, spec=spec))
         return f"uid-{name}"
 
     def create_pod(self) -> str:
@@ -183,7 +192,9 @@ class ModelWorld:
             "name": f"c-{serial}",
             "uid": f"pod-{serial}",
             "labels": {"taskctl.dev/cluster-uid": "uid-c"},
-            "annotations": {ANNOTATION_FRAME: json.dumps({"volumeMounts": []})},
+            "annotations": {
+                ANNOTATION_FRAME: json.dumps({"volumeMounts": [], "resources": RESOURCES})
+            },
         }
         status = {"phase": "Running", "ephemeralContainerStatuses": []}
         self.put_pod({"metadata": metadata, "spec": {"ephemeralContainers": []}, "status": status})
@@ -385,6 +396,7 @@ class ModelWorld:
                 root_created=(view.created, 0),
                 priority=view.priority,
                 slots=view.slots,
+                amount=requested(view.spec),
                 container_class=class_of(view.spec).fingerprint,
             )
             self.tell(ev.TaskReady(pending, key, CLUSTER))
@@ -404,7 +416,9 @@ class ModelWorld:
         return True
 
     def facts(self, view: TaskView) -> TaskFacts:
-        none = ReadinessFacts(worker_slots=SLOTS)
+        none = ReadinessFacts(
+            worker_slots=SLOTS, resources=ClusterResources(CLUSTER.name, RESOURCES)
+        )
         if view.state is TaskState.RUNNING:
             return TaskFacts(readiness=none, worker=self.machine.claimed(view, self.now))
         hold = self.machine.held(view.uid)

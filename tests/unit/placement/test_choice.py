@@ -9,6 +9,7 @@ from typing import Any
 from taskctl.placement.choice import Candidate, Snapshot, place
 from taskctl.placement.queue import PendingQueue, PendingTask
 from taskctl.placement.rest import Rest
+from taskctl.policy.resources import Amount
 
 
 def task(uid: str, root: str = "r", **fields: Any) -> PendingTask:
@@ -186,6 +187,50 @@ def test_a_large_task_reserves_the_freest_worker() -> None:
     assert {where for _, where in small} == {"w1"}
     assert len(small) == 2
     assert "big" in queue
+
+
+def test_memory_and_cpu_count_beside_slots() -> None:
+    two = Amount(2000, 100)
+    queue = queue_of(
+        task("m60", amount=Amount(0, 60), created="1"),
+        task("m50", amount=Amount(0, 50), created="2"),
+        task("cpu", "other", amount=Amount(1500, 0)),
+        task("plain", "third"),
+    )
+    found = placed(queue, worker(1, capacity=two), worker(2, capacity=two, used=3))
+    assert dict(found) == {"m60": "w1", "cpu": "w1", "plain": "w1", "m50": "w2"}
+    queue = queue_of(task("m60", amount=Amount(0, 60)), task("plain", "b"))
+    full = worker(1, capacity=two, committed=Amount(0, 41))
+    found = placed(queue, full, worker(2, capacity=two, used=3))
+    assert dict(found) == {"m60": "w2", "plain": "w1"}
+
+
+def test_what_needs_memory_reserves_the_worker_that_lacks_the_least() -> None:
+    """The emptier worker by slots is full of memory for long; the other is soon free."""
+    capacity = Amount(0, 100)
+    queue = queue_of(
+        task("big", "a", amount=Amount(0, 60)), *(task(f"s{n}", "b") for n in range(9))
+    )
+    workers = (
+        worker(1, used=1, capacity=capacity, committed=Amount(0, 90)),
+        worker(2, used=2, capacity=capacity, committed=Amount(0, 50)),
+    )
+    assert {where for _, where in placed(queue, *workers)} == {"w1"}
+    assert "big" in queue
+
+
+def test_what_no_worker_can_ever_hold_reserves_none() -> None:
+    """While workers of another template serve on, for example."""
+    queue = queue_of(task("big", "a", amount=Amount(0, 60)), task("s", "b"))
+    assert placed(queue, worker(1, capacity=Amount(0, 50))) == [("s", "w1")]
+
+
+def test_a_parked_container_is_no_way_around_the_memory() -> None:
+    capacity, want = Amount(0, 100), Amount(0, 60)
+    queue = queue_of(task("m", amount=want, container_class="k"))
+    full = worker(1, capacity=capacity, committed=Amount(0, 50), parked={"k": 1}, hands_over=True)
+    free = worker(2, capacity=capacity)
+    assert placed(queue, full, free) == [("m", "w2")]
 
 
 def test_work_is_bounded_by_assignments_not_by_the_queue() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -27,18 +28,31 @@ from taskctl.placement.choice import MAX_BATCH, Snapshot, place
 from taskctl.placement.cluster import parse_cluster
 from taskctl.placement.fleet import RetireReason
 from taskctl.placement.instructions import Append, HandOver
+from taskctl.placement.queue import Size
 from taskctl.placement.scaling import ScaleRule
 from taskctl.placement.states import AttemptState, ParkedState, WorkerState
 from taskctl.placement.workers import Worker
 from taskctl.policy.handover import Dismissal, Handover, parse_record
+from taskctl.policy.resources import NOTHING, Amount, capacity_of
 from taskctl.policy.view import parse_task
-from tests.unit.placement.model import CLUSTER, ENDED, SLOTS, STANDBY, ModelWorld
+from tests.unit.placement.model import CLUSTER, ENDED, RESOURCES, SLOTS, STANDBY, ModelWorld
 
 PICK = st.integers(min_value=0, max_value=10_000)
 ANSWERS = st.sampled_from(
     ["ok", "ok", "ok", "lost", "away", "refused", "forbidden", "throttled", "large"]
 )
 WAITS = (TaskState.PENDING, TaskState.SCHEDULED)
+
+
+# A worker has 2 CPUs and 1 GiB: few of these fit together, whatever slots are free.
+REQUESTS = st.sampled_from(
+    [{}, {}, {"memory": "512Mi"}, {"memory": "700Mi", "cpu": "500m"}, {"cpu": "1500m"}]
+)
+SIZE = Size(SLOTS, capacity_of(RESOURCES))
+
+
+def total(amounts: Iterable[Amount]) -> Amount:
+    return sum(amounts, NOTHING)
 
 
 def picked(items: list[Any], pick: int) -> Any:
@@ -65,10 +79,10 @@ class MachineLife(RuleBasedStateMachine):
 
     # --- people -------------------------------------------------------------------------
 
-    @rule(slots=st.integers(min_value=1, max_value=SLOTS), count=st.integers(1, 4))
-    def create_tasks(self, slots: int, count: int) -> None:
+    @rule(slots=st.integers(min_value=1, max_value=SLOTS), count=st.integers(1, 4), asks=REQUESTS)
+    def create_tasks(self, slots: int, count: int, asks: dict[str, str]) -> None:
         for _ in range(count):
-            self.world.create_task(slots, priority=slots % 2)
+            self.world.create_task(slots, priority=slots % 2, requests=asks)
 
     @precondition(lambda self: self.world.tasks)
     @rule(pick=PICK, change=st.sampled_from(["cancel", "suspend", "resume", "delete"]))
@@ -275,10 +289,15 @@ class MachineLife(RuleBasedStateMachine):
         self.controller_works(True, answers)
 
     @precondition(lambda self: any(self.world.parked(uid) for uid in self.running_pods()))
-    @rule(count=st.integers(1, 3), how=ANSWERS, then=st.sampled_from(["bind", "claim", "die", ""]))
-    def tasks_are_handed_over(self, count: int, how: str, then: str) -> None:
+    @rule(
+        count=st.integers(1, 3),
+        asks=REQUESTS,
+        how=ANSWERS,
+        then=st.sampled_from(["bind", "claim", "die", ""]),
+    )
+    def tasks_are_handed_over(self, count: int, asks: dict[str, str], how: str, then: str) -> None:
         """From their creation to the agents' part: chance alone hardly gets there."""
-        self.create_tasks(1, count)
+        self.create_tasks(1, count, asks)
         for _ in range(3):
             self.controller_works(True, [how, "ok"])
         for uid in self.running_pods():
@@ -350,6 +369,7 @@ class MachineLife(RuleBasedStateMachine):
             taken = [attempt for attempt in worker.attempts.values() if attempt.open]
             assert worker.active == len(taken)
             assert worker.used == sum(attempt.slots for attempt in taken)
+            assert worker.committed == total(attempt.taken for attempt in taken)
             assert set(worker.attempts) <= worker.names
             assert worker.unreported <= worker.names
             assert worker.size_bytes > 0
@@ -366,6 +386,19 @@ class MachineLife(RuleBasedStateMachine):
                 if attempt.open and attempt.id.task_uid in self.world.task_cache.objects
             )
             assert known <= SLOTS
+
+    @invariant()
+    def memory_and_cpu_are_never_exceeded(self) -> None:
+        for worker in self.workers():
+            if worker.pod.uid in self.world.excused:
+                continue
+            assert worker.capacity == capacity_of(RESOURCES)
+            known = total(
+                attempt.taken
+                for attempt in worker.attempts.values()
+                if attempt.open and attempt.id.task_uid in self.world.task_cache.objects
+            )
+            assert known.within(worker.capacity)
 
     @invariant()
     def no_attempt_is_on_two_workers(self) -> None:
@@ -414,9 +447,9 @@ class MachineLife(RuleBasedStateMachine):
         queue = machine._pending.queue(CLUSTER)
         tasks = [] if queue is None else [queue.get(uid) for uid in queue.uids()]
         sizes = machine.queued_sizes(CLUSTER)
-        assert dict(sizes) == Counter(task.slots for task in tasks if task is not None)
+        assert dict(sizes) == Counter(task.size for task in tasks if task is not None)
         rule = ScaleRule(least=0, most=1000, idle_s=0.0)
-        wanted = Autoscaler().wanted(rule, SLOTS, workers, sizes, self.world.now_s).replicas
+        wanted = Autoscaler().wanted(rule, SIZE, workers, sizes, self.world.now_s).replicas
         works = [w for w in workers if w.active and w.alive and w.retiring is None]
         assert wanted >= max(len(works), bool(tasks))
 
@@ -588,13 +621,13 @@ class MachineLife(RuleBasedStateMachine):
 
 def book(
     world: ModelWorld, worker: Worker, shown: set[str]
-) -> dict[str, tuple[AttemptId, AttemptState, int, bool]]:
+) -> dict[str, tuple[AttemptId, AttemptState, int, Amount, bool]]:
     """What is noted of the attempts in a worker's spec whose Tasks exist.
 
     Of a deleted Task no object says how many slots it took, nor whether it had ended before.
     """
     return {
-        name: (attempt.id, attempt.state, attempt.slots, attempt.open)
+        name: (attempt.id, attempt.state, attempt.slots, attempt.amount, attempt.open)
         for name, attempt in worker.attempts.items()
         if name in shown and attempt.id.task_uid in world.task_cache.objects
     }

@@ -9,10 +9,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskctl.placement.scaling import Demand, Load, ScaleRule, needed_workers, scale_rule
+from taskctl.placement.queue import Size
+from taskctl.placement.scaling import (
+    Demand,
+    Load,
+    ScaleRule,
+    cluster_size,
+    needed_workers,
+    scale_rule,
+)
+from taskctl.policy.resources import UNCOUNTED, Amount
+from tests.unit.policy.build import raw_cluster
 
 IDLE = Load(0, busy=False)
 IDLE_S = 60.0
+
+
+FOUR = Size(4, UNCOUNTED)
+
+
+def sizes(queued: dict[int, int]) -> dict[Size, int]:
+    return {Size(slots): count for slots, count in queued.items()}
 
 
 def busy(used: int) -> Load:
@@ -43,7 +60,39 @@ def busy(used: int) -> Load:
     ],
 )
 def test_need(loads: Sequence[Load], queued: dict[int, int], needed: int) -> None:
-    assert needed_workers(4, loads, queued, 10) == needed
+    assert needed_workers(FOUR, loads, sizes(queued), 10) == needed
+
+
+def gib(count: int) -> Amount:
+    return Amount(0, count * 2**30)
+
+
+@pytest.mark.parametrize(
+    ("loads", "queued", "needed"),
+    [
+        # Four slots, and memory for two tasks of 3 GiB.
+        ([], {Size(1, gib(3)): 4}, 2),
+        ([Load(1, busy=True, committed=gib(6))], {Size(1, gib(3)): 1}, 2),
+        ([Load(1, busy=True, committed=gib(6))], {Size(1): 3}, 1),
+        # One resumed after a wait for its children: the worker has less than nothing left.
+        ([Load(1, busy=True, committed=gib(12))], {Size(1, gib(1)): 1}, 2),
+        # The larger ones first.
+        ([], {Size(1, gib(8)): 1, Size(2, gib(1)): 2}, 2),
+        # Memory is short before the slots are, and CPU before memory.
+        ([], {Size(1, Amount(1500, 2**30)): 4}, 4),
+    ],
+)
+def test_need_by_memory_and_cpu(
+    loads: Sequence[Load], queued: dict[Size, int], needed: int
+) -> None:
+    assert needed_workers(Size(4, Amount(2000, 8 * 2**30)), loads, queued, 10) == needed
+
+
+def test_size_of_a_worker() -> None:
+    resources = {"requests": {"memory": "1Gi"}, "limits": {"memory": "2Gi", "cpu": "1500m"}}
+    cluster = raw_cluster(slotsPerWorker=3, template={"resources": resources})
+    assert cluster_size(cluster) == Size(3, Amount(1500, 2**30))
+    assert cluster_size(raw_cluster(slotsPerWorker=3)) == Size(3, UNCOUNTED)
 
 
 _LOADS = st.lists(st.builds(Load, st.integers(0, 5), busy=st.booleans()), max_size=6)
@@ -52,7 +101,7 @@ _QUEUED = st.dictionaries(st.integers(1, 4), st.integers(1, 30), max_size=4)
 
 @given(_LOADS, _QUEUED, st.integers(1, 20))
 def test_need_is_bounded_and_enough(loads: list[Load], queued: dict[int, int], most: int) -> None:
-    needed = needed_workers(4, loads, queued, most)
+    needed = needed_workers(FOUR, loads, sizes(queued), most)
     assert 0 <= needed <= most
     working = sum(load.busy or load.used > 0 for load in loads)
     assert needed >= min(working, most)
@@ -60,7 +109,7 @@ def test_need_is_bounded_and_enough(loads: list[Load], queued: dict[int, int], m
     if needed < most and waiting:
         assert needed * 4 >= waiting, "all that wait have a place on so many workers"
     more = {**queued, 1: queued.get(1, 0) + 1}
-    assert needed_workers(4, loads, more, most) >= needed
+    assert needed_workers(FOUR, loads, sizes(more), most) >= needed
 
 
 def demand(*needs: tuple[float, int], start: int = 0) -> Demand:

@@ -79,6 +79,13 @@ def test_descendant_is_complete_at_once() -> None:
         ({"signal": 9}, "Signalled", "signal 9 (SIGKILL)", 137, 9),
         ({"signal": 99}, "Signalled", "signal 99.", 227, 99),
         ({"signal": 15, "reason": "Timeout"}, "Timeout", "timeoutSeconds=5", 143, 15),
+        (
+            {"signal": 9, "reason": "MemoryLimitExceeded", "message": "They held 70 MiB."},
+            "MemoryLimitExceeded",
+            "resources.limits.memory=64Mi. They held 70 MiB.",
+            137,
+            9,
+        ),
         ({"code": 127, "reason": "CommandNotFound"}, "CommandNotFound", "'run'", 127, None),
         ({"code": 126, "reason": "StartError"}, "StartError", "could not be started", 126, None),
         ({"reason": "OutputRejected"}, "OutputRejected", "output", 0, None),
@@ -87,7 +94,8 @@ def test_descendant_is_complete_at_once() -> None:
 def test_failures_of_the_user(
     fields: dict[str, Any], reason: str, words: str, code: int, signal: int | None
 ) -> None:
-    status = after(task_with({"timeoutSeconds": 5}), report(**fields))
+    spec = {"timeoutSeconds": 5, "resources": {"limits": {"memory": "64Mi"}}}
+    status = after(task_with(spec), report(**fields))
     assert (status["state"], status["reason"]) == ("Failed", reason)
     assert words in status["message"]
     assert status["exitCode"] == code

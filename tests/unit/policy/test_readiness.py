@@ -9,6 +9,7 @@ import pytest
 from taskctl.api.states import TaskState
 from taskctl.constants import Reason
 from taskctl.policy.readiness import ReadinessFacts, Source, decide_readiness
+from taskctl.policy.resources import ClusterResources
 from taskctl.policy.runafter import Dependency, RunAfter
 from taskctl.policy.verdicts import Never, Ready, Wait
 from tests.unit.policy.build import view
@@ -37,6 +38,15 @@ def test_plain_task_is_ready() -> None:
         ({"suspend": True}, FACTS, Reason.SUSPENDED, "spec.suspend"),
         ({}, ReadinessFacts(worker_slots=None), Reason.CLUSTER_NOT_FOUND, "'c'"),
         ({"slots": 5}, FACTS, Reason.SLOTS_EXCEED_WORKER, "5 slots"),
+        (
+            {"resources": {"requests": {"memory": "2Gi"}}},
+            ReadinessFacts(
+                worker_slots=4,
+                resources=ClusterResources("c", {"requests": {"memory": "1Gi"}}),
+            ),
+            Reason.RESOURCES_EXCEED_WORKER,
+            "spec.resources.requests.memory is 2Gi; workers of TaskCluster 'c' have 1Gi",
+        ),
         (
             {"inputObject": "in"},
             ReadinessFacts(worker_slots=4, input_exists=False),

@@ -129,6 +129,8 @@ async def test_options(agent: FakeAgent) -> None:
         timeout_s=60,
         start_deadline_s=30,
         slots=2,
+        cpu=0.25,
+        memory="64Mi",
         priority=5,
         group="g",
         retry=3,
@@ -149,6 +151,10 @@ async def test_options(agent: FakeAgent) -> None:
         "timeoutSeconds": 60,
         "startDeadlineSeconds": 30,
         "slots": 2,
+        "resources": {
+            "requests": {"cpu": "250m", "memory": "64Mi"},
+            "limits": {"memory": "64Mi"},
+        },
         "priority": 5,
         "group": "g",
         "retry": {"limit": 3},
@@ -175,7 +181,7 @@ def test_every_option_has_a_type_and_a_field() -> None:
         for node in options.body
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
     }
-    assert typed == set(_options.FIELDS) | {"input", "input_object"}
+    assert typed == set(_options.NAMES) | {"input", "input_object"}
     assert _specs.child.__doc__ is not None
     assert all(f"``{name}``" in _specs.child.__doc__ for name in typed)
 
@@ -398,6 +404,12 @@ async def test_unsendable(
         ({"timeout_s": 0.5}, "timeout_s: must be a whole number, not float"),
         ({"timeout_s": 0}, "timeout_s: is 0"),
         ({"slots": True}, "slots: must be a whole number, not bool"),
+        ({"memory": True}, "memory: must be a number or a text such as '512Mi', not bool True"),
+        ({"memory": ""}, "memory: is ''"),
+        ({"cpu": 0}, "cpu: is 0; it must be a number or a text such as '500m', above 0"),
+        ({"cpu": 1, "resources": {}}, "cpu: leave it out, or say it in resources"),
+        ({"resources": {"requests": {"gpu": 1}}}, "resources.requests.gpu: unknown field"),
+        ({"resources": 5}, "resources: must be a dict with requests, limits"),
         ({"suspend": "no"}, "suspend: must be True or False"),
         ({"read_only_workspace": 1}, "read_only_workspace: must be True or False"),
         ({"image": ["a"]}, "image: must be a text"),
