@@ -79,8 +79,9 @@ def _quantity(text: str) -> float:
     number = text.rstrip("numkMGTPEi")
     suffix = text.removeprefix(number)
     if suffix.endswith("i"):
-        return float(number) * 1024 ** ("KMGTPE".index(suffix[0]) + 1)
-    return float(number) * 1000.0 ** ("num kMGTPE".index(suffix) - 3 if suffix else 0)
+        return float(float(number) * 1024.0 ** ("KMGTPE".index(suffix[0]) + 1))
+    power = "num kMGTPE".index(suffix) - 3 if suffix else 0
+    return float(float(number) * 1000.0**power)
 
 
 def _rules(schema: Json, value: Any, old: Any, path: str) -> Iterator[str]:
