@@ -25,7 +25,8 @@ from taskctl.client.resources import TASKS
 from taskctl.errors import ApiError, Conflict, NotFound
 from taskctl.policy.claim import AlreadyOurs, Refused, decide_claim
 from taskctl.policy.handover import class_of
-from taskctl.policy.view import parse_task, time_or_none
+from taskctl.policy.taskdefaults import filled
+from taskctl.policy.view import parse_task, time_or_none, with_defaults
 from taskctl.wire import Message
 
 logger = logging.getLogger(__name__)
@@ -179,7 +180,7 @@ class Claims:
 
     def _admits(self, task: dict[str, Any], entry: PodEntry) -> bool:
         """Whether what was prepared in a container lets the Task run there; else pass it on."""
-        view = parse_task(task)
+        view = with_defaults(parse_task(task), entry.claim.defaults)
         command, root_uid = command_for(view), view.root_uid
         if self._preparations.admits(entry.claim.container, command, root_uid):
             return True
@@ -227,4 +228,5 @@ class Claims:
 
 def _fits(task: dict[str, Any], entry: PodEntry) -> bool:
     """Whether a container has what the Task's spec asks for; one of its own has."""
-    return entry.container_class in ("", class_of(task["spec"]).fingerprint)
+    spec = filled(task["spec"], entry.claim.defaults)
+    return entry.container_class in ("", class_of(spec).fingerprint)

@@ -78,6 +78,7 @@ class ParkedEntry:
             pod_name=identity.name,
             pod_uid=identity.uid,
             placed=handover.placed,
+            defaults=handover.defaults,
         )
         return PodEntry(
             claim=claim,

@@ -121,7 +121,9 @@ class Preparations:
             The other container; None: there is none.
         """
         claim = entry.claim
-        handover = Handover(entry.task, claim.task_uid, claim.attempt, claim.placed)
+        handover = Handover(
+            entry.task, claim.task_uid, claim.attempt, claim.placed, defaults=claim.defaults
+        )
         waiting = [
             parked.container
             for parked in self._handovers.waiting()

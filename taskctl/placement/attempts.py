@@ -29,6 +29,18 @@ class AttemptId(NamedTuple):
         return container_name(self.task_uid, self.number)
 
 
+class Withdrawn(NamedTuple):
+    """An attempt that was taken back, and may be claimed for all that.
+
+    Attributes:
+        id: which.
+        amount: CPU and memory that it takes.
+    """
+
+    id: AttemptId
+    amount: Amount
+
+
 @dataclass(slots=True)
 class OpenAttempt:
     """An attempt that is not known to be over.

@@ -32,7 +32,7 @@ from taskctl.placement.rest import after_batch, gather_s
 from taskctl.placement.rotation import ENTRY_LIMIT_BYTES
 from taskctl.placement.workers import Worker
 from taskctl.policy.entry import Ticket, build_entry, json_bytes
-from taskctl.policy.handover import class_of, handover_of
+from taskctl.policy.handover import handover_of, parkable_class
 from taskctl.policy.imagerule import is_allowed
 from taskctl.policy.limits import live_tasks_sentence
 from taskctl.policy.taskdefaults import missing_field
@@ -162,8 +162,8 @@ class PlacementCycle:
     ) -> None:
         """Hand the attempt to a parked container; the worker's record is written afterwards."""
         ready = [one for one in worker.spare(fingerprint) if one.ready]
-        changed = view.spec is not view.own_spec or class_of(view.spec).fingerprint != fingerprint
-        if not ready or changed:
+        wanted = parkable_class(view)
+        if not ready or wanted is None or wanted.fingerprint != fingerprint:
             # It has gone, or the Task has changed, since the snapshot.
             outcome.instructions.append(LookAtTask(ObjectKey(view.namespace, view.name)))
             return

@@ -1,12 +1,12 @@
 """Which attempts are open on which worker.
 
 A worker pod's own spec is the record of what was placed there; this is the index over all
-of them, joined with the Tasks' status, kept up to date one event at a time and made again
-from the objects after a restart. Nothing here is written anywhere.
+of them, joined with the Tasks' status, kept up to date one event at a time and made again from the
+objects after a restart. Nothing here is written anywhere.
 
-An attempt is *open* from the moment it is decided until its Task says that it is over
-(ended, superseded, written off); then it is dropped, and only the container's name stays,
-so that the entry is not taken for a new one. Ended tasks cost nothing.
+An attempt is *open* from the moment it is decided until its Task says that it is over (ended,
+superseded, written off); then it is dropped, and only the container's name stays, so that the
+entry is not taken for a new one. Ended tasks cost nothing.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from taskctl.placement.candidates import candidate_of
 from taskctl.placement.changes import Changes
 from taskctl.placement.choice import Candidate
 from taskctl.placement.fleet import RetireReason, serial_of
+from taskctl.placement.moments import deadline_s, past_s
 from taskctl.placement.rest import after_report
 from taskctl.placement.rotation import STATUS_BYTES, RotationRule
 from taskctl.placement.shelf import Shelf
@@ -86,9 +87,10 @@ class Placements:
         self, cluster_uid: str, prefix: str, rotation: RotationRule, now: Moment
     ) -> list[Candidate]:
         """Return the workers of a TaskCluster as the choice sees them."""
+        now_s = now.monotonic_s
         return [
-            candidate_of(worker, serial_of(worker.pod.name, prefix), rotation, now.monotonic_s)
-            for worker in self._by_cluster.get(cluster_uid, {}).values()
+            candidate_of(one, serial_of(one.pod.name, prefix), rotation, self._tasks, now_s)
+            for one in self._by_cluster.get(cluster_uid, {}).values()
         ]
 
     def accepting_workers(self, cluster_uid: str) -> int:
@@ -162,7 +164,7 @@ class Placements:
         if pod.deletion is None:
             return worker_end(pod, 0.0)
         known = self._deadlines.get(pod.uid)
-        at_s = known[1] if known and known[0] == pod.deletion else _deadline_s(pod, now)
+        at_s = known[1] if known and known[0] == pod.deletion else deadline_s(pod, now)
         return worker_end(pod, now.monotonic_s - at_s)
 
     # --- pods ---------------------------------------------------------------------------
@@ -212,7 +214,7 @@ class Placements:
         if pod.deletion is not None:
             known = self._deadlines.get(pod.uid)
             if known is None or known[0] != pod.deletion:
-                self._deadlines[pod.uid] = (pod.deletion, _deadline_s(pod, now))
+                self._deadlines[pod.uid] = (pod.deletion, deadline_s(pod, now))
 
     def _read_spec(self, worker: Worker, raw: Mapping[str, Any], now: Moment) -> None:
         for container in raw["spec"].get("ephemeralContainers") or ():
@@ -235,7 +237,7 @@ class Placements:
                     id=AttemptId(entry.task_uid, entry.attempt),
                     container=name,
                     task=ObjectKey(worker.pod.namespace, entry.task_name),
-                    placed_at_s=_past_s(entry.placed, now),
+                    placed_at_s=past_s(entry.placed, now),
                     in_spec=True,
                     amount=entry.amount,
                 )
@@ -248,9 +250,24 @@ class Placements:
         if worker is not None:
             self.shelf.read_record(worker, now)
 
+    def read_report(self, worker: Worker, attempt: OpenAttempt, now: Moment) -> None:
+        """Take in what the pod's status says of an attempt's container."""
+        for entry in (worker.raw.get("status") or {}).get("ephemeralContainerStatuses") or ():
+            if entry.get("name") == attempt.container:
+                self._read_container(worker, attempt, entry, now)
+
+    def may_be_claimed(self, attempt_id: AttemptId) -> bool:
+        """Whether an agent that has read of that attempt may still claim it, as far as is known."""
+        view = self._tasks.get(attempt_id.task_uid)
+        return view is None or (not view.state.terminal and view.attempt < attempt_id.number)
+
+    def freed(self, worker: Worker) -> None:
+        """Slots of a worker that were kept are free."""
+        self._changes.slots_changed(worker.pod.cluster_uid, freed=True)
+
     def past_s(self, handover: Handover, now: Moment) -> float:
         """Return when an attempt was handed over, by the monotonic clock."""
-        return _past_s(handover.placed_at, now)
+        return past_s(handover.placed_at, now)
 
     def add(self, worker: Worker, attempt: OpenAttempt) -> None:
         """Take in an attempt, and judge it."""
@@ -311,6 +328,7 @@ class Placements:
         if not siblings:
             del self._by_cluster[cluster_uid]
         self._touch_open(worker)
+        self.shelf.on_worker_gone(worker)
         for attempt in list(worker.attempts.values()):
             over = attempt.claimed or attempt.id.task_uid not in self._tasks
             self.drop(worker, attempt, AttemptState.OVER if over else AttemptState.WAITING)
@@ -334,12 +352,17 @@ class Placements:
 
     # --- tasks --------------------------------------------------------------------------
 
-    def on_task(self, uid: str) -> None:
+    def on_task(self, uid: str, now: Moment) -> None:
         """Judge a Task's attempts again after it has changed or gone."""
         view = self._tasks.get(uid)
         worker = self._workers.get(self.shelf.on_task(uid, view))
         if worker is not None:
-            self.shelf.adopt_all(worker)
+            self.shelf.adopt_all(worker, now)
+        for pod_uid, container in self.shelf.withdrawn_of(uid):
+            if view is None or not self.may_be_claimed(
+                self._workers[pod_uid].withdrawn[container].id
+            ):
+                self.shelf.release(self._workers[pod_uid], container)
         attempts = self._by_task.get(uid)
         if not attempts:
             return
@@ -469,19 +492,6 @@ class Placements:
         if worker.attempts.get(attempt.container) is attempt:
             self.drop(worker, attempt, AttemptState.WAITING)
         self._changes.touched[attempt.task] = None
-
-
-def _past_s(stamp: datetime | None, now: Moment) -> float:
-    """Return a past moment by the monotonic clock; what lies ahead is the fault of a clock."""
-    ago_s = 0.0 if stamp is None else (now.wall - stamp).total_seconds()
-    return now.monotonic_s - max(ago_s, 0.0)
-
-
-def _deadline_s(pod: PodView, now: Moment) -> float:
-    """Return the end of a pod's grace by the monotonic clock; it is no further off than that."""
-    if pod.deletion is None:
-        return now.monotonic_s
-    return now.monotonic_s - max((now.wall - pod.deletion).total_seconds(), -pod.grace_s)
 
 
 def _bare_bytes(raw: Mapping[str, Any]) -> int:

@@ -35,7 +35,7 @@ from taskctl.placement.queue import PendingTask, Size
 from taskctl.placement.stock import Stock
 from taskctl.placement.unserved import Telling, Unserved
 from taskctl.placement.workers import Worker
-from taskctl.policy.handover import class_of
+from taskctl.policy.handover import parkable_class
 from taskctl.policy.lost import WorkerEnd
 from taskctl.policy.podview import PodView, parse_pod
 from taskctl.policy.task import ClaimedAttempt, PlacedAttempt
@@ -147,7 +147,7 @@ class PlacementMachine:
         self._tell_changes()
         self._out += self._cycle.run(cluster, self._now)
         self._tell_changes()
-        self._out += self._stock.look(cluster, self._pending.length(cluster.key), self._now)
+        self._out += self._stock.look(cluster, self._pending.classes(cluster.key), self._now)
         next_s = self._stock.next_look_s(cluster, self._now.monotonic_s)
         if next_s < math.inf:
             self._agenda.by(cluster.key, next_s + _SLACK_S)
@@ -192,7 +192,7 @@ class PlacementMachine:
 
     def _on_task(self, view: TaskView) -> None:
         self._tasks[view.uid] = view
-        self._placements.on_task(view.uid)
+        self._placements.on_task(view.uid, self._now)
         if view.state in _WAITS:
             self._out.append(LookAtTask(ObjectKey(view.namespace, view.name)))
             return
@@ -205,7 +205,7 @@ class PlacementMachine:
     def _on_task_gone(self, uid: str) -> None:
         self._tasks.pop(uid, None)
         self._cycle.forget(uid)
-        self._placements.on_task(uid)
+        self._placements.on_task(uid, self._now)
         self._pending.discard(uid)
         self._pending.release(uid)
 
@@ -225,16 +225,16 @@ class PlacementMachine:
             self._out.append(LookAtCluster(event.cluster, COUNT_PERIOD_S))
 
     def _with_class(self, event: ev.TaskReady, view: TaskView) -> PendingTask:
-        """Say which parked containers fit a task; none where it takes defaults.
-
-        An agent has no TaskCluster: the defaults are in the entry of a container of its own.
-        """
+        """Say which parked containers fit a task."""
         cluster = self._clusters.get(event.cluster)
         if cluster is None or not cluster.standby.ceiling:
             return event.task
-        if with_defaults(view, cluster.defaults).spec is not view.own_spec:
-            return event.task
-        return replace(event.task, container_class=class_of(view.own_spec).fingerprint)
+        wanted = parkable_class(with_defaults(view, cluster.defaults))
+        return (
+            event.task
+            if wanted is None
+            else replace(event.task, container_class=wanted.fingerprint)
+        )
 
     # --- TaskClusters -------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
@@ -68,6 +68,11 @@ class PendingTasks:
         """Return how many tasks wait for that TaskCluster."""
         queue = self._queues.get(cluster)
         return len(queue) if queue is not None else 0
+
+    def classes(self, cluster: ObjectKey) -> Mapping[str, int]:
+        """Return how many tasks wait for that TaskCluster, by class of parked containers."""
+        queue = self._queues.get(cluster)
+        return queue.classes() if queue is not None else {}
 
     def oldest_s(self, cluster: ObjectKey) -> float | None:
         """Return when that of a TaskCluster's waiting tasks was queued that waits longest.

@@ -129,6 +129,7 @@ class PendingQueue:
         self._priorities: list[int] = []  # negated, so that the highest comes first
         self._arrivals = 0
         self._sizes: Counter[Size] = Counter()
+        self._classes: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -159,6 +160,7 @@ class PendingQueue:
         self._arrivals += 1
         self._tasks[task.uid] = (self._arrivals, task)
         self._sizes[task.size] += 1
+        self._classes[task.container_class] += 1
         band = self._band(task.priority)
         root = band.enter(task.root_uid, task.root_created)
         heapq.heappush(root.tasks, (task.created, self._arrivals, task.uid))
@@ -177,10 +179,17 @@ class PendingQueue:
         """Return how many tasks wait, by what each takes."""
         return self._sizes
 
+    def classes(self) -> Mapping[str, int]:
+        """Return how many tasks wait, by fingerprint of the parked containers that fit them."""
+        return self._classes
+
     def _left(self, task: PendingTask) -> None:
         self._sizes[task.size] -= 1
         if not self._sizes[task.size]:
             del self._sizes[task.size]
+        self._classes[task.container_class] -= 1
+        if not self._classes[task.container_class]:
+            del self._classes[task.container_class]
 
     def _band(self, priority: int) -> _Band:
         band = self._bands.get(priority)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from taskctl.api.meta import ObjectKey
 from taskctl.api.states import TaskState
 from taskctl.clock import Moment
-from taskctl.placement.attempts import AttemptId, OpenAttempt
+from taskctl.placement.attempts import AttemptId, OpenAttempt, Withdrawn
 from taskctl.placement.parked import Parked
 from taskctl.placement.rotation import STATUS_BYTES
 from taskctl.placement.states import AttemptState, ParkedState
@@ -51,6 +51,18 @@ class AttemptBook(Protocol):
         """An attempt is not open on that worker any more."""
         ...
 
+    def read_report(self, worker: Worker, attempt: OpenAttempt, now: Moment) -> None:
+        """Take in what the pod's status says of an attempt's container."""
+        ...
+
+    def may_be_claimed(self, attempt_id: AttemptId) -> bool:
+        """Whether an agent that has read of that attempt may still claim it, as far as is known."""
+        ...
+
+    def freed(self, worker: Worker) -> None:
+        """Slots of a worker that were kept are free."""
+        ...
+
     def past_s(self, handover: Handover, now: Moment) -> float:
         """Return when an attempt was handed over, by the monotonic clock."""
         ...
@@ -69,6 +81,8 @@ class Shelf:
         # By pod UID and container: the Running Task that names a parked container there.
         self._claimed: dict[str, dict[str, TaskView]] = {}
         self._where: dict[str, tuple[str, str]] = {}
+        # By UID of the Task: where its attempts were taken back, and may be claimed for all that.
+        self._withdrawn: dict[str, set[tuple[str, str]]] = {}
 
     # --- pods ---------------------------------------------------------------------------
 
@@ -91,6 +105,7 @@ class Shelf:
         if report.state is ContainerState.TERMINATED:
             parked.become(ParkedState.OVER)
             del worker.parked[name]
+            self.release(worker, name)
             if name in worker.record or worker.record_wanted.get(name):
                 worker.record_wanted[name] = None
             return True
@@ -102,7 +117,7 @@ class Shelf:
 
     def on_pod_read(self, worker: Worker, now: Moment) -> None:
         """The pod's spec and status were taken in: join them with the record and the Tasks."""
-        if worker.parked or worker.record:
+        if worker.parked or worker.record or worker.pod.uid in self._claimed:
             self._join(worker, now)
 
     def stashed(self, pod_uid: str) -> Mapping[str, Handover | Dismissal]:
@@ -137,11 +152,13 @@ class Shelf:
                     worker.record_wanted[name] = None
                 elif parked.spare:
                     parked.become(ParkedState.LEAVING)
+                    if entry.taken_back is not None:
+                        before = entry.taken_back
+                        its_id = AttemptId(before.task_uid, before.attempt)
+                        self._withdraw(worker, name, Withdrawn(its_id, before.amount))
             else:
                 self._read_handover(worker, name, parked, entry, now)
-        for name, view in self._claimed.get(worker.pod.uid, {}).items():
-            if name in worker.parked:
-                self._adopt(worker, name, view)
+        self.adopt_all(worker, now)
 
     def _read_handover(
         self, worker: Worker, name: str, parked: Parked | None, entry: Handover, now: Moment
@@ -188,33 +205,39 @@ class Shelf:
         self._claimed.setdefault(view.pod_uid, {})[view.container] = view
         return view.pod_uid
 
-    def adopt_all(self, worker: Worker) -> None:
+    def adopt_all(self, worker: Worker, now: Moment) -> None:
         """Take in what runs in a worker's parked containers, as the Tasks say."""
         for name, view in self._claimed.get(worker.pod.uid, {}).items():
-            if name in worker.parked:
-                self._adopt(worker, name, view)
+            if name in worker.names:
+                self._adopt(worker, name, view, now)
 
-    def _adopt(self, worker: Worker, name: str, view: TaskView) -> None:
-        """A Task says that it runs in a parked container: so it was handed over there."""
+    def _adopt(self, worker: Worker, name: str, view: TaskView, now: Moment) -> None:
+        """A Task says that it runs in a parked container: so it was handed over there.
+
+        Also where the container has ended: the attempt is lost then, and has to be written off.
+        """
         attempt_id = AttemptId(view.uid, view.attempt)
-        attempt, parked = worker.attempts.get(name), worker.parked[name]
+        attempt, parked = worker.attempts.get(name), worker.parked.get(name)
         if attempt is not None:
             if attempt.id == attempt_id:
                 return
-            self.take_back(worker, attempt)  # another one was faster
-        if parked.state is not ParkedState.USED:
+            # Another one was faster; the agent is bound to that.
+            self.take_back(worker, attempt, kept=False)
+        if parked is not None and parked.state is not ParkedState.USED:
             parked.become(ParkedState.USED)
+        self.release(worker, name)
         found = OpenAttempt(
             id=attempt_id,
             container=name,
             task=ObjectKey(view.namespace, view.name),
-            placed_at_s=parked.since_s,
+            placed_at_s=now.monotonic_s if parked is None else parked.since_s,
             in_spec=True,
-            running=parked.running,
+            running=parked is not None and parked.running,
             amount=requested(view.spec),
         )
         found.become(AttemptState.PLACED)
         self._book.add(worker, found)
+        self._book.read_report(worker, found, now)
 
     # --- handing over -------------------------------------------------------------------
 
@@ -236,10 +259,50 @@ class Shelf:
         self._book.add(worker, attempt)
         return attempt
 
-    def take_back(self, worker: Worker, attempt: OpenAttempt) -> None:
-        """An attempt was not, and is not to be, begun in the parked container it was given to."""
-        if worker.attempts.get(attempt.container) is attempt:
-            self._book.drop(worker, attempt, AttemptState.WAITING)
+    def take_back(self, worker: Worker, attempt: OpenAttempt, *, kept: bool = True) -> None:
+        """An attempt was not, and is not to be, begun in the parked container it was given to.
+
+        Args:
+            worker: where it was.
+            attempt: which.
+            kept: its agent may have read of it, and be faster: its slots are kept until the
+                container has ended, or the Task's status says that it was not claimed here.
+        """
+        if worker.attempts.get(attempt.container) is not attempt:
+            return
+        self._book.drop(worker, attempt, AttemptState.WAITING)
+        if kept and attempt.container in worker.parked:
+            self._withdraw(worker, attempt.container, Withdrawn(attempt.id, attempt.amount))
+            uid, number = attempt.id
+            before = Handover(attempt.task.name, uid, number, "", attempt.amount)
+            if worker.parked[attempt.container].state is ParkedState.LEAVING:
+                worker.record_wanted[attempt.container] = encode_entry(Dismissal(before))
+
+    def _withdraw(self, worker: Worker, container: str, one: Withdrawn) -> None:
+        if self._book.may_be_claimed(one.id):
+            worker.withdrawn[container] = one
+            there = self._withdrawn.setdefault(one.id.task_uid, set())
+            there.add((worker.pod.uid, container))
+
+    def release(self, worker: Worker, container: str) -> None:
+        """Free the slots that are kept for an attempt that cannot be claimed there any more."""
+        one = worker.withdrawn.pop(container, None)
+        if one is None:
+            return
+        there = self._withdrawn[one.id.task_uid]
+        there.discard((worker.pod.uid, container))
+        if not there:
+            del self._withdrawn[one.id.task_uid]
+        self._book.freed(worker)
+
+    def withdrawn_of(self, task_uid: str) -> list[tuple[str, str]]:
+        """Return where attempts of a Task were taken back: UIDs of pods, and containers."""
+        return sorted(self._withdrawn.get(task_uid, ()))
+
+    def on_worker_gone(self, worker: Worker) -> None:
+        """Forget what was taken back on a worker."""
+        for container in list(worker.withdrawn):
+            self.release(worker, container)
 
     def on_claimed(self, worker: Worker, attempt: OpenAttempt) -> None:
         """An attempt was claimed: its Task's status is the record from now on."""

@@ -2,11 +2,11 @@
 
 A kubelet takes 70 ms to 2 s to start a container, so containers are parked ahead. ClassDemand is
 measured by what was started: the pace of each class over the last seconds, times the time it takes
-to refill a worker; a queue says that the pace will last, and never more than three times as many.
-A class of which nothing was ever started is not parked: nobody knows whether its image can be
-pulled at all, and its first task finds out.
+to refill a worker; tasks of it that wait for a slot say that the pace will last, and ask for never
+more than three times as many. A class of which nothing was ever started is not parked: nobody
+knows whether its image can be pulled at all, and its first task finds out.
 
-What is parked stays until nothing of its class was started for ``idle_s``.
+What is parked stays until nothing of its class was started, or waited for a slot, for ``idle_s``.
 """
 
 from __future__ import annotations
@@ -83,12 +83,14 @@ class ClassDemand:
     Attributes:
         wanted: the class.
         started_s: when an attempt of it was last started (monotonic).
+        waited_s: when one of its tasks was last seen to wait for a slot (monotonic).
         pause_until_s: none is parked before then: the last ones did not start (monotonic).
         failures: how often in a row that was so.
     """
 
     wanted: ContainerClass
     started_s: float
+    waited_s: float = -math.inf
     pause_until_s: float = -math.inf
     failures: int = 0
     _count: float = 0.0
@@ -97,6 +99,15 @@ class ClassDemand:
         """Take note that an attempt was started."""
         self._count = self._count_at(now_s) + 1.0
         self.started_s = now_s
+
+    def wait(self, now_s: float) -> None:
+        """Take note that one of its tasks waits for a slot."""
+        self.waited_s = now_s
+
+    @property
+    def used_s(self) -> float:
+        """When it was last asked for (monotonic)."""
+        return max(self.started_s, self.waited_s)
 
     def _count_at(self, now_s: float) -> float:
         return self._count * math.exp((self.started_s - now_s) / _MEMORY_S)
@@ -117,7 +128,11 @@ class ClassDemand:
 
 
 def targets(
-    rule: StandbyRule, demands: Mapping[str, ClassDemand], workers: int, queued: int, now_s: float
+    rule: StandbyRule,
+    demands: Mapping[str, ClassDemand],
+    workers: int,
+    queued: Mapping[str, int],
+    now_s: float,
 ) -> dict[str, int]:
     """Return how many of each class to park on each worker; classes left out: none.
 
@@ -125,20 +140,18 @@ def targets(
         rule: what the TaskCluster asks for.
         demands: by fingerprint of the class.
         workers: workers that take tasks.
-        queued: tasks that wait for a slot; they are taken to be of the classes in use, in
-            proportion to their pace.
+        queued: tasks that wait for a slot, by fingerprint of their class.
         now_s: the time (monotonic).
     """
     if rule.ceiling <= 0 or rule.total <= 0 or workers <= 0:
         return {}
-    live = {k: d for k, d in demands.items() if now_s - d.started_s < rule.idle_s}
+    live = {k: d for k, d in demands.items() if now_s - d.used_s < rule.idle_s}
     paces = {key: demand.pace_per_s(now_s) for key, demand in live.items()}
-    whole = sum(paces.values()) or 1.0
     room = min(rule.ceiling, max(rule.total // workers, 1))
     found = {}
     for key in sorted(paces, key=lambda key: (-paces[key], key))[:MAX_CLASSES]:
         ahead = paces[key] * HORIZON_S
-        wanted = max(ahead, min(queued * paces[key] / whole, _RAMP * ahead))
+        wanted = max(ahead, min(queued.get(key, 0), _RAMP * ahead))
         count = min(max(math.ceil(wanted / workers), rule.floor), room)
         if count > 0:
             found[key] = count

@@ -42,7 +42,7 @@ from taskctl.placement.standby import GIVE_UP_AFTER_S, ClassDemand, targets
 from taskctl.placement.states import AttemptState, ParkedState, WorkerState
 from taskctl.placement.workers import Worker
 from taskctl.policy.entry import json_bytes
-from taskctl.policy.handover import build_parked, class_of, parked_name, record_name
+from taskctl.policy.handover import build_parked, parkable_class, parked_name, record_name
 from taskctl.policy.lost import SHOW_SCHEDULED_AFTER_S
 from taskctl.policy.view import TaskView
 from taskctl.policy.workerpod import parse_frame
@@ -115,9 +115,9 @@ class Stock:
 
     def started(self, cluster_uid: str, view: TaskView, now_s: float) -> None:
         """Take note that an attempt of a Task was started."""
-        if view.spec is not view.own_spec:
-            return  # it takes defaults, so it is not handed over
-        wanted = class_of(view.spec)
+        wanted = parkable_class(view)
+        if wanted is None:
+            return
         demands = self._demands.setdefault(cluster_uid, {})
         demand = demands.get(wanted.fingerprint)
         if demand is None:
@@ -147,15 +147,26 @@ class Stock:
                 self._shelf.take_back(worker, attempt)
         return out
 
-    def look(self, cluster: ClusterView, queued: int, now: Moment) -> list[Instruction]:
-        """Park what is missing, end what is not needed, write the records."""
+    def look(
+        self, cluster: ClusterView, queued: Mapping[str, int], now: Moment
+    ) -> list[Instruction]:
+        """Park what is missing, end what is not needed, write the records.
+
+        Args:
+            cluster: the TaskCluster.
+            queued: its tasks that wait for a slot, by fingerprint of their class.
+            now: the time.
+        """
         now_s = now.monotonic_s
         workers = self._placements.workers_of(cluster.uid)
         if not cluster.standby.ceiling and not any(w.parked or w.record_wanted for w in workers):
             return []
         demands = self._demands.get(cluster.uid, {})
         idle_s = cluster.standby.idle_s
-        for key in [k for k, d in demands.items() if now_s - d.started_s >= max(idle_s, 60.0)]:
+        for key in queued:
+            if key in demands:
+                demands[key].wait(now_s)
+        for key in [k for k, d in demands.items() if now_s - d.used_s >= max(idle_s, 60.0)]:
             if now_s >= demands[key].pause_until_s:
                 del demands[key]
         serving = [worker for worker in workers if worker.state is WorkerState.SERVING]
@@ -177,7 +188,7 @@ class Stock:
         workers = self._placements.workers_of(cluster.uid)
         times = [next_due_s(worker) for worker in workers]
         demands = self._demands.get(cluster.uid, {}) if cluster.standby.ceiling else {}
-        times += [demand.started_s + cluster.standby.idle_s for demand in demands.values()]
+        times += [demand.used_s + cluster.standby.idle_s for demand in demands.values()]
         times += [demand.pause_until_s for demand in demands.values()]
         for worker in workers:
             coming = [p for p in worker.parked.values() if p.state is ParkedState.COMING]
@@ -227,7 +238,7 @@ class Stock:
             if demand is not None and now_s >= demand.pause_until_s:
                 demand.fail(now_s)
             return True
-        used_s = parked.since_s if demand is None else max(demand.started_s, parked.since_s)
+        used_s = parked.since_s if demand is None else max(demand.used_s, parked.since_s)
         return now_s - used_s >= cluster.standby.idle_s
 
     # --- parking ------------------------------------------------------------------------
@@ -385,6 +396,11 @@ class Stock:
             return worker.pod.cluster_uid, out
         jitter = event.jitter if isinstance(event, ev.BatchRefused) else 0.5
         error: ApiError | str = event.error if isinstance(event, ev.BatchRefused) else "it broke"
+        # What was refused is not there; what had no answer may be, and its agent may be faster.
+        written = (
+            not isinstance(event, ev.BatchRefused)
+            or judge_append(event.error) is AppendVerdict.UNKNOWN
+        )
         line = f"worker {worker.pod.name}: {len(writing.attempts)} attempts not handed over: "
         out.append(Log(LogSeverity.WARNING, f"{line}{error}"))
         self._cool(worker, now_s, jitter)
@@ -392,8 +408,7 @@ class Stock:
             worker.record_wanted.setdefault(name, text)
         for attempt in writing.attempts:
             if not attempt.in_spec and attempt.state is AttemptState.ASSUMED:
-                # It may have been written for all that: what it was given to is ended.
-                self._shelf.take_back(worker, attempt)
+                self._shelf.take_back(worker, attempt, kept=written)
         return worker.pod.cluster_uid, out
 
     def _cool(self, worker: Worker, now_s: float, jitter: float) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from taskctl.placement.attempts import OpenAttempt
+from taskctl.placement.attempts import OpenAttempt, Withdrawn
 from taskctl.placement.fleet import RetireReason
 from taskctl.placement.parked import Parked
 from taskctl.placement.rest import ALWAYS, Rest
@@ -48,6 +48,8 @@ class Worker:
         gather_until_s: no batch before then unless everything given to it is reported: its
             kubelet would take it up no sooner (monotonic).
         failures: batches that failed in a row.
+        withdrawn: attempts that were taken back from parked containers and may be claimed for all
+            that, by container; they keep their slots.
         retiring: why it gets no more tasks; None: it does.
         worn: it nears its end: its replacement is on its way.
         up_at_s: when its agent's container was first seen running (monotonic); None: it does
@@ -78,6 +80,7 @@ class Worker:
     parked: dict[str, Parked] = field(default_factory=dict)
     record: Mapping[str, Handover | Dismissal] = field(default_factory=dict)
     record_wanted: dict[str, str | None] = field(default_factory=dict)
+    withdrawn: dict[str, Withdrawn] = field(default_factory=dict)
     record_in_flight: bool = False
     record_cool_until_s: float = NEVER_S
     record_failures: int = 0

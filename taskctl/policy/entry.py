@@ -104,7 +104,7 @@ def build_entry(view: TaskView, ticket: Ticket, frame: Mapping[str, Any]) -> dic
         {"name": ENV_PLACED, "value": ticket.placed},
         {"name": ENV_SOCKET, "value": SOCKET_PATH},
     ]
-    defaults = _defaults_taken(view)
+    defaults = defaults_taken(view)
     if defaults:
         env.append({"name": ENV_DEFAULTS, "value": to_text(defaults)})
     amount = requested(view.spec)
@@ -147,7 +147,7 @@ def build_container(
     return entry
 
 
-def _defaults_taken(view: TaskView) -> dict[str, Any]:
+def defaults_taken(view: TaskView) -> dict[str, Any]:
     """Return what of the filled spec is not the Task's own; its agent has no TaskCluster."""
     return {} if view.spec is view.own_spec else taken(view.own_spec, view.spec)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -29,8 +29,9 @@ from taskctl.constants import (
     PARKED_PREFIX,
     SOCKET_PATH,
 )
-from taskctl.policy.entry import build_container
+from taskctl.policy.entry import build_container, defaults_taken
 from taskctl.policy.resources import NOTHING, Amount, amount_text, parse_amount, requested
+from taskctl.policy.taskdefaults import to_text
 from taskctl.policy.view import TaskView, time_or_none
 
 _RANDOM_CHARS: Final = 12
@@ -38,6 +39,8 @@ _HASH_CHARS: Final = 10
 _CLASS_CHARS: Final = 16
 _ANNOTATION: Final = "handover.taskctl.dev/"
 _NAME_LIMIT: Final = 253
+# All annotations of an object have 256 KiB at most, and a record has those of many containers.
+DEFAULTS_LIMIT_BYTES: Final = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,18 @@ def class_of(spec: Mapping[str, Any]) -> ContainerClass:
     """Return the class that a Task with this spec needs."""
     env = tuple(item for item in spec.get("env") or () if item.get("valueFrom"))
     return ContainerClass(str(spec.get("image", "")), env, bool(spec.get("readOnlyWorkspace")))
+
+
+def parkable_class(view: TaskView) -> ContainerClass | None:
+    """Return the class of the parked containers that fit a Task; None: it needs one of its own.
+
+    Args:
+        view: the Task, with the defaults of its TaskCluster.
+    """
+    defaults = defaults_taken(view)
+    if defaults and len(to_text(defaults)) > DEFAULTS_LIMIT_BYTES:
+        return None  # they would not fit into the record
+    return class_of(view.spec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +152,8 @@ class Handover:
         attempt: number of the attempt, ≥ 1.
         placed: when it was decided, as MicroTime text.
         amount: CPU and memory that it takes of its worker.
+        defaults: what it takes of its TaskCluster's ``spec.taskDefaults``: an agent has no
+            TaskCluster.
     """
 
     task_name: str
@@ -144,6 +161,7 @@ class Handover:
     attempt: int
     placed: str
     amount: Amount = NOTHING
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def placed_at(self) -> datetime | None:
@@ -153,13 +171,28 @@ class Handover:
 
 @dataclass(frozen=True, slots=True)
 class Dismissal:
-    """A parked container is to end without having run anything."""
+    """A parked container is to end without having run anything.
+
+    Attributes:
+        taken_back: the attempt that it was given before; its agent may have been faster. None: it
+            was given none.
+    """
+
+    taken_back: Handover | None = None
 
 
 def encode_entry(entry: Handover | Dismissal) -> str:
     """Return an entry of the record as the text of its annotation."""
     if isinstance(entry, Dismissal):
-        return json.dumps({"exit": True})
+        before = {} if entry.taken_back is None else _fields(entry.taken_back)
+        return json.dumps({"exit": True, **before}, separators=(",", ":"))
+    fields = _fields(entry)
+    if entry.defaults:
+        fields["defaults"] = dict(entry.defaults)
+    return json.dumps(fields, separators=(",", ":"))
+
+
+def _fields(entry: Handover) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "task": entry.task_name,
         "uid": entry.task_uid,
@@ -168,7 +201,7 @@ def encode_entry(entry: Handover | Dismissal) -> str:
     }
     if entry.amount != NOTHING:
         fields["requests"] = amount_text(entry.amount)
-    return json.dumps(fields, separators=(",", ":"))
+    return fields
 
 
 def decode_entry(text: str) -> Handover | Dismissal | None:
@@ -179,15 +212,20 @@ def decode_entry(text: str) -> Handover | Dismissal | None:
         return None
     if not isinstance(fields, dict):
         return None
-    if fields.get("exit") is True:
-        return Dismissal()
+    handover = _decode_handover(fields)
+    return Dismissal(handover) if fields.get("exit") is True else handover
+
+
+def _decode_handover(fields: Mapping[str, Any]) -> Handover | None:
     task, uid, attempt = fields.get("task"), fields.get("uid"), fields.get("attempt")
     if not (isinstance(task, str) and isinstance(uid, str) and task and uid):
         return None
     if not isinstance(attempt, int) or attempt < 1:
         return None
     amount = parse_amount(fields.get("requests"))
-    return Handover(task, uid, attempt, str(fields.get("placed") or ""), amount)
+    defaults = fields.get("defaults")
+    taken = defaults if isinstance(defaults, dict) else {}
+    return Handover(task, uid, attempt, str(fields.get("placed") or ""), amount, taken)
 
 
 def parse_record(raw: Mapping[str, Any]) -> dict[str, Handover | Dismissal]:
@@ -240,5 +278,11 @@ def build_record(
 
 
 def handover_of(view: TaskView, placed: str) -> Handover:
-    """Return the entry that hands a Task's next attempt over."""
-    return Handover(view.name, view.uid, view.next_attempt, placed, requested(view.spec))
+    """Return the entry that hands a Task's next attempt over.
+
+    Args:
+        view: the Task, with the defaults of its TaskCluster.
+        placed: the time of the decision, as MicroTime text.
+    """
+    amount, taken = requested(view.spec), defaults_taken(view)
+    return Handover(view.name, view.uid, view.next_attempt, placed, amount, taken)

@@ -73,6 +73,48 @@ async def test_it_waits_and_is_told_to_run_what_it_is_given(world: World) -> Non
     assert world.status()["state"] == "Succeeded"
 
 
+async def test_the_record_says_what_the_task_takes_of_its_taskcluster(world: World) -> None:
+    """Image and command among it: the class is that of the Task with its defaults."""
+    peer, token, _ = await parked(world)
+    task = world.task()
+    for field in ("image", "command", "args"):
+        task["spec"].pop(field, None)
+    world.api.put(TASKS, task)
+    taken = {"image": "busybox", "command": ["python"], "env": [{"name": "A", "value": "1"}]}
+    metadata = task["metadata"]
+    write(
+        world,
+        Handover(metadata["name"], metadata["uid"], 1, "2026-01-02T03:04:04Z", defaults=taken),
+    )
+    told = await peer.receive()
+    assert told is not None
+    assert (told["action"], told["argv"]) == ("run", ["python"])
+    assert told["env"]["A"] == "1"
+    assert world.status()["defaults"] == taken
+    # What is written first is kept, also by an agent that is started again.
+    await world.restart()
+    peer = await world.back(NAME, token)
+    again = await peer.good("next")
+    assert (again["action"], again["argv"]) == ("run", ["python"])
+
+
+async def test_defaults_of_another_class(world: World) -> None:
+    peer, _, _ = await parked(world)
+    task = world.task()
+    del task["spec"]["image"]
+    world.api.put(TASKS, task)
+    metadata = task["metadata"]
+    taken = {"image": "another"}
+    write(
+        world,
+        Handover(metadata["name"], metadata["uid"], 1, "2026-01-02T03:04:04Z", defaults=taken),
+    )
+    told = await peer.receive()
+    assert told is not None
+    assert told["action"] == "exit"
+    assert world.status()["state"] == "Pending"
+
+
 async def test_what_stands_in_the_record_before_it_asks(world: World) -> None:
     task = world.task()
     give(world, task)

@@ -8,7 +8,7 @@ A task's behaviour is its command: ``["sleep", "3"]``, ``["fail", "7"]``, ``["sp
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -196,8 +196,9 @@ class FakeNode:
             entry = EntryView(
                 name, told.task_name, told.task_uid, told.attempt, told.placed_at, "img"
             )
-            command = (self._task(entry) or {}).get("spec", {}).get("command", ["ok"])
-            if await self._claim(pod, entry):
+            own = (self._task(entry) or {}).get("spec", {})
+            command = filled(own, told.defaults).get("command", ["ok"])
+            if await self._claim(pod, entry, told.defaults):
                 self.runs.append((entry.task_name, entry.attempt))
                 self.handed_over.append(entry.task_name)
                 self._working[metadata["uid"], name] = entry
@@ -226,12 +227,13 @@ class FakeNode:
         name = pod["metadata"]["name"]
         task = self._task(entry)
         own = (task or {}).get("spec", {})
-        command = filled(own, _defaults(pod, entry)).get("command", ["ok"])
+        defaults = _defaults(pod, entry)
+        command = filled(own, defaults).get("command", ["ok"])
         if command[0] == "hang":
             self._report(name, entry, {"waiting": {"reason": "ImagePullBackOff", "message": "no"}})
             return
         self._report(name, entry, {"running": {}})
-        if await self._claim(pod, entry):
+        if await self._claim(pod, entry, defaults):
             attempt = entry.attempt
             self.runs.append((entry.task_name, attempt))
             key = (pod["metadata"]["uid"], entry.container)
@@ -255,7 +257,7 @@ class FakeNode:
         if self.api.has(PODS, pod_name):
             self.api.edit(PODS, pod_name, change)
 
-    async def _claim(self, pod: KubeObject, entry: EntryView) -> bool:
+    async def _claim(self, pod: KubeObject, entry: EntryView, defaults: Mapping[str, Any]) -> bool:
         metadata = pod["metadata"]
         placed = format_micro(entry.placed) if entry.placed else ""
         claim = ClaimEntry(
@@ -265,7 +267,7 @@ class FakeNode:
             pod_name=metadata["name"],
             pod_uid=metadata["uid"],
             placed=placed,
-            defaults=_defaults(pod, entry),
+            defaults=defaults,
         )
         while True:
             try:

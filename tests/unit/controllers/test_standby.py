@@ -12,7 +12,7 @@ import pytest
 from taskctl.client.resources import LEASES, PODS, TASKCLUSTERS, TASKS
 from taskctl.clock import parse_time
 from taskctl.errors import Forbidden, Unavailable
-from taskctl.policy.handover import Handover, parse_record
+from taskctl.policy.handover import DEFAULTS_LIMIT_BYTES, Handover, parse_record
 from tests.unit.controllers.fake_api import Call
 from tests.unit.controllers.simulation import Simulation, once_each
 from tests.unit.controllers.virtual import run
@@ -131,6 +131,64 @@ def test_a_task_of_another_class_gets_a_container_of_its_own() -> None:
         assert sim.status("env")["containerName"].startswith("t-")
 
     standby(main)
+
+
+DEFAULTS = {"image": "img", "command": ["sleep", "0.5"], "env": [{"name": "A", "value": "1"}]}
+
+
+def test_a_task_that_takes_defaults_of_its_taskcluster_is_handed_over() -> None:
+    async def main(sim: Simulation) -> None:
+        await sim.api.create(TASKS, bare("first"), "ns")
+        await sim.finished("first")
+        await sim.until(lambda: len(sim.node.parked("c-1")) >= 3)
+        await sim.api.create(TASKS, bare("bare"), "ns")
+        await sim.task("whole", "sleep", "0.5", env=[{"name": "B", "value": "2"}])
+        await sim.task("own", image="other")
+        await sim.all_finished()
+        assert sorted(sim.node.handed_over) == ["bare", "whole"], "the class counts defaults in"
+        assert sim.status("bare")["defaults"] == DEFAULTS
+        assert sim.status("whole")["defaults"] == {"env": DEFAULTS["env"]}
+        assert sim.status("own")["containerName"].startswith("t-")
+
+    standby(main, taskDefaults=DEFAULTS)
+
+
+def test_defaults_that_change_while_containers_are_parked() -> None:
+    """What is parked for another image is not given a task that now takes this one."""
+
+    async def main(sim: Simulation) -> None:
+        await sim.api.create(TASKS, bare("first"), "ns")
+        await sim.finished("first")
+        await sim.until(lambda: len(sim.node.parked("c-1")) >= 3)
+        old = set(sim.node.parked("c-1"))
+        new = {"taskDefaults": {**DEFAULTS, "image": "new"}}
+        sim.api.edit(TASKCLUSTERS, "c", lambda c: c["spec"].update(new))
+        for number in range(6):
+            await sim.api.create(TASKS, bare(f"t{number}"), "ns")
+            await sim.finished(f"t{number}")
+        assert {sim.status(f"t{n}")["defaults"]["image"] for n in range(6)} == {"new"}
+        assert not old & {sim.status(f"t{n}")["containerName"] for n in range(6)}
+        assert len(sim.node.handed_over) >= 3, "the new class is parked in its turn"
+        once_each(sim)
+
+    standby(main, taskDefaults=DEFAULTS)
+
+
+def test_defaults_that_are_too_long_for_the_record() -> None:
+    async def main(sim: Simulation) -> None:
+        for number in range(3):
+            await sim.api.create(TASKS, bare(f"t{number}"), "ns")
+            await sim.finished(f"t{number}")
+        await asyncio.sleep(30)
+        assert sim.node.handed_over == []
+        assert sim.node.parked("c-1") == [], "nor is anything parked that no task could be given"
+
+    long = [{"name": "LONG", "value": "x" * DEFAULTS_LIMIT_BYTES}]
+    standby(main, taskDefaults={**DEFAULTS, "env": long})
+
+
+def bare(name: str) -> dict[str, Any]:
+    return {"metadata": {"name": name}, "spec": {"clusterName": "c"}}
 
 
 def test_parked_ones_end_when_there_is_no_demand() -> None:
@@ -320,6 +378,74 @@ def test_a_parked_container_dies(when: str) -> None:
         once_each(sim)
 
     standby(main)
+
+
+@pytest.mark.parametrize("away", [True, False])
+def test_a_container_dies_with_the_task_that_was_handed_to_it(away: bool) -> None:
+    """Also while no controller looks: the attempt is lost, and the task runs again."""
+
+    async def main(sim: Simulation) -> None:
+        await stocked(sim)
+        await sim.task("t", "sleep", "20")
+        await sim.until(lambda: sim.status("t")["state"] == "Running")
+        name = sim.status("t")["containerName"]
+        assert name.startswith("s-")
+        if away:
+            await sim.kill_controller()
+        uid = sim.api.peek(PODS, "c-1")["metadata"]["uid"]
+        sim.node._containers[uid, name].cancel()
+        ended = {"terminated": {"exitCode": 137, "reason": "Error"}}
+        sim.node._report_container("c-1", name, ended)
+        if away:
+            await sim.start_controller()
+        (status,) = await sim.finished("t", timeout_s=120)
+        assert (status["state"], status["attempt"], status["infraFailures"]) == ("Succeeded", 2, 1)
+
+    standby(main)
+
+
+def test_a_claim_of_which_the_watch_tells_after_its_container_has_ended() -> None:
+    async def main(sim: Simulation) -> None:
+        await stocked(sim)
+        sim.node.takes_s = 3.0
+        await sim.task("t", "vanish")
+        await sim.until(lambda: any(isinstance(e, Handover) for e in entries(sim).values()))
+        (name,) = [n for n, e in entries(sim).items() if isinstance(e, Handover)]
+        # Its end is seen, and the attempt taken back; then comes the claim, which was first.
+        ended = {"terminated": {"exitCode": 137, "reason": "Error"}}
+        sim.node._report_container("c-1", name, ended)
+        sim.node.start_s = 60.0
+        await sim.until(lambda: sim.status("t")["state"] == "Running")
+        assert sim.status("t")["containerName"] == name
+        sim.node.start_s, sim.node.takes_s = 0.07, 0.001
+        sim.spec("t", command=["ok"])
+        (status,) = await sim.finished("t", timeout_s=60)
+        assert (status["state"], status["attempt"], status["infraFailures"]) == ("Succeeded", 2, 1)
+
+    standby(main)
+
+
+def test_slots_are_kept_when_an_agent_begins_what_was_taken_back() -> None:
+    """The agent is slower than the controller waits, and yet first: its slot was not given away."""
+
+    async def main(sim: Simulation) -> None:
+        await stocked(sim, count=2)
+        sim.node.takes_s, sim.node.start_s = 7.0, 4.0
+        for number in range(8):
+            await sim.task(f"t{number}", "sleep", "10")
+        most = 0
+
+        def over() -> bool:
+            nonlocal most
+            most = max(most, sum(t["status"]["state"] == "Running" for t in sim.tasks()))
+            return all(t["status"]["state"] == "Succeeded" for t in sim.tasks())
+
+        await sim.until(over, timeout_s=600)
+        assert most <= 2
+        assert len(sim.node.handed_over) >= 1
+        once_each(sim)
+
+    standby(main, slotsPerWorker=2)
 
 
 def test_an_assignment_to_a_worker_that_goes_away() -> None:

@@ -22,7 +22,6 @@ from taskctl.placement.instructions import (
     Append,
     HandOver,
     Instruction,
-    Log,
     LookAtCluster,
     LookAtTask,
     ReadPod,
@@ -143,10 +142,6 @@ class ModelWorld:
                 self.looks[task] = min(self.looks.get(task, 1e18), self.now_s + after_s)
             case LookAtCluster():
                 self.cluster_looks += 1
-            case Log(_, message) if "not begun" in message or "not handed over" in message:
-                # What was taken back may have been claimed just before, and its slots given away.
-                name = message.removeprefix("worker ").partition(":")[0]
-                self.excused.add(f"pod-{name.removeprefix('c-')}")
             case _:
                 pass
 

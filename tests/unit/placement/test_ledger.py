@@ -60,7 +60,7 @@ class Bench:
             self.views.pop(uid, None)
         else:
             self.views[uid] = parse_task(raw)
-        self.ledger.on_task(uid)
+        self.ledger.on_task(uid, self.now)
 
     def task(self, name: str = "t", **parts: Any) -> None:
         raw = raw_task(name, **parts)

@@ -379,11 +379,14 @@ class MachineLife(RuleBasedStateMachine):
         for worker in self.workers():
             if worker.pod.uid in self.world.excused:
                 continue
-            # The container of a deleted Task holds its slots from when it is seen to run.
+            # The container of a deleted Task holds its slots from when it is seen to run; nothing
+            # runs in one that has ended.
             known = sum(
                 attempt.slots
                 for attempt in worker.attempts.values()
-                if attempt.open and attempt.id.task_uid in self.world.task_cache.objects
+                if attempt.open
+                and attempt.ended_at_s is None
+                and attempt.id.task_uid in self.world.task_cache.objects
             )
             assert known <= SLOTS
 
