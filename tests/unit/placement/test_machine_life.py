@@ -533,9 +533,11 @@ class MachineLife(RuleBasedStateMachine):
             | {name for write in writing for name in write.changes}
         )
         truth, known = world.records.get(uid), world.record_cache.objects.get(uid)
-        if truth != known:
-            names |= set(parse_record(truth) if truth else ())
-            names |= set(parse_record(known) if known else ())
+        # Also what was written before the pod, and the record with it, was removed.
+        coming = [record for one, record in world.record_cache.coming if one == uid]
+        if truth != known or coming:
+            for record in (truth, known, *coming):
+                names |= set(parse_record(record) if record else ())
         return names
 
     def teardown(self) -> None:
