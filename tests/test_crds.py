@@ -77,6 +77,7 @@ GOOD: dict[str, Json] = {
     "task that stays after success": task(ttlSecondsAfterFinished={"success": None}),
     "prototype task": task(inputObject="task-0-input", command=["python", "/app/main.py"]),
     "child": task(lineage=LINEAGE),
+    "its own cluster": task(clusterName=..., cluster={"replicas": 1, "workspace": {}}),
     "task with inline input": task(input={"a": [1, None, "x"]}),
     "task with scalar input": task(input=3),
     "task with null input": task(input=None),
@@ -436,6 +437,15 @@ BAD: dict[str, tuple[Json, str]] = {
     "bad when": (task(when="Sometimes"), "when"),
     "bad group": (task(group="a b"), "group"),
     "no cluster": (task(clusterName=...), "clusterName"),
+    "two clusters": (task(cluster={"replicas": 1}), "exactly one of clusterName"),
+    "a child with a cluster": (
+        task(clusterName=..., cluster={}, lineage=LINEAGE),
+        "only a root can have a TaskCluster of its own",
+    ),
+    "a misspelt field of the run's cluster": (
+        task(clusterName=..., cluster={"replicas": -1}),
+        "cluster.replicas",
+    ),
     "too many replicas": (cluster(replicas=1001), "replicas"),
     "bad prefix": (cluster(deploymentName="Big"), "deploymentName"),
 }
@@ -510,6 +520,11 @@ CHANGES: dict[str, tuple[Json, Json, str]] = {
         "spec cannot be changed",
     ),
     "priority beside an input": (task(input={"a": 1}), task(input={"a": 1}, priority=1), ""),
+    "another cluster": (
+        task(clusterName=..., cluster={"replicas": 1}),
+        task(clusterName=..., cluster={"replicas": 2}),
+        "spec cannot be changed",
+    ),
     "lineage added": (task(), task(lineage=LINEAGE), "spec cannot be changed"),
     "lineage removed": (task(lineage=LINEAGE), task(), "spec cannot be changed"),
     "cancel one alone": (task(), task(cancel=True, cancelScope="Task"), ""),

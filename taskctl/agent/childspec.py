@@ -40,7 +40,6 @@ MAX_SPAWN: Final = 1000
 _DNS_SUBDOMAIN: Final = re.compile(meta.DNS_SUBDOMAIN)
 
 INHERITED: Final = (
-    "clusterName",
     "image",
     "command",
     "args",
@@ -56,7 +55,7 @@ INHERITED: Final = (
     "readOnlyWorkspace",
     "limits",
 )
-_OF_ROOTS: Final = ("tasks", "params", "treeTimeoutSeconds", "onExit")
+_OF_ROOTS: Final = ("cluster", "tasks", "params", "treeTimeoutSeconds", "onExit")
 _OVERRIDABLE: Final = frozenset(
     field.alias or name for name, field in TaskSpec.model_fields.items()
 ).difference(("input", "inputObject", "cancel", "cancelScope", "lineage", *_OF_ROOTS))
@@ -159,6 +158,7 @@ def _task_spec(
     # The defaults of the TaskCluster are the child's as well, when it is placed.
     own = parent.own_spec
     inherited = {name: own[name] for name in INHERITED if name in own}
+    inherited["clusterName"] = parent.cluster
     if "limits" in parent.spec:  # those of a tree are the same for all of it
         inherited["limits"] = parent.spec["limits"]
     if "limits" in given and given["limits"] != parent.spec.get("limits"):
@@ -211,6 +211,8 @@ def _not_overridable(name: str) -> str:
         return "a task cannot be born cancelled; remove it"
     if name in ("tasks", "params"):
         return "only a root can have them; spawn the tasks one by one"
+    if name == "cluster":
+        return "only a root can have a TaskCluster of its own; give clusterName, or leave it out"
     if name == "treeTimeoutSeconds":
         return "it goes for a whole tree; set it on the root, or timeoutSeconds for this task"
     if name == "onExit":

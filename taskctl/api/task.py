@@ -19,11 +19,19 @@ from taskctl.api.onexit import CHILD_ON_EXIT_MESSAGE, ExitTask
 from taskctl.api.retry import Retry, TtlSecondsAfterFinished
 from taskctl.api.runafter import RunAfter
 from taskctl.api.states import CancelScope, TaskState, When
+from taskctl.api.taskcluster import TaskClusterSpec
 from taskctl.api.taskenv import EnvVar
 from taskctl.api.taskresources import TaskResources
 from taskctl.api.taskstatus import TaskStatus
 from taskctl.api.tasktemplate import MAX_PARAMS, MAX_TASKS, Param, TaskTemplate
 
+ONE_CLUSTER_MESSAGE = (
+    "set exactly one of clusterName, the name of a TaskCluster, and cluster, the spec of one for "
+    "this run alone"
+)
+CHILD_CLUSTER_MESSAGE = (
+    "only a root can have a TaskCluster of its own; give clusterName instead of cluster"
+)
 ROOT_TASKS_MESSAGE = "tasks and params belong to a root; a child cannot have them"
 CHILD_TREE_TIMEOUT_MESSAGE = (
     "treeTimeoutSeconds goes for a whole tree; set it on the root, or timeoutSeconds for one task"
@@ -101,6 +109,16 @@ def _add_spec_rules(schema: dict[str, Any]) -> None:
     schema["not"] = {"required": ["input", "inputObject"]}
     schema["x-kubernetes-validations"] = [
         meta.cel(
+            "has(self.clusterName) != has(self.cluster)",
+            ONE_CLUSTER_MESSAGE,
+            field_path=".clusterName",
+        ),
+        meta.cel(
+            "!(has(self.lineage) && has(self.cluster))",
+            CHILD_CLUSTER_MESSAGE,
+            field_path=".cluster",
+        ),
+        meta.cel(
             "has(self.tasks) || !has(self.command) || size(self.command) > 0",
             f"command {COMMAND_MESSAGE}",
             field_path=".command",
@@ -161,12 +179,22 @@ class TaskSpec(SpecModel):
     model_config = ConfigDict(json_schema_extra=_add_spec_rules)
 
     cluster_name: Annotated[
-        Name,
+        Name | None,
         Field(
             pattern=meta.DNS_SUBDOMAIN,
-            description="Name of the TaskCluster, in the same namespace, whose workers run this.",
+            description="Name of the TaskCluster, in the same namespace, whose workers run this. "
+            "Not together with `cluster`.",
         ),
-    ]
+    ] = None
+    cluster: Annotated[
+        TaskClusterSpec | None,
+        Field(
+            description="Of a root, instead of `clusterName`: the spec of a TaskCluster for this "
+            "run alone, with workers and workspace of its own. taskctl makes it when the run "
+            "starts (`status.clusterName` names it), ends its workers some time after the run, and "
+            "deletes it with this Task."
+        ),
+    ] = None
     image: Annotated[
         str | None,
         Field(
@@ -392,6 +420,14 @@ class TaskSpec(SpecModel):
         if not command:
             raise ValueError(COMMAND_MESSAGE)
         return command
+
+    @model_validator(mode="after")
+    def _one_cluster(self) -> Self:
+        if (self.cluster_name is None) == (self.cluster is None):
+            raise ValueError(ONE_CLUSTER_MESSAGE)
+        if self.lineage is not None and self.cluster is not None:
+            raise ValueError(CHILD_CLUSTER_MESSAGE)
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

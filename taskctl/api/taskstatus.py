@@ -106,6 +106,9 @@ class TaskStatus(StatusModel):
         str | None,
         Field(description="The same for people; of a failed task with the end of its log."),
     ] = None
+    cluster_name: Annotated[
+        str | None, Field(description="TaskCluster that was made for the run (`spec.cluster`).")
+    ] = None
     pod_name: Annotated[str | None, Field(description="Worker pod of the latest attempt.")] = None
     pod_uid: Annotated[str | None, Field(alias="podUID", description="UID of that pod.")] = None
     container_name: Annotated[

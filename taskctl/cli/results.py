@@ -22,6 +22,7 @@ from taskctl.cli.verbs import verb
 from taskctl.constants import ENV_WORKSPACE, FIELD_ROOT_UID, LABEL_ROOT_UID
 from taskctl.outside.outcome import cause_of, state_of
 from taskctl.outside.values import CHUNK_BYTES, OBJECT_VERB
+from taskctl.policy.runcluster import cluster_of_task
 
 if TYPE_CHECKING:
     from taskctl.outside.values import Values
@@ -216,7 +217,7 @@ async def _cluster_of(session: Session, found: Mapping[str, Any]) -> str:
         except NotFound:
             continue
         if task["metadata"]["uid"] == owner["uid"]:
-            return str(task["spec"]["clusterName"])
+            return cluster_of_task(task)
     raise UsageError(
         f"TaskObject {found['metadata']['name']} lies in a workspace and belongs to no Task; say "
         "which TaskCluster's workspace it is with --cluster"

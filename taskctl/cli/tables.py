@@ -15,6 +15,7 @@ from taskctl.cli.output import COLUMN_GAP, Output, Style, echo, print_objects, t
 from taskctl.cli.terminal import columns, one_line
 from taskctl.clock import SystemClock, parse_time
 from taskctl.outside.outcome import cause_of, state_of
+from taskctl.policy.runcluster import cluster_of_task
 from taskctl.policy.view import parse_task
 from taskctl.ui.labels import label_of
 
@@ -139,7 +140,7 @@ def _task_row(task: Mapping[str, Any], options: TableOptions) -> dict[str, str]:
         "name": metadata["name"],
         "state": state_of(task),
         "reason": status.get("reason") or _NONE,
-        "cluster": spec.get("clusterName", _NONE),
+        "cluster": cluster_of_task(task) or _NONE,
         "attempt": _text(status.get("attempt")),
         "exit": _text(status.get("exitCode")),
         "pod": status.get("podName") or _NONE,

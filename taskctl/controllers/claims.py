@@ -20,6 +20,7 @@ from taskctl.controllers.queues import Queues
 from taskctl.controllers.task import state_of
 from taskctl.errors import AlreadyExists, BadRequest, Conflict, Forbidden, Invalid, NotFound
 from taskctl.policy.clusterstatus import WorkspaceFacts
+from taskctl.policy.runcluster import cluster_of_task
 from taskctl.policy.workspace import (
     Workspace,
     claim_name_of,
@@ -248,7 +249,7 @@ class ClaimReconciler:
         """Take note that a Task has ended or is gone: a claim may have waited for it."""
         if self._kept:
             namespace = task["metadata"]["namespace"]
-            key = ObjectKey(namespace, claim_name_of(task["spec"]["clusterName"]))
+            key = ObjectKey(namespace, claim_name_of(cluster_of_task(task)))
             if key in self._kept:
                 self._queues.claims.add_after(key, _COUNT_S)
 
@@ -341,7 +342,7 @@ class ClaimReconciler:
 def unfinished_tasks(tasks: Store, cluster: ObjectKey) -> int:
     """Return how many Tasks that are not over name a TaskCluster. Costs O(Tasks)."""
     return sum(
-        task["spec"].get("clusterName") == cluster.name
+        cluster_of_task(task) == cluster.name
         and task["metadata"]["namespace"] == cluster.namespace
         and not state_of(task).terminal
         for task in tasks

@@ -195,6 +195,8 @@ class Controllers:
         for touched in self.indexes.on_task(change):
             self.queues.tasks.add(touched)
         view = change.view
+        if view is not None and "cluster" in view.own_spec:  # its end is that of the workers, too
+            self.queues.clusters.add(ObjectKey(view.namespace, view.cluster))
         self.placer.tell(TaskGone(change.uid) if view is None else TaskSeen(view))
         self.task_metrics.on_task(change.old_view, view)
         self.trees.on_task(old, new)

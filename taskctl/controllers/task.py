@@ -24,6 +24,7 @@ from taskctl.controllers.indexes import TaskIndexes
 from taskctl.controllers.joins import Joins
 from taskctl.controllers.placer import Placer
 from taskctl.controllers.queues import Queues, look_again
+from taskctl.controllers.runclusters import RunClusterMaker
 from taskctl.errors import NotFound
 from taskctl.placement.events import TaskReady, TaskUnready
 from taskctl.placement.fleet import cluster_slots
@@ -33,6 +34,7 @@ from taskctl.policy.lineage import OUTPUT_SUFFIX
 from taskctl.policy.readiness import ReadinessFacts, Source, unfit_for_cluster
 from taskctl.policy.resources import OPEN_WORKERS, cluster_resources, requested
 from taskctl.policy.runafter import Dependency
+from taskctl.policy.runcluster import run_of
 from taskctl.policy.task import HeldFacts, TaskFacts, decide_task
 from taskctl.policy.view import TaskView, parse_task
 from taskctl.runtime.controller import DONE, Result
@@ -62,6 +64,7 @@ class TaskReconciler:
         self._queues = queues
         self._indexes = indexes
         self._placer = placer
+        self._runs = RunClusterMaker(api)
         self._graphs = GraphStarter(api, queues.trees)
         self.joins = Joins(api.caches.tasks, indexes.waiting, indexes.cycles, queues.tasks)
 
@@ -80,6 +83,10 @@ class TaskReconciler:
         if facts.worker is not None and facts.worker.gone and not await self._surely_gone(view):
             return Result(_STALE_POD_LOOK_S)
         plan = decide_task(view, facts, self._api.timing.clock.now())
+        if plan.no_cluster:
+            facts = await self._make_cluster(view, facts)
+            plan = decide_task(view, facts, self._api.timing.clock.now())
+            task = self._caches.tasks.get(key) or task
         self._note_waiting(key, view, facts)
         if plan.cancel:
             await self._cancel(view, facts.readiness)
@@ -96,6 +103,14 @@ class TaskReconciler:
             cluster = ObjectKey(view.namespace, view.cluster)
             self._placer.tell(TaskReady(self._pending_task(view), key, cluster))
         return look_again(plan.requeue_after_s)
+
+    async def _make_cluster(self, view: TaskView, facts: TaskFacts) -> TaskFacts:
+        """Make the TaskCluster of the Task's run, if it waits for that; return what is so now."""
+        made = await self._runs.make(view)
+        if made is None:
+            return facts
+        self._queues.tasks.add_after(ObjectKey(view.namespace, view.name), made.look_again_s)
+        return replace(facts, readiness=replace(facts.readiness, no_cluster=made.problem))
 
     # --- facts --------------------------------------------------------------------------
 
@@ -125,6 +140,8 @@ class TaskReconciler:
     def _readiness(self, view: TaskView) -> ReadinessFacts:
         stores = self._caches
         cluster = stores.clusters.get(ObjectKey(view.namespace, view.cluster))
+        if cluster is not None and "cluster" in view.own_spec and run_of(cluster) != view.uid:
+            cluster = None  # somebody else's has the name of its own
         input_key, source = _input_key(view), self._source(view)
         cancelled_with, stopped_with = self._indexes.families.cancelled_with(view)
         after = self.joins.after(view)

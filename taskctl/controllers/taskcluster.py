@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -25,6 +25,7 @@ from taskctl.controllers.colocation import SharedClaimsReader
 from taskctl.controllers.news import News
 from taskctl.controllers.placer import Placer
 from taskctl.controllers.queues import Queues, look_again
+from taskctl.controllers.runclusters import RunEnds
 from taskctl.controllers.troubles import TroubledObject, Troubles
 from taskctl.errors import ApiError, BadRequest, Conflict, Forbidden, Invalid, NotFound
 from taskctl.placement.events import ClusterCounted, FleetPlanned
@@ -140,6 +141,7 @@ class TaskClusterReconciler:
         self._placer = placer
         self._access = AccessKeeper(api.client, api.timing.clock, access)
         self._claims = ClaimKeeper(api, queues)
+        self._runs = RunEnds(api)
         self._shared = SharedClaimsReader(api)
         self._troubles = Troubles(api)
         self._worker_image = worker_image
@@ -152,6 +154,7 @@ class TaskClusterReconciler:
         self._access.forget(uid)
         self._claims.forget(uid)
         self._shared.forget(uid)
+        self._runs.forget(uid)
         self._troubles.forget(uid)
 
     async def reconcile(self, key: ObjectKey) -> Result:
@@ -223,11 +226,14 @@ class TaskClusterReconciler:
         self, cluster: KubeObject, workers: Sequence[Worker], memory: _ClusterMemory
     ) -> Wanted:
         """Return how many workers there are to be: as many as needed, or a fixed number."""
+        left_s = self._runs.workers_left_s(cluster)
+        if left_s == 0:
+            return Wanted(0)
         rule = scale_rule(cluster)
         if rule is None:
             memory.autoscaler = Autoscaler()
             replicas = cluster["spec"].get("replicas")
-            return Wanted(1 if replicas is None else int(replicas))
+            return Wanted(1 if replicas is None else int(replicas), left_s)
         queued = self._placer.machine.queued_sizes(ObjectKey.of(cluster))
         wanted = memory.autoscaler.wanted(
             rule, cluster_size(cluster), workers, queued, self._api.now_s()
@@ -239,7 +245,8 @@ class TaskClusterReconciler:
                 f"wait for a slot, {sum(worker.active for worker in workers)} run."
             )
             self._news.note(cluster, ClusterEvent.SCALED, message)
-        return wanted
+        times_s = [time_s for time_s in (wanted.look_again_s, left_s) if time_s is not None]
+        return replace(wanted, look_again_s=min(times_s, default=None))
 
     def _facts(
         self,

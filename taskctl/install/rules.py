@@ -37,7 +37,8 @@ def controller_rules() -> list[Rule]:
         # `patch`: spec.cancel of what runs below a cancelled Task.
         # `create`: the tasks of a root that has some (spec.tasks).
         _rule(GROUP, ["tasks"], ["get", "list", "watch", "create", "patch", "delete"]),
-        _rule(GROUP, ["taskclusters"], ["get", "list", "watch"]),
+        # `create`: that of a single run (`spec.cluster` of a root).
+        _rule(GROUP, ["taskclusters"], ["get", "list", "watch", "create"]),
         _rule(GROUP, ["taskobjects"], ["list", "watch"]),
         _rule(GROUP, _STATUSES, ["patch"]),
         # Workers and claims name their TaskCluster as owner with blockOwnerDeletion, which

@@ -19,6 +19,7 @@ from taskctl.constants import AGENT_CONTAINER
 from taskctl.errors import ApiError, Forbidden, TaskctlError
 from taskctl.outside.session import Session
 from taskctl.outside.workspace import LocalWorkspace, WorkerWorkspace, find_workspace
+from taskctl.policy.runcluster import cluster_of_task
 
 if TYPE_CHECKING:
     pass
@@ -91,7 +92,7 @@ async def find_copy(session: Session, task: Mapping[str, Any]) -> Copy | None:
     Raises:
         ApiError: the API server refuses to tell, or is away.
     """
-    match await find_workspace(session, task["spec"]["clusterName"]):
+    match await find_workspace(session, cluster_of_task(task)):
         case LocalWorkspace(directory):
             return LocalCopy(directory)
         case WorkerWorkspace(pod):

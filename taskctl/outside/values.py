@@ -18,6 +18,7 @@ from taskctl.constants import AGENT_CONTAINER
 from taskctl.errors import ApiError, Forbidden, NotFound, TaskctlError
 from taskctl.outside.session import Session
 from taskctl.outside.workspace import LocalWorkspace, WorkerWorkspace, find_workspace
+from taskctl.policy.runcluster import cluster_of_task
 
 OBJECT_VERB: Final = "workspace-object"
 # A value is held in memory, encoded and decoded.
@@ -83,7 +84,7 @@ class Values:
                     f"the output of {task['metadata']['name']}, TaskObject {name}, was deleted; "
                     "run the task again"
                 ) from error
-        return Value(await self.content_of(found, task["spec"]["clusterName"]))
+        return Value(await self.content_of(found, cluster_of_task(task)))
 
     async def content_of(self, found: Mapping[str, Any], cluster_name: str) -> Any:
         """Return the value of a raw TaskObject as a JSON value.

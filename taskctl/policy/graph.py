@@ -18,7 +18,6 @@ from taskctl.policy.view import TaskView
 
 # What a task takes from its root where it does not say it itself.
 _DEFAULTS: Final = (
-    "clusterName",
     "image",
     "workingDir",
     "timeoutSeconds",
@@ -82,6 +81,7 @@ def plan_graph(root: TaskView) -> list[dict[str, Any]] | BadGraph:
     params = params_of(root.spec)
     own = root.own_spec
     defaults = {field: own[field] for field in _DEFAULTS if field in own}
+    defaults["clusterName"] = root.cluster
     if "limits" in root.spec:  # those of a tree are the same for all of it
         defaults["limits"] = root.spec["limits"]
     return [_member(root, template, defaults, params) for template in root.spec["tasks"]]

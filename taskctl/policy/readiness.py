@@ -48,6 +48,7 @@ class ReadinessFacts:
 
     Attributes:
         worker_slots: ``slotsPerWorker`` of its TaskCluster; None: there is no such cluster.
+        no_cluster: why there is none of its own (``spec.cluster``), a sentence; empty: not known.
         allowed_images: its ``spec.allowedImages``; None: it allows all.
         resources: CPU and memory of its workers.
         input_exists: whether ``spec.inputObject`` exists; True where none is named.
@@ -64,6 +65,7 @@ class ReadinessFacts:
     """
 
     worker_slots: int | None
+    no_cluster: str = ""
     allowed_images: Sequence[str] | None = None
     resources: ClusterResources = OPEN_WORKERS
     input_exists: bool = True
@@ -98,10 +100,8 @@ def decide_readiness(view: TaskView, facts: ReadinessFacts) -> Ready | Wait | Ne
     if blocked is not None:
         return blocked
     if facts.worker_slots is None:
-        return Wait(
-            Reason.CLUSTER_NOT_FOUND,
-            f"There is no TaskCluster {view.cluster!r} in namespace {view.namespace!r}.",
-        )
+        message = f"There is no TaskCluster {view.cluster!r} in namespace {view.namespace!r}."
+        return Wait(Reason.CLUSTER_NOT_FOUND, facts.no_cluster or message)
     unfit = unfit_for_cluster(view, facts)
     if unfit is not None:
         return unfit

@@ -35,6 +35,7 @@ SHOW_UNPLACED_AFTER_S: Final = 5.0
 # What is missing may have changed, though not the reason: a task exists by now, for example.
 _TELLS_MORE: Final = frozenset(
     {
+        Reason.CLUSTER_NOT_FOUND,
         Reason.WAITING_FOR_TASKS,
         Reason.SPEC_INCOMPLETE,
         Reason.IMAGE_NOT_ALLOWED,
@@ -149,12 +150,14 @@ class TaskPlan:
         cancel: set ``spec.cancel``, so that its agent stops it.
         queue: the Task belongs in the queue of tasks to place.
         requeue_after_s: look again then; None: an event will tell.
+        no_cluster: all that it waits for is its TaskCluster, which does not exist.
     """
 
     patch: StatusPatch | None = None
     cancel: bool = False
     queue: bool = False
     requeue_after_s: float | None = None
+    no_cluster: bool = False
 
 
 NOTHING: Final = TaskPlan()
@@ -310,7 +313,8 @@ def _unplaced(view: TaskView, facts: TaskFacts, now: datetime) -> TaskPlan:
         case Ready():
             return _ready(view, facts)
         case Wait():
-            return _wait(view, verdict, facts.age_s)
+            plan = _wait(view, verdict, facts.age_s)
+            return replace(plan, no_cluster=verdict.reason is Reason.CLUSTER_NOT_FOUND)
 
 
 def _ready(view: TaskView, facts: TaskFacts) -> TaskPlan:

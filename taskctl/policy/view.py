@@ -21,6 +21,7 @@ from taskctl.constants import (
     PARKED_PREFIX,
     Reason,
 )
+from taskctl.policy.runcluster import run_cluster_name
 from taskctl.policy.taskdefaults import filled
 
 DEFAULT_START_DEADLINE_S: Final = 300
@@ -142,7 +143,9 @@ class TaskView:
 
     @property
     def cluster(self) -> str:
-        """``spec.clusterName``."""
+        """The TaskCluster that it runs in: ``spec.clusterName``, or that of its own run."""
+        if self.spec.get("cluster") is not None and "clusterName" not in self.spec:
+            return run_cluster_name(self.name, self.uid)
         return str(self.spec.get("clusterName", ""))
 
     @property

@@ -306,6 +306,10 @@ async def work(world: World) -> None:
     await eventually(brief_is_gone, bool, what="removed")
     await cancelled_tree(world)
     await many_results(world)
+    own = {"cluster": {"replicas": 1}, "image": "busybox:latest", "command": ["true"]}
+    await world.make(TASKS, "own", spec=own)
+    assert (await world.finished("own", timeout_s=60))["status"]["state"] == "Succeeded"
+    await world.remove(TASKS, "own")
     graph = [{"name": "only", "image": "busybox", "command": ["true"]}]
     spec = {"clusterName": "counter", "tasks": graph}
     await world.make(TASKS, "graph", spec=spec)

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from taskctl.api.meta import ObjectKey, describe_errors
 from taskctl.api.retry import Retry
 from taskctl.api.states import Reclaim, TaskState, When
-from taskctl.api.task import Task
+from taskctl.api.task import ONE_CLUSTER_MESSAGE, Task
 from taskctl.api.taskcluster import TaskCluster
 from taskctl.api.taskobject import TaskObject
 from taskctl.api.workspace import WorkspaceClaim
@@ -78,7 +78,7 @@ def test_errors_name_the_field_and_the_remedy() -> None:
         "spec.comand: unknown field; see `kubectl explain` for the ones there are"
     ]
     assert errors_of(Task, task().spec(clusterName=None).build()) == [
-        "spec.clusterName: is required"
+        f"spec: {ONE_CLUSTER_MESSAGE}"
     ]
     assert errors_of(Task, task().spec(env=[{"name": "A", "value": 1}]).build()) == [
         "spec.env[0].value: Input should be a valid string"
