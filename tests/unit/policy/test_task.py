@@ -69,13 +69,14 @@ NO_CLUSTER = ReadinessFacts(worker_slots=None)
 
 
 def test_reason_to_wait_is_shown_once_it_lasts() -> None:
-    assert step(raw_task(), readiness=NO_CLUSTER, age_s=1.0) == TaskPlan(requeue_after_s=1.0)
+    early = step(raw_task(), readiness=NO_CLUSTER, age_s=1.0)
+    assert early == TaskPlan(requeue_after_s=1.0, no_cluster=True)
     old = raw_task()
     plan = step(old, readiness=NO_CLUSTER)
     assert result(old, plan)["reason"] == "ClusterNotFound"
     assert not plan.queue
-    shown = raw_task(status={"reason": "ClusterNotFound"})
-    assert step(shown, readiness=NO_CLUSTER) == TaskPlan()
+    shown = raw_task(status={"reason": "ClusterNotFound", "message": result(old, plan)["message"]})
+    assert step(shown, readiness=NO_CLUSTER) == TaskPlan(no_cluster=True)
 
 
 def test_back_off_is_waited_for_without_a_write() -> None:
