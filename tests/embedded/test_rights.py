@@ -346,6 +346,7 @@ def granted(options: InstallOptions) -> set[Used]:
     ],
     ids=["cluster", "namespace"],
 )
+@pytest.mark.timeout(240)
 async def test_the_rights_suffice_and_are_needed(
     tmp_path: Path, authorizer: Authorizer, options: InstallOptions, served: str
 ) -> None:
