@@ -24,7 +24,7 @@ from taskctl.policy.runcluster import (
     run_of,
     workers_stay_s,
 )
-from taskctl.policy.ttl import completion_time
+from taskctl.policy.status import completion_time
 from taskctl.policy.view import TaskView
 
 log = logging.getLogger(__name__)

@@ -70,7 +70,7 @@ def run_of(cluster: Mapping[str, Any]) -> str:
 
 def is_run_cluster(cluster: Mapping[str, Any], root: Mapping[str, Any]) -> bool:
     """Whether a raw TaskCluster is the one that was made for a raw root."""
-    return run_of(cluster) == root["metadata"]["uid"]
+    return run_of(cluster) == str(root["metadata"]["uid"])
 
 
 def workers_stay_s(cluster: Mapping[str, Any]) -> int:

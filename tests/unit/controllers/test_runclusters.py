@@ -184,7 +184,7 @@ def test_a_refusal_is_shown_and_tried_again() -> None:
                     raise Forbidden("exceeded quota", status=403)
                 return await create(res, obj, namespace)
 
-            sim.api.create = refuse  # type: ignore[method-assign]
+            sim.api.create = refuse  # type: ignore[method-assign,assignment]
             await root(sim)
             await sim.until(lambda: "exceeded quota" in sim.status("job").get("message", ""))
             assert sim.status("job")["reason"] == "ClusterNotFound"
