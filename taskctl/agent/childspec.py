@@ -21,7 +21,8 @@ from taskctl.agent.rights import check_workspace_access
 from taskctl.agent.values import Content, parse_content
 from taskctl.api import meta
 from taskctl.api.lineage import MAX_SPAWN_KEY
-from taskctl.api.task import MAX_TASK_NAME, TaskSpec
+from taskctl.api.task import TaskSpec
+from taskctl.api.taskrules import MAX_TASK_NAME
 from taskctl.constants import (
     API_VERSION,
     LABEL_GROUP,

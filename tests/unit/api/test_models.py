@@ -8,9 +8,10 @@ from pydantic import ValidationError
 from taskctl.api.meta import ObjectKey, describe_errors
 from taskctl.api.retry import Retry
 from taskctl.api.states import Reclaim, TaskState, When
-from taskctl.api.task import ONE_CLUSTER_MESSAGE, Task
+from taskctl.api.task import Task
 from taskctl.api.taskcluster import TaskCluster
 from taskctl.api.taskobject import TaskObject
+from taskctl.api.taskrules import ONE_CLUSTER_MESSAGE
 from taskctl.api.workspace import WorkspaceClaim
 from taskctl.testing.builders import task, taskcluster, taskobject
 
