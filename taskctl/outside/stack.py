@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import IO, Any, Final, Self
 
 from taskctl.constants import API_VERSION
 from taskctl.errors import AlreadyExists, ConfigError
@@ -28,6 +28,7 @@ START_TIMEOUT_S: Final = 90.0
 STOP_TIMEOUT_S: Final = 90.0
 _POLL_S: Final = 0.05
 _LOG_LINES: Final = 8
+_TAIL_BYTES: Final = 8192
 # What the stack gets when this process is killed, perhaps several times; see taskctl.cli.lifeline.
 _SUPERVISOR: Final = "TASKCTL_SUPERVISOR"
 
@@ -64,6 +65,7 @@ class LocalStack:
         self._slots = slots
         self._images = {name: Path(path).absolute() for name, path in (images or {}).items()}
         self._process: subprocess.Popen[bytes] | None = None
+        self._output: IO[bytes] | None = None
         self._temporary = ""
         self.data_dir = self._given or Path()
 
@@ -130,7 +132,6 @@ class LocalStack:
             self._temporary = tempfile.mkdtemp(prefix="taskctl-")
             self.data_dir = Path(self._temporary)
         self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (self.data_dir / "logs").mkdir(mode=0o700, exist_ok=True)
         command = [sys.executable, "-m", "taskctl", "local", "--data-dir", str(self.data_dir)]
         command.append("--no-cluster")  # _make_cluster makes what was asked for
         for name, path in self._images.items():
@@ -139,19 +140,16 @@ class LocalStack:
         if threading.current_thread() is threading.main_thread():
             # The kernel sends it when the thread ends that started the process.
             environment[_SUPERVISOR] = f"{os.getpid()} {int(signal.SIGHUP)}"
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                start_new_session=True,  # Ctrl-C is for the program, which stops the stack
-            )
-
-    @property
-    def _log(self) -> Path:
-        return self.data_dir / "logs" / "python.log"
+        # A file of this launch alone: another stack may run on the data directory and say things.
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 (stop() closes it)
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=self._output,
+            env=environment,
+            start_new_session=True,  # Ctrl-C is for the program, which stops the stack
+        )
 
     def _wait_ready(self) -> None:
         assert self._process is not None
@@ -180,7 +178,11 @@ class LocalStack:
         return bool(said.get("pid") == self._process.pid)
 
     def _tail(self) -> list[str]:
-        text = self._log.read_text(errors="replace") if self._log.exists() else ""
+        assert self._output is not None
+        # The stack writes at the place where this process would read: both share one offset.
+        size = os.fstat(self._output.fileno()).st_size
+        start = max(0, size - _TAIL_BYTES)
+        text = os.pread(self._output.fileno(), size - start, start).decode(errors="replace")
         return text.splitlines()[-_LOG_LINES:]
 
     def _make_cluster(self, name: str) -> None:
@@ -209,6 +211,9 @@ class LocalStack:
                     process.kill()
                     process.wait()
         finally:
+            if self._output is not None:
+                self._output.close()
+                self._output = None
             temporary, self._temporary = self._temporary, ""
             if temporary:
                 shutil.rmtree(temporary, ignore_errors=True)
