@@ -397,7 +397,6 @@ async def test_a_finalizer_keeps_the_stopped_pod_visible(world: NodeWorld) -> No
     await world.delete("pods", "p")
     ended = await world.state("p", "e", "terminated")
     assert ended["state"]["terminated"]["exitCode"] == 6
-    pod = await world.get("pods", "p")
-    assert "terminated" in container_status(pod["status"], "main")["state"]
+    await world.state("p", "main", "terminated")
     await world.api.patch(path, {"metadata": {"finalizers": None}}, PatchType.MERGE)
     await world.gone("pods", "p")
