@@ -60,7 +60,9 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg,unused-ignor
         if self.target_name != "wheel":
             return
         arch = machine()
-        compile_all(arch)
+        programs = compile_all(arch)
+        # By name: a program of an older version may lie there, or what a killed build left.
+        build_data["artifacts"] += [f"/{path.relative_to(ROOT).as_posix()}" for path in programs]
         build_data["pure_python"] = False
         if sys.platform == "linux":
             build_data["tag"] = WHEEL_TAG.format(arch=arch)

@@ -97,7 +97,7 @@ def test_unknown_machine(build_hook: ModuleType, monkeypatch: pytest.MonkeyPatch
 def initialize(build_hook: ModuleType, target: str) -> dict[str, Any]:
     hook = object.__new__(build_hook.CustomBuildHook)
     type(hook).target_name = property(lambda _: target)
-    build_data: dict[str, Any] = {"pure_python": True}
+    build_data: dict[str, Any] = {"pure_python": True, "artifacts": []}
     hook.initialize("standard", build_data)
     return build_data
 
@@ -107,14 +107,20 @@ def test_wheel_is_for_this_platform(
     build_hook: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compiled: list[str] = []
-    monkeypatch.setattr(build_hook, "compile_all", compiled.append)
+
+    def compile_all(arch: str) -> list[Path]:
+        compiled.append(arch)
+        return [build_hook.SOURCES / "bin" / "shim"]
+
+    monkeypatch.setattr(build_hook, "compile_all", compile_all)
     arch = build_hook.machine()
     assert initialize(build_hook, "wheel") == {
         "pure_python": False,
+        "artifacts": ["/taskctl/init/bin/shim"],
         "tag": f"py3-none-manylinux2014_{arch}.musllinux_1_1_{arch}",
     }
     assert compiled == [arch]
-    assert initialize(build_hook, "sdist") == {"pure_python": True}
+    assert initialize(build_hook, "sdist") == {"pure_python": True, "artifacts": []}
     assert compiled == [arch], "a source archive holds no binaries"
 
 
