@@ -21,6 +21,12 @@ REQUEST_TIMEOUT_S = 15.0
 CLIENT_QPS = 50.0
 
 
+def _namespaces(ctx: typer.Context, incomplete: str) -> list[str]:
+    from taskctl.cli import completing  # which needs this module
+
+    return completing.namespaces(ctx, incomplete)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
     """Where to find the API server; also the options before the verb.
@@ -35,7 +41,11 @@ class Access:
     namespace: Annotated[
         str | None,
         typer.Option(
-            "--namespace", "-n", metavar="NAME", help="Namespace. Default: the kubeconfig's."
+            "--namespace",
+            "-n",
+            metavar="NAME",
+            help="Namespace. Default: the kubeconfig's.",
+            autocompletion=_namespaces,
         ),
     ] = None
     kubeconfig: Annotated[

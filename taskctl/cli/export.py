@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from taskctl.cli import completing
 from taskctl.cli.access import Access
 from taskctl.cli.exits import ExitCode, UsageError
 from taskctl.cli.filewrite import write_whole
@@ -25,7 +26,11 @@ class ExportOptions:
 
     root: Annotated[
         str | None,
-        typer.Argument(metavar="[ROOT]", help="Task whose tree to export. Default: all Tasks."),
+        typer.Argument(
+            metavar="[ROOT]",
+            help="Task whose tree to export. Default: all Tasks.",
+            autocompletion=completing.roots,
+        ),
     ] = None
     all_namespaces: Annotated[
         bool, typer.Option("--all-namespaces", "-A", help="Of all namespaces.")

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from taskctl.cli import completing
 from taskctl.cli.access import Access, Session
 from taskctl.cli.exits import CliError, ExitCode, UsageError
 from taskctl.cli.logprint import LogPrinter, Wanted
@@ -52,7 +53,9 @@ class CopyOptions:
 class LogsOptions:
     """The options of ``logs``."""
 
-    task: Annotated[str, typer.Argument(metavar="TASK", help="Whose output.")]
+    task: Annotated[
+        str, typer.Argument(metavar="TASK", help="Whose output.", autocompletion=completing.tasks)
+    ]
     follow: Annotated[
         bool,
         typer.Option("--follow", "-f", help="Until the task is over, its retries included."),

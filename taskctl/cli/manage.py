@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from taskctl.api.states import CancelScope, TaskState
+from taskctl.cli import completing
 from taskctl.cli.access import Access, Session
 from taskctl.cli.exits import ExitCode, UsageError
 from taskctl.cli.names import parse_names
@@ -23,7 +24,10 @@ from taskctl.outside.outcome import is_complete, state_of
 class CancelOptions:
     """The options of ``cancel``."""
 
-    names: Annotated[list[str], typer.Argument(metavar="TASK…", help="Tasks to cancel.")]
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="TASK…", help="Tasks to cancel.", autocompletion=completing.tasks),
+    ]
     only: Annotated[
         bool, typer.Option("--only", help="Those tasks alone: their descendants run on.")
     ] = False
@@ -39,7 +43,12 @@ class CancelOptions:
 class RetryOptions:
     """The options of ``retry``."""
 
-    names: Annotated[list[str], typer.Argument(metavar="TASK…", help="Failed tasks.")]
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="TASK…", help="Failed tasks.", autocompletion=completing.failed_tasks
+        ),
+    ]
     failed: Annotated[
         bool,
         typer.Option(

@@ -31,8 +31,7 @@ def parse_name(text: str, kind: str = "Task", option: str = "") -> str:
     """
     where = f"{option} " if option else ""
     prefix, slash, name = text.rpartition("/")
-    words = {word + suffix for word in _WORDS[kind] for suffix in _SUFFIXES}
-    if slash and prefix.lower() not in words:
+    if slash and kind_of_word(prefix) != kind:
         raise UsageError(
             f"{where}{text!r} does not name a {kind}; write NAME or {kind.lower()}/NAME"
         )
@@ -44,17 +43,26 @@ def parse_name(text: str, kind: str = "Task", option: str = "") -> str:
     return name
 
 
+def kind_of_word(word: str) -> str | None:
+    """Return the kind that ``task``, ``tk`` or ``tasks.taskctl.dev`` stands for, or None."""
+    for kind, known in _WORDS.items():
+        if word.lower() in {name + suffix for name in known for suffix in _SUFFIXES}:
+            return kind
+    return None
+
+
 def parse_any(text: str) -> tuple[str, str]:
     """Return kind and name of ``NAME`` (a Task) or ``KIND/NAME``.
 
     Raises:
         UsageError: there is no such kind, or no object could have that name.
     """
-    prefix = text.rpartition("/")[0].lower()
-    for kind, known in _WORDS.items():
-        if prefix in {word + suffix for word in known for suffix in _SUFFIXES}:
-            return kind, parse_name(text, kind)
-    return "Task", parse_name(text)
+    prefix, slash, _ = text.rpartition("/")
+    kind = kind_of_word(prefix) if slash else "Task"
+    if kind is None:
+        kinds = ", ".join(f"{known.lower()}/NAME" for known in _WORDS)
+        raise UsageError(f"{text!r} names no kind of taskctl; write NAME of a Task, or {kinds}")
+    return kind, parse_name(text, kind)
 
 
 def parse_names(texts: Iterable[str], option: str = "") -> list[str]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from taskctl.cli import completing
 from taskctl.cli.access import Access
 from taskctl.cli.durations import parse_seconds
 from taskctl.cli.exits import ExitCode, UsageError
@@ -26,19 +27,37 @@ class GetOptions(TaskFileOptions):
     """The options of ``get``."""
 
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[TASK]…", help="Default: all of the namespace.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[TASK]…",
+            help="Default: all of the namespace.",
+            autocompletion=completing.tasks,
+        ),
     ] = None
     all_namespaces: Annotated[
         bool, typer.Option("--all-namespaces", "-A", help="Of all namespaces.")
     ] = False
     state: Annotated[
-        str | None, typer.Option(metavar="STATE", help="Only in that state, e.g. failed.")
+        str | None,
+        typer.Option(
+            metavar="STATE",
+            help="Only in that state, e.g. failed.",
+            autocompletion=completing.states,
+        ),
     ] = None
     cluster: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only of that TaskCluster.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Only of that TaskCluster.", autocompletion=completing.clusters
+        ),
     ] = None
     root: Annotated[
-        str | None, typer.Option(metavar="TASK", help="Only that Task and its descendants.")
+        str | None,
+        typer.Option(
+            metavar="TASK",
+            help="Only that Task and its descendants.",
+            autocompletion=completing.roots,
+        ),
     ] = None
     selector: Annotated[
         str | None, typer.Option("--selector", "-l", metavar="LABELS", help="Label selector.")
@@ -50,7 +69,10 @@ class GetOptions(TaskFileOptions):
 class WaitOptions:
     """The options of ``wait``."""
 
-    names: Annotated[list[str], typer.Argument(metavar="TASK…", help="Tasks to wait for.")]
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="TASK…", help="Tasks to wait for.", autocompletion=completing.tasks),
+    ]
     goal: Annotated[
         Goal,
         typer.Option(

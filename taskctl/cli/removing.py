@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from taskctl.cli import completing
 from taskctl.cli.access import Access, Session
 from taskctl.cli.durations import moment, parse_seconds
 from taskctl.cli.exits import ExitCode
@@ -29,7 +30,9 @@ class DeleteOptions:
     names: Annotated[
         list[str],
         typer.Argument(
-            metavar="NAME…", help="Tasks, or KIND/NAME: task/a, taskcluster/b, taskobject/c."
+            metavar="NAME…",
+            help="Tasks, or KIND/NAME: task/a, taskcluster/b, taskobject/c.",
+            autocompletion=completing.objects,
         ),
     ]
     ignore_missing: Annotated[

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from taskctl.api.states import TaskState
+from taskctl.cli import completing
 from taskctl.cli.access import Access, Session
 from taskctl.cli.filewrite import write_whole
 from taskctl.cli.names import parse_name
@@ -31,7 +32,12 @@ _LOGS_AT_ONCE: Final = 8
 class ReportOptions(TaskFileOptions):
     """The options of ``report``."""
 
-    root: Annotated[str, typer.Argument(metavar="ROOT", help="Task whose tree it shows.")]
+    root: Annotated[
+        str,
+        typer.Argument(
+            metavar="ROOT", help="Task whose tree it shows.", autocompletion=completing.roots
+        ),
+    ]
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FILE", help="Where to write; - for stdout.")
     ] = "report.html"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from taskctl.api.states import TaskState
+from taskctl.cli import completing
 from taskctl.cli.access import Access, Session
 from taskctl.cli.exits import CliError, ExitCode, UsageError
 from taskctl.cli.names import parse_name
@@ -45,7 +46,12 @@ class OutputOptions:
     """The options of ``output``."""
 
     name: Annotated[
-        str, typer.Argument(metavar="TASK", help="Task, or TaskObject as taskobject/NAME.")
+        str,
+        typer.Argument(
+            metavar="TASK",
+            help="Task, or TaskObject as taskobject/NAME.",
+            autocompletion=completing.results,
+        ),
     ]
     tree: Annotated[
         bool, typer.Option("--tree", help="Of the Task and all its descendants, as a list.")
@@ -55,6 +61,7 @@ class OutputOptions:
         typer.Option(
             metavar="NAME",
             help="TaskCluster whose workspace holds a TaskObject that no Task made.",
+            autocompletion=completing.clusters,
         ),
     ] = None
     output: Annotated[

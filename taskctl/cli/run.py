@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from taskctl.api.states import TaskState
+from taskctl.cli import completing
 from taskctl.cli.access import Access, Session
 from taskctl.cli.datadir import DEFAULT_DATA_DIR, DataDir
 from taskctl.cli.exits import CliError, ExitCode, UsageError
@@ -58,6 +59,7 @@ class RunOptions:
         typer.Option(
             metavar="NAME",
             help="TaskCluster. Default: `default`, else the only one; without any, it is made.",
+            autocompletion=completing.clusters,
         ),
     ] = None
     image: Annotated[

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from taskctl.cli import completing
 from taskctl.cli.access import Access, Session
 from taskctl.cli.durations import parse_whole_seconds
 from taskctl.cli.exits import CliError, ExitCode, UsageError
@@ -69,6 +70,7 @@ class SubmitOptions:
         typer.Option(
             metavar="NAME",
             help="TaskCluster to run on. Default: `default`, else the only one.",
+            autocompletion=completing.clusters,
             rich_help_panel=_TASK,
         ),
     ] = None
@@ -152,7 +154,12 @@ class SubmitOptions:
     ] = None
     after: Annotated[
         list[str] | None,
-        typer.Option(metavar="TASK", help="Run after that Task; repeat.", rich_help_panel=_RUN),
+        typer.Option(
+            metavar="TASK",
+            help="Run after that Task; repeat.",
+            rich_help_panel=_RUN,
+            autocompletion=completing.tasks,
+        ),
     ] = None
     when: Annotated[
         str | None,

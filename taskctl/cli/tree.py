@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from taskctl.api.states import TaskState
+from taskctl.cli import completing
 from taskctl.cli.access import Access, Session
 from taskctl.cli.exits import CliError, ExitCode, UsageError
 from taskctl.cli.names import parse_name
@@ -47,7 +48,12 @@ class TreeOptions(TaskFileOptions):
     """The options of ``tree``."""
 
     root: Annotated[
-        str | None, typer.Argument(metavar="[ROOT]", help="Default: all trees of the namespace.")
+        str | None,
+        typer.Argument(
+            metavar="[ROOT]",
+            help="Default: all trees of the namespace.",
+            autocompletion=completing.roots,
+        ),
     ] = None
     watch: Annotated[
         bool,

@@ -93,9 +93,9 @@ class FakeClient:
         for part in filter(None, options.field_selector.split(",")):
             path, _, value = part.partition("=")
             found: Any = obj
-            for step in path.split("."):
+            for step in path.removesuffix("!").split("."):
                 found = (found or {}).get(step)
-            if found != value:
+            if ((found or "") == value) is path.endswith("!"):  # what is absent is empty
                 return False
         return True
 
@@ -211,3 +211,8 @@ class FakeClient:
         if path not in self.responses:
             raise NotFound(f"{path} not found", 404)
         return json.dumps(self.responses[path]).encode()
+
+    async def list(
+        self, res: Resource, namespace: str | None = None, *, options: ListOptions = _LIST
+    ) -> ListPage:
+        return await self.list_all(res, namespace, options=options)
