@@ -17,7 +17,7 @@ from taskctl.api.states import TaskState
 from taskctl.cli import completing
 from taskctl.cli.access import Access, Session
 from taskctl.cli.exits import CliError, ExitCode, UsageError
-from taskctl.cli.names import parse_name
+from taskctl.cli.names import kind_of_word, parse_name
 from taskctl.cli.output import echo, note, to_json, to_yaml
 from taskctl.cli.verbs import verb
 from taskctl.constants import ENV_WORKSPACE, FIELD_ROOT_UID, LABEL_ROOT_UID
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from taskctl.outside.values import Values
 
 _AT_ONCE: Final = 8  # large values that are read at the same time
-_OBJECT_WORDS: Final = ("taskobject", "taskobjects", "tobj")
 _SHA256_CHARS: Final = 64
 
 
@@ -232,10 +231,14 @@ async def _cluster_of(session: Session, found: Mapping[str, Any]) -> str:
 
 
 def _object_name(text: str) -> str | None:
-    prefix = text.partition("/")[0].lower() if "/" in text else ""
-    if prefix.partition(".")[0] not in _OBJECT_WORDS:
-        return None
-    return parse_name(text, "TaskObject")
+    word, slash, _ = text.rpartition("/")
+    kind = kind_of_word(word) if slash else "Task"
+    if kind not in ("Task", "TaskObject"):
+        raise UsageError(
+            f"{text!r} names neither a Task nor a TaskObject; write NAME, task/NAME or "
+            "taskobject/NAME"
+        )
+    return parse_name(text, kind) if kind == "TaskObject" else None
 
 
 def _standing(task: Mapping[str, Any]) -> str:

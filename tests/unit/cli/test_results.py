@@ -226,7 +226,7 @@ def test_of_an_inner_task_only_what_is_below_it(run: Run, client: FakeClient) ->
         (("t", "--tree", "-o", "raw"), "a list has no raw form"),
         (("taskobject/x", "--tree"), "--tree takes a Task"),
         (("t", "--cluster", "c"), "--cluster is for a TaskObject"),
-        (("pod/x",), "does not name a Task"),
+        (("pod/x",), "names neither a Task nor a TaskObject"),
     ],
 )
 def test_wrong_usage(run: Run, client: FakeClient, arguments: tuple[str, ...], words: str) -> None:
