@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from scripts.gen_monitoring import ROOT, render
+from scripts.gen_monitoring import render
+from scripts.generated import ROOT
 from taskctl.install.manifests import build
 from taskctl.install.options import InstallOptions, Scope
 from taskctl.metrics.alerts import ALERTS
