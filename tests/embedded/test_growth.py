@@ -146,7 +146,9 @@ async def test_spawn_rate(world: World) -> None:
     await world.cluster()
     program = "from taskctl.sdk.sync import spawn_many; spawn_many([['true']] * 5)"
     rate = {"tasks": 2, "perSeconds": 1, "burst": 2}
-    await world.task("patient", "python3", "-c", program, limits={"spawnRate": rate})
+    limits = {"spawnRate": rate}
+    # With Python, also on a real node.
+    await world.task("patient", "python3", "-c", program, image="counter:latest", limits=limits)
     script = "for n in 1 2 3; do taskctl-init spawn --key $n -- true || exit 9; done"
     slow = {"tasks": 1, "perSeconds": 86400, "burst": 2}
     await world.task("hasty", "sh", "-c", script, limits={"spawnRate": slow})

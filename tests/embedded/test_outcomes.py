@@ -321,6 +321,7 @@ async def test_memory_is_counted_and_limited(world: World) -> None:
         "python3",
         "-c",
         hold,
+        image="counter:latest",  # with Python, also on a real node
         resources={"limits": {"memory": "64Mi"}},
         retry={"limit": 1, "backoffSeconds": 0.1},
     )
