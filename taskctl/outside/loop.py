@@ -13,6 +13,8 @@ from taskctl.errors import TaskctlError
 
 T = TypeVar("T")
 _JOIN_S = 10.0
+# Requests that were cancelled close their TLS connections in the background, for this long.
+_GOODBYE_S = 0.1
 
 
 class LoopThread:
@@ -37,6 +39,7 @@ class LoopThread:
                 task.cancel()
             if pending:
                 self._loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
+                self._loop.run_until_complete(asyncio.sleep(_GOODBYE_S))
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.run_until_complete(self._loop.shutdown_default_executor())
             self._loop.close()

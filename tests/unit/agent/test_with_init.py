@@ -66,7 +66,7 @@ class Container:
 
     async def end(self) -> tuple[int, str, str]:
         """Return exit code, stdout and stderr."""
-        out, err = await asyncio.wait_for(self.process.communicate(), 20)
+        out, err = await asyncio.wait_for(self.process.communicate(), 60)
         return self.process.returncode or 0, out.decode(), err.decode()
 
     async def kill(self) -> None:
