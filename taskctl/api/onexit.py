@@ -6,18 +6,16 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from taskctl.api import meta
-from taskctl.api.meta import INT32_MAX, SpecModel
+from taskctl.api import meta, rootfields
+from taskctl.api.meta import SpecModel
 from taskctl.api.retry import Retry
+from taskctl.api.rootfields import FROM_ROOT
 from taskctl.api.taskenv import EnvVar
 
 CHILD_ON_EXIT_MESSAGE: Final = (
     "onExit is a task for the end of a whole tree; set it on the root, or let a task of the tree "
     "run after the others with when: Always"
 )
-
-_ROOTS: Final = "Default: that of the root."
-_Seconds = Annotated[int, Field(ge=1, le=INT32_MAX)]
 
 
 class ExitTask(SpecModel):
@@ -42,7 +40,7 @@ class ExitTask(SpecModel):
     ] = None
     image: Annotated[
         str | None,
-        Field(min_length=1, max_length=1024, description=f"Container image. {_ROOTS}"),
+        Field(min_length=1, max_length=1024, description=f"Container image. {FROM_ROOT}"),
     ] = None
     env: Annotated[
         list[EnvVar] | None,
@@ -55,7 +53,7 @@ class ExitTask(SpecModel):
     ] = None
     working_dir: Annotated[
         str | None,
-        Field(max_length=meta.MAX_TEXT, description=f"Directory to start in. {_ROOTS}"),
+        Field(max_length=meta.MAX_TEXT, description=f"Directory to start in. {FROM_ROOT}"),
     ] = None
     retry: Annotated[
         Retry | None,
@@ -64,20 +62,8 @@ class ExitTask(SpecModel):
             "`taskDefaults`, or nothing."
         ),
     ] = None
-    timeout_seconds: Annotated[
-        _Seconds | None, Field(description=f"Seconds that one attempt may run. {_ROOTS}")
-    ] = None
-    start_deadline_seconds: Annotated[
-        _Seconds | None,
-        Field(description=f"Seconds that a placed attempt may wait for its start. {_ROOTS}"),
-    ] = None
-    priority: Annotated[
-        int | None,
-        Field(ge=-INT32_MAX - 1, le=INT32_MAX, description=f"Higher runs first. {_ROOTS}"),
-    ] = None
-    slots: Annotated[
-        int | None, Field(ge=1, le=100, description=f"Slots of the worker it takes. {_ROOTS}")
-    ] = None
-    read_only_workspace: Annotated[
-        bool | None, Field(description=f"Mount the shared workspace read-only. {_ROOTS}")
-    ] = None
+    timeout_seconds: rootfields.TimeoutSeconds = None
+    start_deadline_seconds: rootfields.StartDeadlineSeconds = None
+    priority: rootfields.Priority = None
+    slots: rootfields.Slots = None
+    read_only_workspace: rootfields.ReadOnlyWorkspace = None

@@ -6,19 +6,17 @@ from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from taskctl.api import meta
+from taskctl.api import meta, rootfields
 from taskctl.api.inputfrom import ONE_SOURCE, InputPlace, check_one_source
 from taskctl.api.meta import INT32_MAX, GroupName, Name, SpecModel
 from taskctl.api.retry import Retry, TtlSecondsAfterFinished
+from taskctl.api.rootfields import FROM_ROOT
 from taskctl.api.states import When
 from taskctl.api.taskenv import NOT_OURS, EnvVar
 from taskctl.api.taskresources import TaskResources
 
 MAX_TASKS = 100
 MAX_PARAMS = 100
-_ROOTS = "Default: that of the root."
-
-_Seconds = Annotated[int, Field(ge=1, le=INT32_MAX)]
 _Label = Annotated[str, Field(min_length=1, max_length=meta.MAX_LABEL)]
 
 
@@ -114,7 +112,7 @@ class TaskTemplate(SpecModel):
     ]
     image: Annotated[
         str | None,
-        Field(min_length=1, max_length=1024, description=f"Container image. {_ROOTS}"),
+        Field(min_length=1, max_length=1024, description=f"Container image. {FROM_ROOT}"),
     ] = None
     command: Annotated[
         list[meta.LongText] | None,
@@ -143,17 +141,17 @@ class TaskTemplate(SpecModel):
     ] = None
     working_dir: Annotated[
         str | None,
-        Field(max_length=meta.MAX_TEXT, description=f"Directory to start in. {_ROOTS}"),
+        Field(max_length=meta.MAX_TEXT, description=f"Directory to start in. {FROM_ROOT}"),
     ] = None
     input_object: Annotated[
         Name | None,
-        Field(description=f"Name of the TaskObject with the input. {_ROOTS}"),
+        Field(description=f"Name of the TaskObject with the input. {FROM_ROOT}"),
     ] = None
     input: Annotated[
         meta.RawValue,
         Field(
             description="The input itself: any JSON value. Not together with `inputObject`. "
-            f"{_ROOTS}"
+            f"{FROM_ROOT}"
         ),
     ] = None
     input_from: Annotated[
@@ -219,32 +217,20 @@ class TaskTemplate(SpecModel):
         ),
     ] = None
     retry: Annotated[
-        Retry | None, Field(description=f"What to do after a failed attempt. {_ROOTS}")
+        Retry | None, Field(description=f"What to do after a failed attempt. {FROM_ROOT}")
     ] = None
-    timeout_seconds: Annotated[
-        _Seconds | None, Field(description=f"Seconds that one attempt may run. {_ROOTS}")
-    ] = None
-    start_deadline_seconds: Annotated[
-        _Seconds | None,
-        Field(description=f"Seconds that a placed attempt may wait for its start. {_ROOTS}"),
-    ] = None
+    timeout_seconds: rootfields.TimeoutSeconds = None
+    start_deadline_seconds: rootfields.StartDeadlineSeconds = None
     ttl_seconds_after_finished: Annotated[
         TtlSecondsAfterFinished | None,
         Field(
-            description=f"When to delete the task, once the tree is complete. {_ROOTS}",
+            description=f"When to delete the task, once the tree is complete. {FROM_ROOT}",
             json_schema_extra={"nullable": True},
         ),
     ] = None
-    priority: Annotated[
-        int | None,
-        Field(ge=-INT32_MAX - 1, le=INT32_MAX, description=f"Higher runs first. {_ROOTS}"),
-    ] = None
-    slots: Annotated[
-        int | None, Field(ge=1, le=100, description=f"Slots of the worker it takes. {_ROOTS}")
-    ] = None
+    priority: rootfields.Priority = None
+    slots: rootfields.Slots = None
     resources: Annotated[
-        TaskResources | None, Field(description=f"CPU and memory of the task. {_ROOTS}")
+        TaskResources | None, Field(description=f"CPU and memory of the task. {FROM_ROOT}")
     ] = None
-    read_only_workspace: Annotated[
-        bool | None, Field(description=f"Mount the shared workspace read-only. {_ROOTS}")
-    ] = None
+    read_only_workspace: rootfields.ReadOnlyWorkspace = None
