@@ -87,12 +87,19 @@ def test_all_verbs_are_loaded_where_the_verb_is_not_plain(words: list[str]) -> N
     assert len(build_app(words).registered_commands) > 20
 
 
-def test_looking_loads_no_models() -> None:
+@pytest.mark.parametrize(
+    ("verb", "modules"),
+    [
+        ("tree", "taskctl.client.kube, taskctl.cli.render_tree"),
+        ("get", "taskctl.client.kube"),  # what completing a name loads
+    ],
+)
+def test_looking_loads_no_models(verb: str, modules: str) -> None:
     """What has to be there before the first request: it counts for every look at a tree."""
     code = (
-        "import sys; from taskctl.cli.app import build_app; build_app(['tree']); "
+        f"import sys; from taskctl.cli.app import build_app; build_app(['{verb}']); "
         "from taskctl.cli.names import parse_name; parse_name('tree'); "
-        "import taskctl.client.kube, taskctl.cli.render_tree; "
+        f"import {modules}; "
         "print([m for m in ('pydantic', 'rich', 'uvloop', 'cryptography', "
         "'kubernetes_asyncio', 'taskctl.cli.submit') if m in sys.modules])"
     )

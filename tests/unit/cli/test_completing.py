@@ -350,16 +350,3 @@ def test_a_shell_sees_no_error(tmp_path: Path, content: str) -> None:
 def test_a_shell_that_asks_wrongly_sees_no_error() -> None:
     assert shell_out({"_TASKCTL_COMPLETE": "complete_bash"}).strip() == ""
     assert shell_out({"_TASKCTL_COMPLETE": "complete_nosuch"}).strip() == ""
-
-
-def test_completing_loads_one_verb_and_no_models() -> None:
-    code = (
-        "import sys; from taskctl.cli.app import build_app; build_app(['get']); "
-        "import taskctl.client.kube; "
-        "print([m for m in ('pydantic', 'rich', 'uvloop', 'cryptography', "
-        "'kubernetes_asyncio', 'taskctl.cli.submit') if m in sys.modules])"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert result.stdout == "[]\n"
