@@ -30,6 +30,7 @@ SOCKET_NAME: Final = "agent.sock"
 SOCKET_MODE: Final = 0o666
 BACKLOG: Final = 512
 MAX_CONNECTIONS: Final = 1024
+HANDING_OVER_TURNS: Final = 4
 
 
 class SocketServer:
@@ -65,6 +66,7 @@ class SocketServer:
         """Listen no more and hang up on everybody."""
         self._stopping = True
         if self._server is not None:
+            await _hand_over(self._server)
             self._server.close()
         await self._sessions.close()
         if self._server is not None:
@@ -84,7 +86,11 @@ class SocketServer:
         session = Session(self._service, connection, self._rations, name)
         self._open[session] = None
         task = self._sessions.spawn(name, session.run())
-        task.add_done_callback(lambda _: self._open.pop(session, None))
+        task.add_done_callback(lambda _: self._ended(session))
+
+    def _ended(self, session: Session) -> None:
+        self._open.pop(session, None)
+        session.abort()  # one that is cancelled before it has begun closes nothing itself
 
     def _make_room(self) -> bool:
         """Hang up on the oldest stranger, so that silent connections lock nobody out.
@@ -98,6 +104,20 @@ class SocketServer:
         oldest.abort()
         del self._open[oldest]
         return True
+
+
+async def _hand_over(server: asyncio.Server) -> None:
+    """Accept nothing more, and wait for connections that are accepted and not handed to us yet.
+
+    Python 3.11 drops such a connection when its server is closed, but leaves its socket open until
+    the next garbage collection. The peer would wait for an answer that long. Handing over
+    takes asyncio two turns of the event loop.
+    """
+    loop = asyncio.get_running_loop()
+    for listener in server.sockets:
+        loop.remove_reader(listener.fileno())
+    for _ in range(HANDING_OVER_TURNS):
+        await asyncio.sleep(0)
 
 
 def listen(path: Path) -> socket.socket:

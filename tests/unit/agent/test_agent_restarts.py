@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 
 import pytest
 
@@ -189,3 +191,21 @@ async def test_a_bug_in_a_loop_does_not_end_the_agent(
         await eventually(lambda: "starting it again" in caplog.text)
     peer, _, told = await world.running()
     await peer.good("exited", **exit_of(told))
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_who_connects_while_the_agent_stops_is_hung_up_on(world: World, turns: int) -> None:
+    """Whoever connects in any turn of the event loop before the end, sees the end.
+
+    A connection that stayed open would be waited on for ever by its taskctl-init.
+    """
+    peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    peer.setblocking(False)
+    with contextlib.closing(peer):
+        peer.connect(str(world.settings.runtime_dir / "agent.sock"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await world.kill()
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.wait_for(loop.sock_recv(peer, 1), 30) == b""
