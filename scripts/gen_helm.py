@@ -16,6 +16,7 @@ from taskctl.constants import DEFAULT_IMAGE
 from taskctl.install.manifests import build_parts
 from taskctl.install.monitoring import monitoring
 from taskctl.install.options import DEFAULT_REPLICAS, InstallOptions, Scope
+from taskctl.policy.runclusterrule import RunClusters
 
 Manifest = dict[str, Any]
 Key = tuple[str, str]
@@ -126,6 +127,9 @@ def _template(manifest: Manifest) -> str:
     # Braces that are not ours, as in the text of alerts, must reach the server as they are.
     text = text.replace("{{", "\0").replace("}}", '{{ "}}" }}').replace("\0", '{{ "{{" }}')
     text = text.replace("<%", "{{").replace("%>", "}}")
+    for mode in RunClusters:
+        chosen = f'{{{{ .Values.runClusters | default "{mode}" }}}}'
+        text = text.replace(f"--run-clusters={mode}", f"--run-clusters={chosen}")
     text = text.replace(NAMESPACE, "{{ .Release.Namespace | quote }}")
     text = text.replace(f"image: {IMAGE}", 'image: {{ include "taskctl.image" . | quote }}')
     text = text.replace(IMAGE, '{{ include "taskctl.image" . }}')

@@ -22,6 +22,7 @@ from taskctl.cli.parts import require
 from taskctl.cli.verbs import verb
 from taskctl.constants import DEFAULT_BURST, DEFAULT_IMAGE, DEFAULT_QPS, MAX_BURST, MAX_QPS
 from taskctl.errors import TaskctlError
+from taskctl.policy.runclusterrule import RunClusters
 from taskctl.policy.workeraccess import WorkerAccess
 
 _PANEL = "Components (taskctl local runs the first three)"
@@ -122,6 +123,14 @@ class ControllerOptions(LogOptions):
         str,
         typer.Option(metavar="IMAGE", help="Of workers whose TaskCluster names none."),
     ] = DEFAULT_IMAGE
+    run_clusters: Annotated[
+        RunClusters,
+        typer.Option(
+            help="What spec.cluster of a Task may hold. plain: what gives its author no rights "
+            "that he might not have. any: an admission policy checks who may create TaskClusters. "
+            "none: nothing."
+        ),
+    ] = RunClusters.PLAIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,6 +196,7 @@ def controller(access: ControllerAccess, options: ControllerOptions) -> int:
         lease_namespace=options.lease_namespace or "",
         access=options.worker_access,
         worker_image=options.worker_image,
+        run_clusters=options.run_clusters,
     )
     return run(lambda: main.run_controller(settings))
 

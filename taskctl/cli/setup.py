@@ -14,6 +14,7 @@ from taskctl.cli.output import Output, echo, print_objects
 from taskctl.cli.verbs import verb
 from taskctl.constants import DEFAULT_IMAGE
 from taskctl.install.options import DEFAULT_NAMESPACE, DEFAULT_REPLICAS, InstallOptions, Scope
+from taskctl.policy.runclusterrule import RunClusters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +69,13 @@ class InstallChoices:
             "the Prometheus operator.",
         ),
     ] = False
+    run_clusters: Annotated[
+        RunClusters | None,
+        typer.Option(
+            help="What spec.cluster of a Task may hold: any, plain or none. Default: any, checked "
+            "by an admission policy; with --scope namespace plain.",
+        ),
+    ] = None
     skip_crds: Annotated[
         bool,
         typer.Option(
@@ -105,6 +113,7 @@ def install(access: InstallAccess, options: InstallChoices) -> int:
         replicas=options.replicas,
         crds=not options.skip_crds,
         monitoring=options.monitoring,
+        run_clusters=options.run_clusters,
     )
     _print(build(chosen), options.output)
     return ExitCode.OK

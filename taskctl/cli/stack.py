@@ -187,6 +187,9 @@ class Stack:
         if name == "page" and self._page_listener is not None:
             descriptors = (self._page_listener.fileno(),)
             argv += ["--listen-fd", str(self._page_listener.fileno())]
+        if name == "controller":
+            # Whoever has a token of this server may do everything, so nothing is gained by it.
+            argv += ["--run-clusters", "any"]
         if self._verbose:
             argv += ["--log-level", "debug"]
         death_signal = _DEATH_SIGNALS.get(name, signal.SIGTERM)

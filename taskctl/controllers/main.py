@@ -13,6 +13,7 @@ from taskctl.client.kube import KubeClient
 from taskctl.constants import DEFAULT_IMAGE, LEASE_NAME
 from taskctl.controllers.setup import Controllers, SetupOptions
 from taskctl.placement.machine import COALESCE_S
+from taskctl.policy.runclusterrule import RunClusters
 from taskctl.policy.workeraccess import WorkerAccess
 from taskctl.runtime.lease import LeaderElector, LeaseSettings
 from taskctl.runtime.manager import Manager, ManagerOptions
@@ -42,6 +43,7 @@ class ControllerSettings:
         identity: who we are, for the Lease and Events; empty: the host's name.
         access: whether to give workers their account and rights.
         worker_image: image of workers whose TaskCluster names none.
+        run_clusters: which TaskClusters to make for single runs (``spec.cluster`` of a Task).
     """
 
     client: ClientSettings = field(default_factory=ClientSettings)
@@ -56,6 +58,7 @@ class ControllerSettings:
     identity: str = ""
     access: WorkerAccess = WorkerAccess.MANAGE
     worker_image: str = DEFAULT_IMAGE
+    run_clusters: RunClusters = RunClusters.PLAIN
 
 
 async def run_controller(settings: ControllerSettings) -> None:
@@ -85,6 +88,7 @@ async def run_controller(settings: ControllerSettings) -> None:
             host=identity,
             access=settings.access,
             worker_image=settings.worker_image,
+            run_clusters=settings.run_clusters,
             timing=client_settings.timing,
         )
         Controllers(client, metrics, options).add_to(manager)

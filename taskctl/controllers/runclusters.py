@@ -24,6 +24,7 @@ from taskctl.policy.runcluster import (
     run_of,
     workers_stay_s,
 )
+from taskctl.policy.runclusterrule import RunClusters, problem_with
 from taskctl.policy.status import completion_time
 from taskctl.policy.view import TaskView
 
@@ -54,10 +55,12 @@ class RunClusterMaker:
 
     Args:
         api: the API server and its caches.
+        mode: which TaskClusters are made for runs at all.
     """
 
-    def __init__(self, api: CachedApi) -> None:
+    def __init__(self, api: CachedApi, mode: RunClusters = RunClusters.PLAIN) -> None:
         self._api = api
+        self._mode = mode
 
     async def make(self, view: TaskView) -> Made | None:
         """Make the TaskCluster that a Task waits for, if it is that of its tree's root.
@@ -77,6 +80,9 @@ class RunClusterMaker:
         own = root["spec"].get("cluster") is not None and cluster_of_task(root) == view.cluster
         if not own or root["metadata"].get("deletionTimestamp"):
             return None
+        problem = problem_with(root["spec"]["cluster"], self._mode)
+        if problem:
+            return Made(problem)
         if (root.get("status") or {}).get("clusterName") != view.cluster:
             await self._api.write_status(TASKS, root, {"clusterName": view.cluster})
         return await self._create(root)

@@ -40,6 +40,7 @@ from taskctl.placement.events import (
 )
 from taskctl.placement.machine import COALESCE_S
 from taskctl.policy.handover import record_pod_uid
+from taskctl.policy.runclusterrule import RunClusters
 from taskctl.policy.status import with_generation
 from taskctl.policy.taskevents import decide_event
 from taskctl.policy.treeevents import decide_tree_events
@@ -66,6 +67,7 @@ class SetupOptions:
         host: who we are, for Events.
         access: whether to give workers their account and rights.
         worker_image: image of workers whose TaskCluster names none.
+        run_clusters: which TaskClusters to make for single runs.
         timing: clock, sleep and chance.
     """
 
@@ -75,6 +77,7 @@ class SetupOptions:
     host: str = ""
     access: WorkerAccess = WorkerAccess.MANAGE
     worker_image: str = DEFAULT_IMAGE
+    run_clusters: RunClusters = RunClusters.PLAIN
     timing: Timing = SYSTEM_TIMING
 
 
@@ -129,7 +132,9 @@ class Controllers:
         self.task_metrics = TaskMetrics(
             metrics, self.placer.machine, lambda: self.news.leading, timing.clock
         )
-        self.tasks = TaskReconciler(api, queues, self.indexes, self.placer)
+        self.tasks = TaskReconciler(
+            api, queues, self.indexes, self.placer, run_clusters=options.run_clusters
+        )
         self.clusters = TaskClusterReconciler(
             api,
             queues,

@@ -35,6 +35,7 @@ from taskctl.policy.readiness import ReadinessFacts, Source, unfit_for_cluster
 from taskctl.policy.resources import OPEN_WORKERS, cluster_resources, requested
 from taskctl.policy.runafter import Dependency
 from taskctl.policy.runcluster import run_of
+from taskctl.policy.runclusterrule import RunClusters
 from taskctl.policy.task import HeldFacts, TaskFacts, decide_task
 from taskctl.policy.view import TaskView, parse_task
 from taskctl.runtime.controller import DONE, Result
@@ -54,17 +55,24 @@ class TaskReconciler:
         queues: keys to reconcile.
         indexes: what is known of Tasks.
         placer: the placement machine.
+        run_clusters: which TaskClusters are made for single runs.
     """
 
     def __init__(
-        self, api: CachedApi, queues: Queues, indexes: TaskIndexes, placer: Placer
+        self,
+        api: CachedApi,
+        queues: Queues,
+        indexes: TaskIndexes,
+        placer: Placer,
+        *,
+        run_clusters: RunClusters = RunClusters.PLAIN,
     ) -> None:
         self._api = api
         self._caches = api.caches
         self._queues = queues
         self._indexes = indexes
         self._placer = placer
-        self._runs = RunClusterMaker(api)
+        self._runs = RunClusterMaker(api, run_clusters)
         self._graphs = GraphStarter(api, queues.trees)
         self.joins = Joins(api.caches.tasks, indexes.waiting, indexes.cycles, queues.tasks)
 

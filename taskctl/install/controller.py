@@ -160,6 +160,7 @@ def _arguments(options: InstallOptions) -> list[str]:
         f"--health-port={_PORT}",
         "--lease-namespace=$(POD_NAMESPACE)",
         f"--worker-image={options.image}",
+        f"--run-clusters={options.run_clusters_mode}",
     ]
     if options.scope is Scope.NAMESPACE:
         arguments += ["--namespace=$(POD_NAMESPACE)", f"--worker-access={WorkerAccess.NONE}"]

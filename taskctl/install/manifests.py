@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from taskctl.api.crds import load_all
-from taskctl.install import controller, monitoring, rights
+from taskctl.install import controller, monitoring, rights, runclusters
 from taskctl.install.options import InstallOptions, Scope
 
 Manifest = dict[str, Any]
@@ -42,6 +42,8 @@ def build_parts(options: InstallOptions) -> Parts:
     first = [controller.namespace(options)] if options.scope is Scope.CLUSTER else []
     cluster = [*first, *rights.people_rights()]
     cluster += [one for one in everything if "namespace" not in one["metadata"]]
+    if options.scope is Scope.CLUSTER:
+        cluster += runclusters.admission_policy()
     namespaced = [one for one in everything if "namespace" in one["metadata"]]
     return Parts(load_all(), cluster, namespaced)
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from taskctl.constants import DEFAULT_IMAGE
 from taskctl.errors import ConfigError
+from taskctl.policy.runclusterrule import RunClusters
 
 DEFAULT_NAMESPACE: Final = "taskctl-system"
 DEFAULT_REPLICAS: Final = 2
@@ -33,6 +34,9 @@ class InstallOptions:
         replicas: of the controller; one works, the others stand by.
         crds: whether to include the CustomResourceDefinitions.
         monitoring: whether to include what the Prometheus operator and Grafana take.
+        run_clusters: what ``spec.cluster`` of a Task may hold; None: anything where the admission
+            policy is installed, which only an administrator of the cluster can do, else what is
+            plain.
 
     Raises:
         ConfigError: the namespace, image or number cannot be.
@@ -44,6 +48,7 @@ class InstallOptions:
     replicas: int = DEFAULT_REPLICAS
     crds: bool = True
     monitoring: bool = False
+    run_clusters: RunClusters | None = None
 
     def __post_init__(self) -> None:
         if not _DNS_LABEL.fullmatch(self.namespace):
@@ -55,3 +60,10 @@ class InstallOptions:
             raise ConfigError(f"the image {self.image!r} is not a reference, like reg/taskctl:1")
         if self.replicas < 1:
             raise ConfigError(f"replicas is {self.replicas}; at least one controller must run")
+
+    @property
+    def run_clusters_mode(self) -> RunClusters:
+        """What ``spec.cluster`` of a Task may hold."""
+        if self.run_clusters is not None:
+            return self.run_clusters
+        return RunClusters.ANY if self.scope is Scope.CLUSTER else RunClusters.PLAIN

@@ -90,7 +90,7 @@ class LocalStack:
         command = [sys.executable, "-m", "taskctl", component.value]
         command += ["--data-dir", str(self.data_dir)]
         if component is Component.CONTROLLER:
-            command += ["--health-port", "0"]
+            command += ["--health-port", "0", "--run-clusters", "any"]
         if component is Component.NODE:
             for image, directory in self._image_roots.items():
                 command += ["--image", f"{image}={directory}"]

@@ -214,3 +214,18 @@ def test_somebody_elses_is_not_used() -> None:
             assert status["state"] == "Succeeded"
 
     run(main())
+
+
+def test_without_an_admission_policy_only_plain_ones_are_made() -> None:
+    """Whoever may create Tasks would have the files of the nodes otherwise."""
+
+    async def main() -> None:
+        async with Simulation.started(replicas=0) as sim:
+            await root(sim, cluster=CLUSTER | {"workspace": {"hostPath": {"path": "/etc"}}})
+            await sim.until(lambda: "workspace.hostPath is not" in sim.status("job")["message"])
+            assert sim.status("job")["reason"] == "ClusterNotFound"
+            await asyncio.sleep(60)
+            assert own(sim) == []
+            assert "clusterName" not in sim.status("job")
+
+    run(main())

@@ -18,6 +18,7 @@ from taskctl.controllers.main import ControllerSettings
 from taskctl.errors import ConfigError
 from taskctl.install.manifests import build
 from taskctl.install.options import InstallOptions, Scope
+from taskctl.policy.runclusterrule import RunClusters
 from taskctl.policy.workeraccess import WorkerAccess
 from taskctl.runtime.lease import LeaseSettings
 from taskctl.runtime.manager import ManagerOptions
@@ -266,3 +267,19 @@ def test_people_get_theirs_through_the_roles_that_kubernetes_has() -> None:
         "list",
         "watch",
     }
+
+
+def test_who_has_taskclusters_made_for_runs_must_be_allowed_to_make_them() -> None:
+    """By an admission policy where all namespaces are served; else only plain ones are made."""
+    kinds = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+    policy, binding = (by_kind(build(CLUSTER), kind)["taskctl-run-clusters"] for kind in kinds)
+    assert binding["spec"]["policyName"] == policy["metadata"]["name"]
+    assert binding["spec"]["validationActions"] == ["Deny"]
+    assert policy["spec"]["failurePolicy"] == "Fail"
+    (rule,) = policy["spec"]["matchConstraints"]["resourceRules"]
+    assert rule["operations"] == ["CREATE", "UPDATE"]
+    assert "--run-clusters=any" in container_of(CLUSTER)["args"]
+    assert not [one for kind in kinds for one in by_kind(build(NAMESPACE), kind)]
+    assert "--run-clusters=plain" in container_of(NAMESPACE)["args"]
+    none = InstallOptions(run_clusters=RunClusters.NONE)
+    assert "--run-clusters=none" in container_of(none)["args"]
