@@ -104,13 +104,13 @@ def build_child(
     if refusal is not None:
         raise Refusal(ErrorCode.LIMIT, f"{where}: {refusal}")
     key = fields.text(spec, "key", max_chars=MAX_SPAWN_KEY, where=dot)
-    name = _child_name(parent, spec, key, dot)
     content = parse_content(spec, where=dot)
     named_input = fields.optional_text(spec, "input_object", max_chars=meta.MAX_NAME, where=dot)
     if content is not None and named_input:
         raise bad(dot + "input_object", "give either a value or the name of an object, not both")
 
     task_spec = _task_spec(parent, fieldtexts.merged(spec, where), dot, peers)
+    name = _named(spec, dot) or child_name(parent, key, _words(task_spec.get("command")))
     if fields.flag(spec, "inline", where=dot) and content is not None and content.is_small:
         task_spec["input"], content = content.body, None
     made_input = input_name(name) if content is not None else ""
@@ -137,11 +137,15 @@ def _checked_map(spec: Any, where: str) -> dict[str, Any]:
     return checked
 
 
-def _child_name(parent: TaskView, spec: dict[str, Any], key: str, dot: str) -> str:
+def _words(command: Any) -> list[str]:
+    """Return a command that was not checked yet, as far as it consists of words."""
+    return [word for word in command if isinstance(word, str)] if isinstance(command, list) else []
+
+
+def _named(spec: dict[str, Any], dot: str) -> str:
+    """Return the name that was asked for, or empty."""
     name = fields.optional_text(spec, "name", max_chars=MAX_TASK_NAME, where=dot)
-    if not name:
-        return child_name(parent, key)
-    if not _DNS_SUBDOMAIN.fullmatch(name):
+    if name and not _DNS_SUBDOMAIN.fullmatch(name):
         raise bad(
             dot + "name",
             f"{name!r} is no object name: lower-case letters, digits, '-' and '.', beginning and "

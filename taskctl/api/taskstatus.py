@@ -140,6 +140,13 @@ class TaskStatus(StatusModel):
     root: Annotated[str | None, Field(description="Name of the tree's root Task.")] = None
     parent: Annotated[str | None, Field(description="Name of the Task that made this one.")] = None
     depth: Annotated[int | None, Field(ge=0, description="Level in the tree; a root has 0.")] = None
+    runs: Annotated[
+        str | None,
+        Field(
+            description="What it runs: function, script or program, and in brackets the key that "
+            "its parent chose, for example `square[part-3]`."
+        ),
+    ] = None
     next_attempt_time: Annotated[
         MicroTime | None, Field(description="Not before then is the next attempt started.")
     ] = None

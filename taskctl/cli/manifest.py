@@ -20,6 +20,7 @@ from taskctl.cli.yamlread import (
     repeated_keys,
 )
 from taskctl.constants import API_VERSION, GROUP, INLINE_LIMIT_BYTES
+from taskctl.policy.labels import label_of
 
 Object = dict[str, Any]
 # Kubernetes' alphabet for generated names: no vowels, so no words.
@@ -98,8 +99,8 @@ def parse_input(text: str) -> Any:
 
 
 def generate_name(command: Sequence[str]) -> str:
-    """Return a name made of the command's own name and a random suffix."""
-    word = Path(command[0]).name if command else "task"
+    """Return a name made of the function, script or program of a command and a random suffix."""
+    word = label_of(command)
     base = re.sub(r"[^a-z0-9]+", "-", word.lower()).strip("-")[:_PREFIX_CHARS].strip("-") or "task"
     suffix = "".join(secrets.choice(_ALPHABET) for _ in range(_SUFFIX_CHARS))
     return f"{base}-{suffix}"

@@ -22,9 +22,9 @@ from taskctl.cli.tables import STATE_STYLES
 from taskctl.cli.terminal import bar, columns, one_line, shorten
 from taskctl.cli.treeplan import INTEREST, TOP, Branch, plan
 from taskctl.constants import Reason
+from taskctl.policy.labels import key_of, label_of
 from taskctl.policy.status import FINE
 from taskctl.policy.view import TaskView
-from taskctl.ui.labels import key_of, label_of
 
 GLYPHS = {
     TaskState.PENDING: ("○", "."),
@@ -287,7 +287,10 @@ def _title(view: TaskView, program_above: str, style: TreeStyle) -> str:
     title = one_line(view.name)
     if key:
         said = shorten(one_line(key), _KEY_CHARS)
-        title = said if style.live else f"{title} {said}"
+        if style.live:
+            title = said
+        elif f"-{key}-" not in view.name:  # a name that taskctl made has a simple key in it
+            title = f"{title} {said}"
     elif style.live and view.name.startswith(f"{view.root_name}-") and key_of(view):
         dots = "…" if style.unicode else "..."
         title = dots + title.removeprefix(one_line(view.root_name))

@@ -15,9 +15,9 @@ from taskctl.cli.output import COLUMN_GAP, Output, Style, echo, print_objects, t
 from taskctl.cli.terminal import columns, one_line
 from taskctl.clock import SystemClock, parse_time
 from taskctl.outside.outcome import cause_of, state_of
+from taskctl.policy.labels import label_of
 from taskctl.policy.runcluster import cluster_of_task
 from taskctl.policy.view import parse_task
-from taskctl.ui.labels import label_of
 
 STATE_STYLES: Mapping[str, Style] = {
     TaskState.PENDING: Style.WAITING,

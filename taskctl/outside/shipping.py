@@ -106,7 +106,7 @@ def program_of(
         return Program(_with(command_of(function, host.python), many, part))
     name = f"{function.__module__}.{function.__qualname__}"
     packed = pack(function.function, name, everything=not _is_importable_there(function))
-    command = [host.python, *RUN, "--pickled"]
+    command = [host.python, *RUN, "--pickled", function.__qualname__]
     return Program(_with(command, many, part), {_byvalue.FUNCTION: packed})
 
 

@@ -15,6 +15,7 @@ import orjson
 
 from taskctl.constants import ANNOTATION_CREATED, ANNOTATION_SUBMISSION, API_VERSION, LABEL_CLIENT
 from taskctl.errors import ConfigError
+from taskctl.policy.labels import label_of
 from taskctl.sdk import _options, _stored
 from taskctl.sdk._functions import Call, TaskFunction, encode_arguments
 from taskctl.sdk.errors import Unsendable
@@ -223,7 +224,7 @@ def default_name(target: Any, chance: str) -> str:
     if isinstance(target, TaskFunction):
         text = target.__qualname__
     elif isinstance(target, Sequence) and target:
-        text = str(target[0]).rpartition("/")[2]
+        text = label_of(target)
     else:
         text = getattr(target, "__qualname__", "task")
     stem = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:_STEM_CHARS].strip("-")

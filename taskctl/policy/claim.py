@@ -14,6 +14,7 @@ from typing import Any
 from taskctl.api.states import TaskState
 from taskctl.clock import format_micro
 from taskctl.constants import Reason
+from taskctl.policy.lineage import runs_of
 from taskctl.policy.status import StatusPatch, active_conditions
 from taskctl.policy.view import TaskView, parse_task, time_or_none
 
@@ -129,6 +130,7 @@ def _claim_patch(view: TaskView, entry: ClaimEntry, now: datetime) -> StatusPatc
         "root": view.root_name or None,
         "parent": view.parent_name or None,
         "depth": view.depth,
+        "runs": runs_of(view) or None,
         "defaults": claimed_defaults(view, entry),
         "times": {
             "created": _micro(view.created),

@@ -8,7 +8,8 @@ from parent and key, not from the attempt, so a parent that runs again finds its
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from taskctl.constants import (
@@ -20,19 +21,56 @@ from taskctl.constants import (
     LABEL_ROOT,
     LABEL_ROOT_UID,
 )
+from taskctl.policy.labels import label_of
 from taskctl.policy.view import TaskView, lineage_of
+from taskctl.safetext import one_line
 
 MAX_LABEL_CHARS: Final = 63
 OUTPUT_SUFFIX: Final = "-output"  # behind a Task's name: the TaskObject with its output
 _HASH_CHARS: Final = 10
+_WORD_CHARS: Final = 20
+_KEY_SHOWN_CHARS: Final = 40
+# As the SDK and taskctl-init make them.
+_MADE_KEY: Final = re.compile(r"auto-[0-9a-f]{16}-\d{1,20}")
 # With "-" and the hash: what a label value holds.
 _STEM_CHARS: Final = MAX_LABEL_CHARS - _HASH_CHARS - 1
 _EXIT_STEM_CHARS: Final = _STEM_CHARS - len("-exit")
 
 
-def child_name(parent: TaskView, key: str) -> str:
-    """Return the default name of a child: ``<root, cut>-<hash of parent UID and key>``."""
-    return f"{_stem(parent.root_name)}-{_digest(f'{parent.uid}/{key}')}"
+def child_name(parent: TaskView, key: str, command: Sequence[str] = ()) -> str:
+    """Return the default name of a child: ``<root>-<word>-<hash of parent UID and key>``.
+
+    The word is the key, if its user chose one, else the function or program. A made key says what
+    is spawned (docs/protocol.md, "Spawn keys"), so the name follows from parent and key either
+    way, and a parent that runs again with other code finds the child of that key.
+
+    Args:
+        parent: the Task that makes it.
+        key: of the child.
+        command: of the child; empty: not known here.
+    """
+    made = _MADE_KEY.fullmatch(key) is not None
+    text = label_of(command) if made else key
+    word = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:_WORD_CHARS].rstrip("-")
+    tail = f"{word}-" * bool(word) + _digest(f"{parent.uid}/{key}")
+    root = parent.root_name[: MAX_LABEL_CHARS - len(tail) - 1].rstrip("-.")
+    return f"{root}-{tail}"
+
+
+def shown_key(view: TaskView) -> str:
+    """Return the key that a user chose for a child, unless its name says it; empty for a root."""
+    key = str((view.spec.get("lineage") or {}).get("key") or "") if view.parent_uid else ""
+    said = view.name == key or view.name.endswith(f"-{key}")
+    return "" if said or _MADE_KEY.fullmatch(key) else key
+
+
+def runs_of(view: TaskView) -> str:
+    """Return what ``status.runs`` says: function or program, with the key if a user chose it.
+
+    As pytest writes parameters: ``square[part-3]``.
+    """
+    label, key = label_of(view.spec.get("command") or ()), shown_key(view)
+    return one_line(f"{label}[{key[:_KEY_SHOWN_CHARS]}]" if key else label)
 
 
 def exit_name(root: TaskView, run: int) -> str:

@@ -9,6 +9,7 @@ from typing import Final
 from taskctl.api.conditions import cap_message
 from taskctl.api.states import TaskState
 from taskctl.constants import Reason
+from taskctl.policy.lineage import runs_of
 from taskctl.policy.lost import (
     CONTAINER_LOST_AFTER_S,
     SHOW_SCHEDULED_AFTER_S,
@@ -351,6 +352,7 @@ def _queued_patch(view: TaskView, why: Ending) -> StatusPatch:
         "state": TaskState.PENDING.value,
         "reason": why.reason.value,
         "message": cap_message(why.message),
+        "runs": runs_of(view) or None,
         "observedGeneration": view.generation,
         "podName": None,
         "podUID": None,
@@ -372,6 +374,7 @@ def _wait(view: TaskView, wait: Wait, age_s: float) -> TaskPlan:
         "state": TaskState.PENDING.value,
         "reason": wait.reason.value,
         "message": cap_message(wait.message),
+        "runs": runs_of(view) or None,
         "observedGeneration": view.generation,
     }
     return TaskPlan(patch=patch, requeue_after_s=look_s)

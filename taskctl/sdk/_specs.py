@@ -414,7 +414,7 @@ def _program(
             f"{call.function.__qualname__}() goes by value and cannot take a child as argument; "
             "pass its result, or put the function into a module"
         )
-    command = [python, "-m", "taskctl.sdk.run", "--pickled"]
+    command = [python, "-m", "taskctl.sdk.run", "--pickled", call.function.__qualname__]
     return command, {byvalue.FUNCTION: packed, byvalue.ARGUMENTS: arguments}
 
 

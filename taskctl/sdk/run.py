@@ -6,7 +6,8 @@ The task's input is the function's arguments, what it returns the task's output.
 
     --path DIR       put DIR on sys.path
     --code SHA[/DIR] take the code from what was uploaded under that hash, DIR of it on sys.path
-    --pickled        the function itself is in the input (taskctl.sdk._byvalue); no module:function
+    --pickled [NAME] the function itself is in the input (taskctl.sdk._byvalue); no module:function,
+                     but at most a name for whoever reads the command
     --part KEY       of the input, what is under KEY belongs to this function
     --many           the input is a list of arguments; the output a list of results
 """
@@ -33,7 +34,7 @@ EXIT_USAGE = 2
 EXIT_STOPPED = 143  # as if SIGTERM had ended it
 USAGE = (
     "usage: python -m taskctl.sdk.run [--path DIR] [--code SHA256[/DIR]] [--part KEY] "
-    "[--many] (MODULE:FUNCTION | --pickled)"
+    "[--many] (MODULE:FUNCTION | --pickled [NAME])"
 )
 
 
@@ -72,9 +73,9 @@ class Wanted:
                 self.code = rest.pop(0)
             else:
                 raise _UsageError
-        if len(rest) != (0 if pickled else 1):
+        if len(rest) > 1 or not (rest or pickled):
             raise _UsageError
-        if rest:
+        if not pickled:
             self.place = rest[0]
 
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from taskctl.policy.labels import key_of, label_of
 from taskctl.policy.view import TaskView, parse_task, time_or_none
 from taskctl.safetext import visible
-from taskctl.ui.labels import key_of, label_of
 
 # Of ``status.times``, in the order in which they come.
 STAGES: Final = ("created", "placed", "started", "userCode", "exited", "observed")

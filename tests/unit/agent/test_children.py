@@ -52,7 +52,7 @@ async def test_child_has_lineage_and_inherits(world: World) -> None:
     answer = await task.good(
         "spawn", tasks=[{"key": "k", "overrides": {"args": ["x"], "slots": 2, "group": "g"}}]
     )
-    name = f"job-{hashlib.sha256((told['uid'] + '/k').encode()).hexdigest()[:10]}"
+    name = f"job-k-{hashlib.sha256((told['uid'] + '/k').encode()).hexdigest()[:10]}"
     made = world.api.see(TASKS, name)
     assert answer["tasks"] == [{"name": name, "uid": made["metadata"]["uid"], "created": True}]
     assert made["spec"] == {

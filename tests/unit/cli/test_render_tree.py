@@ -325,22 +325,25 @@ def test_a_root_looks_as_its_tree_does(
 
 def child(key: str, command: list[str], root: Object, name: str = "") -> Object:
     parent = parse_task(root)
-    made = name or child_name(parent, key)
+    made = name or child_name(parent, key, command)
     builder = task(made).child_of(root).command(*command)
     obj = builder.build()
     obj["spec"]["lineage"] |= {"key": key, "task": made}
     return obj
 
 
+MADE_KEY = "auto-0123456789abcdef-0"
+
+
 @pytest.mark.parametrize(
     ("key", "name", "command", "plain", "live"),
     [
-        ("page-7", "", "crawl", "root-0c page-7 (crawl)", "page-7 (crawl)"),
-        ("crawl/3", "", "crawl", "root-0c crawl/3", "crawl/3"),
-        ("auto-1-0", "", "crawl", "root-0c (crawl)", "…-0c (crawl)"),
-        ("auto-1-0", "", "true", "root-0c", "…-0c"),  # as the one above it
+        ("page-7", "", "crawl", "root-page-7-0c (crawl)", "page-7 (crawl)"),
+        ("crawl/3", "", "crawl", "root-crawl-3-0c crawl/3", "crawl/3"),
+        (MADE_KEY, "", "crawl", "root-crawl-0c", "…-crawl-0c"),
+        (MADE_KEY, "", "true", "root-true-0c", "…-true-0c"),
         ("page-7", "mine", "crawl", "mine (crawl)", "mine (crawl)"),
-        ("\x1b[2J", "", "crawl", "root-0c \\x1b[2J (crawl)", "\\x1b[2J (crawl)"),
+        ("\x1b[2J", "", "crawl", "root-2j-0c \\x1b[2J (crawl)", "\\x1b[2J (crawl)"),
     ],
 )
 def test_titles(key: str, name: str, command: str, plain: str, live: str) -> None:

@@ -54,7 +54,8 @@ def nested() -> Any:
 @pytest.mark.parametrize("function", [nested(), lambda number: number])
 def test_what_has_no_name_goes_by_value(function: Any) -> None:
     program = program_of(as_task(function), HERE)
-    assert program.command == ("py", "-m", "taskctl.sdk.run", "--pickled")
+    assert program.command[:-1] == ("py", "-m", "taskctl.sdk.run", "--pickled")
+    assert program.command[-1] == function.__qualname__
     assert _byvalue.unpack(program.envelope["function"])(5) == 5
 
 
@@ -254,7 +255,7 @@ def test_what_was_sent_by_value_spawns_itself(agent: FakeAgent, workspace: Path)
     code, errors = execute(agent, given, *program.command[1:])
     assert (code, errors) == (0, "")
     child, other = agent.spawned()
-    assert child["overrides"]["command"][1:] == ["-m", "taskctl.sdk.run", "--pickled"]
+    assert child["overrides"]["command"][1:] == ["-m", "taskctl.sdk.run", "--pickled", "grow"]
     # The same bytes, so a parent that runs again asks for the same child.
     assert sent(child, workspace) == {**given, "arguments": {"number": 1}}
     code, errors = execute(agent, sent(child, workspace), *child["overrides"]["command"][1:])
@@ -301,7 +302,7 @@ def test_run_uploaded(
         assert command[3:] == ["--code", archive.sha256, place]
 
 
-@pytest.mark.parametrize("wrong", [(), ("a", "b"), ("--pickled", "a:b"), ("--path",), ("--no",)])
+@pytest.mark.parametrize("wrong", [(), ("a", "b"), ("--pickled", "a", "b"), ("--path",), ("--no",)])
 def test_wrong_usage(wrong: tuple[str, ...]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "taskctl.sdk.run", *wrong], capture_output=True, text=True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ from taskctl.policy.lineage import (
     is_same_child,
     is_same_object,
     label_value,
+    runs_of,
 )
 from taskctl.policy.view import parse_task
 from tests.unit.policy.build import child, raw_task
@@ -50,6 +52,54 @@ def test_names_come_from_parent_and_key() -> None:
     root, other = parse_task(raw_task("root")), parse_task(raw_task("other"))
     assert child_name(root, "k") == child_name(root, "k")
     assert len({child_name(root, "k"), child_name(root, "k2"), child_name(other, "k")}) == 3
+
+
+MADE = "auto-0123456789abcdef-0"
+SQUARE = ["python3", "-m", "taskctl.sdk.run", "sums:square"]
+
+
+@pytest.mark.parametrize(
+    ("key", "command", "word"),
+    [
+        (MADE, SQUARE, "square-"),
+        (MADE, ["python3", "-m", "taskctl.sdk.run", "sums:Some.method_two"], "some-method-two-"),
+        (MADE, ["/bin/sh", "-c", "echo a; echo b"], "echo-"),
+        (MADE, ["/app/Tool.PY"], "tool-py-"),
+        (MADE, ["x" * 100], "x" * 20 + "-"),
+        (MADE, ["é"], ""),
+        (MADE, [], ""),
+        ("part 3/of 9", SQUARE, "part-3-of-9-"),
+        ("https://example.org/a/very/long/path", SQUARE, "https-example-org-a-"),
+        ("+++", SQUARE, ""),
+        ("auto-1", SQUARE, "auto-1-"),
+    ],
+)
+def test_names_say_what_a_child_is(key: str, command: list[str], word: str) -> None:
+    root = parse_task(raw_task("root"))
+    digest = child_name(root, key).rpartition("-")[2]
+    assert child_name(root, key, command) == f"root-{word}{digest}"
+
+
+def test_a_chosen_key_names_the_same_child_whatever_it_runs() -> None:
+    root = parse_task(raw_task("root"))
+    assert child_name(root, "k", SQUARE) == child_name(root, "k", ["other"])
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "runs"),
+    [
+        ("root-square-0", MADE, "square"),
+        ("root-part-3-0", "part-3", "square[part-3]"),
+        ("root-part-3", "part-3", "square"),  # as the name says
+        ("mine", "k" * 100, f"square[{'k' * 40}]"),
+        ("mine", "a\x1b[2Jb\nc", "square[a\\x1b[2Jb c]"),
+    ],
+)
+def test_what_a_task_runs(name: str, key: str, runs: str) -> None:
+    root = parse_task(raw_task("root"))
+    spec = {"command": SQUARE, "lineage": child_lineage(root, name, key)}
+    assert runs_of(parse_task(raw_task(name, spec=spec))) == runs
+    assert runs_of(parse_task(raw_task("root", spec={"command": SQUARE}))) == "square"
 
 
 def test_long_root_name_survives_its_label() -> None:
@@ -104,9 +154,9 @@ def test_depth() -> None:
     assert "depth 2" in refusal(child("t", spec={"limits": {"depth": 1}}))
 
 
-@given(root=NAMES, key=st.text())
-def test_child_names_are_names(root: str, key: str) -> None:
-    name = child_name(parse_task(raw_task(root)), key)
+@given(root=NAMES, key=st.text() | st.just(MADE), program=st.text())
+def test_child_names_are_names(root: str, key: str, program: str) -> None:
+    name = child_name(parse_task(raw_task(root)), key, [program])
     assert DNS_SUBDOMAIN.fullmatch(name)
     assert len(name) <= 63
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from taskctl.ui.labels import label_of
+from taskctl.policy.labels import label_of
 
 CASES = [
     (["python3", "-m", "taskctl.sdk.run", "--path", "/app", "sums:square"], "square"),
     (["/venv/bin/python3.11", "-m", "taskctl.sdk.run", "a.b:Class.method"], "Class.method"),
+    (["python3", "-m", "taskctl.sdk.run", "--pickled", "f.<locals>.inner"], "inner"),
+    (["python3", "-m", "taskctl.sdk.run", "--many", "--pickled"], "python3"),
     (["python3", "/app/counter.py", "7"], "counter.py"),
     (["python3", "-u", "train.py"], "train.py"),
     (["python3", "-m", "http.server"], "http.server"),

@@ -36,8 +36,8 @@ def label_of(command: Sequence[str]) -> str:
         return ""
     program = _base(words[0])
     if _RUNNER in words[:3]:
-        _, _, name = words[-1].rpartition(":")
-        return name[:_MAX_CHARS] or program
+        name = words[-1].rpartition(":")[2].rpartition("<locals>.")[2]
+        return program if name.startswith("-") else name[:_MAX_CHARS] or program
     if _INTERPRETER.match(program):
         return (_script(words[1:]) or program)[:_MAX_CHARS]
     return program[:_MAX_CHARS]
