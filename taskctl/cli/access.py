@@ -90,11 +90,13 @@ async def open_client(access: Access) -> KubeClient:
     """Make the client; tests put another one in its place."""
     from taskctl.client.config import ClientSettings
     from taskctl.client.kube import KubeClient
+    from taskctl.client.paging import LARGE_PAGES
 
     settings = ClientSettings(
         kubeconfig=access.kubeconfig,
         context=access.context,
         qps=CLIENT_QPS,
         timeout_s=REQUEST_TIMEOUT_S,
+        pages=LARGE_PAGES,
     )
     return await KubeClient.connect(settings)

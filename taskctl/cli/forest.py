@@ -129,26 +129,33 @@ def latency_stages(views: Sequence[TaskView]) -> list[Stage]:
     stages = []
     receipts = [_moments(view) for view in views if view.attempt <= 1]
     for name, start, end in _STAGES:
-        values: dict[bool, list[float]] = {False: [], True: []}
+        exact: list[float] = []
+        coarse: list[float] = []
         for receipt in receipts:
-            since = receipt.get(start)
-            value = between_s(since, receipt.get(end))
-            if since is not None and value is not None:
+            since, until = receipt.get(start), receipt.get(end)
+            if since is not None and until is not None:
                 # creationTimestamp has no fraction. One in a million precise times has none either.
-                values[since.microsecond == 0].append(value)
+                values = exact if since.microsecond else coarse
+                values.append(max(0.0, (until - since).total_seconds()))
         # A value that may be a second too long says nothing beside those that are exact.
-        coarse = not values[False]
-        used = values[coarse]
+        used = sorted(exact or coarse)
         if used:
             p50_s, p99_s = percentile(used, 0.5), percentile(used, 0.99)
-            stages.append(Stage(name, p50_s, p99_s, sum(used), len(used), coarse))
+            stages.append(Stage(name, p50_s, p99_s, sum(used), len(used), not exact))
     return stages
 
 
 def _moments(view: TaskView) -> dict[str, datetime]:
     """Return what is known of ``status.times``."""
-    times = view.status.get("times") or {}
-    return {name: at for name, text in times.items() if (at := time_or_none(text)) is not None}
+    moments = {}
+    for name, text in (view.status.get("times") or {}).items():
+        try:
+            moments[name] = datetime.fromisoformat(text)
+        except (TypeError, ValueError):  # written by a stranger
+            continue
+        if moments[name].tzinfo is None:
+            del moments[name]
+    return moments
 
 
 def wall_s(views: Sequence[TaskView], now: datetime) -> float | None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import nsmallest
 from itertools import islice
+from operator import itemgetter
 from typing import Final
 
 from taskctl.api.states import TaskState
@@ -30,6 +31,7 @@ INTEREST: Final = (
 CHILDREN_SHOWN: Final = 12
 CHAIN_TAIL: Final = 3
 TOP: Final = 0  # stands for what is above the roots; no id() is 0
+_URGENT: Final = frozenset({TaskState.FAILED, TaskState.SCHEDULED, TaskState.RUNNING})
 _RANK: Final[Mapping[TaskState, int]] = {state: number for number, state in enumerate(INTEREST)}
 
 
@@ -50,11 +52,19 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class _Forest:
-    """The tasks from the top down, each after its parent, and the parents by ``id()``."""
+    """The tasks from the top down, each after its parent.
+
+    Attributes:
+        roots: those at the top.
+        order: all.
+        parents: of each task, by its ``id()``.
+        places: number in ``order`` and task, by ``id()``.
+    """
 
     roots: Sequence[Node]
     order: Sequence[Node]
     parents: Mapping[int, Node | None]
+    places: Mapping[int, tuple[int, Node]]
 
 
 def plan(roots: Sequence[Node], budget: int) -> dict[int, Branch]:
@@ -90,7 +100,8 @@ def _survey(roots: Sequence[Node]) -> _Forest:
         for child in node.children:
             parents[id(child)] = node
         stack += reversed(node.children)
-    return _Forest(roots, order, parents)
+    places = {id(node): (number, node) for number, node in enumerate(order)}
+    return _Forest(roots, order, parents, places)
 
 
 def _line_count(branches: Mapping[int, Branch]) -> int:
@@ -98,28 +109,50 @@ def _line_count(branches: Mapping[int, Branch]) -> int:
 
 
 def _branches(forest: _Forest, chosen: set[int]) -> dict[int, Branch]:
-    """Return what stands below what, if only ``chosen`` have lines."""
-    above: dict[int, int] = {}  # of each task, the next chosen one above it
+    """Return what stands below what, if only ``chosen`` have lines.
+
+    Looks at the chosen ones and what is above them only: a plan tries several choices, each of a
+    hundred tasks out of ten thousand.
+    """
+    nodes = sorted((forest.places[task] for task in chosen), key=itemgetter(0))
+    above: dict[int, int] = {}  # of tasks, the next chosen one above
     shown: dict[int, list[Node]] = {TOP: []}
-    hidden: dict[int, Counter[TaskState]] = {}
-    for node in forest.order:
-        parent = forest.parents[id(node)]
-        place = TOP
-        if parent is not None:
-            place = id(parent) if id(parent) in chosen else above[id(parent)]
-        above[id(node)] = place
-        if id(node) in chosen:
-            shown.setdefault(place, []).append(node)
-        else:
-            hidden.setdefault(place, Counter())[node.view.state] += 1
+    for _, node in nodes:
+        shown.setdefault(_next_above(forest, node, chosen, above), []).append(node)
     sort = len(chosen) < len(forest.order)
     result = {}
-    for place, nodes in shown.items():
-        far = any(_place_of_parent(forest, node) != place for node in nodes)
-        ordered = sorted(nodes, key=_urgency) if sort else nodes
-        at = 0 if far or place == TOP else len(nodes)
-        result[place] = Branch(ordered, hidden.get(place, Counter()), at)
+    for place, below in shown.items():
+        far = any(_place_of_parent(forest, node) != place for node in below)
+        ordered = sorted(below, key=_urgency) if sort else below
+        at = 0 if far or place == TOP else len(below)
+        result[place] = Branch(ordered, _hidden(forest, place, below) if sort else Counter(), at)
     return result
+
+
+def _next_above(forest: _Forest, node: Node, chosen: set[int], above: dict[int, int]) -> int:
+    """Return the next chosen task above; ``above`` keeps what was found on the way."""
+    passed = [id(node)]
+    parent = forest.parents[id(node)]
+    while parent is not None and id(parent) not in chosen and id(parent) not in above:
+        passed.append(id(parent))
+        parent = forest.parents[id(parent)]
+    place = TOP
+    if parent is not None:
+        place = id(parent) if id(parent) in chosen else above[id(parent)]
+    above.update(dict.fromkeys(passed, place))
+    return place
+
+
+def _hidden(forest: _Forest, place: int, shown: Sequence[Node]) -> Counter[TaskState]:
+    """Return the states of everything below a task that is not below or among ``shown``."""
+    if place == TOP:
+        hidden = sum((root.whole for root in forest.roots), Counter[TaskState]())
+    else:
+        hidden = forest.places[place][1].counts.copy()
+    for node in shown:
+        hidden.subtract(node.counts)
+        hidden[node.view.state] -= 1
+    return +hidden
 
 
 def _place_of_parent(forest: _Forest, node: Node) -> int:
@@ -162,7 +195,7 @@ def _wishes(forest: _Forest, budget: int) -> Iterator[Node]:
 def _urgent(forest: _Forest, budget: int) -> list[Node]:
     """Return what has failed and what runs; those that only wait for their children come last."""
     groups: dict[str, list[Node]] = {"failed": [], "busy": [], "placed": [], "waiting": []}
-    for node in forest.order:
+    for node in [node for node in forest.order if node.view.state in _URGENT]:
         match node.view.state:
             case TaskState.FAILED:
                 groups["failed"].append(node)
@@ -206,8 +239,12 @@ def _downwards(forest: _Forest, seen: set[int]) -> Iterator[Node]:
 
 def _rank(node: Node) -> int:
     """Return the place in INTEREST of the most interesting task of a subtree."""
-    below = (_RANK[state] for state, count in node.counts.items() if count)
-    return min(_RANK[node.view.state], min(below, default=len(INTEREST)))
+    rank = _RANK[node.view.state]
+    if not node.counts:  # most tasks of a large tree have none below
+        return rank
+    return min(
+        rank, min((_RANK[state] for state, count in node.counts.items() if count), default=rank)
+    )
 
 
 def _urgency(node: Node) -> int:

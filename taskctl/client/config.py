@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from taskctl import __version__
 from taskctl.client.credentials import Credentials, NoCredentials, TokenFile
+from taskctl.client.paging import SMALL_PAGES, PageSizes
 from taskctl.client.retry import RetryPolicy
 from taskctl.client.timing import SYSTEM_TIMING, Timing
 from taskctl.client.tls import TlsSettings
@@ -62,6 +63,7 @@ class ClientSettings:
             large batch that arrives after a pause is placed without waiting.
         timeout_s: deadline of a request, pauses and repetitions included.
         user_agent: for the server's audit log.
+        pages: how large the pages of :meth:`KubeClient.list_all` may be.
         retry: how often a request is repeated.
         timing: clock, sleep, chance.
         observer: told of every request; None for nobody.
@@ -74,6 +76,7 @@ class ClientSettings:
     burst: int = DEFAULT_BURST
     timeout_s: float = 30.0
     user_agent: str = f"taskctl/{__version__}"
+    pages: PageSizes = SMALL_PAGES
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     timing: Timing = SYSTEM_TIMING
     observer: RequestObserver | None = None

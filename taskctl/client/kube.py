@@ -227,7 +227,7 @@ class KubeClient:
             token = page.continue_token
             if not token:
                 return ListPage(items, page.resource_version, "", size_bytes)
-            limit = next_limit(page, limit)
+            limit = next_limit(page, limit, self._settings.pages)
 
     async def watch(
         self, res: Resource, namespace: str | None = None, *, options: WatchOptions = _WATCH

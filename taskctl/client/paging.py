@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from taskctl.client.base import ListOptions, ListPage
 
 PAGE_LIMIT: Final = 500
-# orjson holds the GIL, so a thread would not keep the loop going while a page is decoded:
-# pages are kept small instead. 1 MiB decodes in about 10 ms.
-_PAGE_TARGET_BYTES: Final = 1024 * 1024
 _PAGE_LIMIT_MIN: Final = 20
 
 
-def next_limit(page: ListPage, limit: int) -> int:
-    """Return the size to ask of the next page, so that it decodes without a long stop."""
+@dataclass(frozen=True, slots=True)
+class PageSizes:
+    """How large the pages after the first one may be.
+
+    Attributes:
+        target_bytes: what a page should be at most, by the size of the objects seen so far.
+        max_items: objects a page at most.
+    """
+
+    target_bytes: int
+    max_items: int
+
+
+# orjson holds the GIL, so a thread would not keep the loop going while a page is decoded:
+# where other tasks share the loop, pages are kept small. 1 MiB decodes in about 10 ms.
+SMALL_PAGES: Final = PageSizes(1024 * 1024, PAGE_LIMIT)
+# For a command that does nothing but wait for the list. For each page the server goes over all
+# objects of the kind, so that many pages cost it more than the objects do.
+LARGE_PAGES: Final = PageSizes(8 * 1024 * 1024, 10_000)
+
+
+def next_limit(page: ListPage, limit: int, sizes: PageSizes = SMALL_PAGES) -> int:
+    """Return the size to ask of the next page, by the size of the objects of this one."""
     if not page.items or not page.size_bytes:
         return limit
-    fitting = _PAGE_TARGET_BYTES * len(page.items) // page.size_bytes
-    return max(_PAGE_LIMIT_MIN, min(PAGE_LIMIT, fitting))
+    fitting = sizes.target_bytes * len(page.items) // page.size_bytes
+    return max(_PAGE_LIMIT_MIN, min(sizes.max_items, fitting))
 
 
 def with_page(options: ListOptions, limit: int, token: str) -> ListOptions:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+from bisect import bisect_right
 from dataclasses import dataclass, replace
+from itertools import islice
+from operator import attrgetter
 from typing import Final
 
 import orjson
@@ -20,6 +23,7 @@ from taskctl.embedded.server.targets import ListOptions, Target, VersionMatch
 
 _TOKEN_VERSION: Final = "meta.k8s.io/v1"
 _LATEST: Final = -1
+_SORT_KEY: Final = attrgetter("sort_key")
 
 
 def parse_selector(kind: Kind, options: ListOptions) -> Selector:
@@ -85,7 +89,7 @@ def list_objects(
             raise errors.future_revision(options.revision, core.store.head)
         records = _current(core, kind, namespace, selector)
     if after is not None:
-        records = [record for record in records if record.sort_key > after]
+        records = records[bisect_right(records, after, key=_SORT_KEY) :]
     # From the watch cache, which answers for "0", Kubernetes gives no pages.
     limit = 0 if options.revision == 0 and not options.continue_token else options.limit
     return _cut(records, selector, limit, _Page(revision, ("", ""), namespace))
@@ -95,10 +99,8 @@ def _cut(
     records: list[Record], selector: Selector, limit: int, page: _Page
 ) -> tuple[list[Record], ListMeta]:
     """Return the first matching records, and the metadata that leads to the others."""
-    matching = records
-    if not selector.everything:
-        matching = [record for record in records if selector.matches(record)]
-    kept = matching[:limit] if limit else matching
+    # What follows the page is not looked at: a list of many pages would look at all each time.
+    kept = list(islice(selector.matching(records), limit or None))
     # With a selector, Kubernetes does not know whether what follows the page matches.
     if not kept or len(kept) < limit or kept[-1] is records[-1] or not limit:
         return kept, ListMeta(page.revision)

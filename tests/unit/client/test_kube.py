@@ -14,6 +14,7 @@ from taskctl.client.base import (
     DeleteOptions,
     EventType,
     ListOptions,
+    ListPage,
     LogOptions,
     PatchOptions,
     PatchType,
@@ -21,7 +22,7 @@ from taskctl.client.base import (
     WatchOptions,
 )
 from taskctl.client.kube import KubeClient
-from taskctl.client.paging import next_limit
+from taskctl.client.paging import LARGE_PAGES, next_limit
 from taskctl.client.resources import PODS, TASKS
 from taskctl.errors import (
     AlreadyExists,
@@ -421,6 +422,25 @@ async def test_pages_shrink_when_objects_are_large() -> None:
         server.script = [respond(200, task_list(9, *heavy, token="t"))]
         page = await client.list(TASKS)
     assert next_limit(page, 500) == pytest.approx(1024 * 1024 / 20_300, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("bytes_each", "small", "large"),
+    [(1_600, 500, 5_242), (100, 500, 10_000), (200_000, 20, 41), (10_000_000, 20, 20)],
+)
+def test_the_size_of_pages(bytes_each: int, small: int, large: int) -> None:
+    page = ListPage([{}] * 10, "9", "t", bytes_each * 10)
+    assert (next_limit(page, 500), next_limit(page, 500, LARGE_PAGES)) == (small, large)
+
+
+async def test_a_command_reads_a_long_list_in_few_requests() -> None:
+    async with fake_server() as server, client_of(server.url, pages=LARGE_PAGES) as client:
+        server.script = [
+            respond(200, task_list(9, *[task(f"a{n}", n) for n in range(500)], token="next")),
+            respond(200, task_list(9, task("b", 2))),
+        ]
+        await client.list_all(TASKS, "default")
+    assert [seen.query["limit"] for seen in server.seen] == ["500", "10000"]
 
 
 # --- watches --------------------------------------------------------------------------------

@@ -99,6 +99,35 @@ def test_absent_fields_are_empty() -> None:
     assert not selectors.parse("", "spec.color!=", PATHS).matches(record)
 
 
+@pytest.mark.parametrize("labels", ["", "n=1", "n!=1", "n in (1,2)"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "spec.color=red",
+        "spec.color=",
+        "spec.color!=red",
+        "spec.color=red,metadata.name!=t1",
+        "metadata.name=t1,spec.color=red",
+        "spec.color=red,spec.color=blue",
+    ],
+)
+def test_many_objects_are_chosen_as_one_is(text: str, labels: str) -> None:
+    colours = ("red", "blue", None)
+    records = [
+        make_record(
+            THINGS,
+            thing(f"t{n}", color=colours[n % 3], meta={"uid": f"u{n}", "labels": {"n": str(n)}}),
+            PATHS,
+            n,
+        )
+        for n in range(9)
+    ]
+    selector = selectors.parse(labels, text, PATHS)
+    expected = [record for record in records if selector.matches(record)]
+    assert list(selector.matching(records)) == expected
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
