@@ -344,6 +344,16 @@ BAD: dict[str, tuple[Json, str]] = {
         "Linux starts no process",
     ),
     "long task name": (task("x" * 241), "at most 240 characters"),
+    "a variable that is unknown": (
+        cluster(workspace={"hostPath": {"path": "/${HOME}"}}),
+        "the variables here are",
+    ),
+    "a path that goes back": (
+        cluster(workspace={"nfs": {"server": "h", "path": "/a/../b"}}),
+        "must not contain '..' as a part",
+    ),
+    "a user that is needed": (cluster(workspace={"claimName": "a-${USER}"}), "is needed, because"),
+    "a user with dots": (cluster(user="a..b"), "it becomes part of paths"),
     "long cluster name": (cluster("x" * 53), "at most 52 characters"),
     "min replicas alone": (cluster(minReplicas=1), "minReplicas needs maxReplicas"),
     "more at least than at most": (

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from taskctl.api import meta, podparts
 from taskctl.api.meta import INT32_MAX, Condition, Name, ObjectMeta, SpecModel, StatusModel
 from taskctl.api.standby import Standby
 from taskctl.api.taskdefaults import TaskDefaults
+from taskctl.api.variables import (
+    MAX_USER,
+    USER_DOTS_MESSAGE,
+    USER_MESSAGE,
+    USER_NAME,
+    check_variables,
+    uses_user,
+)
 from taskctl.api.workertemplate import WorkerTemplate
 from taskctl.api.workspace import (
     MOUNT_PATH,
@@ -17,7 +25,9 @@ from taskctl.api.workspace import (
     RESERVED_PATHS,
     Workspace,
     inside,
+    path_rules,
     reserved_path_rule,
+    text_rule,
 )
 from taskctl.constants import RUNTIME_VOLUME, STATE_VOLUME, TOKEN_VOLUME, WORKSPACE_VOLUME
 
@@ -62,6 +72,15 @@ ImageName = Annotated[str, Field(min_length=1, max_length=1024)]
 def _add_sources(schema: dict[str, Any]) -> None:
     """Add what volumes may be; one without a source, or with two, is refused."""
     podparts.extend("Volume")(schema)
+    for source, field in (("hostPath", "path"), ("nfs", "path")):
+        schema["properties"][source]["properties"][field] |= {
+            "maxLength": meta.MAX_TEXT,
+            **meta.validations(*path_rules()),
+        }
+    schema["properties"]["persistentVolumeClaim"]["properties"]["claimName"] |= {
+        "maxLength": meta.MAX_NAME,
+        **meta.validations(text_rule()),
+    }
     sources = [name for name in schema["properties"] if name != "name"]
     count = f"[{', '.join(f'has(self.{name})' for name in sources)}].filter(x, x).size()"
     schema |= meta.validations(meta.cel(f"{count} == 1", ONE_SOURCE_MESSAGE))
@@ -104,7 +123,8 @@ class VolumeMount(SpecModel):
         Field(
             max_length=meta.MAX_TEXT,
             pattern=MOUNT_PATH,
-            description="Where to mount it.",
+            description="Where to mount it; may have variables.",
+            json_schema_extra=meta.validations(*path_rules()),
         ),
     ]
     read_only: Annotated[bool | None, Field(description="Mount read-only.")] = None
@@ -150,6 +170,7 @@ class TaskClusterSpec(SpecModel):
 
     model_config = ConfigDict(
         json_schema_extra=meta.validations(
+            meta.cel(f"has(self.user) || !({uses_user()})", USER_MESSAGE, field_path=".user"),
             meta.cel(
                 "has(self.maxReplicas) || !has(self.minReplicas)",
                 MIN_ALONE_MESSAGE,
@@ -242,6 +263,18 @@ class TaskClusterSpec(SpecModel):
             pattern=meta.DNS_LABEL,
             description="Workers are named `<deploymentName>-<n>`. Default: the TaskCluster's "
             "name.",
+        ),
+    ] = None
+    user: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=MAX_USER,
+            pattern=USER_NAME,
+            description="For whom the TaskCluster is: the value of `${USER}` in `workspace`, "
+            "`volumes` and `volumeMounts`. taskctl takes it as it is declared; an admission policy "
+            "can hold it to who asks.",
+            json_schema_extra=meta.validations(meta.cel("!self.contains('..')", USER_DOTS_MESSAGE)),
         ),
     ] = None
     slots_per_worker: Annotated[
@@ -341,6 +374,15 @@ class TaskClusterSpec(SpecModel):
             "`taskctl:<version>` of the controller.",
         ),
     ] = None
+
+    _variables = model_validator(mode="before")(check_variables)
+
+    @field_validator("user")
+    @classmethod
+    def _no_dots(cls, user: str | None) -> str | None:
+        if user and ".." in user:
+            raise ValueError(USER_DOTS_MESSAGE)
+        return user
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, model_validator
 from taskctl.api import meta, podparts
 from taskctl.api.meta import Name, SpecModel
 from taskctl.api.states import Reclaim
+from taskctl.api.variables import NO_STEP_BACK, SOUND_TEXT, STEP_BACK_MESSAGE, UNKNOWN_MESSAGE
 from taskctl.constants import DEFAULT_WORKSPACE_PATH, RUNTIME_PATH, STATE_PATH
 
 RESERVED_PATHS = (RUNTIME_PATH, STATE_PATH)
@@ -30,6 +31,16 @@ def reserved_path_rule(variable: str) -> str:
     return " && ".join(
         f"{variable} != '{path}' && !{variable}.startsWith('{path}/')" for path in RESERVED_PATHS
     )
+
+
+def text_rule() -> dict[str, str]:
+    """Return the CEL rule of a text that may have variables."""
+    return meta.cel(f"self.matches(r'{SOUND_TEXT}')", UNKNOWN_MESSAGE)
+
+
+def path_rules() -> tuple[dict[str, str], ...]:
+    """Return the CEL rules of the path of a directory, which may have variables."""
+    return text_rule(), meta.cel(f"!self.matches(r'{NO_STEP_BACK}')", STEP_BACK_MESSAGE)
 
 
 class ClaimResources(SpecModel):
@@ -88,7 +99,15 @@ class WorkspaceClaim(SpecModel):
 class HostPathSource(SpecModel):
     """A directory of the node. All workers must then be on that node, or see the same files."""
 
-    path: Annotated[str, Field(min_length=1, max_length=meta.MAX_TEXT, description="Path.")]
+    path: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=meta.MAX_TEXT,
+            description="Path; may have variables.",
+            json_schema_extra=meta.validations(*path_rules()),
+        ),
+    ]
     type: Annotated[
         Literal["", "DirectoryOrCreate", "Directory"] | None,
         Field(description="Directory, DirectoryOrCreate, or not set: no check."),
@@ -100,7 +119,13 @@ class NfsSource(SpecModel):
 
     server: Annotated[str, Field(min_length=1, max_length=253, description="Host name or IP.")]
     path: Annotated[
-        str, Field(min_length=1, max_length=meta.MAX_TEXT, description="Exported path.")
+        str,
+        Field(
+            min_length=1,
+            max_length=meta.MAX_TEXT,
+            description="Exported path; may have variables.",
+            json_schema_extra=meta.validations(*path_rules()),
+        ),
     ]
     read_only: Annotated[bool | None, Field(description="Mount read-only.")] = None
 
@@ -142,7 +167,8 @@ class Workspace(SpecModel):
         Field(description="Create a PersistentVolumeClaim named `<TaskCluster>-workspace`."),
     ] = None
     claim_name: Annotated[
-        Name | None, Field(description="Use this PersistentVolumeClaim, which you created.")
+        Annotated[Name, Field(json_schema_extra=meta.validations(text_rule()))] | None,
+        Field(description="Use this PersistentVolumeClaim, which you created; may have variables."),
     ] = None
     host_path: Annotated[
         HostPathSource | None, Field(description="Use a directory of the node.")
@@ -157,7 +183,8 @@ class Workspace(SpecModel):
         Field(
             max_length=meta.MAX_TEXT,
             pattern=MOUNT_PATH,
-            description="Where tasks find it. Default /workspace.",
+            description="Where tasks find it; may have variables. Default /workspace.",
+            json_schema_extra=meta.validations(*path_rules()),
         ),
     ] = DEFAULT_WORKSPACE_PATH
     reclaim: Annotated[

@@ -20,6 +20,7 @@ from taskctl.controllers.queues import Queues
 from taskctl.controllers.task import state_of
 from taskctl.errors import AlreadyExists, BadRequest, Conflict, Forbidden, Invalid, NotFound
 from taskctl.policy.clusterstatus import WorkspaceFacts
+from taskctl.policy.colocation import named_claims
 from taskctl.policy.runcluster import cluster_of_task
 from taskctl.policy.workspace import (
     Workspace,
@@ -311,7 +312,7 @@ class ClaimReconciler:
             cluster["metadata"]["name"]
             for cluster in caches.clusters
             if cluster["metadata"]["namespace"] == key.namespace
-            and (cluster["spec"].get("workspace") or {}).get("claimName") == key.name
+            and key.name in named_claims(cluster)
         ]
         uses = successor is not None and plan_workspace(successor).claim is not None
         return LeftClaim(

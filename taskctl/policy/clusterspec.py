@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from taskctl.api.meta import describe_errors
 from taskctl.api.taskcluster import TaskCluster, TaskClusterSpec
+from taskctl.policy.variables import value_problems
 
 # What `kubectl apply` has sent, dropped fields included.
 LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
@@ -31,6 +32,9 @@ def spec_problem(cluster: Mapping[str, Any]) -> str:
     except ValidationError as error:
         found = _listed(describe_errors(error, TaskCluster))
         return f"{found} No worker is made until it is corrected."
+    wrong = value_problems(cluster)
+    if wrong:
+        return f"{_listed(wrong)} No worker is made until it is corrected."
     dropped = _dropped(cluster)
     if dropped:
         return (

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final
 
+from taskctl.policy.variables import expanded
+
 # https://kubernetes.io/docs/concepts/storage/persistent-volumes/#access-modes
 _MANY_NODES: Final = frozenset({"ReadWriteMany", "ReadOnlyMany"})
 
@@ -39,7 +41,7 @@ def named_claims(cluster: Mapping[str, Any]) -> tuple[str, ...]:
     These are `workspace.claimName` and the further volumes. An `ephemeral` volume is a claim for
     each worker, so it binds none to the others.
     """
-    spec = cluster["spec"]
+    spec = expanded(cluster)
     workspace = spec.get("workspace") or {}
     names: dict[str, None] = {}
     if workspace.get("enable") is not False and workspace.get("claimName"):

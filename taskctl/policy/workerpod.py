@@ -32,6 +32,7 @@ from taskctl.constants import (
 )
 from taskctl.policy.colocation import Sharing, sharing_of
 from taskctl.policy.lineage import label_value
+from taskctl.policy.variables import expanded
 from taskctl.policy.workeraccess import worker_account
 from taskctl.policy.workspace import Workspace, plan_workspace
 
@@ -117,6 +118,7 @@ def worker_template(
             were none, as their access modes are not known.
     """
     workspace = plan_workspace(cluster)
+    cluster = {**cluster, "spec": expanded(cluster)}
     if sharing is None:
         own = workspace.claim
         sharing = sharing_of([] if own is None else [own["spec"]["accessModes"]])

@@ -16,6 +16,7 @@ from taskctl.constants import (
     WORKSPACE_VOLUME,
 )
 from taskctl.policy.lineage import label_value
+from taskctl.policy.variables import expanded
 
 _CLAIM_SUFFIX: Final = "-workspace"
 
@@ -44,7 +45,7 @@ def plan_workspace(cluster: Mapping[str, Any]) -> Workspace:
     whatever ``reclaim`` says by then, and under Tasks that still wait for the TaskCluster. The
     controller deletes it (:mod:`taskctl.policy.workspaceclaim`).
     """
-    spec = cluster["spec"].get("workspace")
+    spec = expanded(cluster).get("workspace")
     if spec is None or spec.get("enable") is False:
         return Workspace(None, DEFAULT_WORKSPACE_PATH)
     path = spec.get("mountPath") or DEFAULT_WORKSPACE_PATH

@@ -146,7 +146,7 @@ class LeftClaim:
     Attributes:
         reclaim: as it stood when the TaskCluster was deleted.
         waiting: unfinished Tasks that name the TaskCluster.
-        users: TaskClusters that name the claim in ``spec.workspace.claimName``.
+        users: TaskClusters that name the claim in ``spec.workspace`` or ``spec.volumes``.
         successor: a TaskCluster of the same name exists.
         successor_uses: and its workspace is a claim of this name.
     """
@@ -164,7 +164,7 @@ def why_kept(left: LeftClaim) -> str:
         return "spec.workspace.reclaim was Retain."
     if left.users:
         names = ", ".join(sorted(left.users))
-        return f"TaskCluster {names} uses it (spec.workspace.claimName)."
+        return f"TaskCluster {names} uses it (spec.workspace.claimName, spec.volumes)."
     if left.waiting and (left.successor_uses or not left.successor):
         return (
             f"{left.waiting} unfinished Tasks wait for a TaskCluster of that name. Create it again "
