@@ -27,8 +27,10 @@ InputPlace = Annotated[
     Field(
         max_length=1024,
         pattern=POINTER,
-        description="JSON pointer (RFC 6901) of the place in the input, for example /results; "
-        "maps on the way are made. Empty (the default): it is the whole input.",
+        description=(
+            "JSON pointer (RFC 6901) to the place in the input, for example /results. Missing maps "
+            "on the way there are created. Empty (the default): the value is the whole input."
+        ),
     ),
 ]
 
@@ -41,16 +43,20 @@ class InputSource(SpecModel):
     task: Annotated[
         Name | None,
         Field(
-            description="Name of the Task whose output goes there; null if it has not succeeded, "
-            "or has none."
+            description=(
+                "Name of the Task whose output goes there; null if that Task did not succeed or "
+                "has no output."
+            )
         ),
     ] = None
     tasks: Annotated[
         list[Name] | None,
         Field(
             max_length=MAX_SOURCE_TASKS,
-            description="Names of Tasks whose outputs go there as an array, in this order; null "
-            "for one that has not succeeded, or has none.",
+            description=(
+                "Names of Tasks whose outputs go there as an array, in this order; null for a Task "
+                "that did not succeed or has no output."
+            ),
             json_schema_extra=meta.ATOMIC_LIST,
         ),
     ] = None
@@ -58,9 +64,11 @@ class InputSource(SpecModel):
     group: Annotated[
         GroupName | None,
         Field(
-            description="The outputs of all members of a group (`spec.group`) of the same tree go "
-            "there as an array, in the order in which the members were created; null for one that "
-            "has not succeeded, or has none. `runAfter` must name the group too."
+            description=(
+                "Name of a group (`spec.group`) of the same tree. The outputs of all its members "
+                "go there as an array, in the order in which the members were created; null for a "
+                "member that did not succeed or has no output. `runAfter` must name the group too."
+            )
         ),
     ] = None
 

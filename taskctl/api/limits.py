@@ -19,19 +19,29 @@ class SpawnRate(SpecModel):
 
     tasks: Annotated[
         int,
-        Field(ge=1, le=MAX_SPAWN_RATE, description="How many tasks may be spawned in that time."),
+        Field(
+            ge=1,
+            le=MAX_SPAWN_RATE,
+            description="Tasks that may be spawned in `perSeconds`.",
+        ),
     ]
     per_seconds: Annotated[
         int,
-        Field(ge=1, le=MAX_SPAWN_SECONDS, description="That time; 60 for a rate per minute."),
+        Field(
+            ge=1,
+            le=MAX_SPAWN_SECONDS,
+            description="Length of the time window in seconds; 60 for a rate per minute.",
+        ),
     ] = 1
     burst: Annotated[
         int | None,
         Field(
             ge=1,
             le=MAX_SPAWN_RATE,
-            description="How many may be spawned at once after a pause; more in one call are "
-            "refused. Default: `tasks`.",
+            description=(
+                "Number of tasks that may be spawned at once after a pause. A call that spawns "
+                "more is refused. Default: `tasks`."
+            ),
         ),
     ] = None
 
@@ -53,9 +63,12 @@ class Limits(SpecModel):
         Field(
             ge=0,
             le=MAX_DESCENDANTS,
-            description="How many descendants the root may ever have, those that have ended and "
-            "been deleted included. A spawn of more is refused as a whole. Children that a parent "
-            "which runs again finds do not count again. Not set: no limit.",
+            description=(
+                "Number of descendants that the root may ever have, including those that have "
+                "ended and been deleted. A spawn that would exceed it is refused as a whole. When "
+                "a parent runs again, the children that it finds do not count again. Not set: no "
+                "limit."
+            ),
         ),
     ] = None
     live_tasks: Annotated[
@@ -63,16 +76,21 @@ class Limits(SpecModel):
         Field(
             ge=1,
             le=MAX_LIVE_TASKS,
-            description="How many tasks of the tree, the root included, may be on workers at a "
-            "time; further ones wait in the queue. A task that waits for its children does not "
-            "count meanwhile. Not set: no limit.",
+            description=(
+                "Number of tasks of the tree, including the root, that may be on workers at a "
+                "time; further tasks wait in the queue. A task does not count while it waits for "
+                "its children. Not set: no limit."
+            ),
         ),
     ] = None
     spawn_rate: Annotated[
         SpawnRate | None,
         Field(
-            description="How fast tasks of the tree may spawn others, all together. What is too "
-            "much is refused with the time after which it is not; the Python SDK waits for that. "
-            "Children that a parent which runs again finds do not count. Not set: no limit."
+            description=(
+                "How fast all tasks of the tree together may spawn children. A spawn that exceeds "
+                "the rate is refused, with the time after which it may be repeated; the Python SDK "
+                "waits that long and tries again. When a parent runs again, the children that it "
+                "finds do not count. Not set: no limit."
+            )
         ),
     ] = None

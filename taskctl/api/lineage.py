@@ -35,6 +35,6 @@ class Lineage(SpecModel):
         Field(
             min_length=1,
             max_length=MAX_SPAWN_KEY,
-            description="Names the child among those of its parent.",
+            description="Key of the child, unique among the children of its parent.",
         ),
     ]

@@ -30,7 +30,9 @@ class Retry(SpecModel):
         Field(
             ge=0,
             le=1000,
-            description="Attempts after the first one. 0 (the default): none.",
+            description=(
+                "Number of attempts after the first one. 0 (the default): the Task is not repeated."
+            ),
         ),
     ] = 0
     backoff_seconds: Annotated[
@@ -38,20 +40,25 @@ class Retry(SpecModel):
         Field(
             gt=0,
             le=86400,
-            description="Seconds before the first repetition; doubled each time. Default 1.",
+            description=(
+                "Seconds to wait before the first repetition. The wait doubles with each "
+                "repetition. Default 1."
+            ),
         ),
     ] = 1
     max_backoff_seconds: Annotated[
         float,
-        Field(gt=0, le=86400, description="Seconds that the wait never exceeds. Default 300."),
+        Field(gt=0, le=86400, description="Longest wait in seconds. Default 300."),
     ] = 300
     jitter: Annotated[
         float,
         Field(
             ge=0,
             le=1,
-            description="Random part of the wait, so that failures of many tasks at once do not "
-            "return at once: 0.2 (the default) means up to 20 % more or less.",
+            description=(
+                "Random part of the wait, so that many tasks that fail together are not repeated "
+                "together. 0.2 (the default) means up to 20 % more or less."
+            ),
         ),
     ] = 0.2
     on_exit_codes: Annotated[
@@ -59,8 +66,10 @@ class Retry(SpecModel):
         Field(
             min_length=1,
             max_length=255,
-            description="Repeat only after these exit codes (1 to 255; the end by signal n counts "
-            "as 128+n). A timeout is then not repeated.",
+            description=(
+                "Repeat only after these exit codes (1 to 255; the end by signal n counts as "
+                "128+n). If set, an attempt that timed out is not repeated."
+            ),
             json_schema_extra=meta.SET_LIST,
         ),
     ] = None
@@ -90,8 +99,10 @@ class TtlSecondsAfterFinished(SpecModel):
         Field(
             ge=0,
             le=INT32_MAX,
-            description="Seconds after success, or after it was skipped. Not set, or null: it "
-            "stays. For a root the time counts from the end of its whole tree.",
+            description=(
+                "Seconds after the Task succeeded or was skipped. Not set, or null: the Task "
+                "stays. For a root the time counts from the end of its whole tree."
+            ),
             json_schema_extra={"nullable": True},
         ),
     ] = None

@@ -44,9 +44,11 @@ class RunAfter(SpecModel):
     group: Annotated[
         GroupName | None,
         Field(
-            description="Wait for all Tasks of the same tree whose `spec.group` has this value, "
-            "beside those in `tasks`. The Task itself does not count as a member. Members that "
-            "are created before it starts count too.",
+            description=(
+                "Wait for all Tasks of the same tree whose `spec.group` has this value, in "
+                "addition to those in `tasks`. The Task itself does not count as a member. Members "
+                "count if they are created before it starts."
+            ),
         ),
     ] = None
     count: Annotated[
@@ -54,9 +56,11 @@ class RunAfter(SpecModel):
         Field(
             ge=0,
             le=INT32_MAX,
-            description="How many members of `group` are expected: while fewer exist, the Task "
-            "waits. Default 1, or as many as `minSuccess` needs. 0: a group without members "
-            "is waited for no longer.",
+            description=(
+                "Number of members of `group` that are expected; while fewer exist, the Task "
+                "waits. Default 1, or as many as `minSuccess` needs. 0: the Task does not wait for "
+                "a group that has no members."
+            ),
         ),
     ] = None
     min_success: Annotated[
@@ -64,17 +68,22 @@ class RunAfter(SpecModel):
         Field(
             ge=0,
             le=INT32_MAX,
-            description="How many of all the tasks waited for have to succeed. All of them are "
-            "waited for; the Task fails at once when so many cannot succeed any more. Not set: "
-            "all. With `when: Failure` the Task runs if fewer have succeeded.",
+            description=(
+                "Number of the tasks waited for that have to succeed. The Task waits for all of "
+                "them to finish, but fails at once when so many can no longer succeed. Not set: "
+                "all. With `when: Failure` the Task runs if fewer have succeeded."
+            ),
         ),
     ] = None
     subtree: Annotated[
         bool | None,
         Field(
-            description="What each of the tasks is waited for with. false (the default): its own "
-            "end. true: the end of the task and of all its descendants, which has failed if one "
-            "of them has failed or was cancelled."
+            description=(
+                "Whether to wait for the descendants of each task as well. false (the default): "
+                "the Task waits for the end of each task itself. true: it waits for the end of "
+                "each task and all its descendants, and counts that as failed if one of them "
+                "failed or was cancelled."
+            )
         ),
     ] = None
 

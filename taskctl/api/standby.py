@@ -35,8 +35,10 @@ class Standby(SpecModel):
         Field(
             ge=0,
             le=100,
-            description="Parked containers on a worker, at most. 0: none are parked. They count "
-            "towards `rotation.maxTasks`. Default 16.",
+            description=(
+                "Largest number of parked containers on a worker. 0: no containers are parked. "
+                "Parked containers count towards `rotation.maxTasks`. Default 16."
+            ),
         ),
     ] = 16
     min_per_worker: Annotated[
@@ -44,15 +46,19 @@ class Standby(SpecModel):
         Field(
             ge=0,
             le=100,
-            description="Parked containers on each worker, at least, for each kind of task that "
-            "was started within `idleSeconds`. Between the two it depends on how many are started "
-            "a second. Default 1.",
+            description=(
+                "Smallest number of parked containers on each worker for each kind of task that "
+                "was started within `idleSeconds`. Between the two limits the number follows how "
+                "many tasks are started per second. Default 1."
+            ),
         ),
     ] = 1
     max: Annotated[
         int,
         Field(
-            ge=0, le=10_000, description="Parked containers on all workers, at most. Default 200."
+            ge=0,
+            le=10_000,
+            description="Largest number of parked containers on all workers together. Default 200.",
         ),
     ] = 200
     idle_seconds: Annotated[
@@ -60,8 +66,10 @@ class Standby(SpecModel):
         Field(
             ge=1,
             le=86_400,
-            description="Parked containers end when no task of their kind was started for so "
-            "long. Default 60.",
+            description=(
+                "Seconds without a started task of their kind after which parked containers end. "
+                "Default 60."
+            ),
         ),
     ] = 60
 

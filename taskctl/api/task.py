@@ -63,17 +63,21 @@ class TaskSpec(SpecModel):
         Name | None,
         Field(
             pattern=meta.DNS_SUBDOMAIN,
-            description="Name of the TaskCluster, in the same namespace, whose workers run this. "
-            "Not together with `cluster`.",
+            description=(
+                "Name of the TaskCluster, in the same namespace, whose workers run the Task. "
+                "Cannot be combined with `cluster`."
+            ),
         ),
     ] = None
     cluster: Annotated[
         TaskClusterSpec | None,
         Field(
-            description="Of a root, instead of `clusterName`: the spec of a TaskCluster for this "
-            "run alone, with workers and workspace of its own. taskctl makes it when the run "
-            "starts (`status.clusterName` names it), ends its workers some time after the run, and "
-            "deletes it with this Task."
+            description=(
+                "For a root, instead of `clusterName`: the spec of a TaskCluster for this run "
+                "alone, with its own workers and workspace. taskctl creates it when the run starts "
+                "(`status.clusterName` names it), ends its workers some time after the run, and "
+                "deletes it with the Task."
+            )
         ),
     ] = None
     image: Annotated[
@@ -81,9 +85,12 @@ class TaskSpec(SpecModel):
         Field(
             min_length=1,
             max_length=1024,
-            description="Container image that holds the command. On the local stack no image is "
-            "pulled: the programs of the machine run instead. Default: that of the TaskCluster's "
-            "`taskDefaults`; a Task that has none at all waits.",
+            description=(
+                "Container image that holds the command. On the local stack, an image that was not "
+                "added with `taskctl image` is not pulled: the programs of the machine run "
+                "instead. Default: the image in the TaskCluster's `taskDefaults`. If there is no "
+                "image in either, the Task waits."
+            ),
         ),
     ] = None
     command: Annotated[
@@ -124,25 +131,32 @@ class TaskSpec(SpecModel):
     input_object: Annotated[
         Name | None,
         Field(
-            description="Name of a TaskObject, in the same namespace, that holds the input. The "
-            "Task waits until it exists. Not together with `input`.",
+            description=(
+                "Name of a TaskObject, in the same namespace, that holds the input. The Task waits "
+                "until the TaskObject exists. Cannot be combined with `input`."
+            ),
         ),
     ] = None
     input: Annotated[
         meta.RawValue,
         Field(
-            description="The input itself: any JSON value. Not together with `inputObject`. "
-            "For more than a few kilobytes use a TaskObject. A function that a task spawns has its "
-            "arguments here, if they are small."
+            description=(
+                "The input itself: any JSON value. Cannot be combined with `inputObject`. For more "
+                "than a few kilobytes use a TaskObject. When a task spawns a function, its "
+                "arguments stand here if they are small."
+            )
         ),
     ] = None
     input_from: Annotated[
         list[InputSource] | None,
         Field(
             max_length=MAX_SOURCES,
-            description="Results of other Tasks that become parts of the input when the task asks "
-            "for it, always those of their last attempts. Tasks of the same tree; of a root also "
-            "other roots. They are waited for as if `runAfter` named them.",
+            description=(
+                "Results of other Tasks that become parts of the input when the task asks for its "
+                "input. They are always the results of the last attempts. The Tasks must be of the "
+                "same tree; a root may also name other roots. The Task waits for them as if "
+                "`runAfter` named them."
+            ),
             json_schema_extra=meta.ATOMIC_LIST,
         ),
     ] = None
@@ -152,18 +166,20 @@ class TaskSpec(SpecModel):
     when: Annotated[
         When,
         Field(
-            description="Which outcome of the tasks in `runAfter` lets this one run. Success (the "
-            "default): all have succeeded, or as many as `minSuccess` says; otherwise this Task "
-            "fails with DependencyFailed, or is Skipped where only skipped tasks are missing. "
-            "Failure: at least one has failed or was cancelled (with `minSuccess`: fewer have "
-            "succeeded); otherwise this Task is Skipped, which fails nothing. Always: they have "
-            "finished.",
+            description=(
+                "Run this Task if the tasks in `runAfter` ended like this. Success (the default): "
+                "all of them succeeded, or as many as `minSuccess` says. Otherwise this Task fails "
+                "with DependencyFailed, or is Skipped if only skipped tasks are missing. Failure: "
+                "at least one of them failed or was cancelled (with `minSuccess`: fewer "
+                "succeeded). Otherwise this Task is Skipped, which does not count as a failure of "
+                "its tree. Always: all of them finished."
+            ),
         ),
     ] = When.SUCCESS
     group: Annotated[
         GroupName | None,
         Field(
-            description="Free name of the set this Task belongs to; a valid label value.",
+            description="Name of the Task's group, chosen by you; a valid label value.",
         ),
     ] = None
     tasks: Annotated[
@@ -181,9 +197,11 @@ class TaskSpec(SpecModel):
         list[Param] | None,
         Field(
             max_length=MAX_PARAMS,
-            description="Values for all of `tasks`: as environment variables, and in place of "
-            "`{{params.NAME}}` in their image, command, args, env, workingDir and input. "
-            "`taskctl submit -f FILE -p NAME=VALUE` sets them.",
+            description=(
+                "Values for all of `tasks`. The tasks get them as environment variables, and they "
+                "replace `{{params.NAME}}` in image, command, args, env, workingDir and input of "
+                "the tasks. `taskctl submit -f FILE -p NAME=VALUE` sets them."
+            ),
             json_schema_extra=meta.map_list("name"),
         ),
     ] = None
@@ -197,9 +215,11 @@ class TaskSpec(SpecModel):
     timeout_seconds: Annotated[
         _Seconds | None,
         Field(
-            description="Seconds that one attempt may run; then SIGTERM, a grace, SIGKILL, and "
-            "the attempt has failed with Timeout. Default: that of the TaskCluster's "
-            "`taskDefaults`, or no limit."
+            description=(
+                "Seconds that one attempt may run. Then the task gets SIGTERM and, after a grace "
+                "period, SIGKILL, and the attempt fails with Timeout. Default: the value in the "
+                "TaskCluster's `taskDefaults`, or no limit."
+            )
         ),
     ] = None
     start_deadline_seconds: Annotated[
@@ -213,25 +233,33 @@ class TaskSpec(SpecModel):
     tree_timeout_seconds: Annotated[
         _Seconds | None,
         Field(
-            description="Of a root: seconds that the whole tree may take, from the creation of the "
-            "root, or from the `taskctl retry` that ran it again; waiting counts. Then what runs "
-            "is stopped, what waits never starts, and the tree has failed with TreeTimeout. Not "
-            "set: no limit."
+            description=(
+                "For a root: seconds that the whole tree may take, counted from the creation of "
+                "the root or from the `taskctl retry` that ran it again. Waiting counts. When they "
+                "are over, running tasks are stopped, waiting tasks never start, and the tree "
+                "fails with TreeTimeout. Not set: no limit."
+            )
         ),
     ] = None
     on_exit: Annotated[
         ExitTask | None,
         Field(
-            description="Of a root: a task that runs once when the tree is quiet, whatever its end "
-            "(success, failure, cancellation or timeout), with the outcome as its input. It is a "
-            "root of its own that goes with this one, and does not count in this tree's outcome."
+            description=(
+                "For a root: a task that runs once after the tree has ended, whatever the outcome "
+                "(success, failure, cancellation or timeout), and gets the outcome as its input. "
+                "It is a root of its own, is deleted with this one, and does not count in this "
+                "tree's outcome."
+            )
         ),
     ] = None
     ttl_seconds_after_finished: Annotated[
         TtlSecondsAfterFinished | None,
         Field(
-            description="When to delete the finished Task. Can be changed. Default: that of the "
-            "TaskCluster's `taskDefaults`, or never; null, or {}, means never in any case.",
+            description=(
+                "When to delete the finished Task. Can be changed. Default: the value in the "
+                "TaskCluster's `taskDefaults`, or never. null, or {}, means never, whatever the "
+                "TaskCluster says."
+            ),
             json_schema_extra={"nullable": True},
         ),
     ] = None
@@ -240,7 +268,10 @@ class TaskSpec(SpecModel):
         Field(
             ge=-INT32_MAX - 1,
             le=INT32_MAX,
-            description="Higher runs first. Can be changed while the Task waits. Default 0.",
+            description=(
+                "Tasks with a higher priority run first. Can be changed while the Task waits. "
+                "Default 0."
+            ),
         ),
     ] = 0
     slots: Annotated[
@@ -248,8 +279,10 @@ class TaskSpec(SpecModel):
         Field(
             ge=1,
             le=100,
-            description="How many of a worker's slots (`slotsPerWorker`) the Task takes. "
-            "Default 1.",
+            description=(
+                "Number of a worker's slots (`slotsPerWorker`) that the Task takes while it runs. "
+                "Default 1."
+            ),
         ),
     ] = 1
     resources: Annotated[
@@ -262,23 +295,29 @@ class TaskSpec(SpecModel):
     suspend: Annotated[
         bool | None,
         Field(
-            description="Do not start the Task while true, nor, of a root, anything in its tree; "
-            "what runs already goes on. Can be changed."
+            description=(
+                "While true, the Task does not start; for a root, no task of its tree starts. "
+                "Tasks that are running already continue. Can be changed."
+            )
         ),
     ] = None
     cancel: Annotated[
         bool | None,
         Field(
-            description="Set to true to stop the Task and all its descendants: SIGTERM, a grace, "
-            "SIGKILL; what waits never starts. Can be taken back when the Task has ended, to run "
-            "it again; `taskctl retry` does so."
+            description=(
+                "Set to true to stop the Task and all its descendants. Running tasks get SIGTERM "
+                "and, after a grace period, SIGKILL; waiting tasks never start. Can be set back to "
+                "false when the Task has ended, to run it again; `taskctl retry` does so."
+            )
         ),
     ] = None
     cancel_scope: Annotated[
         CancelScope | None,
         Field(
-            description="What `cancel` stops. Tree (the default): the Task and its descendants. "
-            "Task: this Task alone; its descendants run on."
+            description=(
+                "What `cancel` stops. Tree (the default): the Task and its descendants. Task: this "
+                "Task alone; its descendants keep running."
+            )
         ),
     ] = None
     read_only_workspace: Annotated[
@@ -290,8 +329,10 @@ class TaskSpec(SpecModel):
     lineage: Annotated[
         Lineage | None,
         Field(
-            description="Whose child the Task is. Written by taskctl for what tasks spawn; leave "
-            "it out."
+            description=(
+                "The parent and root of the Task. taskctl writes it for Tasks that other tasks "
+                "spawn; leave it out."
+            )
         ),
     ] = None
 

@@ -55,6 +55,9 @@ SUBPATH_MESSAGE = (
     "subPath and subPathExpr are not possible: tasks run in ephemeral containers, where "
     "Kubernetes forbids them; mount the whole volume"
 )
+SUBPATH_DESCRIPTION = (
+    "Not supported: Kubernetes forbids it in ephemeral containers. Mount the whole volume."
+)
 
 
 MIN_ALONE_MESSAGE = "minReplicas needs maxReplicas; set that, or use replicas for a fixed number"
@@ -128,8 +131,8 @@ class VolumeMount(SpecModel):
         ),
     ]
     read_only: Annotated[bool | None, Field(description="Mount read-only.")] = None
-    sub_path: Annotated[str | None, Field(description="Refused: see the message.")] = None
-    sub_path_expr: Annotated[str | None, Field(description="Refused: see the message.")] = None
+    sub_path: Annotated[str | None, Field(description=SUBPATH_DESCRIPTION)] = None
+    sub_path_expr: Annotated[str | None, Field(description=SUBPATH_DESCRIPTION)] = None
 
     _known = model_validator(mode="before")(podparts.checker("VolumeMount"))
 
@@ -150,17 +153,22 @@ class Rotation(SpecModel):
         Field(
             ge=1,
             le=500,
-            description="Containers that a worker takes, at most, before it is replaced. Default "
-            "100. While no replacement is ready it goes on to twice as many; numbers below 20 are "
-            "kept to the letter.",
+            description=(
+                "Largest number of containers that a worker takes before it is replaced. Default "
+                "100. While no replacement is ready, the worker takes up to twice as many; a "
+                "number below 20 is never exceeded."
+            ),
         ),
     ] = 100
     max_age_seconds: Annotated[
         int | None,
         Field(
             ge=1,
-            description="Seconds after which a worker is replaced, or up to a tenth earlier, so "
-            "that those made together do not go together. Not set: no limit.",
+            description=(
+                "Seconds after which a worker is replaced. It is replaced up to a tenth earlier, "
+                "so that workers which were created together are not replaced together. Not set: "
+                "no limit."
+            ),
         ),
     ] = None
 
@@ -226,7 +234,7 @@ class TaskClusterSpec(SpecModel):
         Field(
             ge=0,
             le=MAX_REPLICAS,
-            description="How many workers to keep. Default 1. Not used with `maxReplicas`.",
+            description="Number of workers to keep. Default 1. Not used with `maxReplicas`.",
         ),
     ] = 1
     min_replicas: Annotated[
@@ -234,8 +242,7 @@ class TaskClusterSpec(SpecModel):
         Field(
             ge=0,
             le=MAX_REPLICAS,
-            description="Workers that are kept even if nothing runs. Default 0. Needs "
-            "`maxReplicas`.",
+            description="Workers to keep even if no task runs. Default 0. Needs `maxReplicas`.",
         ),
     ] = None
     max_replicas: Annotated[
@@ -243,16 +250,20 @@ class TaskClusterSpec(SpecModel):
         Field(
             ge=1,
             le=MAX_REPLICAS,
-            description="Have taskctl create workers as tasks wait for a slot, up to so many, and "
-            "delete idle ones.",
+            description=(
+                "Largest number of workers. If set, taskctl creates workers while tasks wait for a "
+                "slot, up to this number, and deletes idle workers."
+            ),
         ),
     ] = None
     service_account_name: Annotated[
         Name | None,
         Field(
-            description="Account of the workers' pods. When set, tasks get its token too, and may "
-            "do with the Kubernetes API what it may do. Default: `taskctl-worker`, and no token "
-            "for tasks."
+            description=(
+                "ServiceAccount of the worker pods. If set, tasks get its token too, and may do "
+                "with the Kubernetes API what the account may do. Default: `taskctl-worker`, and "
+                "tasks get no token."
+            )
         ),
     ] = None
     deployment_name: Annotated[
@@ -261,8 +272,10 @@ class TaskClusterSpec(SpecModel):
             min_length=1,
             max_length=MAX_PREFIX,
             pattern=meta.DNS_LABEL,
-            description="Workers are named `<deploymentName>-<n>`. Default: the TaskCluster's "
-            "name.",
+            description=(
+                "First part of the workers' names, which are `<deploymentName>-<n>`. taskctl "
+                "creates no Deployment. Default: the TaskCluster's name."
+            ),
         ),
     ] = None
     user: Annotated[
@@ -282,12 +295,15 @@ class TaskClusterSpec(SpecModel):
         Field(
             ge=1,
             le=MAX_SLOTS,
-            description="How many slots of tasks a worker runs at the same time. Default 4.",
+            description=(
+                "Number of slots per worker. A Task takes `spec.slots` of them while it runs. "
+                "Default 4."
+            ),
         ),
     ] = 4
     workspace: Annotated[
         Workspace | None,
-        Field(description="The directory that all tasks share. Not set: there is none."),
+        Field(description="The directory that all tasks share. Not set: no workspace."),
     ] = None
     volumes: Annotated[
         list[Volume] | None,
@@ -307,13 +323,15 @@ class TaskClusterSpec(SpecModel):
     ] = None
     template: Annotated[
         WorkerTemplate | None,
-        Field(description="Parts of the worker pods that go to Kubernetes as they stand."),
+        Field(description="Parts of the worker pods that taskctl passes to Kubernetes unchanged."),
     ] = None
     task_defaults: Annotated[
         TaskDefaults | None,
         Field(
-            description="What Tasks take where they leave a field out. A change counts for "
-            "attempts that are placed after it."
+            description=(
+                "Values for fields that a Task leaves out. A change applies to attempts that are "
+                "placed after it."
+            )
         ),
     ] = None
     images: Annotated[
@@ -328,8 +346,11 @@ class TaskClusterSpec(SpecModel):
         list[ImageName] | None,
         Field(
             max_length=100,
-            description="Images that Tasks may name, as they write them; `*` stands for any text. "
-            "A Task with another one waits with reason ImageNotAllowed. Not set: all.",
+            description=(
+                "Images that Tasks may name, written as in the Task; `*` stands for any text. A "
+                "Task with another image waits with reason ImageNotAllowed. Not set: all images "
+                "are allowed."
+            ),
             json_schema_extra=meta.SET_LIST,
         ),
     ] = None
@@ -337,23 +358,33 @@ class TaskClusterSpec(SpecModel):
         list[Name] | None,
         Field(
             max_length=50,
-            description="Other TaskClusters of this namespace in which tasks of this one may "
-            "create children (`clusterName` of the child). Only what this TaskCluster lists itself "
-            "counts. Not set: none.",
+            description=(
+                "Other TaskClusters of this namespace in which tasks of this TaskCluster may "
+                "create children (`clusterName` of the child). The list is not inherited: a "
+                "TaskCluster that is listed here needs a list of its own. Not set: tasks may "
+                "create children only in this TaskCluster."
+            ),
             json_schema_extra=meta.SET_LIST,
         ),
     ] = None
     rotation: Annotated[Rotation | None, Field(description="When to replace a worker.")] = None
     standby: Annotated[
         Standby | None,
-        Field(description="Start containers before there are tasks for them. Not set: none are."),
+        Field(
+            description=(
+                "Start containers before there are tasks for them. Not set: containers start with "
+                "their tasks."
+            )
+        ),
     ] = None
     inline_outputs: Annotated[
         bool,
         Field(
-            description="What a function returns stands in its Task's `status.output` if it has "
-            "2 KiB at most, which saves a write for each task. Default: it is a TaskObject, as any "
-            "output."
+            description=(
+                "Whether taskctl stores what a function returns in its Task's `status.output` if "
+                "it has 2 KiB at most, which saves a write for each task. Default false: the "
+                "output is stored in a TaskObject."
+            )
         ),
     ] = False
     idle_seconds_before_scale_down: Annotated[
@@ -361,8 +392,10 @@ class TaskClusterSpec(SpecModel):
         Field(
             ge=0,
             le=INT32_MAX,
-            description="Seconds that fewer workers must have been enough before idle ones are "
-            "deleted. Default 300. Needs `maxReplicas`.",
+            description=(
+                "Seconds for which fewer workers must have been enough before taskctl deletes idle "
+                "workers. Default 300. Needs `maxReplicas`."
+            ),
         ),
     ] = None
     worker_image: Annotated[
@@ -413,35 +446,51 @@ class TaskClusterSpec(SpecModel):
 class TaskClusterStatus(StatusModel):
     """What there is of workers and work. Written by taskctl only."""
 
-    replicas: Annotated[int | None, Field(ge=0, description="Workers wanted.")] = None
+    replicas: Annotated[int | None, Field(ge=0, description="Number of workers wanted.")] = None
     workers: Annotated[
-        int | None, Field(ge=0, description="Workers there are, replaced ones included.")
+        int | None,
+        Field(
+            ge=0,
+            description="Number of workers that exist, including those that are being replaced.",
+        ),
     ] = None
     selector: Annotated[
         str | None,
         Field(max_length=meta.MAX_TEXT, description="Label selector of the workers' pods."),
     ] = None
-    ready: Annotated[int | None, Field(ge=0, description="Workers that can take tasks.")] = None
-    available_replicas: Annotated[int | None, Field(ge=0, description="The same as `ready`.")] = (
-        None
-    )
-    busy_slots: Annotated[int | None, Field(ge=0, description="Slots taken by tasks.")] = None
-    free_slots: Annotated[int | None, Field(ge=0, description="Slots free for tasks.")] = None
+    ready: Annotated[
+        int | None, Field(ge=0, description="Number of workers that can take tasks.")
+    ] = None
+    available_replicas: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            description="The same as `ready`, under the name that kubectl and other tools expect.",
+        ),
+    ] = None
+    busy_slots: Annotated[
+        int | None, Field(ge=0, description="Number of slots taken by tasks.")
+    ] = None
+    free_slots: Annotated[
+        int | None, Field(ge=0, description="Number of slots free for tasks.")
+    ] = None
     queue_length: Annotated[
-        int | None, Field(ge=0, description="Tasks that could run but wait for a slot.")
+        int | None, Field(ge=0, description="Number of Tasks that could run but wait for a slot.")
     ] = None
     worker_serial: Annotated[
         int | None, Field(ge=0, description="Highest number given to a worker.")
     ] = None
     observed_generation: Annotated[
-        int | None, Field(ge=0, description="`metadata.generation` that this speaks of.")
+        int | None, Field(ge=0, description="`metadata.generation` that this status describes.")
     ] = None
     conditions: Annotated[
         list[Condition] | None,
         Field(
             max_length=20,
-            description="Ready: as many workers as wanted. WorkspaceReady: the workspace can be "
-            "mounted.",
+            description=(
+                "Ready: as many workers are ready as are wanted. WorkspaceReady: the workspace can "
+                "be mounted."
+            ),
             json_schema_extra=meta.map_list("type"),
         ),
     ] = None

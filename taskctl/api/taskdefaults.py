@@ -54,7 +54,7 @@ class TaskDefaults(SpecModel):
         list[EnvVar] | None,
         Field(
             max_length=meta.MAX_ENV,
-            description="Environment variables, but for those that the Task has itself.",
+            description="Environment variables. Those that the Task sets take precedence.",
             json_schema_extra=meta.map_list("name"),
         ),
     ] = None

@@ -18,7 +18,7 @@ class SecretKeyRef(SpecModel):
     name: Annotated[Name, Field(description="Name of the Secret.")]
     key: _Key
     optional: Annotated[
-        bool | None, Field(description="Leave the variable out where the key is missing.")
+        bool | None, Field(description="If true and the key is missing, the variable is left out.")
     ] = None
 
 
@@ -28,7 +28,7 @@ class ConfigMapKeyRef(SpecModel):
     name: Annotated[Name, Field(description="Name of the ConfigMap.")]
     key: _Key
     optional: Annotated[
-        bool | None, Field(description="Leave the variable out where the key is missing.")
+        bool | None, Field(description="If true and the key is missing, the variable is left out.")
     ] = None
 
 
@@ -99,7 +99,7 @@ class EnvVar(SpecModel):
         ),
     ]
     value: Annotated[
-        meta.LongText | None, Field(description="Value as it stands; $(…) is not expanded.")
+        meta.LongText | None, Field(description="The value, taken literally: $(…) is not expanded.")
     ] = None
     value_from: Annotated[EnvVarSource | None, Field(description="Take the value from there.")] = (
         None

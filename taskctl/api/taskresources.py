@@ -70,16 +70,21 @@ class ResourceLimits(SpecModel):
     cpu: Annotated[
         Cpu | None,
         Field(
-            description="Is the request where `requests.cpu` is not set. A task is not kept from "
-            "using more: that takes a cgroup, and Kubernetes gives ephemeral containers none."
+            description=(
+                "Used as the request if `requests.cpu` is not set. It does not keep the task from "
+                "using more: that would need a cgroup, which Kubernetes does not give to ephemeral "
+                "containers."
+            )
         ),
     ] = None
     memory: Annotated[
         Memory | None,
         Field(
-            description="Bytes that all processes of the task may hold together; with more, the "
-            "attempt has failed with MemoryLimitExceeded. Is the request where `requests.memory` "
-            "is not set."
+            description=(
+                "Bytes that all processes of the task may hold together. If they hold more, the "
+                "attempt fails with MemoryLimitExceeded. Used as the request if `requests.memory` "
+                "is not set."
+            )
         ),
     ] = None
 
@@ -110,8 +115,11 @@ class TaskResources(SpecModel):
     requests: Annotated[
         ResourceRequests | None,
         Field(
-            description="A task is placed where its worker has so much left of what the "
-            "TaskCluster's `template.resources` gives it, beside `slots`."
+            description=(
+                "CPU and memory that must be free on a worker for the task to be placed there, in "
+                "addition to `slots`. A worker has what the TaskCluster's `template.resources` "
+                "gives it."
+            )
         ),
     ] = None
     limits: Annotated[

@@ -25,7 +25,7 @@ class TaskTimes(StatusModel):
         MicroTime | None, Field(description="The controller decided on the worker.")
     ] = None
     started: Annotated[
-        MicroTime | None, Field(description="The container was up and claimed the attempt.")
+        MicroTime | None, Field(description="The container had started and claimed the attempt.")
     ] = None
     user_code: Annotated[MicroTime | None, Field(description="The command was started.")] = None
     exited: Annotated[MicroTime | None, Field(description="The command ended.")] = None
@@ -68,8 +68,10 @@ class Descendants(StatusModel):
         int,
         Field(
             ge=0,
-            description="Of those cancelled: by a task of the tree itself, which needed them no "
-            "more. They do the tree no harm.",
+            description=(
+                "Of the cancelled: how many were cancelled by a task of the tree itself, which no "
+                "longer needed them. They do not make the tree fail."
+            ),
         ),
     ] = 0
 
@@ -77,13 +79,16 @@ class Descendants(StatusModel):
 class PastAttempt(StatusModel):
     """An attempt that did not end the Task."""
 
-    attempt: Annotated[int, Field(ge=1, description="Its number.")]
+    attempt: Annotated[int, Field(ge=1, description="Number of the attempt.")]
     pod_name: Annotated[str | None, Field(description="The worker it ran on.")] = None
     container_name: Annotated[
-        str | None, Field(description="Its container, if that was started ahead (standby).")
+        str | None,
+        Field(description="The container it ran in, if that was started ahead (standby)."),
     ] = None
     reason: Annotated[str | None, Field(description="Why it ended.")] = None
-    exit_code: Annotated[int | None, Field(description="Exit code, where there was one.")] = None
+    exit_code: Annotated[
+        int | None, Field(description="Exit code, if the command ended with one.")
+    ] = None
     started: Annotated[MicroTime | None, Field(description="When it began.")] = None
     exited: Annotated[MicroTime | None, Field(description="When it ended.")] = None
 
@@ -117,8 +122,10 @@ class TaskStatus(StatusModel):
     output: Annotated[
         meta.RawValue,
         Field(
-            description="The output itself, where it is what a small function returned. Otherwise "
-            "`outputObject` names it."
+            description=(
+                "The output itself, if a function returned a small value. Otherwise `outputObject` "
+                "names the TaskObject that holds it."
+            )
         ),
     ] = None
     output_object: Annotated[
@@ -129,11 +136,18 @@ class TaskStatus(StatusModel):
         Field(ge=0, description="Number of the latest attempt; absent before the first."),
     ] = None
     failures: Annotated[
-        int | None, Field(ge=0, description="Attempts that failed by the task's own doing.")
+        int | None,
+        Field(ge=0, description="Number of attempts that failed because of the task itself."),
     ] = None
     infra_failures: Annotated[
         int | None,
-        Field(ge=0, description="Attempts lost with their worker or container; not charged."),
+        Field(
+            ge=0,
+            description=(
+                "Number of attempts that were lost with their worker or container. They do not "
+                "count towards `retry.limit`."
+            ),
+        ),
     ] = None
     exit_code: Annotated[int | None, Field(description="Exit code of the command.")] = None
     signal: Annotated[int | None, Field(description="Signal that ended the command.")] = None
@@ -148,24 +162,30 @@ class TaskStatus(StatusModel):
         ),
     ] = None
     next_attempt_time: Annotated[
-        MicroTime | None, Field(description="Not before then is the next attempt started.")
+        MicroTime | None, Field(description="Time before which the next attempt does not start.")
     ] = None
     waiting_since: Annotated[
         MicroTime | None,
         Field(
-            description="Since when the running task has been waiting for its children; it takes "
-            "no slot meanwhile. Absent while it works."
+            description=(
+                "Time since which the running task has been waiting for its children. It takes no "
+                "slot meanwhile. Absent while the task is not waiting."
+            )
         ),
     ] = None
     defaults: Annotated[
         dict[str, Any] | None,
         Field(
-            description="What the latest attempt took of the TaskCluster's `taskDefaults`, in "
-            "addition to its own spec.",
+            description=(
+                "The fields that the latest attempt took from the TaskCluster's `taskDefaults`, in "
+                "addition to the Task's spec."
+            ),
             json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
         ),
     ] = None
-    times: Annotated[TaskTimes | None, Field(description="When what happened.")] = None
+    times: Annotated[
+        TaskTimes | None, Field(description="Times of the stages of the latest attempt.")
+    ] = None
     usage: Annotated[Usage | None, Field(description="CPU and memory of the latest attempt.")] = (
         None
     )
@@ -193,8 +213,11 @@ class TaskStatus(StatusModel):
         list[Condition] | None,
         Field(
             max_length=20,
-            description="Complete: this Task and every descendant has ended. Succeeded: how "
-            "(on a root: whether the whole tree succeeded; a Skipped Task does no harm).",
+            description=(
+                "Complete: this Task and all its descendants have ended. Succeeded: whether the "
+                "Task succeeded (on a root: whether the whole tree did; a skipped Task does not "
+                "count as a failure)."
+            ),
             json_schema_extra=meta.map_list("type"),
         ),
     ] = None

@@ -47,7 +47,7 @@ class Param(SpecModel):
     ] = None
     default: Annotated[
         str | None,
-        Field(max_length=meta.MAX_TEXT, description="The value where `value` is not set."),
+        Field(max_length=meta.MAX_TEXT, description="Used if `value` is not set."),
     ] = None
 
     @model_validator(mode="after")
@@ -70,8 +70,10 @@ class TemplateSource(SpecModel):
     task: Annotated[
         _Label | None,
         Field(
-            description="Name of the task of the same root whose output goes there; null if it has "
-            "not succeeded, or has none."
+            description=(
+                "Name of the task of the same root whose output goes there; null if that task did "
+                "not succeed or has no output."
+            )
         ),
     ] = None
     tasks: Annotated[
@@ -158,8 +160,10 @@ class TaskTemplate(SpecModel):
         list[TemplateSource] | None,
         Field(
             max_length=MAX_TASKS,
-            description="Results that become parts of the input, of tasks of the same root or of "
-            "a group. They are waited for as if `runAfter` named them.",
+            description=(
+                "Results, of tasks of the same root or of a group, that become parts of the input. "
+                "The task waits for them as if `runAfter` named them."
+            ),
             json_schema_extra=meta.ATOMIC_LIST,
         ),
     ] = None
@@ -183,8 +187,10 @@ class TaskTemplate(SpecModel):
         Field(
             ge=0,
             le=INT32_MAX,
-            description="How many members of `runAfterGroup` are expected: while fewer exist, the "
-            "task waits. Default 1, or as many as `minSuccess` needs.",
+            description=(
+                "Number of members of `runAfterGroup` that are expected; while fewer exist, the "
+                "task waits. Default 1, or as many as `minSuccess` needs."
+            ),
         ),
     ] = None
     subtree: Annotated[
@@ -199,21 +205,25 @@ class TaskTemplate(SpecModel):
         Field(
             ge=0,
             le=INT32_MAX,
-            description="How many of the tasks in `runAfter` and `runAfterGroup` have to succeed. "
-            "Default: all.",
+            description=(
+                "Number of the tasks in `runAfter` and `runAfterGroup` that have to succeed. "
+                "Default: all."
+            ),
         ),
     ] = None
     when: Annotated[
         When | None,
         Field(
-            description="Which outcome of the tasks in `runAfter` lets this one run: Success (the "
-            "default), Failure or Always."
+            description=(
+                "Run this task if the tasks in `runAfter` ended like this: Success (the default), "
+                "Failure or Always."
+            )
         ),
     ] = None
     group: Annotated[
         GroupName | None,
         Field(
-            description="Free name of the set this task belongs to; a valid label value.",
+            description="Name of the task's group, chosen by you; a valid label value.",
         ),
     ] = None
     retry: Annotated[

@@ -18,16 +18,22 @@ class Spawning(StatusModel):
 
     task: Annotated[str, Field(max_length=128, description="Its UID.")]
     children: Annotated[
-        int, Field(ge=0, description="How many children it may have in all, so far.")
+        int, Field(ge=0, description="Number of children that the task may have so far.")
     ]
 
 
 class ExitStatus(StatusModel):
     """What became of the task in `onExit`, in the latest run of the tree that has ended."""
 
-    run: Annotated[int, Field(ge=1, description="The run of the tree whose end it is for.")]
+    run: Annotated[
+        int,
+        Field(ge=1, description="Number of the run of the tree whose outcome the task is given."),
+    ]
     task: Annotated[str, Field(max_length=253, description="Name of the Task.")]
-    state: Annotated[TaskState, Field(description="Its state; Failed also if it was refused.")]
+    state: Annotated[
+        TaskState,
+        Field(description="State of the task. Failed also if the API server refused the task."),
+    ]
     reason: Annotated[
         str | None, Field(description="CamelCase word that says why, once it has ended.")
     ] = None
@@ -35,8 +41,10 @@ class ExitStatus(StatusModel):
     finished: Annotated[
         MicroTime | None,
         Field(
-            description="When it had ended; `ttlSecondsAfterFinished` of the root and of its tree "
-            "counts from then."
+            description=(
+                "When the task had ended. `ttlSecondsAfterFinished` of the root and of its tree "
+                "counts from then."
+            )
         ),
     ] = None
 
@@ -48,8 +56,10 @@ class TreeStatus(StatusModel):
         int | None,
         Field(
             ge=1,
-            description="How often the tree has been run: 2 after the first `taskctl retry` of a "
-            "tree that had ended. Absent: once.",
+            description=(
+                "Number of runs of the tree: 2 after the first `taskctl retry` of a tree that had "
+                "ended. Absent: the tree was run once."
+            ),
         ),
     ] = None
     since: Annotated[
@@ -62,32 +72,40 @@ class TreeStatus(StatusModel):
     timed_out: Annotated[
         MicroTime | None,
         Field(
-            description="When this run of the tree had lasted longer than `treeTimeoutSeconds`. "
-            "What has not ended is stopped since then, with the reason TreeTimeout."
+            description=(
+                "Time at which this run of the tree had lasted longer than `treeTimeoutSeconds`. "
+                "Tasks that had not ended by then are stopped with the reason TreeTimeout."
+            )
         ),
     ] = None
     descendants: Annotated[
         int | None,
         Field(
             ge=0,
-            description="With `limits.descendants`: how many descendants the root has had, those "
-            "that are just being created included. It does not fall when Tasks are deleted.",
+            description=(
+                "With `limits.descendants`: number of descendants that the root has had, including "
+                "those that are being created. It does not fall when Tasks are deleted."
+            ),
         ),
     ] = None
     spawning: Annotated[
         list[Spawning] | None,
         Field(
             max_length=MAX_SPAWNING,
-            description="With `limits.descendants`: the tasks that are just creating children, "
-            "for which a part of the budget is set aside.",
+            description=(
+                "With `limits.descendants`: the tasks that are creating children at the moment. A "
+                "part of the budget is set aside for each of them."
+            ),
             json_schema_extra=meta.ATOMIC_LIST,
         ),
     ] = None
     spawn_paid: Annotated[
         MicroTime | None,
         Field(
-            description="With `limits.spawnRate`: until when the rate is used up by what was "
-            "spawned so far. In the past: nothing is."
+            description=(
+                "With `limits.spawnRate`: time until which the children spawned so far use up the "
+                "rate. If it has passed, the whole rate is available."
+            )
         ),
     ] = None
     exit: Annotated[

@@ -61,24 +61,29 @@ class WorkerTemplate(SpecModel):
     image_pull_policy: Annotated[
         PullPolicy | None,
         Field(
-            description="When the node pulls the images of workers and tasks. Default "
-            "IfNotPresent. With Always a task starts only while the registry answers."
+            description=(
+                "When the node pulls the images of workers and tasks. Default IfNotPresent. With "
+                "Always, a task can start only while the registry answers."
+            )
         ),
     ] = None
     topology_spread_constraints: Annotated[
         list[podparts.TopologySpreadConstraint] | None,
         Field(
             max_length=20,
-            description="How to spread the workers over nodes and zones. One without a "
-            "`labelSelector` counts the workers of this TaskCluster. Default: over nodes where "
-            "possible, if they share a ReadWriteMany claim; an empty list switches that off.",
+            description=(
+                "How to spread the workers over nodes and zones. A constraint without a "
+                "`labelSelector` counts the workers of this TaskCluster. Default: workers that "
+                "share a ReadWriteMany claim are spread over nodes where possible; an empty list "
+                "switches that off."
+            ),
             json_schema_extra=meta.ATOMIC_LIST,
         ),
     ] = None
 
     node_selector: Annotated[
         dict[str, Annotated[str, Field(max_length=meta.MAX_LABEL)]] | None,
-        Field(max_length=50, description="Labels that the node must have."),
+        Field(max_length=50, description="Labels that a worker's node must have."),
     ] = None
     tolerations: Annotated[
         list[podparts.Toleration] | None,

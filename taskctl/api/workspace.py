@@ -51,13 +51,13 @@ class ClaimResources(SpecModel):
         Field(
             max_length=8,
             default_factory=lambda: {"storage": "1Gi"},
-            description="`storage`: how much, for example 10Gi. Default 1Gi.",
+            description="`storage`: size of the claim, for example 10Gi. Default 1Gi.",
             json_schema_extra={"default": {"storage": "1Gi"}},
         ),
     ]
     limits: Annotated[
         dict[str, meta.Quantity] | None,
-        Field(max_length=8, description="`storage`: at most that much."),
+        Field(max_length=8, description="`storage`: largest size of the claim."),
     ] = None
 
 
@@ -69,8 +69,10 @@ class WorkspaceClaim(SpecModel):
         Field(
             min_length=1,
             max_length=3,
-            description="ReadWriteOnce (the default): all workers on one node. ReadWriteMany: "
-            "workers may spread; the storage class must offer it.",
+            description=(
+                "ReadWriteOnce (the default): all workers run on one node. ReadWriteMany: workers "
+                "may run on several nodes; the storage class must support it."
+            ),
             default_factory=lambda: ["ReadWriteOnce"],
             json_schema_extra={**meta.ATOMIC_LIST, "default": ["ReadWriteOnce"]},
         ),
@@ -160,7 +162,8 @@ class Workspace(SpecModel):
         )
     )
     enable: Annotated[
-        bool, Field(description="False: no workspace, as if the field were absent. Default true.")
+        bool,
+        Field(description="false: no workspace, as if the field were absent. Default true."),
     ] = True
     pvc: Annotated[
         WorkspaceClaim | None,
@@ -183,15 +186,17 @@ class Workspace(SpecModel):
         Field(
             max_length=meta.MAX_TEXT,
             pattern=MOUNT_PATH,
-            description="Where tasks find it; may have variables. Default /workspace.",
+            description="Path at which tasks find it; may have variables. Default /workspace.",
             json_schema_extra=meta.validations(*path_rules()),
         ),
     ] = DEFAULT_WORKSPACE_PATH
     reclaim: Annotated[
         Reclaim,
         Field(
-            description="What becomes of the claim that taskctl created when the TaskCluster is "
-            "deleted: Delete (the default) or Retain. Claims of yours are never touched."
+            description=(
+                "What happens to the claim that taskctl created when the TaskCluster is deleted: "
+                "Delete (the default) or Retain. taskctl never deletes a claim that you created."
+            )
         ),
     ] = Reclaim.DELETE
 

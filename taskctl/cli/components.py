@@ -116,7 +116,7 @@ class ControllerOptions(LogOptions):
         WorkerAccess,
         typer.Option(
             help="manage: make the workers' ServiceAccount and RoleBinding in the namespace of "
-            "each TaskCluster. none: somebody else has made them."
+            "each TaskCluster. none: they exist already."
         ),
     ] = WorkerAccess.MANAGE
     worker_image: Annotated[

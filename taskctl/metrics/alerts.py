@@ -44,8 +44,8 @@ ALERTS: Final = (
         "5m",
         Severity.CRITICAL,
         "No taskctl controller leads.",
-        "Tasks that run go on, but none is placed. Look at the pods and logs of the Deployment "
-        "taskctl-controller, and whether Prometheus reaches them.",
+        "Running tasks continue, but no task is placed. Look at the pods and logs of the "
+        "Deployment taskctl-controller, and whether Prometheus reaches them.",
     ),
     Alert(
         "TaskctlNoWorkers",
@@ -100,7 +100,7 @@ ALERTS: Final = (
         "15m",
         Severity.WARNING,
         "One task in ten takes more than 30 seconds from its placing to its start.",
-        "Images that are pulled anew (spec.images pulls them ahead), or nodes that are busy.",
+        "Images that have to be pulled (spec.images pulls them ahead), or busy nodes.",
     ),
     Alert(
         "TaskctlApiErrors",

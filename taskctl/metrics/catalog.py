@@ -136,7 +136,7 @@ WORKERS_REMOVED: Final = Metric(
     _COUNTER,
     "Workers that went. `worn`, `aged` and `outdated` are rotation; `surplus` is scaling down; "
     "`workspace`: it must not be used any more; `lost`: the pod ended or vanished by itself; "
-    "`deleted`: by somebody, or with its TaskCluster.",
+    "`deleted`: by a user, or with its TaskCluster.",
     (*CLUSTER, "reason"),
 )
 STANDBY_READY: Final = Metric(
