@@ -66,6 +66,10 @@ class World:
 
     async def restart(self) -> None:
         await self.kill()
+        await self.start_again()
+
+    async def start_again(self) -> None:
+        """Start the agent after a kill."""
         (self.settings.runtime_dir / "ready").unlink(missing_ok=True)
         await self.start()
 
