@@ -43,6 +43,7 @@ VERBS: Final[Mapping[str, tuple[str, ...]]] = {
     "tree": ("tree",),
     "top": ("top",),
     "logs": ("logs", "workspace-log"),
+    "debug": ("debug",),
     "page": ("ui", "page"),
     "report": ("report",),
     "export": ("export",),

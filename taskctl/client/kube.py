@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from types import TracebackType
 from typing import Any, Final
@@ -57,6 +57,9 @@ _RESERVED_QPS: Final = 5.0
 _RESERVED_BURST: Final = 20
 # A 429 without a Retry-After, which the API server always sends.
 _PAUSE_S: Final = 1.0
+
+# A shell at which nobody types is silent; its connection is not to be taken for dead.
+_EXEC_HEARTBEAT_S: Final = 30.0
 
 # Beyond the server's own end of a watch, before we take the connection for hung.
 _WATCH_GRACE_S: Final = 30.0
@@ -291,6 +294,34 @@ class KubeClient:
             async with aclosing(execute.read_output(receive, str(request))) as output:
                 async for chunk in output:
                     yield chunk
+
+    @asynccontextmanager
+    async def open_exec(
+        self,
+        pod: str,
+        namespace: str,
+        container: str,
+        command: Sequence[str],
+        *,
+        stdin: bool = False,
+        tty: bool = False,
+    ) -> AsyncIterator[execute.ExecSession]:
+        """Run a command in a container, and talk to it while it runs.
+
+        Raises:
+            Forbidden: pods/exec is not allowed to us.
+            ApiError: any other refusal.
+            Unavailable: no answer.
+        """
+        request = requests.exec_request(pod, namespace, container, command, stdin=stdin, tty=tty)
+        await self._bucket.acquire()
+        async with self._transport.websocket(
+            request,
+            execute.PROTOCOL_WITH_END,
+            self._settings.timeout_s,
+            heartbeat_s=_EXEC_HEARTBEAT_S,
+        ) as socket:
+            yield execute.ExecSession(socket, str(request))
 
     # --- writing ------------------------------------------------------------------------
 

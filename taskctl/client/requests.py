@@ -266,9 +266,20 @@ def log_request(pod: str, namespace: str, container: str, options: LogOptions) -
     )
 
 
-def exec_request(pod: str, namespace: str, container: str, command: Sequence[str]) -> Request:
+def exec_request(
+    pod: str,
+    namespace: str,
+    container: str,
+    command: Sequence[str],
+    *,
+    stdin: bool = False,
+    tty: bool = False,
+) -> Request:
     """Build the request that runs a command in a container; its answer is a WebSocket."""
-    query = [("container", container), ("stdout", "true"), ("stderr", "true")]
+    query = [("container", container), ("stdout", "true")]
+    # A terminal has one stream for both.
+    query += [("tty", "true")] if tty else [("stderr", "true")]
+    query += [("stdin", "true")] if stdin else []
     query += [("command", word) for word in command]
     return Request(
         Verb.EXEC,

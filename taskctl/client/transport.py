@@ -147,9 +147,20 @@ class Transport:
 
     @asynccontextmanager
     async def websocket(
-        self, request: Request, protocol: str, timeout_s: float
+        self,
+        request: Request,
+        protocol: str,
+        timeout_s: float,
+        *,
+        heartbeat_s: float | None = None,
     ) -> AsyncGenerator[aiohttp.ClientWebSocketResponse, None]:
         """Open a WebSocket of one sub-protocol.
+
+        Args:
+            request: the request.
+            protocol: the sub-protocol.
+            timeout_s: to connect.
+            heartbeat_s: ask the server for a sign of life that often; None: never.
 
         Raises:
             ApiError: the server refused, or was not reached within ``timeout_s``.
@@ -168,6 +179,7 @@ class Transport:
                     headers=headers,
                     proxy=self._connection.proxy,
                     max_msg_size=0,
+                    heartbeat=heartbeat_s,
                 )
             status = 101
         except aiohttp.WSServerHandshakeError as error:

@@ -14,7 +14,7 @@
  * order of the parts it is made of: init_state.h, init_files.h (the workspace), init_guard.h (what
  * a task may not do to us), init_output.h, init_load.h (what to run), init_child.h with
  * init_memory.h (its limits) and init_prepare.h (a command that starts ahead), init_report.h and init_link.h (the agent); its
- * loop is here.
+ * loop is here. init_debug.h is apart from all that: the containers of `taskctl debug`.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -89,6 +89,8 @@ extern char **environ;
 #include "init_report.h"
 
 #include "init_link.h"
+
+#include "init_debug.h"
 
 /* ------------------------------------------------------------------ the loop */
 
@@ -215,6 +217,8 @@ int main(int argc, char **argv) {
     if (strncmp(base, "taskctl-", 8) == 0 && run_command(base + 8, argv + 1)) return 0;
     if (argc < 2) return supervise(argv[0]);
     if (run_command(argv[1], argv + 2)) return 0;
+    if (strcmp(argv[1], "debug-hold") == 0) return debug_hold(argv + 2);
+    if (strcmp(argv[1], "debug-end") == 0) return debug_end(argv + 2);
     if (strcmp(argv[1], "version") == 0 || strcmp(argv[1], "--version") == 0) {
         printf("taskctl-init %s (protocol %d)\n", TASKCTL_VERSION, PROTOCOL);
     } else if (strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {

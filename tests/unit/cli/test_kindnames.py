@@ -19,6 +19,7 @@ VERBS = [
     ("retry {}", TASK),
     ("logs {}", TASK),
     ("logs --tree {}", TASK),
+    ("debug {}", TASK),
     ("tree {}", TASK),
     ("report {} -o -", TASK),
     ("export {}", TASK),

@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from taskctl.client.execute import STATUS, STDERR, STDOUT, read_output
+from taskctl.client.execute import STATUS, STDERR, STDOUT, ExecSession, read_output
 from taskctl.errors import ApiError, Unavailable
 
 BINARY = aiohttp.WSMsgType.BINARY
@@ -69,3 +69,52 @@ async def test_silence_is_no_success() -> None:
 async def test_a_status_that_is_not_json_is_shown() -> None:
     with pytest.raises(ApiError, match="container not running"):
         await output(on(STATUS, b"container not running"))
+
+
+class Socket:
+    """A WebSocket that was given what it receives."""
+
+    def __init__(self, *messages: Any) -> None:
+        self._messages = [*messages, CLOSED]
+        self.sent: list[bytes] = []
+
+    async def receive(self) -> Any:
+        return self._messages.pop(0)
+
+    async def send_bytes(self, data: bytes) -> None:
+        self.sent.append(data)
+
+
+async def conversation(*messages: Any) -> tuple[list[tuple[int, bytes]], int | None]:
+    session = ExecSession(Socket(*messages), "exec sh")  # type: ignore[arg-type]
+    return [piece async for piece in session.output()], session.exit_code
+
+
+def exit_status(code: str) -> Any:
+    causes = [{"reason": "ExitCode", "message": code}]
+    return ended(status="Failure", reason="NonZeroExitCode", details={"causes": causes})
+
+
+@pytest.mark.parametrize(("end", "code"), [(ended(status="Success"), 0), (exit_status("7"), 7)])
+async def test_a_conversation_ends_with_the_exit_code(end: Any, code: int) -> None:
+    pieces, exit_code = await conversation(on(STDOUT, b""), on(STDERR, b"a"), on(STDOUT, b"b"), end)
+    assert pieces == [(STDERR, b"a"), (STDOUT, b"b")]
+    assert exit_code == code
+
+
+async def test_a_command_that_cannot_be_run_and_a_connection_that_ends() -> None:
+    with pytest.raises(ApiError, match="exec sh: no such file"):
+        await conversation(ended(status="Failure", message="no such file"))
+    with pytest.raises(ApiError, match="exec sh: failed"):
+        await conversation(exit_status("many"))
+    with pytest.raises(Unavailable, match="ended before"):
+        await conversation(on(STDOUT, b"x"))
+
+
+async def test_input_its_end_and_the_size_of_the_terminal() -> None:
+    socket = Socket()
+    session = ExecSession(socket, "exec sh")  # type: ignore[arg-type]
+    await session.write(b"ls\n")
+    await session.resize(80, 24)
+    await session.end_input()
+    assert socket.sent == [b"\x00ls\n", b'\x04{"Width":80,"Height":24}', b"\xff\x00"]
