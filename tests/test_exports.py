@@ -72,3 +72,8 @@ def test_public_names_are_there_and_documented(name: str) -> None:
     for item in PUBLIC[name]:
         assert getattr(module, item).__doc__, item
     assert PUBLIC[name] <= set(getattr(module, "__all__", PUBLIC[name]))
+
+
+def test_the_page_of_what_one_can_rely_on_names_the_public_modules() -> None:
+    page = (ROOT.parent / "docs" / "public-surface.md").read_text()
+    assert [name for name in PUBLIC if f"`{name}`" not in page] == []
