@@ -272,6 +272,11 @@ BAD: dict[str, tuple[Json, str]] = {
         "set either task (one result)",
     ),
     "tasks of a child": (graph("t", lineage=LINEAGE), "belong to a root"),
+    "run after itself": (task(runAfter={"tasks": ["a", "x"]}), "names the task itself"),
+    "task of a graph after itself": (
+        graph(tasks=[STEP, {"name": "b", "runAfter": ["a", "b"]}]),
+        "",  # the model says which circle it is
+    ),
     "run after a count of nothing": (task(runAfter={"tasks": ["a"], "count": 1}), "set group too"),
     "run after a bad group": (task(runAfter={"group": "a b"}), "group"),
     "more successes than tasks": (

@@ -23,6 +23,7 @@ from taskctl.api.taskcluster import TaskClusterSpec
 from taskctl.api.taskenv import EnvVar
 from taskctl.api.taskresources import TaskResources
 from taskctl.api.taskrules import (
+    AFTER_ITSELF_MESSAGE,
     CANCEL_MESSAGE,
     CHILD_CLUSTER_MESSAGE,
     CHILD_TREE_TIMEOUT_MESSAGE,
@@ -410,6 +411,12 @@ class Task(SpecModel):
                 MEMBER_NAME_MESSAGE,
                 field_path=".spec.tasks",
             ),
+            meta.cel(
+                "!has(self.spec.runAfter) || !has(self.spec.runAfter.tasks)"
+                " || !(self.metadata.name in self.spec.runAfter.tasks)",
+                AFTER_ITSELF_MESSAGE,
+                field_path=".spec.runAfter.tasks",
+            ),
         )
     )
     api_version: Literal["taskctl.dev/v1alpha1"] = "taskctl.dev/v1alpha1"
@@ -439,3 +446,10 @@ class Task(SpecModel):
                 :func:`taskctl.api.meta.describe_errors`.
         """
         return cls.model_validate(obj)
+
+    @model_validator(mode="after")
+    def _not_after_itself(self) -> Self:
+        after = self.spec.run_after
+        if after is not None and self.metadata.name in after.tasks:
+            raise ValueError(AFTER_ITSELF_MESSAGE)
+        return self

@@ -28,6 +28,9 @@ TOO_MANY_TASKS_MESSAGE = (
 )
 PARAMS_MESSAGE = "params are those of tasks; add tasks, or remove params"
 UNKNOWN_AFTER_MESSAGE = "runAfter of one of the tasks names no task of this root; correct the name"
+AFTER_ITSELF_MESSAGE = (
+    "runAfter names the task itself, so that it could never start; remove that name"
+)
 MEMBER_NAME_MESSAGE = (
     "metadata.name together with the name of one of the tasks is too long for the Task made of it; "
     "choose shorter ones"
@@ -78,6 +81,7 @@ TASKS_RULES: dict[str, Any] = {
             " self.all(t, !has(t.runAfter) || t.runAfter.all(name, name in names)))",
             UNKNOWN_AFTER_MESSAGE,
         ),
+        meta.cel("self.all(t, !has(t.runAfter) || !(t.name in t.runAfter))", AFTER_ITSELF_MESSAGE),
     ),
 }
 ENDED_STATES = [state.value for state in TaskState if state.terminal]

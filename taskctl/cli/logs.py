@@ -20,7 +20,13 @@ from taskctl.cli.output import echo, note
 from taskctl.cli.treelogs import print_tree_logs
 from taskctl.cli.verbs import verb
 from taskctl.constants import ENV_WORKSPACE
-from taskctl.outside.attempts import TaskDeleted, last_begun, place_of, wait_begun
+from taskctl.outside.attempts import (
+    TaskDeleted,
+    last_begun,
+    no_log_of_graph,
+    place_of,
+    wait_begun,
+)
 from taskctl.outside.logcopy import (
     COPY_VERB,
     NO_COPY,
@@ -31,6 +37,7 @@ from taskctl.outside.logcopy import (
     find_copy,
     read_copy,
 )
+from taskctl.policy.view import parse_task
 
 _MAX: Final = 2**31 - 1
 
@@ -114,7 +121,7 @@ async def logs(access: Access, options: LogsOptions) -> int:
         if options.tree:
             return await print_tree_logs(session, name, wanted)
         task = await session.client.get(TASKS, name, session.namespace)
-        if options.follow and options.attempt is None:
+        if options.follow and options.attempt is None and not parse_task(task).is_graph:
             task = await _wait_begun(session, task, after=0)
         place = find_place(task, options.attempt)
         printer = LogPrinter(session, await find_copy(session, task), wanted)
@@ -143,11 +150,11 @@ def find_place(task: Mapping[str, Any], attempt: int | None) -> Place:
     Raises:
         CliError: it has not started, or there was no such attempt.
     """
-    from taskctl.policy.view import parse_task
-
     view = parse_task(task)
     latest = last_begun(task)
     number = attempt or latest
+    if view.is_graph:
+        raise CliError(no_log_of_graph(view.name))
     if not latest:
         reason = view.status.get("reason") or "not placed yet"
         if view.state.terminal:

@@ -82,7 +82,7 @@ async def print_tree_logs(session: Session, name: str, wanted: Wanted) -> int:
 
 
 async def _print(session: Session, name: str, group: LogGroup) -> None:
-    tasks = await _load(session, name)
+    tasks = [task for task in await _load(session, name) if not parse_task(task).is_graph]
     printed = await group.print_all(tasks)
     if printed < len(tasks):
         left = len(tasks) - printed

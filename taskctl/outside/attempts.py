@@ -17,11 +17,24 @@ class TaskDeleted(TaskctlError):
 
 
 def last_begun(task: Mapping[str, Any]) -> int:
-    """Return the number of the latest attempt of a raw Task that has begun; 0: none has."""
+    """Return the number of the latest attempt of a raw Task that has begun; 0: none has.
+
+    Of a root with tasks none ever does: it runs no container.
+    """
     from taskctl.policy.view import parse_task
 
     view = parse_task(task)
+    if view.is_graph:
+        return 0
     return view.attempt - 1 if view.state is TaskState.SCHEDULED else view.attempt
+
+
+def no_log_of_graph(name: str) -> str:
+    """Return why a root with tasks has no log, and who has."""
+    return (
+        f"{name} is a root with tasks and runs no container itself, so it has no log; "
+        f"taskctl logs --tree {name} prints those of its tasks"
+    )
 
 
 def place_of(task: Mapping[str, Any], attempt: int) -> Place:

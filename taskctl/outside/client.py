@@ -19,6 +19,7 @@ from taskctl.client.resources import TASKCLUSTERS, TASKOBJECTS, TASKS, Resource
 from taskctl.constants import LABEL_CLIENT
 from taskctl.errors import ConfigError, NotFound
 from taskctl.outside.handle import Handle
+from taskctl.outside.here import submit_here
 from taskctl.outside.info import TaskInfo
 from taskctl.outside.options import Event, EventType, Options, Page
 from taskctl.outside.session import Session
@@ -218,12 +219,17 @@ class Client:
         Raises:
             Exception: as :meth:`submit`.
         """
+        if options.get("debug"):
+            raise TypeError("debug: only submit() and map() can run a function in this process")
         return await self._submit(Target(target, (), tuple(calls)), options)
 
     async def _submit(self, target: Target, options: Mapping[str, Any]) -> Handle[Any]:
         self.session  # noqa: B018 - says that it is closed
         assert self._submitter is not None
         assert self._own is not None
+        if options.get("debug"):
+            return await submit_here(target.what, target.args, options)
+        options = {name: value for name, value in options.items() if name != "debug"}
         made, decode = await self._submitter.submit(target, options)
         name, uid = made["metadata"]["name"], made["metadata"]["uid"]
         self._own.expect(name, uid)

@@ -58,6 +58,8 @@ class TaskExecutor(Executor):
         self._client = client or SyncClient(**settings)
         self._client.connect()
         self._options: Any = dict(options or {})
+        if self._options.get("debug"):
+            raise TypeError("debug: an Executor runs nothing in this process; use Client.submit")
         self._lock = threading.Lock()
         self._open: set[Future[Any]] = set()
         self._shut = False

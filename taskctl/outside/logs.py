@@ -12,9 +12,16 @@ from taskctl.api.states import TaskState
 from taskctl.client.base import LogOptions
 from taskctl.client.resources import TASKS
 from taskctl.errors import ApiError, BadRequest, NotFound, TaskctlError
-from taskctl.outside.attempts import TaskDeleted, last_begun, place_of, wait_begun
+from taskctl.outside.attempts import (
+    TaskDeleted,
+    last_begun,
+    no_log_of_graph,
+    place_of,
+    wait_begun,
+)
 from taskctl.outside.logcopy import Copy, CopyError, Place, find_copy
 from taskctl.outside.session import Session
+from taskctl.policy.view import parse_task
 
 # A line without an end must not fill the memory.
 MAX_LINE_CHARS: Final = 1024 * 1024
@@ -39,6 +46,8 @@ async def read_lines(
         LogGone: it is not to be had, or there was no such attempt.
         ApiError: the API server refuses, or is away.
     """
+    if parse_task(task).is_graph:
+        raise LogGone(no_log_of_graph(task["metadata"]["name"]))
     if following and attempt is None:
         task = await _wait_begun(session, task, after=0)
     latest = last_begun(task)
@@ -114,8 +123,6 @@ async def _copied(
 
 
 async def _is_over(session: Session, place: Place) -> bool:
-    from taskctl.policy.view import parse_task
-
     try:
         view = parse_task(await session.client.get(TASKS, place.task, session.namespace))
     except NotFound:

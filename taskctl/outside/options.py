@@ -15,7 +15,8 @@ class Options(TypedDict, total=False):
     """Options of a submission: those of a child in the SDK, and some of its own.
 
     ``cluster`` and ``image`` default to the client's. ``code`` is a folder to upload;
-    ``by_value`` sends the function itself.
+    ``by_value`` sends the function itself. ``debug`` runs the function in this process, where a
+    debugger stops at its breakpoints: no Task is created, and the other options mean nothing.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Options(TypedDict, total=False):
     image: str
     code: str | os.PathLike[str]
     by_value: bool
+    debug: bool
     input: Any
     input_object: str
     env: Mapping[str, str] | Sequence[Mapping[str, Any]]

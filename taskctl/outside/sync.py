@@ -14,6 +14,7 @@ from taskctl.outside.client import (
     Client,
 )
 from taskctl.outside.handle import Handle
+from taskctl.outside.here import submit_here_blocking
 from taskctl.outside.info import TaskInfo
 from taskctl.outside.loop import LoopThread
 from taskctl.outside.options import Event, Options, Page
@@ -207,6 +208,8 @@ class SyncClient:
     ) -> SyncHandle[Any]:
         """Create a Task that runs a function or a command; see ``Client.submit``."""
         loop = self.loop
+        if options.get("debug"):  # in the caller's thread, which debuggers follow
+            return SyncHandle(loop, submit_here_blocking(target, args, options))
         return SyncHandle(loop, loop.run(self.client.submit(target, *args, **options)))
 
     def execute(self, operation: Operation | Manifests) -> SyncHandle[dict[str, Any]]:

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 import taskctl
 from taskctl import Executor, SyncClient
 from taskctl.client.kube import KubeClient
-from taskctl.errors import ConfigError
+from taskctl.errors import ConfigError, TaskctlError
 from taskctl.sdk.errors import ChildFailed, Unsendable
 from taskctl.testing.stack import LocalStack
 from tests.embedded.client_tasks import fail, nap, square
@@ -93,6 +94,36 @@ def test_run_here() -> None:
         taskctl.run_here(fail, "boom")
     with pytest.raises(Unsendable, match="number"):
         taskctl.run_here(square, "3")  # type: ignore[arg-type]
+
+
+def test_debug(client: SyncClient) -> None:
+    before = len(client.list().tasks)
+    here: list[int] = []
+
+    def note(number: int) -> int:
+        here.append(threading.get_ident())
+        return number + 1
+
+    handle = client.submit(note, 1, debug=True, image="means nothing here")
+    assert handle.result() == 2
+    assert handle.exception() is None
+    assert here == [threading.get_ident()]
+    assert client.submit(nap.call(seconds=0.0), debug=True).result() == "done"
+    assert client.gather(client.map(note, [1, 2], debug=True)) == [2, 3]
+    assert len(client.list().tasks) == before
+    with pytest.raises(ValueError, match="boom"):
+        client.submit(fail, "boom", debug=True)
+    with pytest.raises(Unsendable, match="number"):
+        client.submit(square, "3", debug=True)  # type: ignore[arg-type]
+    with pytest.raises(Unsendable, match="command"):
+        client.submit(["ls"], debug=True)
+    with pytest.raises(TypeError, match="tiemout"):
+        client.submit(square, 3, debug=True, tiemout=3)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="Executor"):
+        Executor(client, options={"debug": True})
+    for ask in (handle.status, handle.tree, handle.wait, handle.retry, lambda: list(handle.logs())):
+        with pytest.raises(TaskctlError, match="leave out debug=True"):
+            ask()
 
 
 PROGRAM = """

@@ -40,7 +40,7 @@ PROGRAMS = {
 async def right(c: Client, s: SyncClient, e: Executor) -> None:
     a: float = await (await c.submit(slow, 1)).result()
     b: float = await (await c.submit(slow, 1, "x", image="i"))
-    d: str = s.submit(quick, 1).result()
+    d: str = s.submit(quick, 1, debug=True).result()
     f: bytes = s.submit(plain, 1, retry=3).result()
     g: float = await (await c.submit(slow.call(number=1)))
     h: list[bytes] = await c.gather(await c.map(plain, [1]))

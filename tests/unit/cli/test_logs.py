@@ -111,6 +111,15 @@ def test_a_task_that_never_ran(run: Run, client: FakeClient) -> None:
         assert (result.exit_code, "never ran (Cancelled" in result.stderr) == (1, True)
 
 
+def test_a_root_with_tasks_has_no_log(run: Run, client: FakeClient) -> None:
+    tasks = [{"name": "a", "command": ["true"]}]
+    client.put(task("t").spec(tasks=tasks).status(attempt=1).state(TaskState.FAILED).build())
+    for args in (("t",), ("-f", "t")):
+        result = run("logs", *args)
+        assert result.exit_code == 1
+        assert "taskctl logs --tree t prints those of its tasks" in result.stderr
+
+
 @pytest.fixture
 def volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(sessions, "data_dir_of", lambda *_: tmp_path)
