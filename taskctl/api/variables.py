@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import ValidationError
-from pydantic_core import InitErrorDetails, PydanticCustomError
+if TYPE_CHECKING:
+    from pydantic_core import InitErrorDetails
 
 
 class Variable(StrEnum):
@@ -120,6 +120,9 @@ def check_variables(spec: Any) -> Any:
     Raises:
         pydantic.ValidationError: with the path of each such text.
     """
+    # Here, as the policies load this module, and with them every command.
+    from pydantic import ValidationError
+
     if isinstance(spec, Mapping):
         errors = list(_problems(spec))
         if errors:
@@ -143,5 +146,7 @@ def _problems(spec: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
 
 
 def _error(path: Location, message: str) -> InitErrorDetails:
+    from pydantic_core import InitErrorDetails, PydanticCustomError
+
     kind = PydanticCustomError("variable", "{message}", {"message": message})
     return InitErrorDetails(type=kind, loc=path, input=None)

@@ -18,7 +18,6 @@ from taskctl.api.variables import (
     replace_variables,
     texts_of,
 )
-from taskctl.api.workspace import MOUNT_PATH_MESSAGE, RESERVED_PATHS, inside
 from taskctl.constants import DNS_SUBDOMAIN, MAX_NAME
 
 
@@ -60,6 +59,8 @@ def _wrong(path: Location, text: str) -> Iterator[str]:
             "cannot be the name of a PersistentVolumeClaim: use lower case letters, digits, '-' "
             "and '.'"
         )
+    from taskctl.api.workspace import MOUNT_PATH_MESSAGE, RESERVED_PATHS, inside  # a model: heavy
+
     if path[-1] == "mountPath" and inside(text, RESERVED_PATHS):
         yield f"cannot be used: {MOUNT_PATH_MESSAGE}"
 
