@@ -80,6 +80,7 @@ WORKSPACE_META_DIR: Final = ".taskctl"
 LOGS_DIR: Final = ".taskctl/logs"
 EXITS_DIR: Final = ".taskctl/exits"
 OBJECTS_DIR: Final = ".taskctl/objects"
+TASKS_DIR: Final = ".taskctl/tasks"  # the SDK makes one for each task that asks for it
 
 # --- environment of the agent (besides POD_NAME, POD_NAMESPACE, POD_UID) ------------
 ENV_RUNTIME_DIR: Final = "TASKCTL_RUNTIME_DIR"

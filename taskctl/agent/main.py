@@ -13,6 +13,7 @@ from typing import Final
 from taskctl import __version__
 from taskctl.agent import runtime_dir
 from taskctl.agent.background import Background
+from taskctl.agent.cleaning import Cleaner
 from taskctl.agent.context import AgentClient, Context
 from taskctl.agent.handovers import Handovers
 from taskctl.agent.journal import Journal
@@ -82,6 +83,9 @@ class Agent:
             "watch handovers", self._for_ever("watch handovers", handovers.run)
         )
         context.background.spawn("deliver records", self._for_ever("records", records.run))
+        if context.workspace is not None:
+            cleaner = Cleaner(context, context.workspace)
+            context.background.spawn("clean up", self._for_ever("clean up", cleaner.run))
         try:
             await server.start()
             await asyncio.to_thread(runtime_dir.mark_ready, self._settings.runtime_dir)

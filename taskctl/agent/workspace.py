@@ -13,7 +13,6 @@ import hashlib
 import logging
 import os
 import secrets
-import stat
 from pathlib import Path
 from typing import Any, Final
 
@@ -139,8 +138,9 @@ class Workspace:
             Refusal: ``bad_request``: it is not.
         """
         try:
-            with beneath.regular_file(self.root, path) as (_, status):
+            with beneath.regular_file(self.root, path) as (fd, status):
                 found = status.st_size
+                _renew(fd)
                 if found == size:
                     return
         except OSError as error:
@@ -203,12 +203,36 @@ def object_path(sha256: str) -> str:
     return f"{OBJECTS_DIR}/{sha256[:2]}/{sha256}"
 
 
+def _renew(fd: int) -> None:
+    """Have a file count as new, so that the clean-up leaves it; another user's stays as it is."""
+    with contextlib.suppress(OSError):
+        os.utime(fd)
+
+
+def _is_there(directory: int, name: str, size: int) -> bool:
+    """Whether a value is there in full; if so, it is kept from being cleaned up."""
+    try:
+        fd = beneath.open_regular(directory, name)
+    except OSError:
+        return False
+    try:
+        status = os.fstat(fd)
+        if status.st_size != size:
+            return False
+        _renew(fd)
+        # The clean-up may have taken the name away before it could see that.
+        again = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        return again.st_ino == status.st_ino
+    except FileNotFoundError:
+        return False
+    finally:
+        os.close(fd)
+
+
 def _write_once(directory: int, name: str, content: bytes) -> None:
     """Write a file whose name is its hash; if it is there in full, it is the same."""
-    with contextlib.suppress(FileNotFoundError):
-        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-        if stat.S_ISREG(status.st_mode) and status.st_size == len(content):
-            return
+    if _is_there(directory, name, len(content)):
+        return
     temporary = f".{name}.{secrets.token_hex(4)}.tmp"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(temporary, flags, _FILE_MODE, dir_fd=directory)

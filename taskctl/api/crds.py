@@ -52,6 +52,8 @@ KINDS: Final[tuple[KindInfo, ...]] = (
         plural="taskobjects",
         short_names=("tobj",),
         columns=(Column("Size", "integer", ".ref.size"), _AGE),
+        # Whether a file in the workspace is still needed.
+        selectable=(".ref.sha256",),
     ),
     KindInfo(
         model=TaskCluster,

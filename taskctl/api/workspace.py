@@ -141,6 +141,49 @@ class EmptyDirSource(SpecModel):
     size_limit: Annotated[meta.Quantity | None, Field(description="For example 1Gi.")] = None
 
 
+class Cleanup(SpecModel):
+    """When taskctl removes what Tasks have left in its directory `.taskctl` of the workspace."""
+
+    enabled: Annotated[bool, Field(description="False: nothing is removed. Default true.")] = True
+    after_deletion_seconds: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=meta.INT32_MAX,
+            description="Seconds since their last change that logs and directories of a Task stay "
+            "though the Task is gone. Default 0.",
+        ),
+    ] = 0
+    orphan_seconds: Annotated[
+        int | None,
+        Field(
+            ge=60,
+            le=meta.INT32_MAX,
+            description="Seconds since their last change that files stay whose Task no agent has "
+            "seen. Default 86400 for claims and emptyDir. With hostPath and nfs, which other "
+            "namespaces may share, the default is that they stay, and large values too.",
+        ),
+    ] = None
+    max_age_seconds: Annotated[
+        int | None,
+        Field(
+            ge=60,
+            le=meta.INT32_MAX,
+            description="Seconds after its end that logs and the directory of a Task stay though "
+            "the Task is there. Not set: as long as the Task.",
+        ),
+    ] = None
+    period_seconds: Annotated[
+        int,
+        Field(
+            ge=5,
+            le=86_400,
+            description="Seconds between two looks, on average, of all workers together. "
+            "Default 60.",
+        ),
+    ] = 60
+
+
 class Workspace(SpecModel):
     """The directory that all tasks of the TaskCluster share.
 
@@ -190,6 +233,10 @@ class Workspace(SpecModel):
             json_schema_extra=meta.validations(*path_rules()),
         ),
     ] = DEFAULT_WORKSPACE_PATH
+    cleanup: Annotated[
+        Cleanup | None,
+        Field(description="When files of Tasks that are gone are removed. Default: soon."),
+    ] = None
     reclaim: Annotated[
         Reclaim,
         Field(

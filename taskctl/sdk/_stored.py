@@ -156,6 +156,14 @@ def _spill(encoded: bytes, workspace: str) -> Message:
 
 def _has_size(path: str, size: int) -> bool:
     try:
+        if os.stat(path).st_size != size:
+            return False
+        # Else the clean-up could take it for one that is not used any more. Of another user's the
+        # agent takes care.
+        try:  # noqa: SIM105  (contextlib takes its time to load)
+            os.utime(path)
+        except OSError:
+            pass
         return os.stat(path).st_size == size
     except OSError:
         return False

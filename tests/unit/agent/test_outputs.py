@@ -17,6 +17,7 @@ from tests.unit.agent.conftest import World, exit_of
 from tests.unit.agent.fakes import Fault, Peer, eventually
 
 BIG = "x" * 300_000
+RESTING = 2  # loops of the agent that sleep when nothing is to be done
 
 
 async def task_with(world: World, **spec: Any) -> tuple[Peer, Peer, dict[str, Any]]:
@@ -243,7 +244,7 @@ async def test_a_replacement_that_fails_half_way_is_repeated(
     await task.good("output", value=1)
     world.api.faults.append(Fault(verb, Unavailable("cut"), after=after))
     task.send("output", value=2)
-    await eventually(lambda: world.time.sleeping > 1)
+    await eventually(lambda: world.time.sleeping > RESTING)
     world.time.advance(5)
     answer = await task.receive()
     assert answer is not None
@@ -256,7 +257,7 @@ async def test_output_whose_answer_was_lost(world: World) -> None:
     world.api.faults.append(Fault("create", Unavailable("cut"), after=True))
     task.send("output", value=1)
     await eventually(lambda: world.api.count("create") == 1)
-    await eventually(lambda: world.time.sleeping > 1)
+    await eventually(lambda: world.time.sleeping > RESTING)
     world.time.advance(5)
     answer = await task.receive()
     assert answer is not None
