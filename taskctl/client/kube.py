@@ -218,6 +218,7 @@ class KubeClient:
         limit, token = options.limit or PAGE_LIMIT, ""
         while True:
             page_options = with_page(options, limit, token)
+            started_s = self._timing.clock.monotonic_s()
             try:
                 page = await self.list(res, namespace, options=page_options)
             except Gone:
@@ -230,7 +231,8 @@ class KubeClient:
             token = page.continue_token
             if not token:
                 return ListPage(items, page.resource_version, "", size_bytes)
-            limit = next_limit(page, limit, self._settings.pages)
+            took_s = self._timing.clock.monotonic_s() - started_s
+            limit = next_limit(page, limit, self._settings.pages, took_s)
 
     async def watch(
         self, res: Resource, namespace: str | None = None, *, options: WatchOptions = _WATCH

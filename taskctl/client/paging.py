@@ -32,11 +32,28 @@ SMALL_PAGES: Final = PageSizes(1024 * 1024, PAGE_LIMIT)
 LARGE_PAGES: Final = PageSizes(8 * 1024 * 1024, 10_000)
 
 
-def next_limit(page: ListPage, limit: int, sizes: PageSizes = SMALL_PAGES) -> int:
-    """Return the size to ask of the next page, by the size of the objects of this one."""
+# A large page must come well within the deadline of a request, over a slow line, too.
+_LARGE_PAGE_S: Final = 3.0
+
+
+def next_limit(
+    page: ListPage, limit: int, sizes: PageSizes = SMALL_PAGES, took_s: float = 0.0
+) -> int:
+    """Return the size to ask of the next page, by the size of the objects of this one.
+
+    Args:
+        page: the page before.
+        limit: its size, as it was asked for.
+        sizes: how large pages may be.
+        took_s: how long the page before took; 0: not measured.
+    """
     if not page.items or not page.size_bytes:
         return limit
-    fitting = sizes.target_bytes * len(page.items) // page.size_bytes
+    target_bytes = sizes.target_bytes
+    if took_s > 0:
+        in_time_bytes = int(page.size_bytes / took_s * _LARGE_PAGE_S)
+        target_bytes = min(target_bytes, max(SMALL_PAGES.target_bytes, in_time_bytes))
+    fitting = target_bytes * len(page.items) // page.size_bytes
     return max(_PAGE_LIMIT_MIN, min(sizes.max_items, fitting))
 
 

@@ -433,6 +433,14 @@ def test_the_size_of_pages(bytes_each: int, small: int, large: int) -> None:
     assert (next_limit(page, 500), next_limit(page, 500, LARGE_PAGES)) == (small, large)
 
 
+@pytest.mark.parametrize(
+    ("took_s", "limit"), [(0.0, 5_242), (0.2, 5_242), (1.0, 1_500), (2.0, 750), (60.0, 655)]
+)
+def test_pages_over_a_slow_line_stay_small(took_s: float, limit: int) -> None:
+    page = ListPage([{}] * 500, "9", "t", 1_600 * 500)
+    assert next_limit(page, 500, LARGE_PAGES, took_s) == limit
+
+
 async def test_a_command_reads_a_long_list_in_few_requests() -> None:
     async with fake_server() as server, client_of(server.url, pages=LARGE_PAGES) as client:
         server.script = [
