@@ -59,6 +59,7 @@ class Outcomes:
             return run.exit_code
         if run.outcome is None:
             run.phase = RunPhase.ENDED
+            self._outputs.forget(run)
             run.outcome = self._context.background.spawn(
                 f"outcome {run.told.container}", self._record(run, exit_)
             )

@@ -32,6 +32,8 @@ _FORMATS: Final = ("value", "json", "text")
 _MAX_KEY_CHARS: Final = 1024
 # An output is replaced once, or twice if two attempts write at the same time.
 _MAX_SWAPS: Final = 5
+# Inputs that are kept for runs which have not asked for them yet: up to 1.5 MB each.
+MAX_READ_AHEAD: Final = 16
 
 
 class Outputs:
@@ -47,6 +49,7 @@ class Outputs:
         self._objects = objects
         self._rights = InputRights(context)
         self._sources = Sources(context, objects)
+        self._ahead: dict[Run, asyncio.Task[dict[str, Any] | None]] = {}
 
     # --- input ----------------------------------------------------------------------
     async def input(self, run: Run, message: Message) -> Message:
@@ -61,7 +64,7 @@ class Outputs:
             raise bad("format", f"{wanted!r} is none of {', '.join(_FORMATS)}")
         try:
             task = await self._context.task_of(run)
-            content = await self._input(task)
+            content = await self._input(run, task)
             if wanted == "value":
                 sources = await self._sources.told(run, task)
                 answer = {"ref" if content.field == "ref" else "value": content.body}
@@ -77,12 +80,42 @@ class Outputs:
         """Return results that are parts of a run's input; see :class:`Sources`."""
         return await self._sources.sources(run, message)
 
-    async def _input(self, task: dict[str, Any]) -> Content:
+    def read_ahead(self, run: Run) -> None:
+        """Begin to read the input of a run that starts now; its program will ask for it soon.
+
+        What a TaskObject holds never changes, so it does not matter when it is read. The longest
+        unasked input goes when there are too many.
+        """
+        name = (run.task or {}).get("spec", {}).get("inputObject")
+        if not name:
+            return
+        work = read_object(self._context, TASKOBJECTS, name)
+        reading = self._context.background.spawn(f"input of {run.told.container}", work)
+        self._ahead[run] = reading
+        if len(self._ahead) > MAX_READ_AHEAD:
+            self.forget(next(iter(self._ahead)))
+
+    def forget(self, run: Run) -> None:
+        """Drop what was read ahead for a run."""
+        reading = self._ahead.pop(run, None)
+        if reading is not None:
+            reading.cancel()
+
+    async def _object(self, run: Run, name: str) -> dict[str, Any] | None:
+        """Return the TaskObject that is the input of a run; None: there is none."""
+        reading = self._ahead.pop(run, None)
+        if reading is not None:
+            await asyncio.wait([reading])
+            if not reading.cancelled() and reading.exception() is None and reading.result():
+                return reading.result()
+        return await read_object(self._context, TASKOBJECTS, name)
+
+    async def _input(self, run: Run, task: dict[str, Any]) -> Content:
         spec, context = task["spec"], self._context
         name = spec.get("inputObject")
         if not name:
             return Content("value", spec.get("input"))
-        found = await read_object(context, TASKOBJECTS, name)
+        found = await self._object(run, name)
         if found is None:
             found = await self._small_output(name)
         if found is None:

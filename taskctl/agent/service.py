@@ -193,7 +193,12 @@ class Service:
 
     async def next(self, container: str) -> Message:
         """Answer ``next``; see :meth:`Claims.next`."""
-        return await self.claims.next(container)
+        known = self._context.runs.get(container)
+        answer = await self.claims.next(container)
+        run = self._context.runs.get(container)
+        if known is None and run is not None:
+            self.outputs.read_ahead(run)
+        return answer
 
     async def exited(self, container: str, message: Message) -> Message:
         """Record an exit; answers when the outcome is recorded, or nobody wants it.

@@ -75,7 +75,7 @@ class World:
 
     async def ended(self) -> None:
         assert self._running is not None
-        await asyncio.wait_for(asyncio.shield(self._running), 5)
+        await asyncio.wait_for(asyncio.shield(self._running), 40)
 
     async def close(self) -> None:
         for peer in self._peers:

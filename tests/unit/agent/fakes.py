@@ -391,7 +391,7 @@ class Peer:
         """Return the next message; None when the agent hung up."""
         while not self._inbox:
             try:
-                data = await asyncio.wait_for(self.reader.read(65536), 5)
+                data = await asyncio.wait_for(self.reader.read(65536), 40)
             except ConnectionError:
                 return None
             if not data:

@@ -10,9 +10,10 @@ from typing import Any
 import msgpack
 import pytest
 
+from taskctl.agent.outputs import MAX_READ_AHEAD
 from taskctl.client.resources import TASKOBJECTS, TASKS
 from taskctl.constants import LABEL_ATTEMPT, LABEL_OUTPUT_OF, LABEL_PARENT_UID
-from taskctl.errors import Unavailable
+from taskctl.errors import Invalid, Unavailable
 from tests.unit.agent.conftest import World, exit_of
 from tests.unit.agent.fakes import Fault, Peer, eventually
 
@@ -77,6 +78,51 @@ async def test_input(world: World, spec: Any, stored: Any, value: Any) -> None:
     text = (await task.good("input", format="json"))["json"]
     assert json.loads(text) == value
     assert text == "null" or value is not None
+
+
+def reads(world: World) -> int:
+    """Count the requests for TaskObjects."""
+    return world.api.count("get", TASKOBJECTS.plural)
+
+
+async def test_input_is_read_while_the_program_starts(world: World) -> None:
+    world.api.put(TASKOBJECTS, {"metadata": {"name": "o"}, "value": 1})
+    _, _, told = await world.running(inputObject="o")
+    await eventually(lambda: reads(world) == 1, "read before anybody asks")
+    task = await world.attached(told)
+    assert (await task.good("input", format="value"))["value"] == 1
+    assert reads(world) == 1
+    assert (await task.good("input", format="value"))["value"] == 1
+    assert reads(world) == 2, "it is kept for the first question only"
+
+
+async def test_what_was_not_there_when_it_was_read_ahead_is_read_again(world: World) -> None:
+    _, _, told = await world.running(inputObject="o")
+    await eventually(lambda: reads(world) == 1)
+    world.api.put(TASKOBJECTS, {"metadata": {"name": "o"}, "value": 1})
+    task = await world.attached(told)
+    assert (await task.good("input", format="value"))["value"] == 1
+
+
+async def test_an_input_that_cannot_be_read_ahead_is_read_when_asked_for(world: World) -> None:
+    world.api.put(TASKOBJECTS, {"metadata": {"name": "o"}, "value": 1})
+    world.api.faults.append(Fault("get", Invalid("no"), plural=TASKOBJECTS.plural))
+    _, _, told = await world.running(inputObject="o")
+    await eventually(lambda: reads(world) == 1)
+    task = await world.attached(told)
+    assert (await task.good("input", format="value"))["value"] == 1
+
+
+async def test_inputs_that_are_not_asked_for_are_dropped(world: World) -> None:
+    world.api.put(TASKOBJECTS, {"metadata": {"name": "o"}, "value": 1})
+    peers = [await world.running(f"job-{n}", inputObject="o") for n in range(MAX_READ_AHEAD + 1)]
+    await eventually(lambda: reads(world) >= MAX_READ_AHEAD, "all but one may be cut off")
+    first, last = await world.attached(peers[0][2]), await world.attached(peers[-1][2])
+    before = reads(world)
+    assert (await first.good("input", format="value"))["value"] == 1
+    assert reads(world) == before + 1
+    assert (await last.good("input", format="value"))["value"] == 1
+    assert reads(world) == before + 1
 
 
 @pytest.mark.parametrize("codec", ["json", "msgpack"])
