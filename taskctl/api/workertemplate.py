@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 
 from taskctl.api import meta, podparts
 from taskctl.api.meta import Name, SpecModel
+from taskctl.api.podresources import PodResources
 from taskctl.constants import GROUP, LABEL_MANAGED_BY
 
 _OUR_PREFIX: Final = f"{GROUP}/"
@@ -98,7 +99,17 @@ class WorkerTemplate(SpecModel):
         podparts.ResourceRequirements | None,
         Field(
             description="`requests` and `limits` of the worker's main container. Ephemeral "
-            "containers cannot have their own, so requests should cover the tasks too."
+            "containers cannot have their own, so requests should cover the tasks too; "
+            "`podResources` is better where the cluster has it."
+        ),
+    ] = None
+    pod_resources: Annotated[
+        PodResources | None,
+        Field(
+            description="CPU and memory of the whole pod (pod-level resources, from Kubernetes "
+            "1.34): the limits hold for the worker and all its tasks together. Where the cluster "
+            "has no such thing, the requests become those of the main container, and there is no "
+            "limit."
         ),
     ] = None
     security_context: Annotated[

@@ -20,7 +20,10 @@ from taskctl.runtime.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Caches:
-    """What informers have brought."""
+    """What informers have brought.
+
+    ``nodes`` is None where the controller may not see Nodes: one that serves a single namespace.
+    """
 
     tasks: Store
     objects: Store
@@ -28,6 +31,7 @@ class Caches:
     pods: Store
     claims: Store
     records: Store
+    nodes: Store | None = None
 
     def task_by_uid(self, uid: str) -> TaskView | None:
         """Return the cached Task with that UID, or None."""

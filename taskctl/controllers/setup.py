@@ -8,7 +8,15 @@ from typing import Any, Final
 
 from taskctl.api.meta import ObjectKey
 from taskctl.client.base import Client, KubeObject
-from taskctl.client.resources import LEASES, PODS, PVCS, TASKCLUSTERS, TASKOBJECTS, TASKS
+from taskctl.client.resources import (
+    LEASES,
+    NODES,
+    PODS,
+    PVCS,
+    TASKCLUSTERS,
+    TASKOBJECTS,
+    TASKS,
+)
 from taskctl.client.timing import SYSTEM_TIMING, Timing
 from taskctl.constants import (
     DEFAULT_IMAGE,
@@ -28,6 +36,7 @@ from taskctl.controllers.taskcluster import TaskClusterReconciler
 from taskctl.controllers.taskmetrics import TaskMetrics
 from taskctl.controllers.tree import TreeReconciler
 from taskctl.controllers.ttl import TtlReconciler
+from taskctl.controllers.workerfacts import NodeNews, bare_node
 from taskctl.placement.events import (
     ClusterGone,
     ClusterSeen,
@@ -91,10 +100,13 @@ class Informers:
     pods: Informer
     claims: Informer
     records: Informer
+    nodes: Informer | None
 
     def all(self) -> tuple[Informer, ...]:
-        """Return all of them; pods and clusters first, as tasks refer to them."""
-        return (self.clusters, self.pods, self.records, self.claims, self.objects, self.tasks)
+        """Return all of them; nodes, pods and clusters first, as tasks refer to them."""
+        first = () if self.nodes is None else (self.nodes,)
+        rest = (self.clusters, self.pods, self.records, self.claims, self.objects, self.tasks)
+        return (*first, *rest)
 
 
 class Controllers:
@@ -123,6 +135,7 @@ class Controllers:
             pods=self.informers.pods.store,
             claims=self.informers.claims.store,
             records=self.informers.records.store,
+            nodes=None if self.informers.nodes is None else self.informers.nodes.store,
         )
         self.api = api = CachedApi(client, caches, timing)
         self.queues = queues = Queues.new(timing, metrics)
@@ -180,6 +193,8 @@ class Controllers:
     # --- events to keys -----------------------------------------------------------------
 
     def _connect(self) -> None:
+        if self.informers.nodes is not None:
+            self.informers.nodes.add_handler(NodeNews(self.api, self.queues).on_node)
         self.informers.clusters.add_handler(self._on_cluster)
         self.informers.pods.add_handler(self._on_pod)
         self.informers.records.add_handler(self._on_record)
@@ -282,6 +297,10 @@ def _informers(client: Client, options: SetupOptions) -> Informers:
         pods=Informer(client, PODS, namespace, options=_MANAGED, timing=timing),
         claims=Informer(client, PVCS, namespace, options=_MANAGED, timing=timing),
         records=Informer(client, LEASES, namespace, options=_MANAGED, timing=timing),
+        # Nodes are in no namespace: rights for a single one do not include them.
+        nodes=None
+        if namespace is not None
+        else Informer(client, NODES, None, transform=bare_node, timing=timing),
     )
 
 

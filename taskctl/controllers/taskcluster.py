@@ -24,15 +24,16 @@ from taskctl.controllers.claims import ClaimKeeper, ClaimStanding
 from taskctl.controllers.colocation import SharedClaimsReader
 from taskctl.controllers.news import News
 from taskctl.controllers.placer import Placer
+from taskctl.controllers.podlevel import PodLevel
 from taskctl.controllers.queues import Queues, look_again
 from taskctl.controllers.runclusters import RunEnds
 from taskctl.controllers.troubles import TroubledObject, Troubles
+from taskctl.controllers.workerfacts import age_keys, worker_facts, worker_problem
 from taskctl.errors import ApiError, BadRequest, Conflict, Forbidden, Invalid, NotFound
 from taskctl.placement.events import ClusterCounted, FleetPlanned
 from taskctl.placement.fleet import (
     ClusterFacts,
     RetireReason,
-    WorkerFacts,
     WorkersPlan,
     cluster_max_tasks,
     cluster_slots,
@@ -52,6 +53,7 @@ from taskctl.policy.clusterstatus import (
     workspace_condition,
 )
 from taskctl.policy.colocation import Sharing
+from taskctl.policy.podlevel import POD_RESOURCES_MESSAGE, on_the_agent, pod_resources
 from taskctl.policy.podview import PodView, tells_nothing
 from taskctl.policy.workeraccess import WorkerAccess
 from taskctl.policy.workerpod import (
@@ -76,6 +78,7 @@ class ClusterEvent(StrEnum):
 
     WORKER_CREATED = "WorkerCreated"
     WORKER_RETIRED = "WorkerRetired"
+    POD_RESOURCES = "PodResourcesNotApplied"
     WORKER_FAILED = "WorkerFailed"
     WORKER_REFUSED = "WorkerRefused"
     NAME_TAKEN = "NameTaken"
@@ -144,6 +147,7 @@ class TaskClusterReconciler:
         self._runs = RunEnds(api)
         self._shared = SharedClaimsReader(api)
         self._troubles = Troubles(api)
+        self._pod_level = PodLevel(api)
         self._worker_image = worker_image
         self._memories: dict[str, _ClusterMemory] = {}
 
@@ -194,8 +198,9 @@ class TaskClusterReconciler:
         facts = self._facts(cluster, memory, standing, wanted.replicas, deleting=deleting)
         queued = self._placer.machine.queued_per_worker(key, uid)
         now_s = self._api.now_s()
-        used = [_worker_facts(worker, memory.ages, now_s, queued) for worker in workers]
-        memory.ages.keep({key for worker in workers for key in _age_keys(worker.pod)})
+        nodes = self._api.caches.nodes
+        used = [worker_facts(one, memory.ages, now_s, queued, nodes) for one in workers]
+        memory.ages.keep({key for worker in workers for key in age_keys(worker.pod)})
         plan = plan_workers(facts, used)
         again_s: float | None = None
         if deleting or not memory.invalid:
@@ -354,6 +359,9 @@ class TaskClusterReconciler:
         self, cluster: KubeObject, name: str, memory: _ClusterMemory, claim_uid: str
     ) -> None:
         manifest = build_worker(cluster, name, self._worker_image, claim_uid, memory.sharing)
+        if pod_resources(manifest) is not None and not await self._pod_level.keeps(manifest):
+            manifest = on_the_agent(manifest)
+            self._news.warn(cluster, ClusterEvent.POD_RESOURCES, POD_RESOURCES_MESSAGE)
         created = await create_owned(self._api.client, PODS, manifest, self._api.caches.pods)
         memory.serial_floor = max(memory.serial_floor, serial_of(name, worker_prefix(cluster)))
         if created is None:
@@ -420,7 +428,7 @@ class TaskClusterReconciler:
         unbound = standing.claim is not None and standing.facts.phase != "Bound"
         subjects = [TroubledObject(standing.uid, normal=True)] if unbound else []
         subjects += [
-            TroubledObject(pod.uid) for pod in _coming(workers) if tells_nothing(pod.problem)
+            TroubledObject(w.pod.uid) for w in _coming(workers) if tells_nothing(w.pod.problem)
         ]
         return await self._troubles.look(metadata["uid"], metadata["namespace"], subjects)
 
@@ -435,10 +443,11 @@ class TaskClusterReconciler:
         workers = self._placer.machine.workers_of(cluster["metadata"]["uid"])
         ready = [worker for worker in workers if worker.accepting]
         serials = [serial_of(worker.pod.name, facts.prefix) for worker in workers]
+        memory = self._memory(cluster["metadata"]["uid"])
         problems = sorted(
-            f"{pod.name}: {(tells_nothing(pod.problem) and words.get(pod.uid)) or pod.problem}"
-            for pod in _coming(workers)
-            if pod.problem
+            f"{one.pod.name}: {worker_problem(one, words, memory.ages)}"
+            for one in _coming(workers)
+            if one.pod.problem
         )
         if standing.facts.words:
             claim = (standing.claim or {})["metadata"]["name"]
@@ -460,9 +469,9 @@ def _version(cluster: KubeObject) -> tuple[str, int]:
     return metadata["uid"], int(metadata.get("generation") or 0)
 
 
-def _coming(workers: Sequence[Worker]) -> list[PodView]:
-    """The pods that are workers, or are to become some."""
-    return [w.pod for w in workers if not w.pod.dead and w.pod.deletion is None]
+def _coming(workers: Sequence[Worker]) -> list[Worker]:
+    """Those whose pods serve, or are to come up."""
+    return [one for one in workers if not one.pod.dead and one.pod.deletion is None]
 
 
 def _judge_spec(cluster: KubeObject, memory: _ClusterMemory) -> None:
@@ -471,24 +480,3 @@ def _judge_spec(cluster: KubeObject, memory: _ClusterMemory) -> None:
     judged = (metadata.get("generation"), (metadata.get("annotations") or {}).get(LAST_APPLIED))
     if memory.judged != judged or not metadata.get("generation"):
         memory.judged, memory.invalid = judged, spec_problem(cluster)
-
-
-def _age_keys(pod: PodView) -> tuple[tuple[str, str], tuple[str, str]]:
-    return (pod.uid, "created"), (pod.uid, "silent")
-
-
-def _worker_facts(worker: Worker, ages: Ages, now_s: float, queued: float) -> WorkerFacts:
-    pod = worker.pod
-    created, silent = _age_keys(pod)
-    since = pod.unreachable_since
-    return WorkerFacts(
-        pod=pod,
-        # A batch in flight counts: its attempts are open, but be safe against a gap.
-        active=max(worker.active, int(worker.in_flight)),
-        wear=worker.wear(now_s, queued),
-        was_surplus=worker.retiring is RetireReason.SURPLUS,
-        was_worn=worker.worn,
-        serves_in_s=worker.serves_in_s(now_s),
-        age_s=None if pod.created is None else ages.age_s(created, pod.created),
-        silent_s=None if since is None else ages.age_s(silent, since),
-    )

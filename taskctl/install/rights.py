@@ -24,7 +24,7 @@ def controller_rights(options: InstallOptions) -> list[Manifest]:
     namespace = options.namespace
     objects = [_controller_account(namespace)]
     if options.scope is Scope.CLUSTER:
-        everywhere = [*rules.controller_rules(), *rules.access_rules()]
+        everywhere = [*rules.controller_rules(), *rules.node_rules(), *rules.access_rules()]
         objects += [
             _role(RoleKind.CLUSTER_ROLE, CONTROLLER, everywhere),
             _bind(RoleKind.CLUSTER_ROLE, CONTROLLER, namespace, everywhere=True),

@@ -61,6 +61,11 @@ def controller_rules() -> list[Rule]:
     ]
 
 
+def node_rules() -> list[Rule]:
+    """Return what the controller needs to keep tasks off nodes that are to be emptied."""
+    return [_rule(_CORE, ["nodes"], ["list", "watch"])]
+
+
 def access_rules() -> list[Rule]:
     """Return what the controller needs to give workers their rights, and nobody any other."""
     return [

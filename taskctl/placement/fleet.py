@@ -4,7 +4,9 @@ A worker is consumed by use: containers of ended tasks stay in its pod and slow 
 one that nears the end of its share (:mod:`taskctl.placement.rotation`), or was made from an older
 template, is *expiring*: its replacement is created first, it serves until that is ready, then
 it is *retiring*: it gets no more tasks and is deleted once it runs none. A busy worker is never
-deleted. One whose node has fallen silent is replaced too; when it comes back, one is surplus.
+deleted. One whose node has fallen silent is replaced too; when it comes back, one is surplus. So is
+one whose node is to be emptied; it goes once it is idle, which makes way for workers that must
+all be on one node.
 
 Everything is derived from the pods, so a restarted controller goes on where it was.
 """
@@ -38,6 +40,7 @@ class RetireReason(StrEnum):
     AGED = "aged"  # rotation.maxAgeSeconds
     OUTDATED = "outdated"  # made from an older template
     SURPLUS = "surplus"  # more workers than spec.replicas
+    LEAVING = "leaving"  # its node is to be emptied: cordoned, drained, taken away
     WORKSPACE = "workspace"  # its workspace must not be used, or is another claim by now
 
 
@@ -91,6 +94,7 @@ class WorkerFacts:
         serves_in_s: seconds until its agent can be taken to serve; 0: it does.
         age_s: seconds since it was created; None: not known.
         silent_s: seconds since its node fell silent; None: it answers.
+        leaving: its node is to be emptied (:func:`taskctl.policy.nodes.must_leave`).
     """
 
     pod: PodView
@@ -101,6 +105,7 @@ class WorkerFacts:
     serves_in_s: float = 0.0
     age_s: float | None = None
     silent_s: float | None = None
+    leaving: bool = False
 
     @property
     def serves(self) -> bool:
@@ -135,13 +140,15 @@ def plan_workers(cluster: ClusterFacts, workers: Sequence[WorkerFacts]) -> Worke
     present = [w for w in workers if not w.pod.dead and w.pod.deletion is None]
     in_reach = [w for w in present if not _is_out_of_reach(w)]
     stranded = [w for w in in_reach if _is_stranded(cluster, w.pod)]
-    live = [w for w in in_reach if w not in stranded]
+    leaving = [w for w in in_reach if w.leaving and w not in stranded]
+    live = [w for w in in_reach if w not in stranded and not w.leaving]
     dead = [w.pod for w in workers if w.pod.dead and w.pod.deletion is None]
     expiry = {w.pod.uid: reason for w in live if (reason := _expiry(cluster, w))}
     fresh = [w for w in live if w.pod.uid not in expiry]
     expiring = [w for w in live if w.pod.uid in expiry]
     retiring = _surplus(cluster, fresh) | _replaced(cluster, fresh, expiring, expiry)
     retiring |= {w.pod.uid: RetireReason.WORKSPACE for w in stranded}
+    retiring |= {w.pod.uid: RetireReason.LEAVING for w in leaving}
     missing = 0 if cluster.held else _missing(cluster, fresh, expiring, expiry)
     create, wait_s = _names(cluster, workers, missing)
     idle = [w.pod for w in in_reach if w.pod.uid in retiring and w.active == 0]

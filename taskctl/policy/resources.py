@@ -128,6 +128,29 @@ def capacity_of(template_resources: Mapping[str, Any] | None) -> Amount:
     )
 
 
+def worker_resources(template: Mapping[str, Any]) -> dict[str, Any]:
+    """Return CPU and memory of the workers, as `requests` and `limits`.
+
+    Args:
+        template: ``spec.template`` of a raw TaskCluster. What `podResources` names there holds for
+            the whole pod, so it counts before `resources`, which is of the main container.
+    """
+    merged: dict[str, Any] = {}
+    for name in (CPU, MEMORY):
+        source = template.get(_field_of(template, name)) or {}
+        for kind in (REQUESTS, LIMITS):
+            value = (source.get(kind) or {}).get(name)
+            if value is not None:
+                merged.setdefault(kind, {})[name] = value
+    return merged
+
+
+def _field_of(template: Mapping[str, Any], name: str) -> str:
+    """Return the field of a template that says what the workers have of a resource."""
+    pod = template.get("podResources") or {}
+    return "resources" if _first(pod, name, REQUESTS, LIMITS) is None else "podResources"
+
+
 def misfit(spec: Mapping[str, Any], own_spec: Mapping[str, Any], cluster: ClusterResources) -> str:
     """Return why no worker of a TaskCluster can ever hold a Task; empty: one can.
 
@@ -143,10 +166,11 @@ def misfit(spec: Mapping[str, Any], own_spec: Mapping[str, Any], cluster: Cluste
     for name, (want, have) in zip((CPU, MEMORY), _pairs(wanted, capacity), strict=True):
         if want > have:
             asked, given = _where(resources, name), _where(template, name)
+            field = "podResources" if name in cluster.of_the_pod else "resources"
             return (
                 f"{source}.resources.{asked}.{name} is {resources[asked][name]}; workers of "
                 f"TaskCluster {cluster.name!r} have {template[given][name]} "
-                f"(spec.template.resources.{given}.{name}): ask for less, or give the workers more."
+                f"(spec.template.{field}.{given}.{name}): ask for less, or give the workers more."
             )
     return ""
 
@@ -157,11 +181,13 @@ class ClusterResources:
 
     Attributes:
         name: of the TaskCluster.
-        template: ``spec.template.resources``.
+        template: what :func:`worker_resources` says of its template.
+        of_the_pod: which of them ``podResources`` names.
     """
 
     name: str = ""
     template: Mapping[str, Any] | None = None
+    of_the_pod: frozenset[str] = frozenset()
 
 
 # Of a TaskCluster whose template names none.
@@ -171,7 +197,9 @@ OPEN_WORKERS: Final = ClusterResources()
 def cluster_resources(cluster: Mapping[str, Any]) -> ClusterResources:
     """Return what a raw TaskCluster gives to its workers."""
     template = cluster["spec"].get("template") or {}
-    return ClusterResources(cluster["metadata"]["name"], template.get("resources"))
+    of_the_pod = {name for name in (CPU, MEMORY) if _field_of(template, name) == "podResources"}
+    found = worker_resources(template)
+    return ClusterResources(cluster["metadata"]["name"], found, frozenset(of_the_pod))
 
 
 def _where(resources: Mapping[str, Any], name: str) -> str:

@@ -34,7 +34,7 @@ PLAIN_FIELDS: Final = frozenset(
 PLAIN_WORKSPACE: Final = frozenset({"enable", "pvc", "emptyDir", "mountPath", "reclaim"})
 PLAIN_TEMPLATE: Final = frozenset(
     {
-        "resources", "imagePullPolicy", "imagePullSecrets", "nodeSelector",
+        "resources", "podResources", "imagePullPolicy", "imagePullSecrets", "nodeSelector",
         "affinity", "topologySpreadConstraints", "labels", "securityContext",
     }
 )  # fmt: skip

@@ -32,6 +32,7 @@ from taskctl.constants import (
 )
 from taskctl.policy.colocation import Sharing, sharing_of
 from taskctl.policy.lineage import label_value
+from taskctl.policy.resources import worker_resources
 from taskctl.policy.variables import expanded
 from taskctl.policy.workeraccess import worker_account
 from taskctl.policy.workspace import Workspace, plan_workspace
@@ -169,10 +170,15 @@ def task_frame(
     security = _container_security(pod_security)
     if security:
         frame["securityContext"] = security
-    resources = (spec.get("template") or {}).get("resources")
+    resources = _frame_resources(spec.get("template") or {})
     if resources:
         frame["resources"] = resources
     return frame
+
+
+def _frame_resources(template: Mapping[str, Any]) -> Any:
+    """What is counted. Without `podResources` the text stays as earlier versions wrote it."""
+    return worker_resources(template) if template.get("podResources") else template.get("resources")
 
 
 def parse_frame(pod: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -223,6 +229,8 @@ def _pod_spec(
     ):
         if template.get(field):
             result[field] = template[field]
+    if template.get("podResources"):
+        result["resources"] = template["podResources"]
     affinity = _affinity(cluster, template.get("affinity") or {}, sharing)
     if affinity:
         result["affinity"] = affinity

@@ -7,9 +7,16 @@ from typing import Any
 
 import pytest
 
-from taskctl.client.resources import PODS, PVCS, TASKCLUSTERS, TASKS
+from taskctl.client.base import PatchOptions
+from taskctl.client.resources import CONFIGMAPS, NODES, PODS, PVCS, TASKCLUSTERS, TASKS
 from taskctl.errors import Invalid
 from tests.embedded.world import World, eventually
+
+
+def words_of(cluster: dict[str, Any]) -> str:
+    """Return what the condition Ready of a TaskCluster says."""
+    conditions = cluster.get("status", {}).get("conditions") or []
+    return next((c["message"] for c in conditions if c["type"] == "Ready"), "")
 
 
 async def test_worker_deleted_while_a_task_runs(world: World) -> None:
@@ -135,13 +142,9 @@ async def test_a_cluster_says_in_whose_words_its_workers_do_not_come(world: Worl
     spec = {"replicas": 1, "workspace": workspace}
     await world.make(TASKCLUSTERS, "c", spec=spec)
 
-    def words(found: dict[str, Any]) -> str:
-        conditions = found.get("status", {}).get("conditions") or []
-        return next((c["message"] for c in conditions if c["type"] == "Ready"), "")
-
     await eventually(
         lambda: world.get(TASKCLUSTERS, "c"),
-        lambda found: "/nowhere/at/all does not exist" in words(found),
+        lambda found: "/nowhere/at/all does not exist" in words_of(found),
         what="told why",
     )
 
@@ -171,3 +174,61 @@ async def test_workers_come_with_a_waiting_task_and_go_when_idle(world: World) -
     assert pulls["pull-2"]["terminated"]["exitCode"] == 0
     await world.patch(TASKS, "two", {"spec": {"cancel": True}})
     assert (await world.finished("two", timeout_s=90))["status"]["state"] == "Cancelled"
+
+
+async def test_a_cordoned_node_gets_no_tasks(world: World) -> None:
+    await world.cluster(replicas=1)
+    await world.task("hold", "sh", "-c", "until [ -e /workspace/go ]; do sleep 0.05; done")
+    busy = (await world.in_state("hold", "Running"))["status"]["podName"]
+    directory = world.workspace()
+    node = (await world.get(PODS, busy))["spec"]["nodeName"]
+
+    async def cordon(*, yes: bool) -> None:
+        await world.client.patch(
+            NODES, node, None, {"spec": {"unschedulable": yes}}, options=PatchOptions()
+        )
+
+    def unscheduled(found: dict[str, Any]) -> bool:
+        return "node(s) were unschedulable" in words_of(found)
+
+    await cordon(yes=True)
+    try:
+        await eventually(
+            lambda: world.get(TASKCLUSTERS, "c"), unscheduled, timeout_s=60, what="in its words"
+        )
+        await world.task("next", "true")
+        await eventually(
+            lambda: world.get(TASKS, "next"),
+            lambda task: task["status"].get("reason") == "NoReadyWorker",
+            timeout_s=60,
+            what="told why it waits",
+        )
+        assert (await world.get(TASKS, "hold"))["status"]["state"] == "Running"
+        (directory / "go").touch()
+        await world.finished("hold", timeout_s=60)
+        gone = lambda pods: busy not in {pod["metadata"]["name"] for pod in pods}  # noqa: E731
+        await eventually(world.workers, gone, timeout_s=60, what="left the node")
+    finally:
+        await cordon(yes=False)
+    status = (await world.finished("next", timeout_s=60))["status"]
+    assert (status["state"], status["podName"] != busy) == ("Succeeded", True)
+
+
+async def test_what_a_device_needs_reaches_the_task(world: World) -> None:
+    """Mounts of the workers, and variables that stand in the container's own spec."""
+    await world.make(CONFIGMAPS, "devices", data={"visible": "all"})
+    volumes = [{"name": "dev", "hostPath": {"path": "/dev/zero", "type": "CharDevice"}}]
+    mounts = [{"name": "dev", "mountPath": "/gpu/zero"}]
+    await world.cluster(volumes=volumes, volumeMounts=mounts)
+    source = {"configMapKeyRef": {"name": "devices", "key": "visible"}}
+    env = [{"name": "NVIDIA_VISIBLE_DEVICES", "valueFrom": source}]
+    script = 'test -c /gpu/zero && test "$NVIDIA_VISIBLE_DEVICES" = all'
+    await world.task("gpu", "sh", "-ec", script, env=env)
+    status = (await world.finished("gpu", timeout_s=60))["status"]
+    assert status["state"] == "Succeeded", status
+    pod = await world.get(PODS, status["podName"])
+    [container] = [
+        one for one in pod["spec"]["ephemeralContainers"] if one["name"] == status["containerName"]
+    ]
+    assert env[0] in container["env"], "a runtime looks at the spec"
+    assert mounts[0] in container["volumeMounts"]

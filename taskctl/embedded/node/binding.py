@@ -14,6 +14,10 @@ PROVISIONER: Final = "taskctl.local/directory"
 NO_PROVISIONER: Final = "kubernetes.io/no-provisioner"
 PROVISIONED_BY: Final = "pv.kubernetes.io/provisioned-by"
 BIND_COMPLETED: Final = "pv.kubernetes.io/bind-completed"
+# What kube-scheduler writes on a claim of a class that waits for a pod.
+SELECTED_NODE: Final = "volume.kubernetes.io/selected-node"
+# The persistent volume controller's words (pv_controller.go).
+WAITS_MESSAGE: Final = "waiting for first consumer to be created before binding"
 _FILESYSTEM: Final = "Filesystem"
 
 
@@ -65,6 +69,21 @@ def may_provision(claim: Json, classes: Iterable[Json] = ()) -> bool:
         for one in classes
     )
     return bool(name != "") and not static
+
+
+def waits_for_pod(claim: Json, classes: Iterable[Json]) -> bool:
+    """Whether the claim is to be bound once a pod that uses it is placed, and not before."""
+    name = claim["spec"].get("storageClassName")
+    return any(
+        one["metadata"]["name"] == name and one.get("volumeBindingMode") == "WaitForFirstConsumer"
+        for one in classes
+    )
+
+
+def is_awaited(claim: Json) -> bool:
+    """Whether a pod that uses the claim has been given a node, but for this claim."""
+    annotations = claim["metadata"].get("annotations") or {}
+    return bool(annotations.get(SELECTED_NODE) or claim["spec"].get("volumeName"))
 
 
 def belongs_to(volume: Json, claim: Json) -> bool:

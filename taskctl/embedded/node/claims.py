@@ -87,6 +87,7 @@ class ClaimBinder:
         self.volumes = Collection(self._wake.set)
         self.classes = Collection(self._wake.set)
         self._told: set[str] = set()
+        self._waiting: set[str] = set()
 
     async def run(self) -> None:
         """Bind and reclaim until cancelled."""
@@ -117,6 +118,8 @@ class ClaimBinder:
 
     async def _pass(self) -> float | None:
         """Look at every claim and every volume; returns when to look again, in seconds."""
+        self._told &= self.claims.items.keys()
+        self._waiting &= self.claims.items.keys()
         for claim in list(self.claims.items.values()):
             if not binding.is_bound(claim) and not claim["metadata"].get("deletionTimestamp"):
                 await self._bind(claim)
@@ -133,6 +136,9 @@ class ClaimBinder:
 
     async def _bind(self, claim: Json) -> None:
         meta = claim["metadata"]
+        if self.waits_for_pod(claim) and not binding.is_awaited(claim):
+            self._say_that_it_waits(claim)
+            return
         volume = binding.match(claim, self.volumes.items.values())
         if volume is None and binding.may_provision(claim, self.classes.items.values()):
             volume = await self._provision(claim)
@@ -197,6 +203,24 @@ class ClaimBinder:
                 EventReason.PROVISIONING_FAILED,
                 binding.explanation(claim),
             )
+
+    def _say_that_it_waits(self, claim: Json) -> None:
+        uid = claim["metadata"]["uid"]
+        if uid not in self._waiting:
+            self._waiting.add(uid)
+            subject = _subject("PersistentVolumeClaim", claim)
+            reason = EventReason.WAIT_FOR_FIRST_CONSUMER
+            self._context.events.emit(subject, reason, binding.WAITS_MESSAGE)
+
+    def waits_for_pod(self, claim: Json) -> bool:
+        """Whether the claim is bound only once a pod that uses it is placed."""
+        return binding.waits_for_pod(claim, self.classes.items.values())
+
+    def can_bind(self, claim: Json) -> bool:
+        """Whether there is a volume for the claim, or can be one."""
+        return binding.may_provision(claim, self.classes.items.values()) or (
+            binding.match(claim, self.volumes.items.values()) is not None
+        )
 
     # --- reclaiming
 

@@ -49,6 +49,7 @@ class EventReason(StrEnum):
     INSPECT_FAILED = "InspectFailed"
     PROVISIONING_SUCCEEDED = "ProvisioningSucceeded"
     PROVISIONING_FAILED = "ProvisioningFailed"
+    WAIT_FOR_FIRST_CONSUMER = "WaitForFirstConsumer"
     ISOLATION_REDUCED = "IsolationReduced"
 
 

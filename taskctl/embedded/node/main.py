@@ -120,7 +120,7 @@ class Node:
             facts = NodeFacts(f"v{__version__}", isolation_message)
             heartbeat = Heartbeat(context, facts)
             binder = ClaimBinder(context, manager.pods)
-            scheduler.heed(binder.claims)
+            scheduler.heed(binder, manager.pods)
             if isolation_message:
                 subject = Subject("Node", "", self._options.node_name, self._options.node_name)
                 context.events.warn(subject, EventReason.ISOLATION_REDUCED, isolation_message)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Final
 
 from taskctl.embedded.node.api import Backoff, PatchType, core_path
-from taskctl.embedded.node.claims import Collection
+from taskctl.embedded.node.binding import SELECTED_NODE, is_bound
+from taskctl.embedded.node.claims import ClaimBinder
 from taskctl.embedded.node.context import NodeContext
 from taskctl.embedded.node.events import EventReason, Subject
 from taskctl.embedded.node.model import Json, PodRef
 from taskctl.embedded.node.scheduling import (
+    NO_VOLUME,
+    claim_names,
     claims_refusal,
     is_candidate,
     refusal,
     uses_claims,
+    volumes_refusal,
 )
 from taskctl.embedded.node.status import unscheduled_condition
 from taskctl.errors import ApiError, Conflict, NotFound
@@ -34,7 +39,10 @@ class Scheduler:
 
     def __init__(self, context: NodeContext) -> None:
         self._context = context
-        self._claims: Collection | None = None
+        self._binder: ClaimBinder | None = None
+        self._pods: Callable[[], list[Json] | None] = lambda: None
+        # Bound by us, and not seen by the manager yet.
+        self._bound: dict[str, Json] = {}
         self._node: Json | None = None
         self._pending: dict[str, Json] = {}
         self._refused: dict[str, str] = {}
@@ -55,11 +63,20 @@ class Scheduler:
         """The pod has a node now, or is gone."""
         self._pending.pop(uid, None)
         self._refused.pop(uid, None)
+        self._bound.pop(uid, None)
+        if self._pending:
+            self._wake.set()  # a volume may be free now
 
-    def heed(self, claims: Collection) -> None:
-        """Bind a pod only once the claims that it names are there to be used."""
-        self._claims = claims
-        claims.listen(self._wake.set)
+    def heed(self, binder: ClaimBinder, pods: Callable[[], list[Json] | None]) -> None:
+        """Bind a pod only once the claims that it names are there to be used.
+
+        Args:
+            binder: knows claims, volumes and classes.
+            pods: returns the pods of this node; None: not known yet.
+        """
+        self._binder, self._pods = binder, pods
+        binder.claims.listen(self._wake.set)
+        binder.volumes.listen(self._wake.set)
 
     # --- nodes, told by a Reflector
 
@@ -103,14 +120,20 @@ class Scheduler:
 
     async def _place(self, pod: Json, node: Json) -> None:
         ref = PodRef.of(pod)
-        if self._claims is not None and uses_claims(pod):
-            if not self._claims.synced:
-                return  # its first list wakes us
-            why = claims_refusal(pod, self._claims.find)
+        binder = self._binder if uses_claims(pod) else None
+        if binder is not None:
+            if not (binder.claims.synced and binder.volumes.synced and binder.classes.synced):
+                return  # their first lists wake us
+            why = claims_refusal(pod, binder.claims.find, binder.waits_for_pod)
             if why:
                 await self._refuse(pod, ref, why)
                 return
         why = refusal(pod, node)
+        if not why and binder is not None:
+            found = await self._see_to_volumes(pod, node, binder)
+            if found is None:
+                return  # its claims are being bound, which wakes us
+            why = found
         if why:
             await self._refuse(pod, ref, f"1 {why}")
             return
@@ -122,8 +145,36 @@ class Scheduler:
         }
         await self._context.api.create(core_path("pods", ref.namespace, ref.name, "binding"), body)
         self.withdraw(ref.uid)
+        self._bound[ref.uid] = pod
         message = f"Successfully assigned {ref} to {node['metadata']['name']}"
         self._context.events.emit(Subject.pod(ref), EventReason.SCHEDULED, message)
+
+    async def _see_to_volumes(self, pod: Json, node: Json, binder: ClaimBinder) -> str | None:
+        """Return why the pod's volumes keep it off the node, or empty; None: they are on the way.
+
+        Of a class that waits for a pod, the claim is told that one is there now.
+        """
+        namespace = pod["metadata"].get("namespace", "")
+        found = [binder.claims.find(namespace, name) for name in claim_names(pod)]
+        claims = [claim for claim in found if claim is not None]
+        others = [*(self._pods() or ()), *self._bound.values()]
+        why = volumes_refusal(pod, node, claims, binder.volumes.items.values(), others)
+        unbound = [claim for claim in claims if not is_bound(claim)]
+        if why or not unbound:
+            return why
+        if not all(binder.can_bind(claim) for claim in unbound):
+            return NO_VOLUME
+        for claim in unbound:
+            meta = claim["metadata"]
+            body: Json = {
+                "metadata": {
+                    "uid": meta["uid"],
+                    "annotations": {SELECTED_NODE: node["metadata"]["name"]},
+                }
+            }
+            path = core_path("persistentvolumeclaims", namespace, meta["name"])
+            await self._context.api.patch(path, body)
+        return None
 
     async def _refuse(self, pod: Json, ref: PodRef, why: str) -> None:
         message = f"0/1 nodes are available: {why}."

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
+from taskctl.embedded.node.binding import is_bound
 from taskctl.embedded.node.model import Json
 
 DEFAULT_SCHEDULER: Final = "default-scheduler"
+# The words of kube-scheduler's plugins VolumeBinding (binder.go) and VolumeRestrictions.
+NO_VOLUME: Final = "node(s) didn't find available persistent volumes to bind"
+_ELSEWHERE: Final = "node(s) didn't match PersistentVolume's node affinity"
+_ONE_POD: Final = (
+    "node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already "
+    "in-use by another pod"
+)
 
 
 def is_candidate(pod: Json) -> bool:
@@ -39,15 +47,24 @@ def refusal(pod: Json, node: Json) -> str:
         return "node(s) didn't match Pod's node affinity/selector"
     affinity = (pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}
     required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
-    if required is not None:
-        fields = {"metadata.name": node["metadata"]["name"]}
-        terms = required.get("nodeSelectorTerms") or ()
-        if not any(_term_matches(term, labels, fields) for term in terms):
-            return "node(s) didn't match Pod's node affinity/selector"
+    if required is not None and not _selected(required, node):
+        return "node(s) didn't match Pod's node affinity/selector"
     return ""
 
 
-def claims_refusal(pod: Json, find: Callable[[str, str], Json | None]) -> str:
+def _selected(selector: Json, node: Json) -> bool:
+    """Whether a NodeSelector selects the node."""
+    labels = node["metadata"].get("labels") or {}
+    fields = {"metadata.name": node["metadata"]["name"]}
+    terms = selector.get("nodeSelectorTerms") or ()
+    return any(_term_matches(term, labels, fields) for term in terms)
+
+
+def claims_refusal(
+    pod: Json,
+    find: Callable[[str, str], Json | None],
+    waits: Callable[[Json], bool] = lambda claim: False,
+) -> str:
     """Return why the pod cannot go to any node because of a claim; empty when nothing is wrong.
 
     The rules and the words of kube-scheduler's VolumeBinding plugin (volume_binding.go,
@@ -57,20 +74,59 @@ def claims_refusal(pod: Json, find: Callable[[str, str], Json | None]) -> str:
     Args:
         pod: a pod without a node.
         find: returns a claim by namespace and name, or None.
+        waits: whether a claim is bound only once a pod that uses it is placed.
     """
     unbound = False
-    for volume in pod["spec"].get("volumes") or ():
-        name = (volume.get("persistentVolumeClaim") or {}).get("claimName")
-        if not name:
-            continue
+    for name in claim_names(pod):
         claim = find(pod["metadata"].get("namespace", ""), name)
         if claim is None:
             return f'persistentvolumeclaim "{name}" not found'
         if claim["metadata"].get("deletionTimestamp"):
             return f'persistentvolumeclaim "{name}" is being deleted'
         phase = (claim.get("status") or {}).get("phase")
-        unbound = unbound or phase != "Bound"
+        unbound = unbound or (phase != "Bound" and not waits(claim))
     return "pod has unbound immediate PersistentVolumeClaims" if unbound else ""
+
+
+def volumes_refusal(
+    pod: Json, node: Json, claims: Iterable[Json], volumes: Iterable[Json], others: Iterable[Json]
+) -> str:
+    """Return why the pod's volumes keep it off this node; empty when nothing does.
+
+    Args:
+        pod: a pod without a node.
+        node: this node.
+        claims: those that the pod uses.
+        volumes: all PersistentVolumes.
+        others: the pods that have a node.
+    """
+    own = list(claims)
+    names = {claim["spec"].get("volumeName") for claim in own if is_bound(claim)}
+    for volume in volumes:
+        required = (volume["spec"].get("nodeAffinity") or {}).get("required")
+        if required and volume["metadata"]["name"] in names and not _selected(required, node):
+            return _ELSEWHERE
+    alone = {
+        claim["metadata"]["name"]
+        for claim in own
+        if "ReadWriteOncePod" in (claim["spec"].get("accessModes") or ())
+    }
+    namespace, uid = pod["metadata"].get("namespace"), pod["metadata"]["uid"]
+    for other in others if alone else ():
+        meta, phase = other["metadata"], (other.get("status") or {}).get("phase")
+        if meta["uid"] == uid or phase in ("Succeeded", "Failed"):
+            continue
+        if meta.get("namespace") == namespace and not alone.isdisjoint(claim_names(other)):
+            return _ONE_POD
+    return ""
+
+
+def claim_names(pod: Json) -> Iterator[str]:
+    """Yield the names of the claims that the pod's volumes are."""
+    for volume in pod["spec"].get("volumes") or ():
+        name = (volume.get("persistentVolumeClaim") or {}).get("claimName")
+        if name:
+            yield name
 
 
 def uses_claims(pod: Json) -> bool:

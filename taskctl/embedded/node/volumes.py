@@ -14,6 +14,7 @@ from taskctl import beneath
 from taskctl.clock import Clock, parse_time
 from taskctl.embedded.node import payloads
 from taskctl.embedded.node.api import ApiClient, core_path
+from taskctl.embedded.node.binding import PROVISIONED_BY, PROVISIONER
 from taskctl.embedded.node.env import Sources
 from taskctl.embedded.node.model import Json, PodRef
 from taskctl.embedded.node.mounts import VolumeSource
@@ -136,7 +137,11 @@ class PodVolumes:
             raise VolumeError(
                 f"persistentvolume {volume_name!r} has no hostPath; the local node mounts no other"
             )
-        found = await asyncio.to_thread(host_path, {"path": where["path"], "type": "Directory"})
+        annotations = volume["metadata"].get("annotations") or {}
+        kind = where.get("type") or "Directory"
+        if annotations.get(PROVISIONED_BY) == PROVISIONER:
+            kind = "Directory"  # made with the volume: an empty one in its place would hide a loss
+        found = await asyncio.to_thread(host_path, {"path": where["path"], "type": kind})
         return VolumeSource(found.path, read_only=bool(source.get("readOnly")))
 
     async def _write(self, pod: Json, volume: Json) -> None:

@@ -31,7 +31,7 @@ from taskctl.client.base import (
 from taskctl.client.resources import Resource
 from taskctl.clock import format_seconds
 from taskctl.errors import AlreadyExists, Conflict, Gone, Invalid, NotFound
-from taskctl.install.rules import access_rules, controller_rules
+from taskctl.install.rules import access_rules, controller_rules, node_rules
 from tests.unit.controllers.virtual import VirtualClock
 
 Key = tuple[str, str]
@@ -61,7 +61,7 @@ class Call:
 Fault = Callable[[Call, bool], Exception | None]
 _RIGHTS = {
     (verb, resource)
-    for rule in [*controller_rules(), *access_rules()]
+    for rule in [*controller_rules(), *node_rules(), *access_rules()]
     for verb in rule["verbs"]
     for resource in rule["resources"]
 }
@@ -80,6 +80,7 @@ class FakeApi:
     history: list[tuple[int, str, WatchEvent]] = field(default_factory=list)
     version: int = 0
     compacted: int = 0
+    pod_level_resources: bool = True
     dropped: int = 0  # events that a compaction took out of the history
     _watchers: set[asyncio.Event] = field(default_factory=set)
     _uids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
@@ -180,6 +181,10 @@ class FakeApi:
         if key in self.objects.get(res.plural, {}):
             raise AlreadyExists(f"{name} exists", 409)
         stored = _copy(obj)
+        if res.plural == "pods" and not self.pod_level_resources:
+            stored["spec"].pop("resources", None)
+        if dry_run:
+            return await self._answer(call, stored)
         stored.setdefault("apiVersion", res.api_version)
         stored.setdefault("kind", res.kind)
         stored["metadata"] |= {
@@ -310,12 +315,13 @@ class FakeApi:
 
     def edit(self, res: Resource, name: str, change: Callable[[KubeObject], None]) -> None:
         """Change an object in place, as its kubelet or user would."""
-        new = _copy(self.peek(res, name))
+        namespace = "ns" if res.namespaced else ""
+        new = _copy(self.peek(res, name, namespace))
         old_spec = _copy({"spec": new.get("spec")})["spec"]
         change(new)
         if new.get("spec") != old_spec:
             new["metadata"]["generation"] += 1
-        self._store(res, ("ns", name), new, EventType.MODIFIED)
+        self._store(res, (namespace, name), new, EventType.MODIFIED)
 
     def _store(self, res: Resource, key: Key, obj: KubeObject, event: EventType) -> None:
         self.version += 1

@@ -151,3 +151,22 @@ def test_what_is_said_of_a_generation_was_worked_out_from_it() -> None:
 
 def _update_spec(change: dict[str, Any], cluster: KubeObject) -> None:
     cluster["spec"].update(change)
+
+
+def test_a_server_that_does_not_answer() -> None:
+    """The mount hangs for minutes, and no Event tells of it."""
+
+    async def main() -> None:
+        server = {"server": "10.0.0.9", "path": "/data"}
+        async with Simulation.started(workspace={"nfs": server}) as sim:
+            sim.node.pods_come_up = False
+            await sim.until(lambda: sim.api.has(PODS, "c-1"))
+            sim.api.edit(PODS, "c-1", lambda pod: pod["spec"].update(nodeName="n"))
+            starting(sim, "ContainerCreating")
+            words = "NFS server 10.0.0.9, path /data"
+            await sim.until(lambda: words in condition(sim)["message"], timeout_s=30)
+            before = condition(sim)
+            await asyncio.sleep(60)
+            assert condition(sim) == before, "said once"
+
+    run(main())

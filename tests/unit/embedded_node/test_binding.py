@@ -99,3 +99,18 @@ def test_bound_means_phase_and_name() -> None:
     bound = {**claim(volumeName="v"), "status": {"phase": "Bound"}}
     assert binding.is_bound(bound)
     assert not binding.is_bound(claim(volumeName="v"))
+
+
+def test_a_class_that_waits_for_a_pod() -> None:
+    classes = [
+        {"metadata": {"name": "later"}, "volumeBindingMode": "WaitForFirstConsumer"},
+        {"metadata": {"name": "now"}, "volumeBindingMode": "Immediate"},
+    ]
+    assert binding.waits_for_pod(claim(storageClassName="later"), classes)
+    for other in (claim(storageClassName="now"), claim(storageClassName="absent"), claim()):
+        assert not binding.waits_for_pod(other, classes)
+    assert not binding.is_awaited(claim())
+    assert binding.is_awaited(claim(volumeName="v"))
+    told = claim()
+    told["metadata"]["annotations"] = {binding.SELECTED_NODE: "local"}
+    assert binding.is_awaited(told)

@@ -4,7 +4,13 @@ from typing import Any
 
 import pytest
 
-from taskctl.embedded.node.scheduling import claims_refusal, is_candidate, refusal, uses_claims
+from taskctl.embedded.node.scheduling import (
+    claims_refusal,
+    is_candidate,
+    refusal,
+    uses_claims,
+    volumes_refusal,
+)
 from tests.unit.embedded_node.builders import pod
 
 
@@ -105,3 +111,57 @@ def test_a_pod_waits_for_claims_that_can_be_used(claims: dict[str, Any], why: st
 def test_a_pod_without_claims_waits_for_none() -> None:
     assert not uses_claims(on_claims())
     assert claims_refusal(on_claims(), lambda _, name: None) == ""
+
+
+def test_a_class_that_waits_for_a_pod_keeps_none_waiting() -> None:
+    subject = on_claims("a", "b")
+    claims = {"a": UNBOUND, "b": {**UNBOUND, "spec": {"storageClassName": "later"}}}
+    waits = lambda claim: "spec" in claim  # noqa: E731
+    assert "unbound immediate" in claims_refusal(subject, lambda _, name: claims[name], waits)
+    claims["a"] = BOUND
+    assert claims_refusal(subject, lambda _, name: claims[name], waits) == ""
+
+
+# --- volumes ------------------------------------------------------------------------
+
+
+def bound_claim(name: str, mode: str = "ReadWriteOnce") -> dict[str, Any]:
+    spec = {"volumeName": f"pv-{name}", "accessModes": [mode]}
+    return {"metadata": {"name": name}, "spec": spec, "status": {"phase": "Bound"}}
+
+
+def volume_for(name: str, *disks: str) -> dict[str, Any]:
+    affinity = {"nodeSelectorTerms": [
+        {"matchExpressions": [{"key": "disk", "operator": "In", "values": list(disks)}]}
+    ]}  # fmt: skip
+    spec = {"nodeAffinity": {"required": affinity}} if disks else {}
+    return {"metadata": {"name": f"pv-{name}"}, "spec": spec}
+
+
+@pytest.mark.parametrize(
+    ("volumes", "accepted"),
+    [
+        ([volume_for("a")], True),
+        ([volume_for("a", "ssd", "hdd")], True),
+        ([volume_for("a", "hdd")], False),
+        ([volume_for("other", "hdd")], True),
+    ],
+)
+def test_a_volume_of_another_place(volumes: list[dict[str, Any]], accepted: bool) -> None:
+    why = volumes_refusal(on_claims("a"), node(), [bound_claim("a")], volumes, [])
+    assert (why == "") == accepted
+    assert accepted or "PersistentVolume's node affinity" in why
+
+
+def test_a_claim_for_one_pod_is_had_by_one_pod() -> None:
+    mine = on_claims("a")
+    other = on_claims("a") | {"metadata": mine["metadata"] | {"uid": "other"}}
+    alone, shared = bound_claim("a", "ReadWriteOncePod"), bound_claim("a")
+    assert "ReadWriteOncePod" in volumes_refusal(mine, node(), [alone], [], [other])
+    assert volumes_refusal(mine, node(), [shared], [], [other]) == ""
+    assert volumes_refusal(mine, node(), [alone], [], [mine]) == "", "that is the pod itself"
+    ended = other | {"status": {"phase": "Succeeded"}}
+    elsewhere = other | {"metadata": other["metadata"] | {"namespace": "elsewhere"}}
+    without = other | {"spec": {}}
+    for free in (ended, elsewhere, without):
+        assert volumes_refusal(mine, node(), [alone], [], [free]) == ""

@@ -176,6 +176,16 @@ def test_a_silent_worker_is_replaced_and_not_deleted() -> None:
     assert (back.create, deleted(back)) == ((), ["w-3"])
 
 
+def test_workers_of_a_node_that_is_to_be_emptied_give_way() -> None:
+    busy, idle = (replace(worker(n, active=n - 1), leaving=True) for n in (2, 1))
+    result = plan(busy, idle)
+    assert result.retiring == {"pod-1": RetireReason.LEAVING, "pod-2": RetireReason.LEAVING}
+    assert deleted(result) == ["w-1"], "never a busy one"
+    assert result.create == ("w-3", "w-4"), "their replacements need not wait for them"
+    again = plan(worker(1), worker(2, active=1), worker(3, agent_running=False))
+    assert again.retiring == {"pod-3": RetireReason.SURPLUS}, "the node has been given back"
+
+
 def test_age() -> None:
     life_s = 60 * (1 - 0.1 * spread(1))
     young = plan(replace(worker(1), age_s=50.0), replicas=1, max_age_s=60)
@@ -212,14 +222,17 @@ def test_serial_of() -> None:
 
 facts_strategy = st.lists(
     st.builds(
-        lambda serial, active, entries, dead, up, template, going: worker(
-            serial,
-            0 if dead else active,
-            entries,
-            dead=dead,
-            agent_running=up and not dead,
-            template=template,
-            deletion=NOW if going else None,
+        lambda serial, active, entries, dead, up, template, going, leaving: replace(
+            worker(
+                serial,
+                0 if dead else active,
+                entries,
+                dead=dead,
+                agent_running=up and not dead,
+                template=template,
+                deletion=NOW if going else None,
+            ),
+            leaving=leaving,
         ),
         st.integers(1, 40),
         st.integers(0, 3),
@@ -227,6 +240,7 @@ facts_strategy = st.lists(
         st.booleans(),
         st.booleans(),
         st.sampled_from(["T", "old"]),
+        st.booleans(),
         st.booleans(),
     ),
     max_size=8,
