@@ -45,6 +45,7 @@ PLAIN: dict[str, Any] = {
 TOO_MUCH: list[tuple[dict[str, Any], str]] = [
     ({"serviceAccountName": "admin"}, ".serviceAccountName"),
     ({"workerImage": "evil:1"}, ".workerImage"),
+    ({"user": "somebody-else"}, ".user"),
     ({"deploymentName": "other"}, ".deploymentName"),
     ({"fieldOfALaterVersion": 1}, ".fieldOfALaterVersion"),
     ({"workspace": {"hostPath": {"path": "/"}}}, ".workspace.hostPath"),
@@ -102,6 +103,7 @@ def test_each_field_is_known_and_decided_on() -> None:
     assert fields(TaskClusterSpec) - PLAIN_FIELDS == {
         "serviceAccountName",
         "deploymentName",
+        "user",
         "workerImage",
     }
     assert fields(Workspace) - PLAIN_WORKSPACE == {"claimName", "hostPath", "nfs"}
