@@ -14,7 +14,14 @@ from taskctl.errors import WireError
 from taskctl.sdk import _env
 from taskctl.sdk._blocking import connect
 from taskctl.sdk._cancel import stop_requested
-from taskctl.sdk._exchange import Away, Patience, check_answer, encode_attach, encode_request
+from taskctl.sdk._exchange import (
+    Away,
+    Patience,
+    check_answer,
+    deadline_of,
+    encode_attach,
+    encode_request,
+)
 from taskctl.sdk.errors import TaskCancelled
 
 TYPE_CHECKING = False
@@ -67,7 +74,7 @@ async def call(request: Message) -> Message:
         SdkError: it refused.
     """
     address = _env.endpoint()
-    patience = Patience(request["op"], _env.deadline_s())
+    patience = Patience(request["op"], deadline_of(request, _env.deadline_s()))
     loop = asyncio.get_running_loop()
     limit = _limits.setdefault(loop, asyncio.Semaphore(MAX_CONNECTIONS))
     while True:

@@ -12,7 +12,14 @@ import time
 from taskctl import wire
 from taskctl.errors import WireError
 from taskctl.sdk import _env
-from taskctl.sdk._exchange import Away, Patience, check_answer, encode_attach, encode_request
+from taskctl.sdk._exchange import (
+    Away,
+    Patience,
+    check_answer,
+    deadline_of,
+    encode_attach,
+    encode_request,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,7 +62,7 @@ def call(request: Message, *, apart: bool = False) -> Message:
         SdkError: it refused.
     """
     address = _env.endpoint()
-    patience = Patience(request["op"], _env.deadline_s())
+    patience = Patience(request["op"], deadline_of(request, _env.deadline_s()))
     while True:
         try:
             line = _waiting if apart else _shared

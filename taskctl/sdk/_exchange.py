@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 ATTACH: Final[Message] = {"op": "attach"}
 FIRST_DELAY_S: Final = 0.02
+CHILD_S: Final = 0.25  # of a busy API server for one child, its input included
 MAX_DELAY_S: Final = 1.0
 
 
@@ -83,6 +84,20 @@ def check_answer(op: str, answer: Message) -> Message:
     if isinstance(after_s, float | int) and after_s > 0:
         raise SpawnLater(refusal, float(after_s))
     raise refusal
+
+
+def deadline_of(request: Message, deadline_s: float) -> float:
+    """Return how many seconds a request may take: longer where it is about many children.
+
+    The agent answers when all of them exist, and an API server that is busy takes minutes for a
+    thousand.
+
+    Args:
+        request: to the agent.
+        deadline_s: for one that is about one thing.
+    """
+    count = len(request.get("tasks") or request.get("uids") or ())
+    return deadline_s + CHILD_S * max(0, count - 1)
 
 
 class Patience:

@@ -239,6 +239,19 @@ def test_many_go_in_batches(agent: FakeAgent) -> None:
     assert [len(request["tasks"]) for request in agent.asked("spawn")] == [1000, 1000, 500]
 
 
+async def test_many_children_may_take_longer(
+    agent: FakeAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TASKCTL_DEADLINE_S", "0.3")
+    for spawn_many in (sync.spawn_many, sdk.spawn_many):
+        agent.unavailable["spawn"] = 6  # takes 0.6 s at least
+        made = spawn_many(child(["true"], key=str(n)) for n in range(200))
+        assert len(made if isinstance(made, list) else await made) == 200
+    agent.unavailable["spawn"] = 10**6
+    with pytest.raises(sdk.AgentAway, match=r"within 0.3 s"):
+        await sdk.spawn(["true"], key="alone")
+
+
 def test_batches_are_cut_by_size(agent: FakeAgent) -> None:
     agent.attached["inline_limit"] = 10_000_000
     text = "x" * 1_500_000
