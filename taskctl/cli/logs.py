@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -17,6 +17,7 @@ from taskctl.cli.exits import CliError, ExitCode, UsageError
 from taskctl.cli.logprint import LogPrinter, Wanted
 from taskctl.cli.names import parse_name
 from taskctl.cli.output import echo, note
+from taskctl.cli.taskfile import TaskFileOptions, open_source
 from taskctl.cli.treelogs import print_tree_logs
 from taskctl.cli.verbs import verb
 from taskctl.constants import ENV_WORKSPACE
@@ -57,7 +58,7 @@ class CopyOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LogsOptions:
+class LogsOptions(TaskFileOptions):
     """The options of ``logs``."""
 
     task: Annotated[
@@ -117,6 +118,10 @@ async def logs(access: Access, options: LogsOptions) -> int:
     )
     if options.tree and options.attempt is not None:
         raise UsageError("--tree and --attempt exclude each other")
+    if options.file is not None:
+        if options.tree or options.follow:
+            raise UsageError(f"--from and {'--tree' if options.tree else '-f'} exclude each other")
+        return await _print_recorded(access, options.file, name, options.attempt, wanted)
     async with access.connect() as session:
         if options.tree:
             return await print_tree_logs(session, name, wanted)
@@ -128,6 +133,21 @@ async def logs(access: Access, options: LogsOptions) -> int:
         await printer.print_attempt(place)
         if options.follow and options.attempt is None:
             await _follow_retries(session, printer, task, place.attempt)
+    return ExitCode.OK
+
+
+async def _print_recorded(
+    access: Access, file: str, name: str, attempt: int | None, wanted: Wanted
+) -> int:
+    """Print the log of a Task that only a file knows any more: the copy in the workspace."""
+    from taskctl.client.resources import TASKS
+
+    async with open_source(access, file) as source:
+        task = await source.client.get(TASKS, name, source.namespace)
+    async with access.connect() as session:
+        session = replace(session, namespace=source.namespace)
+        printer = LogPrinter(session, await find_copy(session, task), wanted)
+        await printer.print_attempt(find_place(task, attempt))
     return ExitCode.OK
 
 

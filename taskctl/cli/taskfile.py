@@ -13,7 +13,7 @@ import typer
 
 from taskctl.cli.access import Access, Session
 from taskctl.cli.exits import CliError, UsageError
-from taskctl.cli.output import without_noise
+from taskctl.cli.output import note, without_noise
 from taskctl.client.base import ListOptions, ListPage
 from taskctl.client.resources import TASKS, Resource
 from taskctl.constants import API_VERSION, FIELD_ROOT_UID
@@ -69,6 +69,8 @@ def write_tasks(tasks: Iterable[Mapping[str, Any]]) -> str:
 def read_tasks(path: Path) -> list[dict[str, Any]]:
     """Return the Tasks in a file. Of one that is there twice the later line counts.
 
+    A last line that was cut off, as a crash leaves it, is left out with a note.
+
     Raises:
         CliError: it cannot be read, or a line is no Task; names the line.
     """
@@ -76,13 +78,26 @@ def read_tasks(path: Path) -> list[dict[str, Any]]:
     try:
         with path.open("rb") as file:
             for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""), 1):
-                if line.strip():
+                if not line.endswith(b"\n") and not _is_json(line):
+                    note(f"{path}:{number}: the last line was cut off, and is left out")
+                elif line.strip():
                     task = _task(line, f"{path}:{number}")
                     tasks.pop(task["metadata"]["uid"], None)
                     tasks[task["metadata"]["uid"]] = task
     except OSError as error:
         raise CliError(f"{path} cannot be read: {error.strerror or error}") from error
     return list(tasks.values())
+
+
+def _is_json(line: bytes) -> bool:
+    """Whether a line without an end is whole all the same; too long a one is judged elsewhere."""
+    if len(line) > MAX_LINE_BYTES or not line.strip():
+        return True
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _task(line: bytes, where: str) -> dict[str, Any]:

@@ -252,7 +252,14 @@ async def _watch(session: Session, options: TreeOptions) -> int:
     trees = Trees()
     live = sys.stdout.isatty()
     show = _show_live if live else _show_lines
-    await show(session, options, trees)
+    try:
+        await show(session, options, trees)
+    except asyncio.CancelledError:
+        if live:  # the picture was wiped away; whoever leaves wants to have it on the screen
+            height = max(1, shutil.get_terminal_size().lines - 2)
+            for line in draw_live(trees, _style(height)):
+                echo(line)
+        raise
     if live and not options.full and trees.tasks:
         _print_end(trees)
     else:

@@ -345,3 +345,25 @@ def test_times_do_not_count(lines: list[bytes], data: st.DataObject) -> None:
     for start, end in zip([0, *cuts], [*cuts, len(stamped)], strict=True):
         payload.add(stamped[start:end])
     assert (payload.size, payload.lines) == (len(whole), whole.count(b"\n"))
+
+
+def test_the_log_of_a_task_that_only_a_file_knows(
+    run: Run, client: FakeClient, volumes: Path, tmp_path: Path
+) -> None:
+    client.put(RUN_TWICE, taskcluster("c").workspace(enable=True).build())
+    name = RUN_TWICE["metadata"]["name"]
+    (volumes / f"{name}.uid-t.2.log").write_bytes(b"one\n")
+    path = str(tmp_path / "run.jsonl")
+    assert run("export", "-o", path).exit_code == 0
+    printed = run("logs", name).stdout
+    del client.objects["Task", name]
+    assert run("logs", name).exit_code == 3
+    kept = run("logs", name, "--from", path)
+    assert kept.exit_code == 0, kept.output
+    assert kept.stdout == printed
+    assert printed
+    assert run("logs", "ghost", "--from", path).exit_code == 3
+    assert run("logs", name, "--from", path, "--attempt", "9").exit_code == 1
+    for option in ("-f", "--tree"):
+        refused = run("logs", name, "--from", path, option)
+        assert (refused.exit_code, "exclude each other" in refused.stderr) == (2, True)

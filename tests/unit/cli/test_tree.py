@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sys
 from typing import Any
 
 import pytest
 
 from taskctl.api.states import TaskState
+from taskctl.cli import tree
 from taskctl.client.base import EventType, WatchEvent
 from taskctl.client.resources import TASKCLUSTERS, Resource
 from taskctl.errors import Forbidden
@@ -134,3 +137,20 @@ def test_watch_of_a_deleted_root(run: Run, client: FakeClient) -> None:
     client.events = [WatchEvent(EventType.DELETED, task("root").build())]
     assert run("tree", "root", "-w").exit_code == 3
     assert run("tree", "root", "-w", "-o", "json").exit_code == 2
+
+
+async def test_the_last_picture_stays_when_a_watch_is_interrupted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def interrupted(_: Any, __: Any, trees: tree.Trees) -> None:
+        trees.tasks.update({one["metadata"]["uid"]: one for one in (ROOT, KID)})
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(tree, "_show_live", interrupted)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    session: Any = None  # nothing is asked
+    with pytest.raises(asyncio.CancelledError):
+        await tree._watch(session, tree.TreeOptions(watch=True))
+    printed = capsys.readouterr().out
+    assert "its tree runs" in printed
+    assert "1/2" in printed  # the status bar
