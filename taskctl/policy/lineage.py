@@ -49,19 +49,23 @@ def child_name(parent: TaskView, key: str, command: Sequence[str] = ()) -> str:
         key: of the child.
         command: of the child; empty: not known here.
     """
-    made = _MADE_KEY.fullmatch(key) is not None
-    text = label_of(command) if made else key
+    text = label_of(command) if is_made_key(key) else key
     word = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:_WORD_CHARS].rstrip("-")
     tail = f"{word}-" * bool(word) + _digest(f"{parent.uid}/{key}")
     root = parent.root_name[: MAX_LABEL_CHARS - len(tail) - 1].rstrip("-.")
     return f"{root}-{tail}"
 
 
+def is_made_key(key: str) -> bool:
+    """Whether the SDK or taskctl-init made a key, as nobody chose one."""
+    return _MADE_KEY.fullmatch(key) is not None
+
+
 def shown_key(view: TaskView) -> str:
     """Return the key that a user chose for a child, unless its name says it; empty for a root."""
     key = str((view.spec.get("lineage") or {}).get("key") or "") if view.parent_uid else ""
     said = view.name == key or view.name.endswith(f"-{key}")
-    return "" if said or _MADE_KEY.fullmatch(key) else key
+    return "" if said or is_made_key(key) else key
 
 
 def runs_of(view: TaskView) -> str:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from taskctl.policy.labels import key_of, label_of
+from taskctl.policy.lineage import is_made_key
+from taskctl.policy.status import FINE
 from taskctl.policy.view import TaskView, parse_task, time_or_none
 from taskctl.safetext import visible
 
@@ -29,7 +31,8 @@ class Row:
         parent: UID of the Task that made this one; empty for a root.
         root: UID of the tree's root; its own for a root.
         depth: level in the tree; 0 for a root.
-        title: how people call it: its name, or its key where taskctl made up the name.
+        title: how people call it: its name, or its key where taskctl made up the name (without the
+            name of the root where it made up the key as well).
         label: its function or program, in a word.
         cluster: its TaskCluster.
         state: ``status.state``.
@@ -42,6 +45,8 @@ class Row:
         times: milliseconds since 1970 of each of STAGES, or None.
         progress: units done, units in all (0: unknown) and a sentence; None: nothing reported.
         complete: the whole tree below has ended.
+        tree: of a root that did well itself: ``running`` while its tree does, ``failed`` if that
+            did not do well; else empty.
         cancel: it was asked to stop.
     """
 
@@ -64,6 +69,7 @@ class Row:
     times: tuple[float | None, ...]
     progress: tuple[int, int, str] | None
     complete: bool
+    tree: str
     cancel: bool
 
 
@@ -94,13 +100,18 @@ def row_of(task: Mapping[str, Any]) -> Row:
         slots=view.slots,
         times=_times(view),
         progress=_progress(status.get("progress")),
-        complete=_is_complete(status),
+        complete=_has(status, "Complete", "True"),
+        tree=_tree(view),
         cancel=view.cancel,
     )
 
 
 def _title(view: TaskView) -> str:
-    return line_of(key_of(view)) or view.name
+    key = key_of(view)
+    if is_made_key(key):
+        # The label says what it is; the root's name stands above it.
+        return view.name.removeprefix(f"{view.root_name}-")
+    return line_of(key) or view.name
 
 
 def _times(view: TaskView) -> tuple[float | None, ...]:
@@ -123,11 +134,19 @@ def _progress(found: Mapping[str, Any] | None) -> tuple[int, int, str] | None:
     )
 
 
-def _is_complete(status: Mapping[str, Any]) -> bool:
+def _has(status: Mapping[str, Any], kind: str, value: str) -> bool:
     return any(
-        condition.get("type") == "Complete" and condition.get("status") == "True"
+        condition.get("type") == kind and condition.get("status") == value
         for condition in status.get("conditions") or ()
     )
+
+
+def _tree(view: TaskView) -> str:
+    if not view.is_root or view.state not in FINE:
+        return ""
+    if _has(view.status, "Complete", "False"):
+        return "running"
+    return "failed" if _has(view.status, "Succeeded", "False") else ""
 
 
 def last_line(text: object) -> str:

@@ -1,6 +1,6 @@
 // The panel: everything about one task, or about a group of them.
 
-import { CREATED, ENDED, STAGES, bytes, clock, count, element, nameOf, progressOf, ranMs, took, verdict } from "./format.js";
+import { CREATED, ENDED, STAGES, bytes, clock, count, element, nameOf, progressOf, ranMs, shownState, took, verdict } from "./format.js";
 import { countsText } from "./picture.js";
 
 const MEMBERS = 200;
@@ -94,7 +94,7 @@ export class Detail {
     const many = message && message.includes("\n");
     this.panel.replaceChildren(...[
       this.header(task.label || nameOf(task), task.name),
-      element("p", { class: "verdict" }, element("i", { class: "dot", "data-state": task.state }), verdict(task)),
+      element("p", { class: "verdict" }, element("i", { class: "dot", "data-state": shownState(task) }), verdict(task)),
       message && !many ? element("p", { class: task.state === "Failed" ? "" : "muted" }, message) : null,
       progressOf(task) ? element("p", {}, progressOf(task)) : null,
       this.actions(task),

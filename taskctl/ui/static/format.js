@@ -60,8 +60,14 @@ export function ranMs(task, now) {
   return task.state === "Running" ? now - begin : null;
 }
 
+// The state whose colour a task gets: a root that did well has that of its tree.
+export function shownState(task) {
+  return { running: "Running", failed: "Failed" }[task.tree] ?? task.state;
+}
+
 export function verdict(task) {
   const parts = [task.state];
+  if (task.tree) parts.push(task.tree === "running" ? "its tree runs" : "its tree failed");
   if (task.reason && !["Completed", "Started", "Queued", task.state].includes(task.reason)) {
     parts.push(task.reason === "NonZeroExit" ? `exit code ${task.exit_code}` : task.reason);
   }

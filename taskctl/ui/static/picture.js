@@ -2,7 +2,7 @@
 
 import { CARD, dotAt, extentOf, layOut } from "./layout.js";
 import { Sheet, colourOf, cutText } from "./canvas.js";
-import { STATES, count, nameOf, progressOf, ranMs, took, verdict } from "./format.js";
+import { STATES, count, nameOf, progressOf, ranMs, shownState, took, verdict } from "./format.js";
 
 const NEAREST = 1.3, FARTHEST = 0.08, READABLE = 0.62, EASE_MS = 220, MARGIN = 22;
 
@@ -224,7 +224,7 @@ export class Picture {
   head(context, colours, node, spot, task) {
     const left = spot.x + CARD.pad, room = node.width - 2 * CARD.pad;
     const worst = STATES.find((state) => node.counts[state]) ?? "Pending";
-    context.fillStyle = colourOf(colours, task ? task.state : worst);
+    context.fillStyle = colourOf(colours, task ? shownState(task) : worst);
     context.beginPath();
     context.arc(left + 4, spot.y + 14, 4, 0, 7);
     context.fill();

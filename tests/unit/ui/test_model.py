@@ -6,6 +6,7 @@ import hashlib
 from datetime import timedelta
 
 import orjson
+import pytest
 
 from taskctl.api.states import TaskState
 from taskctl.testing.builders import EPOCH, task
@@ -44,6 +45,36 @@ def test_a_child_is_called_by_its_key_where_taskctl_made_up_the_name() -> None:
     chosen = task("task-12").child_of(root, key="next").build()
     assert [row_of(one).title for one in (made_up, with_word, chosen)] == ["7", "7", "task-12"]
     assert row_of(chosen).parent == root["metadata"]["uid"]
+
+
+def test_a_key_that_nobody_chose_is_not_shown() -> None:
+    root = task("sums").build()
+    key = "auto-0123456789abcdef-0"
+    digest = hashlib.sha256(f"{root['metadata']['uid']}/{key}".encode()).hexdigest()[:10]
+    kid = task(f"sums-square-{digest}").child_of(root, key=key).build()
+    assert row_of(kid).title == f"square-{digest}"
+
+
+@pytest.mark.parametrize(
+    ("state", "complete", "succeeded", "tree"),
+    [
+        (TaskState.SUCCEEDED, "False", None, "running"),
+        (TaskState.SUCCEEDED, "True", "False", "failed"),
+        (TaskState.SUCCEEDED, "True", "True", ""),
+        (TaskState.RUNNING, "False", None, ""),
+        (TaskState.FAILED, "True", "False", ""),
+    ],
+)
+def test_a_root_that_did_well_has_the_colour_of_its_tree(
+    state: TaskState, complete: str, succeeded: str | None, tree: str
+) -> None:
+    said = [{"type": "Complete", "status": complete}]
+    said += [{"type": "Succeeded", "status": succeeded}] if succeeded else []
+    root = task("root").state(state).status(conditions=said).build()
+    assert row_of(root).tree == tree
+    assert (
+        row_of(task("kid").child_of(root).state(state).status(conditions=said).build()).tree == ""
+    )
 
 
 def test_the_last_line_of_a_traceback_is_what_counts() -> None:
