@@ -87,6 +87,9 @@ ENV_RUNTIME_DIR: Final = "TASKCTL_RUNTIME_DIR"
 ENV_STATE_DIR: Final = "TASKCTL_STATE_DIR"
 # "1": what a function returns stands in its Task's status, if it is small.
 ENV_INLINE_OUTPUTS: Final = "TASKCTL_INLINE_OUTPUTS"
+ENV_LOG_LIMIT: Final = "TASKCTL_LOG_LIMIT_BYTES"
+DEFAULT_LOG_LIMIT_BYTES: Final = 64 * 1024 * 1024
+LOG_SEGMENTS_SUFFIX: Final = ".d"  # of the directory beside a log with what came later
 
 # --- environment of a task container ------------------------------------------------
 # In the ephemeral container's entry (readable by whoever may read the pod):

@@ -358,6 +358,10 @@ BAD: dict[str, tuple[Json, str]] = {
         "must not contain '..' as a part",
     ),
     "a user that is needed": (cluster(workspace={"claimName": "a-${USER}"}), "is needed, because"),
+    "a limit of logs that is too small": (
+        cluster(workspace={"logLimitBytes": 1000}),
+        "must be 0, for no limit, or at least 65536",
+    ),
     "a user with dots": (cluster(user="a..b"), "it becomes part of paths"),
     "long cluster name": (cluster("x" * 53), "at most 52 characters"),
     "min replicas alone": (cluster(minReplicas=1), "minReplicas needs maxReplicas"),

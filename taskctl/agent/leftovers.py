@@ -22,6 +22,7 @@ from taskctl.policy.leftovers import SWEPT_PREFIX, Leftover, LeftoverKind, age_s
 
 # A directory is walked that deep; what lies deeper is moved up and walked on its own.
 _MAX_DEPTH: Final = 32
+_TREES: Final = (LeftoverKind.TASK_DIR, LeftoverKind.LOG_SEGMENTS, LeftoverKind.SWEPT)
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -75,8 +76,7 @@ def _leftover(fd: int, directory: str, name: str) -> Leftover | None:
         status = os.stat(name, dir_fd=fd, follow_symlinks=False)
     except OSError:
         return None
-    of_tree = kind in (LeftoverKind.TASK_DIR, LeftoverKind.SWEPT)
-    if of_tree != stat.S_ISDIR(status.st_mode):
+    if (kind in _TREES) != stat.S_ISDIR(status.st_mode):
         return None
     # The age is not known yet: the time of the entry's change is kept in its place.
     return Leftover(kind, directory, name, uid, status.st_mtime_ns, status.st_ctime_ns / 1e9)
@@ -105,7 +105,7 @@ def remove(root: Path, file: Leftover, budget: int) -> int:
         match file.kind:
             case LeftoverKind.OBJECT:
                 return _remove_value(fd, file)
-            case LeftoverKind.TASK_DIR | LeftoverKind.SWEPT:
+            case kind if kind in _TREES:
                 return _remove_tree(fd, file.name, budget)
         try:
             os.unlink(file.name, dir_fd=fd)

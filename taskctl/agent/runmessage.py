@@ -70,6 +70,7 @@ def run_message(context: Context, run: Run, task: dict[str, Any]) -> Message:
         "cpu_milli": requested(view.spec).cpu_milli,
         "workspace": context.workspace_path,
         "log": run.told.log,
+        "log_bytes": context.settings.log_limit_bytes,
         "record": run.told.record,
         "record_key": record_key(context, run),
     }

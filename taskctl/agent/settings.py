@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from taskctl.constants import (
+    DEFAULT_LOG_LIMIT_BYTES,
     ENV_INLINE_OUTPUTS,
+    ENV_LOG_LIMIT,
     ENV_RUNTIME_DIR,
     ENV_STATE_DIR,
     ENV_WORKSPACE,
@@ -53,6 +55,7 @@ class AgentSettings:
         runtime_dir: the volume that tasks see too: taskctl-init, the SDK, the socket.
         state_dir: the agent's own memory, which no task sees; it lives as long as the pod.
         inline_outputs: what a function returns stands in its Task's status, if it is small.
+        log_limit_bytes: of an attempt's log in the workspace; 0: none.
     """
 
     pod: PodIdentity
@@ -61,6 +64,7 @@ class AgentSettings:
     runtime_dir: Path = Path(RUNTIME_PATH)
     state_dir: Path = Path(STATE_PATH)
     inline_outputs: bool = False
+    log_limit_bytes: int = DEFAULT_LOG_LIMIT_BYTES
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> AgentSettings:
@@ -84,6 +88,7 @@ class AgentSettings:
             runtime_dir=_directory(env, ENV_RUNTIME_DIR, RUNTIME_PATH) or Path(RUNTIME_PATH),
             state_dir=_directory(env, ENV_STATE_DIR, STATE_PATH) or Path(STATE_PATH),
             inline_outputs=env.get(ENV_INLINE_OUTPUTS) == "1",
+            log_limit_bytes=_bytes(env, ENV_LOG_LIMIT, DEFAULT_LOG_LIMIT_BYTES),
         )
 
 
@@ -95,6 +100,13 @@ def _subdomain(env: Mapping[str, str], name: str, field: str) -> str:
             "(the controller does that; by hand: export it before starting the agent)"
         )
     return value
+
+
+def _bytes(env: Mapping[str, str], name: str, default: int) -> int:
+    value = env.get(name) or str(default)
+    if not re.fullmatch(r"[0-9]{1,18}", value):
+        raise ConfigError(f"{name} is {value!r}; set it to a number of bytes, 0 for no limit")
+    return int(value)
 
 
 def _uid(env: Mapping[str, str]) -> str:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from taskctl.api import meta, podparts
 from taskctl.api.meta import Name, SpecModel
 from taskctl.api.states import Reclaim
 from taskctl.api.variables import NO_STEP_BACK, SOUND_TEXT, STEP_BACK_MESSAGE, UNKNOWN_MESSAGE
-from taskctl.constants import DEFAULT_WORKSPACE_PATH, RUNTIME_PATH, STATE_PATH
+from taskctl.constants import (
+    DEFAULT_LOG_LIMIT_BYTES,
+    DEFAULT_WORKSPACE_PATH,
+    RUNTIME_PATH,
+    STATE_PATH,
+)
 
 RESERVED_PATHS = (RUNTIME_PATH, STATE_PATH)
 WORKSPACE_SOURCES = ("pvc", "claimName", "hostPath", "nfs", "emptyDir")
@@ -18,6 +23,8 @@ SOURCE_MESSAGE = f"set at most one of {', '.join(WORKSPACE_SOURCES)}"
 MOUNT_PATH_MESSAGE = (
     f"{' and '.join(RESERVED_PATHS)} belong to taskctl; mount the volume somewhere else"
 )
+MIN_LOG_BYTES = 65_536
+LOG_LIMIT_MESSAGE = f"must be 0, for no limit, or at least {MIN_LOG_BYTES}"
 MOUNT_PATH = r"^/[^:]+$"
 
 
@@ -233,6 +240,19 @@ class Workspace(SpecModel):
             json_schema_extra=meta.validations(*path_rules()),
         ),
     ] = DEFAULT_WORKSPACE_PATH
+    log_limit_bytes: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=2**50,
+            description="How many bytes of an attempt's log the workspace keeps: at least 65536, "
+            "or 0 for no limit. Of a longer log the first half of that stays, and at least the "
+            "last quarter. Default 67108864 (64 MiB).",
+            json_schema_extra=meta.validations(
+                meta.cel(f"self == 0 || self >= {MIN_LOG_BYTES}", LOG_LIMIT_MESSAGE)
+            ),
+        ),
+    ] = DEFAULT_LOG_LIMIT_BYTES
     cleanup: Annotated[
         Cleanup | None,
         Field(description="When files of Tasks that are gone are removed. Default: soon."),
@@ -246,6 +266,13 @@ class Workspace(SpecModel):
             )
         ),
     ] = Reclaim.DELETE
+
+    @field_validator("log_limit_bytes")
+    @classmethod
+    def _log_limit(cls, limit: int) -> int:
+        if 0 < limit < MIN_LOG_BYTES:
+            raise ValueError(LOG_LIMIT_MESSAGE)
+        return limit
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

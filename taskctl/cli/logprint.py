@@ -190,9 +190,9 @@ class LogPrinter:
 
     async def _print_copy(self, place: Place, sink: Sink) -> None:
         assert self._copy is not None
-        async with aclosing(self._copy.read(place, tail=self._wanted.tail)) as chunks:
-            async for chunk in chunks:
-                sink.write(chunk)
+        async with aclosing(self._copy.read(place, tail=self._wanted.tail)) as parts:
+            async for part in parts:
+                sink.write(part.data)
 
     # --- the log as it grows ------------------------------------------------------------
 
@@ -235,11 +235,13 @@ class LogPrinter:
     async def _follow_copy(self, place: Place, sink: Sink) -> None:
         """Print the copy, as it grows, from where ``sink`` stands."""
         assert self._copy is not None
+        offset = sink.count
         while True:
             over = await self._is_over(place)
-            async with aclosing(self._copy.read(place, offset=sink.count)) as chunks:
-                async for chunk in chunks:
-                    sink.write(chunk)
+            async with aclosing(self._copy.read(place, offset=offset)) as parts:
+                async for part in parts:
+                    sink.write(part.data)
+                    offset = part.end
             if over:
                 return
             await asyncio.sleep(self._copy.poll_s)
@@ -264,8 +266,11 @@ class LogPrinter:
         assert self._copy is not None
         missing, digest, left = whole - sink.count, hashlib.blake2b(), sink.count
         complete = False
-        async with aclosing(self._copy.read(place)) as chunks:
-            async for chunk in chunks:
+        async with aclosing(self._copy.read(place)) as parts:
+            async for part in parts:
+                if part.cut and left:
+                    break  # what was printed cannot be compared
+                chunk = part.data
                 digest.update(chunk[:left])
                 rest, left = chunk[left:], max(0, left - len(chunk))
                 if left:

@@ -37,6 +37,7 @@ from taskctl.outside.logcopy import (
     copy_tail_offset,
     find_copy,
     read_copy,
+    to_frame,
 )
 from taskctl.policy.view import parse_task
 
@@ -51,6 +52,9 @@ class CopyOptions:
     uid: Annotated[str, typer.Argument(metavar="UID", help="Of the Task.")]
     attempt: Annotated[int, typer.Argument(metavar="N", min=1, help="Number of the attempt.")]
     size: Annotated[bool, typer.Option("--size", help="Print only how many bytes it has.")] = False
+    framed: Annotated[
+        bool, typer.Option("--framed", help="Each part behind its size and position.")
+    ] = False
     offset: Annotated[int, typer.Option(metavar="BYTES", min=0, help="Leave so many out.")] = 0
     tail: Annotated[
         int | None, typer.Option(metavar="LINES", min=0, max=_MAX, help="Only the last lines.")
@@ -212,8 +216,8 @@ def workspace_log(options: CopyOptions) -> int:
     offset = options.offset
     if options.tail is not None:
         offset = copy_tail_offset(directory, place, options.tail)
-    while chunk := read_copy(directory, place, offset):
-        sys.stdout.buffer.write(chunk)
-        offset += len(chunk)
+    while part := read_copy(directory, place, offset):
+        sys.stdout.buffer.write(to_frame(part) if options.framed else part.data)
+        offset = part.end
     sys.stdout.flush()
     return ExitCode.OK

@@ -65,8 +65,8 @@ class PageOps:
             tail = _Tail()
             try:
                 async with aclosing(copy.read(place, tail=LOG_LINES)) as chunks:
-                    async for chunk in chunks:
-                        if not tail.add(chunk):
+                    async for part in chunks:
+                        if not tail.add(part.data):
                             break
             except CopyError as second:
                 raise NotFound(f"{error}; {second}") from second

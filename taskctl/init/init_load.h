@@ -129,6 +129,8 @@ static bool run_load(Reader m, bool *startable) {
     S.timeout_ms = map_int(m, "timeout_ms", 0);
     S.memory_bytes = map_int(m, "memory_bytes", 0);
     S.cpu_milli = map_int(m, "cpu_milli", 0);
+    S.log_limit = map_int(m, "log_bytes", 0);
+    if (S.log_limit < 0) S.log_limit = 0;
     bool good = true;
     for (int i = 0; i < TEXTS; i++)
         if (!run_string(&text[i], names[i], fields[i])) good = false, *fields[i] = checked(strdup(""));

@@ -13,19 +13,65 @@ static void log_give_up(void) {
     close_fd(&S.log_fd);
 }
 
-static void log_open(void) {
+/* Opens a file of the log. False and errno: it cannot be opened. */
+static bool log_file(const char *path) {
     char name[NAME_MAX + 1];
-    if (S.log[0] == 0) return;
-    int parent = open_parent(S.log, name);
+    int parent = open_parent(path, name);
     if (parent >= 0) S.log_fd = open_own(parent, name);
     int error = errno;
     close_fd(&parent);
     errno = error;
-    if (S.log_fd < 0) log_give_up();
+    return S.log_fd >= 0;
+}
+
+/* The log of an attempt has a limit. Its first half is the file itself. What comes after that goes into
+ * segments of a quarter each, in a directory beside it, named after the position at which they begin; when a
+ * third one begins the first of them goes. So the beginning and the end are there. */
+static int64_t log_share(int parts) { return S.log_limit / parts > 0 ? S.log_limit / parts : 1; }
+
+static void log_open(void) {
+    struct stat file;
+    S.log_segments[0] = S.log_segments[1] = -1;
+    S.log_at = 0;
+    S.log_room = S.log_limit > 0 ? log_share(2) : INT64_MAX;
+    if (S.log[0] == 0) return;
+    if (!log_file(S.log)) return log_give_up();
+    if (S.log_limit == 0 || fstat(S.log_fd, &file) != 0) return;
+    S.log_at = file.st_size;
+    S.log_room = file.st_size < S.log_room ? S.log_room - file.st_size : 0;
+}
+
+static bool segment_path(char path[PATH_MAX], int64_t start) {
+    return snprintf(path, PATH_MAX, "%s.d/%" PRId64, S.log, start) < PATH_MAX;
+}
+
+static void segment_remove(int64_t start) {
+    char path[PATH_MAX], name[NAME_MAX + 1];
+    int parent = start >= 0 && segment_path(path, start) ? open_parent(path, name) : -1;
+    if (parent >= 0) unlinkat(parent, name, 0);
+    close_fd(&parent);
+}
+
+static bool segment_begin(void) {
+    char path[PATH_MAX];
+    close_fd(&S.log_fd);
+    if (!segment_path(path, S.log_at)) return errno = ENAMETOOLONG, false;
+    if (!log_file(path)) return false;
+    segment_remove(S.log_segments[0]);
+    S.log_segments[0] = S.log_segments[1];
+    S.log_segments[1] = S.log_at;
+    S.log_room = log_share(4);
+    return true;
 }
 
 static void log_write(const uint8_t *data, size_t n) {
-    if (S.log_fd >= 0 && !write_all(S.log_fd, data, n)) log_give_up();
+    while (S.log_fd >= 0 && n > 0) {
+        if (S.log_room == 0 && !segment_begin()) return log_give_up();
+        size_t part = (int64_t)n < S.log_room ? n : (size_t)S.log_room;
+        if (!write_all(S.log_fd, data, part)) return log_give_up();
+        data += part, n -= part;
+        S.log_at += (int64_t)part, S.log_room -= (int64_t)part;
+    }
 }
 
 static void tail_add(const uint8_t *data, size_t n) {

@@ -52,6 +52,7 @@ static struct {
     char **argv, **env;
     pid_t child;
     int exec_error_fd, log_fd, keys_fd;
+    int64_t log_limit, log_at, log_room, log_segments[2]; /* bytes; where the last two segments begin, or -1 */
     int64_t timeout_at, kill_at, drain_at, memory_at; /* timers */
     bool stopping, leftovers_killed;
     Stream streams[2];

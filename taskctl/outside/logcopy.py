@@ -8,7 +8,6 @@ there is trusted: no symbolic link is followed, and only regular files are read.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from taskctl.constants import AGENT_CONTAINER
 from taskctl.errors import ApiError, Forbidden, TaskctlError
+from taskctl.outside.logpieces import CHUNK_BYTES, LogPart, LogPieces
 from taskctl.outside.session import Session
 from taskctl.outside.workspace import LocalWorkspace, WorkerWorkspace, find_workspace
 from taskctl.policy.runcluster import cluster_of_task
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 COPY_VERB: Final = "workspace-log"
 NO_COPY: Final = "none"  # what the verb says instead of a size
 _CHUNK: Final = 64 * 1024
+_HEAD_BYTES: Final = 64
 _LOCAL_POLL_S: Final = 0.3
 # Each look through a worker starts a process there.
 _WORKER_POLL_S: Final = 2.0
@@ -77,8 +78,8 @@ class Copy(Protocol):
 
     def read(
         self, place: Place, *, offset: int = 0, tail: int | None = None
-    ) -> AsyncGenerator[bytes, None]:
-        """Yield the copy from ``offset`` on, or its last lines.
+    ) -> AsyncGenerator[LogPart, None]:
+        """Yield the copy from ``offset`` on, or its last lines, with a mark where it was cut.
 
         Raises:
             CopyError: it is not there, or cannot be read.
@@ -111,38 +112,38 @@ class LocalCopy:
     poll_s: float = _LOCAL_POLL_S
 
     async def size(self, place: Place) -> int:
-        """Return the size of the file."""
+        """Return the size of the log, with what was cut."""
         return await asyncio.to_thread(copy_size, self.directory, place)
 
     async def read(
         self, place: Place, *, offset: int = 0, tail: int | None = None
-    ) -> AsyncGenerator[bytes, None]:
-        """Yield the file from ``offset`` on, as far as it reaches now."""
+    ) -> AsyncGenerator[LogPart, None]:
+        """Yield the copy from ``offset`` on, as far as it reaches now."""
         if tail is not None:
             offset = await asyncio.to_thread(copy_tail_offset, self.directory, place, tail)
-        while chunk := await asyncio.to_thread(read_copy, self.directory, place, offset):
-            yield chunk
-            offset += len(chunk)
+        while part := await asyncio.to_thread(read_copy, self.directory, place, offset):
+            yield part
+            offset = part.end
 
 
 def copy_size(directory: Path, place: Place) -> int:
-    """Return how many bytes the copy in a workspace has. Blocking.
+    """Return how many bytes the log had whose copy is in a workspace. Blocking.
 
     Raises:
         CopyError: it is not there, or is no regular file below the workspace.
     """
-    with open_copy(directory, place) as (_, size):
-        return size
+    with _readable(place):
+        return _pieces(directory, place).size()
 
 
-def read_copy(directory: Path, place: Place, offset: int) -> bytes:
-    """Return up to 64 KiB of the copy in a workspace; empty at its end. Blocking.
+def read_copy(directory: Path, place: Place, offset: int) -> LogPart | None:
+    """Return up to 64 KiB of the copy in a workspace; None at its end. Blocking.
 
     Raises:
         CopyError: as :func:`copy_size`.
     """
-    with open_copy(directory, place) as (fd, _):
-        return os.pread(fd, _CHUNK, offset)
+    with _readable(place):
+        return _pieces(directory, place).read(offset)
 
 
 def copy_tail_offset(directory: Path, place: Place, lines: int) -> int:
@@ -151,49 +152,22 @@ def copy_tail_offset(directory: Path, place: Place, lines: int) -> int:
     Raises:
         CopyError: as :func:`copy_size`.
     """
-    with open_copy(directory, place) as (fd, size):
-        return tail_offset(fd, size, lines)
+    with _readable(place):
+        return _pieces(directory, place).tail_offset(lines)
+
+
+def _pieces(directory: Path, place: Place) -> LogPieces:
+    from taskctl.agent.workspace import log_file
+
+    return LogPieces(directory, log_file(place.task, place.uid, place.attempt))
 
 
 @contextmanager
-def open_copy(directory: Path, place: Place) -> Iterator[tuple[int, int]]:
-    """Open the copy of an attempt's log; yields the descriptor and the size in bytes. Blocking.
-
-    Raises:
-        CopyError: it is not there, is no regular file below the workspace, or reading fails.
-    """
-    from taskctl import beneath
-    from taskctl.agent.workspace import log_file
-
+def _readable(place: Place) -> Iterator[None]:
     try:
-        relative = log_file(place.task, place.uid, place.attempt)
-        with beneath.regular_file(directory, relative) as (fd, status):
-            yield fd, status.st_size
+        yield
     except OSError as error:
         raise _not_readable(place, error) from error
-
-
-def tail_offset(fd: int, size: int, lines: int) -> int:
-    """Return where the last ``lines`` lines of a file begin. Blocking.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    end = size
-    # The end of the last line is none between two lines.
-    wanted = lines + 1 if size and os.pread(fd, 1, size - 1) == b"\n" else lines
-    if lines == 0:
-        return size
-    while end > 0:
-        start = max(0, end - _CHUNK)
-        block = os.pread(fd, end - start, start)
-        position = len(block)
-        while (position := block.rfind(b"\n", 0, position)) >= 0:
-            wanted -= 1
-            if wanted == 0:
-                return start + position + 1
-        end = start
-    return 0
 
 
 def _not_readable(place: Place, error: OSError) -> CopyError:
@@ -201,6 +175,42 @@ def _not_readable(place: Place, error: OSError) -> CopyError:
     if isinstance(error, FileNotFoundError):
         return CopyMissing(f"{what} is not there")
     return CopyError(f"{what} cannot be read: {error.strerror or error}")
+
+
+# --- frames, in which a worker sends parts -------------------------------------------
+
+
+def to_frame(part: LogPart) -> bytes:
+    """Return a part as a worker sends it."""
+    return f"{len(part.data)} {part.end} {int(part.cut)}\n".encode() + part.data
+
+
+class FrameReader:
+    """Takes parts out of what a worker sends."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+
+    def feed(self, chunk: bytes) -> Iterator[LogPart]:
+        """Yield the parts that are complete with this chunk.
+
+        Raises:
+            CopyError: what was sent is none.
+        """
+        self._rest += chunk
+        while (head := self._rest.find(b"\n", 0, _HEAD_BYTES)) >= 0:
+            words = bytes(self._rest[:head]).split()
+            if len(words) != 3 or not all(word.isdigit() for word in words):
+                raise CopyError("the worker sent something else than the log")
+            size, end, cut = map(int, words)
+            if size > 2 * CHUNK_BYTES:
+                raise CopyError("the worker sent something else than the log")
+            if len(self._rest) < head + 1 + size:
+                return
+            yield LogPart(bytes(self._rest[head + 1 : head + 1 + size]), end, bool(cut))
+            del self._rest[: head + 1 + size]
+        if len(self._rest) >= _HEAD_BYTES:
+            raise CopyError("the worker sent something else than the log")
 
 
 # --- through a worker ---------------------------------------------------------------
@@ -228,12 +238,14 @@ class WorkerCopy:
 
     async def read(
         self, place: Place, *, offset: int = 0, tail: int | None = None
-    ) -> AsyncGenerator[bytes, None]:
+    ) -> AsyncGenerator[LogPart, None]:
         """Have the worker print the copy."""
         options = ["--offset", str(offset)] if tail is None else ["--tail", str(tail)]
-        async with aclosing(self._run(place, *options)) as chunks:
+        reader = FrameReader()
+        async with aclosing(self._run(place, "--framed", *options)) as chunks:
             async for chunk in chunks:
-                yield chunk
+                for part in reader.feed(chunk):
+                    yield part
 
     async def _run(self, place: Place, *options: str) -> AsyncGenerator[bytes, None]:
         command = ["taskctl", COPY_VERB, place.task, place.uid, str(place.attempt), *options]

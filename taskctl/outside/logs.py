@@ -112,9 +112,9 @@ async def _copied(
         over = not following or await _is_over(session, place)
         try:
             async with aclosing(copy.read(place, offset=offset)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
-                    offset += len(chunk)
+                async for part in chunks:
+                    yield part.data
+                    offset = part.end
         except CopyError as error:
             raise _gone(place, error) from error
         if over:

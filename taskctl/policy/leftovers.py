@@ -24,7 +24,7 @@ DEFAULT_PERIOD_S: Final = 60
 OBJECT_IDLE_S: Final = 3600
 
 _UID: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-_LOG: Final = re.compile(rf".+\.(?P<uid>{_UID})\.[0-9]+\.log(\.[0-9]+)?", re.DOTALL)
+_LOG: Final = re.compile(rf".+\.(?P<uid>{_UID})\.[0-9]+\.log(?P<segments>\.d)?", re.DOTALL)
 _EXIT: Final = re.compile(rf"(?P<uid>{_UID})-[0-9]+(\.tmp)?")
 _TASK: Final = re.compile(rf"(?P<uid>{_UID})")
 _OBJECT: Final = re.compile(r"[0-9a-f]{64}")
@@ -39,6 +39,7 @@ class LeftoverKind(StrEnum):
     """What a file in taskctl's directories is."""
 
     LOG = "log"
+    LOG_SEGMENTS = "directory with the end of a long log"
     EXIT = "exit record"
     TASK_DIR = "directory of a task"
     OBJECT = "large value"
@@ -126,7 +127,8 @@ def recognize(directory: str, name: str) -> tuple[LeftoverKind, str] | None:
     if directory in patterns:
         kind, pattern = patterns[directory]
         if match := pattern.fullmatch(name):
-            return kind, match["uid"]
+            later = match.groupdict().get("segments")
+            return LeftoverKind.LOG_SEGMENTS if later else kind, match["uid"]
         if kind is LeftoverKind.TASK_DIR and name.startswith(SWEPT_PREFIX):
             return LeftoverKind.SWEPT, ""
     elif directory == f"{OBJECTS_DIR}/{name[:2]}" and _OBJECT.fullmatch(name):

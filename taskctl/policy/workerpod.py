@@ -12,7 +12,9 @@ from taskctl.constants import (
     ANNOTATION_CLAIM_UID,
     API_VERSION,
     DEFAULT_IMAGE,
+    DEFAULT_LOG_LIMIT_BYTES,
     ENV_INLINE_OUTPUTS,
+    ENV_LOG_LIMIT,
     ENV_RUNTIME_DIR,
     ENV_STATE_DIR,
     ENV_WORKSPACE,
@@ -323,6 +325,9 @@ def _agent(cluster: Mapping[str, Any], workspace: Workspace) -> dict[str, Any]:
     env.append({"name": ENV_STATE_DIR, "value": STATE_PATH})
     if workspace.volume is not None:
         env.append({"name": ENV_WORKSPACE, "value": workspace.mount_path})
+        limit = (spec.get("workspace") or {}).get("logLimitBytes")
+        if limit is not None and limit != DEFAULT_LOG_LIMIT_BYTES:
+            env.append({"name": ENV_LOG_LIMIT, "value": str(limit)})
     if spec.get("inlineOutputs"):
         env.append({"name": ENV_INLINE_OUTPUTS, "value": "1"})
     agent: dict[str, Any] = {

@@ -15,7 +15,7 @@ from taskctl.cli.logprint import Payload
 from taskctl.client.base import EventType, WatchEvent
 from taskctl.errors import ApiError, Forbidden
 from taskctl.outside import session as sessions
-from taskctl.outside.logcopy import tail_offset
+from taskctl.outside.logpieces import LogPieces, cut_mark
 from taskctl.policy.entry import container_name
 from taskctl.testing.builders import TaskBuilder, task, taskcluster
 from tests.unit.cli.conftest import Run
@@ -330,9 +330,44 @@ def test_tails(tmp_path: Path, lines: int, ends: bool) -> None:
     path.write_bytes(content)
     split = content.splitlines(keepends=True)
     want = b"".join(split[len(split) - min(lines, len(split)) :])
-    with path.open("rb") as file:
-        assert content[tail_offset(file.fileno(), len(content), lines) :] == want
-        assert tail_offset(file.fileno(), 0, lines) == 0
+    assert content[LogPieces(tmp_path, "log").tail_offset(lines) :] == want
+    path.write_bytes(b"")
+    assert LogPieces(tmp_path, "log").tail_offset(lines) == 0
+
+
+CUT = b"begin\n" + cut_mark(994) + b"end\n"
+
+
+def cut(path: Path) -> None:
+    """Leave of a log of 1004 bytes its beginning and its end."""
+    path.write_bytes(b"begin\n")
+    later = path.with_name(path.name + ".d")
+    later.mkdir()
+    (later / "1000").write_bytes(b"end\n")
+
+
+@pytest.mark.parametrize("options", [(), ("-f",), ("--tail", "1")])
+def test_a_copy_that_was_cut(
+    run: Run, client: FakeClient, copy: Path, options: tuple[str, ...]
+) -> None:
+    cut(copy)
+    client.logs.clear()
+    want = b"end\n" if "--tail" in options else CUT
+    assert run("logs", "t", *options).stdout_bytes == want
+
+
+def test_a_copy_that_was_cut_through_a_worker(
+    run: Run, client: FakeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.put(ENDED.build(), taskcluster("c").workspace(enable=True).build(), worker_pod("c-9"))
+    logs = tmp_path / ".taskctl" / "logs"
+    logs.mkdir(parents=True)
+    cut(logs / "t.uid-t.2.log")
+    monkeypatch.setenv("TASKCTL_WORKSPACE", str(tmp_path))
+    monkeypatch.setattr(sessions, "data_dir_of", lambda *_: None)
+    client.execute = lambda command: CliRunner().invoke(build_app(), command[1:]).stdout_bytes
+    assert run("logs", "t").stdout_bytes == CUT
+    assert run("logs", "-f", "t").stdout_bytes == CUT
 
 
 @given(st.lists(st.binary(max_size=8)), st.data())

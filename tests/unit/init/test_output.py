@@ -202,3 +202,67 @@ def test_silent_command_costs_nothing(agent: Agent, init: Init, tmp_path: Path) 
     before = init.cpu_ticks()
     time.sleep(0.5)
     assert init.cpu_ticks() - before <= 1, "it sleeps while nothing happens"
+
+
+LIMIT = 4000
+LINE = 100
+
+
+def stored(log: Path) -> dict[int, bytes]:
+    """Return what lies where: the log itself at position 0, and its segments."""
+    directory = log.with_name(log.name + ".d")
+    segments = directory.iterdir() if directory.exists() else ()
+    return {0: log.read_bytes()} | {int(path.name): path.read_bytes() for path in segments}
+
+
+def flood(lines: int) -> bytes:
+    return b"".join(b"%099d\n" % number for number in range(lines))
+
+
+def numbered(lines: int) -> list[str]:
+    return ["sh", "-c", f'i=0; while [ $i -lt {lines} ]; do printf "%099d\\n" $i; i=$((i+1)); done']
+
+
+def test_a_long_log_keeps_its_beginning_and_its_end(
+    agent: Agent, init: Init, tmp_path: Path
+) -> None:
+    (tmp_path / "ws").mkdir()
+    log = tmp_path / "ws" / ".taskctl" / "logs" / "a.log"
+    run = agent.start(*numbered(150), log=str(log), log_bytes=LIMIT, workspace=str(tmp_path / "ws"))
+    init.finish(run)
+    whole, pieces = flood(150), stored(log)
+    assert init.out == whole.decode(), "the container's log has everything"
+    assert sum(map(len, pieces.values())) <= LIMIT
+    assert pieces[0] == whole[: LIMIT // 2]
+    last = max(pieces)
+    assert last + len(pieces[last]) == len(whole)
+    assert len(whole) - min(start for start in pieces if start) >= LIMIT // 4
+    for start, content in pieces.items():
+        assert content == whole[start : start + len(content)]
+
+
+def test_a_log_within_its_limit_is_one_file(agent: Agent, init: Init, tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    init.finish(agent.start(*numbered(20), log=str(log), log_bytes=LIMIT))
+    assert stored(log) == {0: flood(20)}
+
+
+def test_a_log_that_is_continued_counts_what_is_there(
+    agent: Agent, init: Init, tmp_path: Path
+) -> None:
+    log = tmp_path / "a.log"
+    log.write_bytes(b"x" * (LIMIT // 2))
+    init.finish(agent.start("echo", "more", log=str(log), log_bytes=LIMIT))
+    assert stored(log) == {0: b"x" * (LIMIT // 2), LIMIT // 2: b"more\n"}
+
+
+def test_segments_do_not_follow_links(agent: Agent, init: Init, tmp_path: Path) -> None:
+    workspace, outside = tmp_path / "ws", tmp_path / "outside"
+    log = workspace / "logs" / "a.log"
+    log.parent.mkdir(parents=True)
+    outside.mkdir()
+    (workspace / "logs" / "a.log.d").symlink_to(outside)
+    run = agent.start(*numbered(50), log=str(log), log_bytes=LIMIT, workspace=str(workspace))
+    assert init.finish(run)["code"] == 0
+    assert list(outside.iterdir()) == []
+    assert init.err.count("cannot be written") == 1

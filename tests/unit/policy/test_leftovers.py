@@ -41,7 +41,7 @@ def split(path: str) -> tuple[str, str]:
     [
         (log_file("a.b-1", HERE, 12), (LeftoverKind.LOG, HERE)),
         (log_file("x" * 253, HERE, 1), (LeftoverKind.LOG, HERE)),
-        (log_file("a", HERE, 1) + ".4096", (LeftoverKind.LOG, HERE)),
+        (log_file("a", HERE, 1) + ".d", (LeftoverKind.LOG_SEGMENTS, HERE)),
         (f".taskctl/exits/{HERE}-3", (LeftoverKind.EXIT, HERE)),
         (f".taskctl/exits/{HERE}-3.tmp", (LeftoverKind.EXIT, HERE)),
         (f".taskctl/tasks/{HERE}", (LeftoverKind.TASK_DIR, HERE)),
