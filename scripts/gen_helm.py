@@ -16,6 +16,8 @@ from taskctl.constants import DEFAULT_IMAGE
 from taskctl.install.manifests import build_parts
 from taskctl.install.monitoring import monitoring
 from taskctl.install.options import DEFAULT_REPLICAS, InstallOptions, Scope
+from taskctl.install.rights import NOTIFY
+from taskctl.policy.hostlist import ALLOW_OPTION
 from taskctl.policy.runclusterrule import RunClusters
 
 Manifest = dict[str, Any]
@@ -29,6 +31,7 @@ HEADER: Final = f"# {NOTE}\n"
 NAMESPACE: Final = "mark-of-the-namespace"
 IMAGE: Final = "mark-of-the-image"
 REPLICAS: Final = 987654321
+HOST: Final = "mark-of-a-host"
 PULL_POLICY: Final = "imagePullPolicy: IfNotPresent"
 # Fields of the controller's pod that Kubernetes takes as they are.
 POD_FIELDS: Final = (
@@ -40,6 +43,8 @@ POD_FIELDS: Final = (
 )
 IS_CLUSTER: Final = 'eq .Values.scope "cluster"'
 IS_NAMESPACE: Final = 'eq .Values.scope "namespace"'
+# The right to read keys is for installations that send something.
+IS_NOTIFYING: Final = "and ({}) .Values.notify.allowedHosts"
 # As `taskctl install --scope namespace --skip-crds`: for whoever has that namespace alone.
 IS_ADMIN: Final = f"or ({IS_CLUSTER}) .Values.crds"
 
@@ -56,10 +61,11 @@ def render() -> dict[str, str]:
     everywhere, here = (_by_key(scope) for scope in (Scope.CLUSTER, Scope.NAMESPACE))
     documents = []
     for key in [*everywhere, *(key for key in here if key not in everywhere)]:
+        asked = IS_NOTIFYING if key[1] == NOTIFY else "{}"
         if key not in here:
-            documents.append(_when(IS_CLUSTER, everywhere[key]))
+            documents.append(_when(asked.format(IS_CLUSTER), everywhere[key]))
         elif key not in everywhere:
-            documents.append(_when(IS_NAMESPACE, here[key]))
+            documents.append(_when(asked.format(IS_NAMESPACE), here[key]))
         elif key[0] == "ClusterRole":
             documents.append(_when(IS_ADMIN, _merge(everywhere[key], here[key])))
         else:
@@ -100,7 +106,9 @@ def _fill(values: str) -> str:
 
 
 def _options(scope: Scope) -> InstallOptions:
-    return InstallOptions(namespace=NAMESPACE, scope=scope, image=IMAGE, replicas=REPLICAS)
+    return InstallOptions(
+        namespace=NAMESPACE, scope=scope, image=IMAGE, replicas=REPLICAS, notify_allow=(HOST,)
+    )
 
 
 def _by_key(scope: Scope) -> dict[Key, str]:
@@ -146,7 +154,13 @@ def _choices(text: str, manifest: Manifest) -> str:
         "      <%- end %>\n"
         for name in POD_FIELDS
     )
+    hosts = (
+        "        <%- range .Values.notify.allowedHosts %>\n"
+        f'        - <% printf "{ALLOW_OPTION}=%s" . | quote %>\n'
+        "        <%- end %>\n"
+    )
     for found, chosen in (
+        (f"        - {ALLOW_OPTION}={HOST}\n", hosts),
         (resources, "        resources:<% toYaml .Values.resources | nindent 10 %>\n"),
         (PULL_POLICY, "imagePullPolicy: <% .Values.image.pullPolicy %>"),
         ("      containers:\n", fields + "      containers:\n"),

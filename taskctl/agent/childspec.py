@@ -56,7 +56,7 @@ INHERITED: Final = (
     "readOnlyWorkspace",
     "limits",
 )
-_OF_ROOTS: Final = ("cluster", "tasks", "params", "treeTimeoutSeconds", "onExit")
+_OF_ROOTS: Final = ("cluster", "tasks", "params", "treeTimeoutSeconds", "onExit", "notify")
 _OVERRIDABLE: Final = frozenset(
     field.alias or name for name, field in TaskSpec.model_fields.items()
 ).difference(("input", "inputObject", "cancel", "cancelScope", "lineage", *_OF_ROOTS))
@@ -222,6 +222,8 @@ def _not_overridable(name: str) -> str:
         return "it goes for a whole tree; set it on the root, or timeoutSeconds for this task"
     if name == "onExit":
         return "it is for the end of a whole tree; set it on the root"
+    if name == "notify":
+        return "it tells of a whole tree; set it on the root"
     if name == "lineage":
         return "taskctl writes it; remove it"
     likely = meta.likely_field(name, _OVERRIDABLE)

@@ -152,6 +152,9 @@ def _bad_placeholders(spec: Mapping[str, Any], tasks: Sequence[Template]) -> str
     places = [("", defaults), *((f"tasks[{i}].", task) for i, task in enumerate(tasks))]
     if tasks and spec.get("onExit"):
         places.append(("onExit.", spec["onExit"]))
+    for index, receiver in enumerate(spec.get("notify") or ()) if tasks else ():
+        found = {field: receiver[field] for field in NOTIFY_FILLED if receiver.get(field)}
+        places.append((f"notify[{index}].", found))
     for where, holder in places:
         for path, text in _strings(holder):
             for match in _PLACEHOLDER.finditer(text):
@@ -169,6 +172,8 @@ def _bad_placeholders(spec: Mapping[str, Any], tasks: Sequence[Template]) -> str
 
 # Fields of the root that its tasks take over, and in which placeholders count.
 FILLED: Final = ("image", "command", "args", "env", "workingDir", "inputObject", "input")
+# Fields of its receivers in which they count, too.
+NOTIFY_FILLED: Final = ("queue", "payload")
 
 
 def _strings(value: Any, path: str = "") -> Iterator[tuple[str, str]]:

@@ -42,6 +42,23 @@ class When(StrEnum):
     ALWAYS = "Always"
 
 
+class NotifyEvent(StrEnum):
+    """``Task.spec.notify[].events``: what a receiver is told of a tree."""
+
+    STARTED = "Started"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    CANCELLED = "Cancelled"
+
+
+class DeliveryState(StrEnum):
+    """``Task.status.tree.notifications[].state``."""
+
+    OWED = "Owed"
+    SENT = "Sent"
+    GIVEN_UP = "GivenUp"
+
+
 class Reclaim(StrEnum):
     """``TaskCluster.spec.workspace.reclaim``: what becomes of the claim taskctl made."""
 
@@ -61,6 +78,7 @@ class ConditionType(StrEnum):
 
     COMPLETE = "Complete"
     SUCCEEDED = "Succeeded"
+    NOTIFIED = "Notified"
     READY = "Ready"
     WORKSPACE_READY = "WorkspaceReady"
 

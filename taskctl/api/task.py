@@ -15,6 +15,7 @@ from taskctl.api.inputfrom import MAX_SOURCES, InputSource, check_groups
 from taskctl.api.limits import Limits
 from taskctl.api.lineage import Lineage
 from taskctl.api.meta import INT32_MAX, GroupName, Name, ObjectMeta, SpecModel
+from taskctl.api.notify import CHILD_NOTIFY_MESSAGE, MAX_NOTIFY, Notify
 from taskctl.api.onexit import CHILD_ON_EXIT_MESSAGE, ExitTask
 from taskctl.api.retry import Retry, TtlSecondsAfterFinished
 from taskctl.api.runafter import RunAfter
@@ -253,6 +254,17 @@ class TaskSpec(SpecModel):
             )
         ),
     ] = None
+    notify: Annotated[
+        list[Notify] | None,
+        Field(
+            min_length=1,
+            max_length=MAX_NOTIFY,
+            description="Of a root: whom the controller tells when the tree has ended and, if "
+            "asked for, begun. At least once each; what became of it is in "
+            "`status.tree.notifications` and in the condition Notified.",
+            json_schema_extra=meta.ATOMIC_LIST,
+        ),
+    ] = None
     ttl_seconds_after_finished: Annotated[
         TtlSecondsAfterFinished | None,
         Field(
@@ -383,6 +395,8 @@ class TaskSpec(SpecModel):
             raise ValueError(CHILD_TREE_TIMEOUT_MESSAGE)
         if self.lineage is not None and self.on_exit is not None:
             raise ValueError(CHILD_ON_EXIT_MESSAGE)
+        if self.lineage is not None and self.notify is not None:
+            raise ValueError(CHILD_NOTIFY_MESSAGE)
         return self
 
 

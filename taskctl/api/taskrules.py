@@ -9,6 +9,7 @@ from typing import Any
 
 from taskctl.api import meta
 from taskctl.api.inputfrom import GROUP_MESSAGE
+from taskctl.api.notify import CHILD_NOTIFY_MESSAGE
 from taskctl.api.onexit import CHILD_ON_EXIT_MESSAGE
 from taskctl.api.states import TaskState
 
@@ -119,6 +120,9 @@ def add_spec_rules(schema: dict[str, Any]) -> None:
         ),
         meta.cel(
             "!(has(self.lineage) && has(self.onExit))", CHILD_ON_EXIT_MESSAGE, field_path=".onExit"
+        ),
+        meta.cel(
+            "!(has(self.lineage) && has(self.notify))", CHILD_NOTIFY_MESSAGE, field_path=".notify"
         ),
         meta.cel(
             "!(has(self.lineage) && (has(self.tasks) || has(self.params)))", ROOT_TASKS_MESSAGE

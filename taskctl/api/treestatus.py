@@ -8,9 +8,10 @@ from pydantic import Field
 
 from taskctl.api import meta
 from taskctl.api.meta import MicroTime, StatusModel
-from taskctl.api.states import TaskState
+from taskctl.api.states import DeliveryState, NotifyEvent, TaskState
 
 MAX_SPAWNING = 1000
+MAX_NOTIFICATIONS = 50
 
 
 class Spawning(StatusModel):
@@ -46,6 +47,36 @@ class ExitStatus(StatusModel):
                 "counts from then."
             )
         ),
+    ] = None
+
+
+class NotificationStatus(StatusModel):
+    """What one receiver in `notify` is owed, was sent, or could not be sent."""
+
+    id: Annotated[
+        str,
+        Field(
+            max_length=128,
+            description="The same for each attempt: `webhook-id`, and `id` of the CloudEvent.",
+        ),
+    ]
+    notify: Annotated[int, Field(ge=0, description="Which of `spec.notify`, from 0.")]
+    run: Annotated[int, Field(ge=1, description="The run of the tree.")]
+    event: Annotated[NotifyEvent, Field(description="What it tells.")]
+    time: Annotated[MicroTime, Field(description="When that was.")]
+    state: Annotated[
+        DeliveryState,
+        Field(description="Owed: it is still to be sent. Sent: a 2xx came back. GivenUp."),
+    ]
+    attempts: Annotated[int, Field(ge=0, description="How often it was tried.")] = 0
+    next: Annotated[MicroTime | None, Field(description="Not to be tried again before.")] = None
+    reason: Annotated[
+        str | None, Field(max_length=128, description="CamelCase word: why it was not sent.")
+    ] = None
+    message: Annotated[str | None, Field(description="The same for people.")] = None
+    finished: Annotated[MicroTime | None, Field(description="When it was sent or given up.")] = None
+    data: Annotated[
+        meta.RawValue, Field(description="The event's data, for as long as it is owed.")
     ] = None
 
 
@@ -110,4 +141,13 @@ class TreeStatus(StatusModel):
     ] = None
     exit: Annotated[
         ExitStatus | None, Field(description="What became of the task in `onExit`.")
+    ] = None
+    notifications: Annotated[
+        list[NotificationStatus] | None,
+        Field(
+            max_length=MAX_NOTIFICATIONS,
+            description="What the receivers in `notify` have got of the latest run, and what they "
+            "are still owed, also of earlier runs.",
+            json_schema_extra=meta.ATOMIC_LIST,
+        ),
     ] = None

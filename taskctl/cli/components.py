@@ -22,6 +22,7 @@ from taskctl.cli.parts import require
 from taskctl.cli.verbs import verb
 from taskctl.constants import DEFAULT_BURST, DEFAULT_IMAGE, DEFAULT_QPS, MAX_BURST, MAX_QPS
 from taskctl.errors import TaskctlError
+from taskctl.policy.hostlist import ALLOW_VARIABLE, parse_allowed
 from taskctl.policy.runclusterrule import RunClusters
 from taskctl.policy.workeraccess import WorkerAccess
 
@@ -131,6 +132,15 @@ class ControllerOptions(LogOptions):
             "none: nothing."
         ),
     ] = RunClusters.PLAIN
+    notify_allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOST",
+            envvar=ALLOW_VARIABLE,
+            help="Where notifications of Tasks (spec.notify) may go: [http://][*.]HOST[:PORT]; "
+            "repeat. https unless it says http://. Default: nowhere.",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +207,7 @@ def controller(access: ControllerAccess, options: ControllerOptions) -> int:
         access=options.worker_access,
         worker_image=options.worker_image,
         run_clusters=options.run_clusters,
+        notify_allow=parse_allowed(options.notify_allow or ()),
     )
     return run(lambda: main.run_controller(settings))
 

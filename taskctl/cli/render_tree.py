@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from taskctl.api.conditions import condition_is, find_condition
-from taskctl.api.states import ConditionStatus, ConditionType, TaskState
+from taskctl.api.states import ConditionStatus, ConditionType, DeliveryState, TaskState
 from taskctl.cli.durations import precise, run_s
 from taskctl.cli.forest import Node, Stage, all_views, latency_stages, wall_s
 from taskctl.cli.output import Style, paint, table
@@ -36,6 +36,12 @@ GLYPHS = {
     TaskState.SKIPPED: ("↷", "~"),
 }
 _UNDER_WAY = frozenset({TaskState.SCHEDULED, TaskState.RUNNING})
+_URL_CHARS = 60
+_LIKE = {
+    DeliveryState.OWED: TaskState.PENDING,
+    DeliveryState.SENT: TaskState.SUCCEEDED,
+    DeliveryState.GIVEN_UP: TaskState.FAILED,
+}
 _QUIET_REASONS = frozenset(
     {
         Reason.COMPLETED,
@@ -141,6 +147,43 @@ def render_exit(root: Mapping[str, Any], style: TreeStyle) -> list[str]:
         room = max(CAUSE_CHARS_MIN, style.width - columns(line) - 2)
         line += f": {shorten(one_line(said[-1]), room)}"
     return [line]
+
+
+def render_notifications(root: Mapping[str, Any], style: TreeStyle) -> list[str]:
+    """Return a line for each message that a root's receivers (``spec.notify``) were owed.
+
+    Args:
+        root: the raw root.
+        style: how to draw.
+    """
+    status = root.get("status") or {}
+    entries = (status.get("tree") or {}).get("notifications") or ()
+    found = [_notification(root, entry, style) for entry in entries]
+    notified = find_condition(status.get("conditions"), ConditionType.NOTIFIED)
+    if not found and notified is not None and notified.get("status") == ConditionStatus.FALSE:
+        said = one_line(str(notified.get("message") or "").strip())
+        found = [f"notify: {one_line(notified['reason'])}: {said}".rstrip(": ")]
+    return found
+
+
+def _notification(root: Mapping[str, Any], entry: Mapping[str, Any], style: TreeStyle) -> str:
+    state = DeliveryState(entry["state"])
+    like = _LIKE[state]
+    glyph, colour = GLYPHS[like][0 if style.unicode else 1], STATE_STYLES[like]
+    receivers = root["spec"].get("notify") or ()
+    index = int(entry["notify"])
+    where = receivers[index]["url"] if index < len(receivers) else f"spec.notify[{index}]"
+    line = f"notify: {paint(glyph, colour, colour=style.colour)} {one_line(entry['event'])} to "
+    line += f"{shorten(one_line(where), _URL_CHARS)} "
+    line += paint(state.value, colour, colour=style.colour)
+    if state is DeliveryState.OWED and entry.get("next"):
+        line += f", attempt {entry['attempts'] + 1} at {one_line(entry['next'][11:19])} UTC"
+    if entry.get("reason"):
+        line += f"  {one_line(entry['reason'])}"
+    said = one_line(str(entry.get("message") or "").strip())
+    if said and state is not DeliveryState.SENT:
+        line += f": {shorten(said, max(CAUSE_CHARS_MIN, style.width - columns(line) - 2))}"
+    return line
 
 
 def render_summary(roots: Sequence[Node], style: TreeStyle) -> list[str]:

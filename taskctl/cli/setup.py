@@ -76,6 +76,13 @@ class InstallChoices:
             "by an admission policy; with --scope namespace plain.",
         ),
     ] = None
+    notify_allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOST",
+            help="Where notifications of Tasks may go: [http://][*.]HOST[:PORT]; repeat.",
+        ),
+    ] = None
     skip_crds: Annotated[
         bool,
         typer.Option(
@@ -114,6 +121,7 @@ def install(access: InstallAccess, options: InstallChoices) -> int:
         crds=not options.skip_crds,
         monitoring=options.monitoring,
         run_clusters=options.run_clusters,
+        notify_allow=tuple(options.notify_allow or ()),
     )
     _print(build(chosen), options.output)
     return ExitCode.OK

@@ -172,6 +172,14 @@ class SubmitOptions:
     group: Annotated[
         str | None, typer.Option(metavar="NAME", help="Free name of a set.", rich_help_panel=_RUN)
     ] = None
+    notify: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="URL",
+            help="Have the controller tell that URL how it ended; repeat.",
+            rich_help_panel=_RUN,
+        ),
+    ] = None
     suspend: Annotated[
         bool, typer.Option("--suspend", help="Create it suspended.", rich_help_panel=_RUN)
     ] = False
@@ -260,6 +268,7 @@ async def _task_from_options(session: Session, options: SubmitOptions) -> Object
         "runAfter": {"tasks": parse_names(options.after, "--after")} if options.after else None,
         "when": None if options.when is None else parse_when(options.when),
         "group": options.group,
+        "notify": [{"url": url} for url in options.notify or ()],
         "suspend": options.suspend,
     }
     task = task_manifest(name, spec)

@@ -163,6 +163,13 @@ def describe_forest(trees: Trees) -> dict[str, Any]:
     from taskctl.cli.forest import all_views, build_forest, latency_stages
 
     views = all_views(build_forest(trees.tasks.values()))
+    notifications = {
+        task["metadata"]["name"]: [
+            {name: value for name, value in entry.items() if name != "data"}
+            for entry in ((task.get("status") or {}).get("tree") or {}).get("notifications") or ()
+        ]
+        for task in trees.tasks.values()
+    }
     exits = {
         task["metadata"]["name"]: ((task.get("status") or {}).get("tree") or {}).get("exit")
         for task in trees.tasks.values()
@@ -180,6 +187,7 @@ def describe_forest(trees: Trees) -> dict[str, Any]:
             for view in reversed(views)
         ],
         "exits": {root: noted for root, noted in exits.items() if noted},
+        "notifications": {root: noted for root, noted in notifications.items() if noted},
         "counts": {str(state): n for state, n in Counter(view.state for view in views).items()},
         "latency": [
             {
@@ -199,14 +207,17 @@ def _draw(trees: Trees, style: TreeStyle) -> list[str]:
     from taskctl.cli.render_tree import (
         render_exit,
         render_forest,
+        render_notifications,
         render_standstill,
         render_summary,
     )
 
     roots = build_forest(trees.tasks.values())
     below = [*render_standstill(roots, trees.clusters.values()), *render_summary(roots, style)]
-    exits = [] if trees.root is None else render_exit(trees.root, style)
-    return [*render_forest(roots, style), *exits, "", *below]
+    ends: list[str] = []
+    if trees.root is not None:
+        ends = [*render_exit(trees.root, style), *render_notifications(trees.root, style)]
+    return [*render_forest(roots, style), *ends, "", *below]
 
 
 def _style(max_lines: int) -> TreeStyle:

@@ -13,6 +13,7 @@ from taskctl.client.kube import KubeClient
 from taskctl.constants import DEFAULT_IMAGE, LEASE_NAME
 from taskctl.controllers.setup import Controllers, SetupOptions
 from taskctl.placement.machine import COALESCE_S
+from taskctl.policy.hostlist import AllowedHost
 from taskctl.policy.runclusterrule import RunClusters
 from taskctl.policy.workeraccess import WorkerAccess
 from taskctl.runtime.lease import LeaderElector, LeaseSettings
@@ -44,6 +45,7 @@ class ControllerSettings:
         access: whether to give workers their account and rights.
         worker_image: image of workers whose TaskCluster names none.
         run_clusters: which TaskClusters to make for single runs (``spec.cluster`` of a Task).
+        notify_allow: hosts that receivers of notifications may be on.
     """
 
     client: ClientSettings = field(default_factory=ClientSettings)
@@ -59,6 +61,7 @@ class ControllerSettings:
     access: WorkerAccess = WorkerAccess.MANAGE
     worker_image: str = DEFAULT_IMAGE
     run_clusters: RunClusters = RunClusters.PLAIN
+    notify_allow: tuple[AllowedHost, ...] = ()
 
 
 async def run_controller(settings: ControllerSettings) -> None:
@@ -89,6 +92,7 @@ async def run_controller(settings: ControllerSettings) -> None:
             access=settings.access,
             worker_image=settings.worker_image,
             run_clusters=settings.run_clusters,
+            notify_allow=settings.notify_allow,
             timing=client_settings.timing,
         )
         Controllers(client, metrics, options).add_to(manager)

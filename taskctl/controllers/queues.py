@@ -24,6 +24,7 @@ class Queues:
         evidence: UIDs of worker pods that are going or have lost their TaskCluster.
         trees: UIDs of root Tasks.
         ttl: ended Tasks with a time to live.
+        notify: UIDs of roots with receivers to be told.
         claims: workspaces' claims whose TaskCluster is gone.
     """
 
@@ -32,6 +33,7 @@ class Queues:
     evidence: WorkQueue[str]
     trees: WorkQueue[str]
     ttl: WorkQueue[ObjectKey]
+    notify: WorkQueue[str]
     claims: WorkQueue[ObjectKey]
 
     @classmethod
@@ -44,6 +46,7 @@ class Queues:
             evidence=WorkQueue("evidence", timing=timing, observer=observe("evidence")),
             trees=WorkQueue("tree", timing=timing, observer=observe("tree")),
             ttl=WorkQueue("ttl", timing=timing, observer=observe("ttl")),
+            notify=WorkQueue("notify", timing=timing, observer=observe("notify")),
             claims=WorkQueue("claim", timing=timing, observer=observe("claim")),
         )
 

@@ -29,7 +29,9 @@ from taskctl.controllers.claims import ClaimReconciler
 from taskctl.controllers.evidence import EvidenceReconciler
 from taskctl.controllers.indexes import TaskChange, TaskIndexes
 from taskctl.controllers.news import News
+from taskctl.controllers.notify import NOTIFY_WORKERS, NotifyReconciler
 from taskctl.controllers.placer import Placer
+from taskctl.controllers.poster import HttpPoster, Poster
 from taskctl.controllers.queues import Queues
 from taskctl.controllers.task import TaskReconciler
 from taskctl.controllers.taskcluster import TaskClusterReconciler
@@ -49,6 +51,7 @@ from taskctl.placement.events import (
 )
 from taskctl.placement.machine import COALESCE_S
 from taskctl.policy.handover import record_pod_uid
+from taskctl.policy.hostlist import AllowedHost
 from taskctl.policy.runclusterrule import RunClusters
 from taskctl.policy.status import with_generation
 from taskctl.policy.taskevents import decide_event
@@ -77,6 +80,8 @@ class SetupOptions:
         access: whether to give workers their account and rights.
         worker_image: image of workers whose TaskCluster names none.
         run_clusters: which TaskClusters to make for single runs.
+        notify_allow: hosts that receivers of notifications may be on.
+        poster: sends notifications; None: over HTTP.
         timing: clock, sleep and chance.
     """
 
@@ -87,6 +92,8 @@ class SetupOptions:
     access: WorkerAccess = WorkerAccess.MANAGE
     worker_image: str = DEFAULT_IMAGE
     run_clusters: RunClusters = RunClusters.PLAIN
+    notify_allow: tuple[AllowedHost, ...] = ()
+    poster: Poster | None = None
     timing: Timing = SYSTEM_TIMING
 
 
@@ -157,6 +164,13 @@ class Controllers:
             worker_image=options.worker_image,
         )
         self.trees = TreeReconciler(api, queues.trees, self.indexes.ages)
+        self.notify = NotifyReconciler(
+            api,
+            queues.notify,
+            self.indexes.ages,
+            options.notify_allow,
+            options.poster or HttpPoster(),
+        )
         self.ttl = TtlReconciler(api, queues.ttl, self.indexes)
         self.claims = ClaimReconciler(api, queues, news)
         self.evidence = EvidenceReconciler(api, queues, self.placer.machine)
@@ -183,6 +197,9 @@ class Controllers:
             Controller("taskcluster", queues.clusters, self.clusters.reconcile, 4, options=options),
             Controller("evidence", queues.evidence, self.evidence.reconcile, 4, options=options),
             Controller("tree", queues.trees, self.trees.reconcile, 4, options=options),
+            Controller(
+                "notify", queues.notify, self.notify.reconcile, NOTIFY_WORKERS, options=options
+            ),
             Controller("ttl", queues.ttl, self.ttl.reconcile, 4, options=options),
             Controller("claim", queues.claims, self.claims.reconcile, 2, options=options),
         ]
@@ -220,6 +237,7 @@ class Controllers:
         self.placer.tell(TaskGone(change.uid) if view is None else TaskSeen(view))
         self.task_metrics.on_task(change.old_view, view)
         self.trees.on_task(old, new)
+        self.notify.on_task(old, new)
         self.ttl.on_task(old, new)
         if change.before is not change.after and (view is None or view.state.terminal):
             self.claims.on_task_over(new or old or {})

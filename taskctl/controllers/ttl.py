@@ -13,8 +13,14 @@ from taskctl.controllers.indexes import TaskIndexes
 from taskctl.controllers.queues import look_again
 from taskctl.controllers.task import state_of
 from taskctl.errors import NotFound
-from taskctl.policy.onexit import settled_time
-from taskctl.policy.ttl import Keep, LookAgain, Remove, decide_ttl, ttl_s
+from taskctl.policy.ttl import (
+    Keep,
+    LookAgain,
+    Remove,
+    decide_ttl,
+    released_time,
+    ttl_s,
+)
 from taskctl.policy.view import TaskView, parse_task
 from taskctl.runtime.controller import DONE, Result
 from taskctl.runtime.workqueue import WorkQueue
@@ -54,7 +60,7 @@ class TtlReconciler:
         if ttl_s(self._api.caches.filled(parse_task(new))) is not None:
             self._queue.add(ObjectKey.of(new))
         uid = new["metadata"]["uid"]
-        if uid in self._by_root and settled_time(parse_task(new)) is not None:
+        if uid in self._by_root and released_time(parse_task(new)) is not None:
             self._release(uid)
 
     def _release(self, root_uid: str) -> None:

@@ -11,6 +11,7 @@ from taskctl.install.rights import (
     CONTROLLER_SELECTOR,
     PART_LABELS,
 )
+from taskctl.policy.hostlist import ALLOW_OPTION
 from taskctl.policy.workeraccess import WorkerAccess
 
 Manifest = dict[str, Any]
@@ -162,6 +163,7 @@ def _arguments(options: InstallOptions) -> list[str]:
         f"--worker-image={options.image}",
         f"--run-clusters={options.run_clusters_mode}",
     ]
+    arguments += [f"{ALLOW_OPTION}={host}" for host in options.notify_allow]
     if options.scope is Scope.NAMESPACE:
         arguments += ["--namespace=$(POD_NAMESPACE)", f"--worker-access={WorkerAccess.NONE}"]
     return arguments

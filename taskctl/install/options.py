@@ -9,6 +9,7 @@ from typing import Final
 
 from taskctl.constants import DEFAULT_IMAGE
 from taskctl.errors import ConfigError
+from taskctl.policy.hostlist import parse_allowed
 from taskctl.policy.runclusterrule import RunClusters
 
 DEFAULT_NAMESPACE: Final = "taskctl-system"
@@ -37,9 +38,10 @@ class InstallOptions:
         run_clusters: what ``spec.cluster`` of a Task may hold; None: anything where the admission
             policy is installed, which only an administrator of the cluster can do, else what is
             plain.
+        notify_allow: where notifications of Tasks may go (taskctl/policy/hostlist.py).
 
     Raises:
-        ConfigError: the namespace, image or number cannot be.
+        ConfigError: the namespace, image, number or a host cannot be.
     """
 
     namespace: str = DEFAULT_NAMESPACE
@@ -49,6 +51,7 @@ class InstallOptions:
     crds: bool = True
     monitoring: bool = False
     run_clusters: RunClusters | None = None
+    notify_allow: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not _DNS_LABEL.fullmatch(self.namespace):
@@ -60,6 +63,7 @@ class InstallOptions:
             raise ConfigError(f"the image {self.image!r} is not a reference, like reg/taskctl:1")
         if self.replicas < 1:
             raise ConfigError(f"replicas is {self.replicas}; at least one controller must run")
+        parse_allowed(self.notify_allow)
 
     @property
     def run_clusters_mode(self) -> RunClusters:

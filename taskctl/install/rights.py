@@ -15,6 +15,7 @@ PART_LABELS: Final = {"app.kubernetes.io/part-of": "taskctl"}
 # Not app.kubernetes.io/managed-by: the controller takes pods that have it for workers.
 CONTROLLER_SELECTOR: Final = {"app.kubernetes.io/name": CONTROLLER}
 CONTROLLER_LABELS: Final = CONTROLLER_SELECTOR | PART_LABELS
+NOTIFY: Final = "taskctl-notify"
 _ELECTION: Final = "taskctl-leader-election"
 _AGGREGATE: Final = "rbac.authorization.k8s.io/aggregate-to-"
 
@@ -37,7 +38,21 @@ def controller_rights(options: InstallOptions) -> list[Manifest]:
             _role(RoleKind.ROLE, CONTROLLER, here, namespace),
             _bind(RoleKind.ROLE, CONTROLLER, namespace),
         ]
-    return objects
+    return [*objects, *_notify_rights(options)] if options.notify_allow else objects
+
+
+def _notify_rights(options: InstallOptions) -> list[Manifest]:
+    """Return what lets the controller read keys, of an installation that sends notifications."""
+    granted, namespace = rules.notify_rules(), options.namespace
+    if options.scope is Scope.CLUSTER:
+        return [
+            _role(RoleKind.CLUSTER_ROLE, NOTIFY, granted),
+            _bind(RoleKind.CLUSTER_ROLE, NOTIFY, namespace, everywhere=True),
+        ]
+    return [
+        _role(RoleKind.ROLE, NOTIFY, granted, namespace),
+        _bind(RoleKind.ROLE, NOTIFY, namespace),
+    ]
 
 
 def worker_rights(options: InstallOptions) -> list[Manifest]:

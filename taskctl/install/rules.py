@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from taskctl.api.notify import DEFAULT_SECRET
 from taskctl.constants import GROUP, LEASE_NAME, WORKER_ACCOUNT
 from taskctl.policy.workeraccess import RBAC_GROUP
 
@@ -64,6 +65,12 @@ def controller_rules() -> list[Rule]:
 def node_rules() -> list[Rule]:
     """Return what the controller needs to keep tasks off nodes that are to be emptied."""
     return [_rule(_CORE, ["nodes"], ["list", "watch"])]
+
+
+def notify_rules() -> list[Rule]:
+    """Return what the controller needs to sign notifications, where it may send any."""
+    # Secrets of no other name; and RBAC lets nobody list or watch by name.
+    return [_rule(_CORE, ["secrets"], ["get"], [DEFAULT_SECRET])]
 
 
 def access_rules() -> list[Rule]:

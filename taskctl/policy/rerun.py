@@ -19,6 +19,7 @@ from taskctl.constants import (
     ANNOTATION_STOPPED_BY,
     Reason,
 )
+from taskctl.policy.runs import run_again
 from taskctl.policy.status import (
     Ending,
     active_conditions,
@@ -27,7 +28,6 @@ from taskctl.policy.status import (
     status_body,
     with_past_attempt,
 )
-from taskctl.policy.treetimeout import run_again
 from taskctl.policy.view import TaskView, parse_task
 
 _RERUNNABLE: Final = frozenset({TaskState.FAILED, TaskState.CANCELLED})

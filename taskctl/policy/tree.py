@@ -16,6 +16,7 @@ from taskctl.api.states import ConditionStatus, ConditionType, TaskState
 from taskctl.clock import format_micro
 from taskctl.constants import Reason
 from taskctl.policy.graph import decide_graph_end
+from taskctl.policy.runs import run_again
 from taskctl.policy.status import (
     FINE,
     Ending,
@@ -24,7 +25,7 @@ from taskctl.policy.status import (
     end_conditions,
     is_complete,
 )
-from taskctl.policy.treetimeout import run_again, timed_out_sentence
+from taskctl.policy.treetimeout import timed_out_sentence
 from taskctl.policy.view import TaskView
 
 FIELDS: Final = ("pending", "running", "succeeded", "failed", "cancelled", "skipped")

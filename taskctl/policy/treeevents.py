@@ -6,13 +6,13 @@ would drown the news. Decided on the change as observed, whoever wrote it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
 from taskctl.api.conditions import find_condition
-from taskctl.api.states import ConditionStatus, ConditionType, TaskState
+from taskctl.api.states import ConditionStatus, ConditionType, DeliveryState, TaskState
 from taskctl.policy.status import is_complete
 from taskctl.policy.treetimeout import timed_out_sentence
 from taskctl.policy.view import TaskView
@@ -28,6 +28,8 @@ class TreeEvent(StrEnum):
     SUCCEEDED = "TreeSucceeded"
     FAILED = "TreeFailed"
     EXIT_FAILED = "ExitTaskFailed"
+    NOTIFIED = "NotificationSent"
+    NOT_NOTIFIED = "NotificationGivenUp"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,27 @@ def decide_tree_events(old: TaskView, new: TaskView) -> Iterator[TreeNews]:
         why = str(exit_now.get("message") or exit_now.get("reason") or "").strip()
         told = f"The exit task {exit_now['task']} is {exit_now['state']}: {why}".rstrip(": ")
         yield TreeNews(TreeEvent.EXIT_FAILED, told, warning=True)
+    if new.own_spec.get("notify"):
+        yield from _notifications(old, new)
+
+
+def _notifications(old: TaskView, new: TaskView) -> Iterator[TreeNews]:
+    """Yield what has been sent or given up. That it is owed is no news."""
+    before = {entry["id"]: entry["state"] for entry in _noted(old)}
+    for entry in _noted(new):
+        state, where = entry["state"], f"spec.notify[{entry['notify']}]"
+        if state == before.get(entry["id"]):
+            continue
+        what = f"{entry['event']} (run {entry['run']})"
+        if state == DeliveryState.SENT:
+            yield TreeNews(TreeEvent.NOTIFIED, f"{what} was sent to {where}.")
+        elif state == DeliveryState.GIVEN_UP:
+            told = f"{what} was not sent to {where}: {entry.get('message', '')}"
+            yield TreeNews(TreeEvent.NOT_NOTIFIED, told, warning=True)
+
+
+def _noted(root: TaskView) -> Sequence[Mapping[str, Any]]:
+    return (root.status.get("tree") or {}).get("notifications") or ()
 
 
 def _exit(root: TaskView) -> Mapping[str, Any]:

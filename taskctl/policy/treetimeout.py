@@ -6,9 +6,7 @@ killed half way, or restarted with another clock, must not change their mind.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final
 
 from taskctl.api.conditions import ConditionUpdate, set_condition
 from taskctl.api.states import ConditionStatus, ConditionType, TaskState
@@ -16,8 +14,6 @@ from taskctl.clock import format_micro
 from taskctl.constants import Reason
 from taskctl.policy.status import Ending, StatusPatch, is_complete
 from taskctl.policy.view import TaskView
-
-_EMPTY: Final[Mapping[str, Any]] = {}
 
 
 def timeout_left_s(root: TaskView, age_s: float) -> float | None:
@@ -78,9 +74,3 @@ def cancelled_end(view: TaskView, what: str) -> tuple[TaskState, Ending]:
     if view.stopped_by_timeout:
         return timed_out_end(view, what)
     return TaskState.CANCELLED, Ending(view.cancel_reason, what)
-
-
-def run_again(root: TaskView, now: datetime) -> StatusPatch:
-    """Return the patch of ``status`` with which a tree that had ended begins another run."""
-    run = int((root.status.get("tree") or _EMPTY).get("run") or 1)
-    return {"tree": {"run": run + 1, "since": format_micro(now), "timedOut": None}}

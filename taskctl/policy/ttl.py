@@ -2,8 +2,8 @@
 
 A member of a tree stays until the whole tree is complete: a continuation may still want
 its result, and the root's counters are made from the members that exist. Where the root has
-``onExit``, the exit task must have ended, too. A Task that another one waits for (``runAfter``)
-stays as long as that.
+``onExit`` or ``notify``, the exit task must have ended and the receivers been told, too. A Task
+that another one waits for (``runAfter``) stays as long as that.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from taskctl.policy.notify import told_time
 from taskctl.policy.onexit import settled_time
 from taskctl.policy.status import FINE
 from taskctl.policy.view import TaskView, time_or_none
@@ -48,6 +49,12 @@ class Keep:
     for_tree: bool = False
 
 
+def released_time(root: TaskView) -> datetime | None:
+    """Return when a tree and all that its end entails had ended; None: they have not."""
+    settled, told = settled_time(root), told_time(root)
+    return None if settled is None or told is None else max(settled, told)
+
+
 def ttl_s(view: TaskView) -> int | None:
     """Return the seconds an ended Task stays, by how it ended; None: for ever."""
     ttl = view.spec.get("ttlSecondsAfterFinished") or {}
@@ -75,7 +82,7 @@ def decide_ttl(
         return LookAgain(AWAITED_LOOK_S)
     ended = _ended(view)
     if root is not None:
-        completed = settled_time(root)
+        completed = released_time(root)
         if completed is None:
             return Keep(for_tree=True)
         ended = completed if ended is None else max(ended, completed)

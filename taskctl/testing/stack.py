@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -43,10 +43,18 @@ class LocalStack:
         data_dir: where all state lives; made if absent. A stack started again on the same
             directory goes on where the last one was.
         image_roots: image reference to the directory that stands for its files.
+        notify_allow: where notifications of Tasks may go.
     """
 
-    def __init__(self, data_dir: Path, *, image_roots: Mapping[str, Path] | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        image_roots: Mapping[str, Path] | None = None,
+        notify_allow: Sequence[str] = (),
+    ) -> None:
         self.data_dir = data_dir
+        self._notify_allow = tuple(notify_allow)
         self._image_roots = dict(image_roots or {})
         self._processes: dict[Component, subprocess.Popen[bytes]] = {}
         self._clock = SystemClock()
@@ -91,6 +99,8 @@ class LocalStack:
         command += ["--data-dir", str(self.data_dir)]
         if component is Component.CONTROLLER:
             command += ["--health-port", "0", "--run-clusters", "any"]
+            for host in self._notify_allow:
+                command += ["--notify-allow", host]
         if component is Component.NODE:
             for image, directory in self._image_roots.items():
                 command += ["--image", f"{image}={directory}"]

@@ -31,7 +31,7 @@ def stack() -> Iterator[LocalStack]:
         "crawl:latest": DEMO / "crawl" / "image",
         "sweep:latest": DEMO / "sweep" / "image",
     }
-    stack = LocalStack(directory / "data", image_roots=images)
+    stack = LocalStack(directory / "data", image_roots=images, notify_allow=["http://127.0.0.1:*"])
     try:
         stack.start()
         asyncio.run(stack.wait_ready())

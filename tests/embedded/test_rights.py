@@ -48,6 +48,7 @@ Json = dict[str, Any]
 RBAC = "rbac.authorization.k8s.io"
 ACCOUNT = "system:serviceaccount:"
 WORKERS = "taskctl-worker"
+HOSTS = ("http://127.0.0.1:9",)
 WRITES = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
 # What this run does not come to, by why not.
@@ -314,6 +315,17 @@ async def work(world: World) -> None:
     spec = {"clusterName": "counter", "tasks": graph}
     await world.make(TASKS, "graph", spec=spec)
     assert (await world.finished("graph"))["status"]["state"] == "Succeeded"
+    # The controller looks for the Secret, which is not there.
+    spec = {"notify": [{"url": "http://127.0.0.1:9/", "retryLimit": 0}]}
+    await world.task("told", "true", clusterName="counter", **spec)
+    await eventually(
+        lambda: world.get(TASKS, "told"),
+        lambda task: "GivenUp" in str(task["status"].get("tree")),
+        what="given up",
+        timeout_s=60,
+    )
+    told = await world.get(TASKS, "told")
+    assert told["status"]["tree"]["notifications"][0]["reason"] == "SecretNotFound"
     retain = {"replicas": 1, "workspace": {"reclaim": "Retain"}}
     await world.patch(TASKCLUSTERS, "counter", {"spec": retain})
     await eventually(world.workers, lambda pods: len(pods) == 1, what="one worker")
@@ -325,7 +337,7 @@ async def work(world: World) -> None:
 
 def granted(options: InstallOptions) -> set[Used]:
     """What the roles of controller and workers allow."""
-    owner = {"taskctl-leader-election": CONTROLLER}
+    owner = {"taskctl-leader-election": CONTROLLER, "taskctl-notify": CONTROLLER}
     return {
         (owner.get(obj["metadata"]["name"], obj["metadata"]["name"]), verb, group, resource)
         for obj in build(options)
@@ -341,8 +353,8 @@ def granted(options: InstallOptions) -> set[Used]:
 @pytest.mark.parametrize(
     ("options", "served"),
     [
-        (InstallOptions(), "batch"),
-        (InstallOptions(namespace="team", scope=Scope.NAMESPACE), "team"),
+        (InstallOptions(notify_allow=HOSTS), "batch"),
+        (InstallOptions(namespace="team", scope=Scope.NAMESPACE, notify_allow=HOSTS), "team"),
     ],
     ids=["cluster", "namespace"],
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -77,6 +77,7 @@ def manifests_of(
     image: str | None = None,
     host: Host = ELSEWHERE,
     existing_claims: Collection[str] = (),
+    notify_url: str = "",
 ) -> Manifests:
     """Return the objects of an operation.
 
@@ -87,6 +88,7 @@ def manifests_of(
         image: for tasks, where neither they nor the operation name one.
         host: where Python functions run.
         existing_claims: names of the PersistentVolumeClaims that are there.
+        notify_url: receiver of ``on_exit_notify``, where that names none.
 
     Raises:
         ConfigError: something is missing, or breaks a rule of the API; the message names it.
@@ -111,6 +113,10 @@ def manifests_of(
         spec["ttlSecondsAfterFinished"] = dict(operation.ttl)
     if operation.directories and operation.directories[0].mode is DirectoryMode.READ_ONLY:
         spec["readOnlyWorkspace"] = True
+    if operation.notice is not None:
+        spec["notify"] = [operation.notice.receiver(notify_url)]
+    if operation.on_exit is not None:
+        spec["onExit"] = _exit_template(operation.on_exit, host)
     inputs: dict[str, Any] = {}
     spec["tasks"] = _templates(operation, host, inputs)
     if inputs:
@@ -149,20 +155,42 @@ def _templates(operation: Operation, host: Host, inputs: dict[str, Any]) -> list
 
 
 def _template(task: OperationTask, host: Host, inputs: dict[str, Any]) -> dict[str, Any]:
-    template: dict[str, Any] = {"name": task.name}
-    if task.image is not None:
-        template["image"] = task.image
-    if task.call is not None:
-        # An image of its own has its Python elsewhere, and not the files of this machine.
-        there = ELSEWHERE if task.image is not None else host
-        program = program_of(task.call.function, there, part=task.name)
-        template["command"] = list(program.command)
-        inputs[task.name] = envelope(program, arguments_of(task.call))
+    if task.call is None:
+        command: Sequence[str] = task.command or ()
     else:
-        template["command"] = list(task.command or ())
+        program = program_of(task.call.function, _host_of(task, host), part=task.name)
+        command = program.command
+        inputs[task.name] = envelope(program, arguments_of(task.call))
+    return {"name": task.name, **_fields(task, command)}
+
+
+def _exit_template(task: OperationTask, host: Host) -> dict[str, Any]:
+    """Return ``onExit``. Its input is the outcome, so nothing else can travel there."""
+    call, where = task.call, f"on_exit: {task.name}"
+    if call is None:
+        return _fields(task, task.command or ())
+    if call.args or call.kwargs:
+        raise ConfigError(f"{where}: args: leave them out; the function is given outcome=…")
+    program = program_of(call.function, _host_of(task, host))
+    if program.envelope:
+        raise ConfigError(
+            f"{where}: the function would have to be sent by value; put it into a module that the "
+            "image has, or use a command"
+        )
+    return _fields(task, program.command)
+
+
+def _host_of(task: OperationTask, host: Host) -> Host:
+    # An image of its own has its Python elsewhere, and not the files of this machine.
+    return ELSEWHERE if task.image is not None else host
+
+
+def _fields(task: OperationTask, command: Sequence[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {} if task.image is None else {"image": task.image}
+    found["command"] = list(command)
     if task.variables:
-        template["env"] = [{"name": key, "value": value} for key, value in task.variables.items()]
-    return template | task.fields
+        found["env"] = [{"name": key, "value": value} for key, value in task.variables.items()]
+    return found | task.fields
 
 
 def _cluster(operation: Operation, name: str, existing_claims: Collection[str]) -> dict[str, Any]:

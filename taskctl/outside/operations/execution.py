@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,6 +16,7 @@ from taskctl.constants import ANNOTATION_CREATED, ANNOTATION_SUBMISSION, LABEL_C
 from taskctl.errors import ApiError, ConfigError, NotFound
 from taskctl.outside.handle import Handle
 from taskctl.outside.operations.documents import Manifests, manifests_of
+from taskctl.outside.operations.notices import URL_VARIABLE
 from taskctl.outside.operations.shapes import Operation
 from taskctl.outside.submission import with_input
 from taskctl.outside.submitter import Decode, Submitter, decoder
@@ -125,6 +127,7 @@ async def _manifests(client: Client, submitter: Submitter, operation: Operation)
         image=place.image,
         host=place.host,
         existing_claims=claims,
+        notify_url=os.environ.get(URL_VARIABLE, ""),
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 from taskctl.errors import ConfigError
 from taskctl.outside.operations.contexts import PodExecutionContext
 from taskctl.outside.operations.directories import SharedDirectory, parse_directories
+from taskctl.outside.operations.notices import ExitNotice
 from taskctl.outside.operations.tasks import OperationTask
 
 if TYPE_CHECKING:
@@ -28,7 +29,9 @@ class OperationSettings(TypedDict, total=False):
     ``image``: of tasks that say none. ``shared_directory``: ``[CLAIM:]PATH[:MODE]``, or several of
     them. ``pod_context``: where the workers are to run. ``workers``: how many of them; default 1.
     ``worker_resources``: ``requests`` and ``limits`` of each. ``ttl_strategy``: seconds until the
-    finished operation is deleted; None: it stays.
+    finished operation is deleted; None: it stays. ``on_exit_notify``: ``queue`` and ``payload`` of
+    a message at its end, and ``url`` of the receiver; default: the environment variable
+    ``TASKCTL_NOTIFY_URL``. ``on_exit``: a task that runs at its end, whatever that is.
     """
 
     cluster: str | None
@@ -38,6 +41,8 @@ class OperationSettings(TypedDict, total=False):
     workers: int | None
     worker_resources: Mapping[str, Any] | None
     ttl_strategy: Mapping[str, int] | None
+    on_exit_notify: Mapping[str, str] | None
+    on_exit: OperationTask | None
 
 
 class Operation:
@@ -76,10 +81,18 @@ class Operation:
         self.worker_resources = settings.get("worker_resources")
         ttl = settings.get("ttl_strategy", DEFAULT_TTL)
         self.ttl = None if ttl is None else _ttl(ttl)
+        notice = settings.get("on_exit_notify")
+        self.notice = None if notice is None else ExitNotice.parse(notice)
+        self.on_exit = settings.get("on_exit")
         self._check()
 
     def manifests(
-        self, *, name: str = "", cluster: str | None = None, image: str | None = None
+        self,
+        *,
+        name: str = "",
+        cluster: str | None = None,
+        image: str | None = None,
+        notify_url: str = "",
     ) -> Manifests:
         """Return the operation as objects, as they are for a cluster, to be printed or stored.
 
@@ -87,6 +100,7 @@ class Operation:
             name: of the root; default: its own, with ``generateName`` where that ends in ``-``.
             cluster: TaskCluster, where the operation names none and has no workers of its own.
             image: of tasks, where neither they nor the operation name one.
+            notify_url: receiver of ``on_exit_notify``, where that names none.
 
         Raises:
             ConfigError: something is missing, or breaks a rule of the API.
@@ -94,7 +108,7 @@ class Operation:
         """
         from taskctl.outside.operations.documents import manifests_of
 
-        return manifests_of(self, name=name, cluster=cluster, image=image)
+        return manifests_of(self, name=name, cluster=cluster, image=image, notify_url=notify_url)
 
     @property
     def tasks(self) -> tuple[OperationTask, ...]:

@@ -369,6 +369,10 @@ async def test_attach_tells_the_burst(world: World) -> None:
             "tasks[0].overrides.treeTimeoutSeconds",
         ),
         (
+            [{"key": "a", "overrides": {"notify": [{"url": "https://a/"}]}}],
+            "tasks[0].overrides.notify: it tells of a whole tree",
+        ),
+        (
             [{"key": "a", "overrides": {"onExit": {"command": ["x"]}}}],
             "tasks[0].overrides.onExit",
         ),

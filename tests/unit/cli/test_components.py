@@ -49,6 +49,26 @@ def test_controller_of_a_local_stack_and_of_a_cluster(
     assert started[1].lease_namespace == "kube-system"
 
 
+def test_where_the_controller_may_send_notifications(
+    run: Run, started: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("controller").exit_code == 0
+    option = "--notify-allow"
+    assert run("controller", option, "a.example.com", option, "http://b:*").exit_code == 0
+    monkeypatch.setenv("TASKCTL_NOTIFY_ALLOW", "*.example.com  http://c:8080")
+    assert run("controller").exit_code == 0
+    hosts = [[(one.scheme, one.host) for one in each.notify_allow] for each in started]
+    assert hosts == [
+        [],
+        [("https", "a.example.com"), ("http", "b")],
+        [("https", "example.com"), ("http", "c")],
+    ]
+    monkeypatch.setenv("TASKCTL_NOTIFY_ALLOW", "https://a/b")
+    result = run("controller")
+    assert result.exit_code == 2
+    assert "'https://a/b' names no host" in result.stderr
+
+
 def test_controllers_rate_of_requests(run: Run, started: list[Any]) -> None:
     assert run("controller").exit_code == 0
     assert run("controller", "--qps", "12.5", "--burst", "30").exit_code == 0

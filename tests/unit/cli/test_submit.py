@@ -41,7 +41,8 @@ def test_all_options_reach_the_spec(run: Run, client: FakeClient) -> None:
         "--data", "b=x=y", "-e", "A=1", "--workdir", "/w", "--timeout", "5", "--retries", "2",
         "--priority", "7", "--slots", "2", "--cpu", "500m", "--memory", "1Gi",
         "--after", "x", "--after", "y", "--when", "Always",
-        "--group", "g", "--suspend", "--", "sh", "-c", "exit 3",
+        "--group", "g", "--suspend", "--notify", "https://a/", "--notify", "http://b:80/x",
+        "--", "sh", "-c", "exit 3",
     )  # fmt: skip
     assert (result.exit_code, result.stdout) == (0, "t\n")
     assert client.objects["Task", "t"]["spec"] == {
@@ -54,6 +55,7 @@ def test_all_options_reach_the_spec(run: Run, client: FakeClient) -> None:
         "retry": {"limit": 2},
         "priority": 7,
         "slots": 2,
+        "notify": [{"url": "https://a/"}, {"url": "http://b:80/x"}],
         "resources": {
             "requests": {"cpu": "500m", "memory": "1Gi"},
             "limits": {"memory": "1Gi"},

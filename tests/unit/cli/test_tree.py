@@ -85,6 +85,38 @@ def test_the_exit_task_has_a_line(run: Run, client: FakeClient) -> None:
     assert value["exits"]["root"]["state"] == "Succeeded"
 
 
+def test_notifications_have_lines(run: Run, client: FakeClient) -> None:
+    root = complete(task("root").state(TaskState.SUCCEEDED), good=True)
+    root["spec"]["notify"] = [{"url": "https://a.example.com/x"}, {"url": "https://b/"}]
+    first = {"id": "1", "run": 1, "time": "x", "event": "Succeeded", "notify": 0}
+    entries: list[dict[str, Any]] = [
+        first | {"state": "Sent", "attempts": 1, "message": "HTTP 200", "event": "Started"},
+        first | {"state": "GivenUp", "attempts": 1, "reason": "Refused", "message": "It said 404."},
+        first | {"state": "Owed", "attempts": 2, "reason": "NoAnswer", "message": "Not\x1b now.",
+                 "next": "2030-01-01T12:34:56.000000Z", "notify": 1, "data": {"secret": 1}},
+    ]  # fmt: skip
+    root["status"]["tree"] = {"notifications": entries}
+    client.put(root)
+    assert run("tree", "root").stdout.splitlines()[1:4] == [
+        "notify: ✔ Started to https://a.example.com/x Sent",
+        "notify: ✘ Succeeded to https://a.example.com/x GivenUp  Refused: It said 404.",
+        "notify: ○ Succeeded to https://b/ Owed, attempt 3 at 12:34:56 UTC  NoAnswer: "
+        "Not\\x1b now.",
+    ]
+    value = json.loads(run("tree", "root", "-o", "json").stdout)
+    assert [one["state"] for one in value["notifications"]["root"]] == ["Sent", "GivenUp", "Owed"]
+    assert "secret" not in json.dumps(value)
+
+
+def test_a_host_that_is_not_allowed_has_a_line_before_the_end(run: Run, client: FakeClient) -> None:
+    root = task("root").running("c-1").build()
+    root["spec"]["notify"] = [{"url": "https://a/"}]
+    said = {"type": "Notified", "status": "False", "reason": "HostNotAllowed", "message": "Ask."}
+    root["status"]["conditions"] = [said]
+    client.put(root)
+    assert "notify: HostNotAllowed: Ask." in run("tree", "root").stdout.splitlines()
+
+
 def test_watch_waits_for_the_exit_task(run: Run, client: FakeClient) -> None:
     client.put(exited("Running"))
     over = exited("Succeeded", finished="2026-01-01T00:00:00.000000Z")

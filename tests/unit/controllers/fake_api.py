@@ -31,7 +31,7 @@ from taskctl.client.base import (
 from taskctl.client.resources import Resource
 from taskctl.clock import format_seconds
 from taskctl.errors import AlreadyExists, Conflict, Gone, Invalid, NotFound
-from taskctl.install.rules import access_rules, controller_rules, node_rules
+from taskctl.install.rules import access_rules, controller_rules, node_rules, notify_rules
 from tests.unit.controllers.virtual import VirtualClock
 
 Key = tuple[str, str]
@@ -61,7 +61,7 @@ class Call:
 Fault = Callable[[Call, bool], Exception | None]
 _RIGHTS = {
     (verb, resource)
-    for rule in [*controller_rules(), *node_rules(), *access_rules()]
+    for rule in [*controller_rules(), *node_rules(), *access_rules(), *notify_rules()]
     for verb in rule["verbs"]
     for resource in rule["resources"]
 }

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from taskctl.client.base import KubeObject
@@ -29,12 +30,22 @@ class Simulation:
         self._controller: asyncio.Task[None] | None = None
         self._seed = 0
         self._metrics: list[Metrics] = []
+        # Of every controller that is started from now on.
+        self.options = SetupOptions()
+
+    @classmethod
+    def started(cls, **cluster: Any) -> AbstractAsyncContextManager[Simulation]:
+        """A running simulation with a TaskCluster ``c``."""
+        return cls.running(SetupOptions(), cluster)
 
     @classmethod
     @asynccontextmanager
-    async def started(cls, **cluster: Any) -> AsyncIterator[Simulation]:
-        """A running simulation with a TaskCluster ``c``."""
+    async def running(
+        cls, options: SetupOptions, cluster: Mapping[str, Any]
+    ) -> AsyncIterator[Simulation]:
+        """The same, with controllers of one's own choice."""
         sim = cls()
+        sim.options = options
         node = asyncio.create_task(sim.node.run(), name="node")
         await sim.cluster(**cluster)
         await sim.start_controller()
@@ -56,7 +67,7 @@ class Simulation:
         manager = Manager(Metrics(), options)
         metrics = Metrics()
         self._metrics.append(metrics)
-        self.controllers = Controllers(self.api, metrics, SetupOptions(timing=timing))
+        self.controllers = Controllers(self.api, metrics, replace(self.options, timing=timing))
         self.controllers.add_to(manager)
         WHO.set("controller")
         task = asyncio.create_task(manager.run(), name="controller")

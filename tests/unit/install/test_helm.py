@@ -94,10 +94,26 @@ def test_helm_finds_nothing_to_say() -> None:
             [f"--set=image.digest={DIGEST}"],
             InstallOptions(image=f"taskctl@{DIGEST}"),
         ),
+        (
+            [
+                '--set-json=notify.allowedHosts=["hooks.example.com","http://*.team.svc:*","[::1]:8443"]'
+            ],
+            InstallOptions(notify_allow=("hooks.example.com", "http://*.team.svc:*", "[::1]:8443")),
+        ),
         # A name that YAML takes for a number where it is not quoted.
         ([], InstallOptions(namespace="123")),
     ],
-    ids=["default", "monitoring", "no-crds", "namespace", "tenant", "image", "digest", "number"],
+    ids=[
+        "default",
+        "monitoring",
+        "no-crds",
+        "namespace",
+        "tenant",
+        "image",
+        "digest",
+        "hosts",
+        "number",
+    ],
 )
 def test_chart_renders_what_install_prints(arguments: list[str], options: InstallOptions) -> None:
     rendered = template(*arguments, namespace=options.namespace)

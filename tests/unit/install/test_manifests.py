@@ -94,10 +94,21 @@ def test_yaml_json_and_names_agree(run: Run) -> None:
     assert len(names) == len(wanted)
 
 
+def test_hosts_of_notifications_reach_the_controller(run: Run) -> None:
+    printed = yaml.safe_load_all(
+        run("install", "--notify-allow", "a.example.com", "--notify-allow", "http://b:1").stdout
+    )
+    (deployment,) = (one for one in printed if one["kind"] == "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    wanted = ["--notify-allow=a.example.com", "--notify-allow=http://b:1"]
+    assert [one for one in container["args"] if "notify" in one] == wanted
+
+
 def test_wrong_choices_are_said(run: Run) -> None:
     assert "Not_A_Name" in run("install", "-n", "Not_A_Name").stderr
     assert run("install", "--image", "").exit_code == 2
     assert run("install", "--replicas", "0").exit_code == 2
+    assert "'a/b' names no host" in run("install", "--notify-allow", "a/b").stderr
     with pytest.raises(ConfigError):
         InstallOptions(replicas=0)
 
@@ -237,6 +248,17 @@ def test_no_right_is_a_wildcard_or_touches_secrets(options: InstallOptions) -> N
         assert "secrets" not in rule["resources"], role
         assert "escalate" not in rule["verbs"], role
         assert "impersonate" not in rule["verbs"], role
+
+
+@pytest.mark.parametrize("scope", Scope)
+def test_who_sends_notifications_reads_secrets_of_one_name(scope: Scope) -> None:
+    options = InstallOptions(scope=scope, notify_allow=("hooks.example.com",))
+    found = [
+        (role, rule["verbs"], rule["resourceNames"])
+        for role, rule in rules_of(build(options))
+        if "secrets" in rule["resources"]
+    ]
+    assert found == [("taskctl-notify", ["get"], ["taskctl-notify"])]
 
 
 def test_only_the_role_of_workers_can_be_bound() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from taskctl.errors import ConfigError
 from taskctl.outside.operations.directories import DirectoryMode
 from taskctl.outside.operations.documents import manifests_of
 from taskctl.sdk import task
+from taskctl.sdk.errors import Unsendable
 from tests.unit.outside.functions import plain
 
 
@@ -256,3 +258,72 @@ def test_yaml_there_and_back(settings: Any) -> None:
 def test_yaml_refused(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ops.read_yaml(text)
+
+
+def test_a_message_at_the_end() -> None:
+    notice = {"queue": "my_queue", "payload": json.dumps({"insert": 1})}
+    operation = ops.ParallelOperation("x-", [A, B], on_exit_notify=notice)
+    found = spec(operation, notify_url="https://queues.example.com/")
+    assert found["notify"] == [
+        {"url": "https://queues.example.com/", "queue": "my_queue", "payload": '{"insert": 1}'}
+    ]
+    own = ops.SingleTaskOperation("x-", A, on_exit_notify={"queue": "q", "url": "http://a/"})
+    assert spec(own, notify_url="https://b/")["notify"] == [{"url": "http://a/", "queue": "q"}]
+    made = own.manifests(cluster="main", image="alpine")
+    assert ops.read_yaml(made.to_yaml()) == made
+
+
+@pytest.mark.parametrize(
+    ("notice", "message"),
+    [
+        ({"queue": "q"}, "on_exit_notify.url: is missing"),
+        ({"payload": "x", "url": "https://a/"}, "on_exit_notify.queue: is missing"),
+        ({"queue": "q", "payload": {"a": 1}}, "on_exit_notify.payload: must be a text, not dict"),
+        ({"queue": "q", "image": "i"}, "on_exit_notify.image: unknown field"),
+        ({"queue": "q", "url": "a b"}, "spec.notify[0].url"),
+    ],
+)
+def test_a_message_that_cannot_be(notice: Any, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        spec(ops.SingleTaskOperation("x-", A, on_exit_notify=notice))
+    assert message in str(caught.value)
+
+
+def test_a_task_at_the_end() -> None:
+    clean = ops.CustomTask("clean", "busybox", ["rm", "-r"], retry=2, timeout_s=9, what="all")
+    found = spec(ops.PipelineOperation("x-", [A, B], on_exit=clean))
+    assert found["onExit"] == {
+        "image": "busybox",
+        "command": ["rm", "-r"],
+        "retry": {"limit": 2},
+        "timeoutSeconds": 9,
+        "env": [{"name": "what", "value": "all"}],
+    }
+    assert [task["name"] for task in found["tasks"]] == ["a", "b"]
+    found = spec(ops.SingleTaskOperation("x-", A, on_exit=ops.PythonTask("tell", plain)))
+    command = found["onExit"]["command"]
+    assert command[:3] == ["python3", "-m", "taskctl.sdk.run"]
+    assert command[-1].endswith("functions:plain")
+    assert "input" not in found
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ops.PythonTask("tell", plain, [1]), "on_exit: tell: args: leave them out"),
+        (lambda: command("tell", resources={"requests": {"cpu": 1}}), "onExit.resources"),
+        (lambda: command("tell", when="Always"), "onExit.when"),
+    ],
+)
+def test_a_task_at_the_end_that_cannot_be(make: Any, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        spec(ops.SingleTaskOperation("x-", A, on_exit=make()))
+    assert message in str(caught.value)
+
+
+def test_a_function_by_value_cannot_run_at_the_end() -> None:
+    def local() -> None: ...
+
+    with pytest.raises((ConfigError, Unsendable)) as caught:
+        spec(ops.SingleTaskOperation("x-", A, on_exit=ops.PythonTask("tell", local)))
+    assert "by value" in str(caught.value)
