@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from taskctl.api.variables import NO_STEP_BACK, STEP_BACK_MESSAGE
+from taskctl.api.workspace import MOUNT_PATH, MOUNT_PATH_MESSAGE, RESERVED_PATHS, inside
+from taskctl.constants import DNS_SUBDOMAIN, MAX_NAME
 from taskctl.errors import ConfigError
 
 _SYNTAX: Final = "write [CLAIM:]PATH[:MODE], for example data:/mnt/data:ro"
@@ -44,19 +48,33 @@ class SharedDirectory:
         parts = text.split(":")
         mode = DirectoryMode.READ_WRITE
         if len(parts) > 1 and not parts[-1].startswith("/"):
-            try:
-                mode = DirectoryMode(parts.pop())
-            except ValueError as error:
-                known = ", ".join(DirectoryMode)
-                raise ConfigError(
-                    f"shared_directory: {text!r} has a mode that is not one of {known}; {_SYNTAX}"
-                ) from error
-        claim = parts.pop(0) if len(parts) > 1 else ""
-        if len(parts) != 1 or not parts[0].startswith("/") or (text.startswith(":")):
-            raise ConfigError(
-                f"shared_directory: {text!r} has no absolute path where it belongs; {_SYNTAX}"
-            )
-        return cls(parts[0], claim, mode)
+            given = parts.pop()
+            if given not in tuple(DirectoryMode):
+                raise _wrong(text, "mode", given, f"is not one of {', '.join(DirectoryMode)}")
+            mode = DirectoryMode(given)
+        claim = ""
+        if len(parts) > 1:
+            claim = parts.pop(0)
+            if len(claim) > MAX_NAME or not re.fullmatch(DNS_SUBDOMAIN, claim):
+                raise _wrong(
+                    text,
+                    "claim",
+                    claim,
+                    "cannot be the name of a PersistentVolumeClaim: use lower case letters, "
+                    "digits, '-' and '.'",
+                )
+        path = ":".join(parts)
+        if not re.fullmatch(MOUNT_PATH, path):
+            raise _wrong(text, "path", path, "is not an absolute path without ':'")
+        if re.search(NO_STEP_BACK, path):
+            raise _wrong(text, "path", path, STEP_BACK_MESSAGE)
+        if inside(path, RESERVED_PATHS):
+            raise _wrong(text, "path", path, MOUNT_PATH_MESSAGE)
+        return cls(path, claim, mode)
+
+
+def _wrong(text: str, part: str, given: str, why: str) -> ConfigError:
+    return ConfigError(f"shared_directory {text!r}: the {part} {given!r} {why}; {_SYNTAX}")
 
 
 def parse_directories(

@@ -142,10 +142,31 @@ def test_shared_directory(text: str, claim: str, path: str, mode: str) -> None:
     assert ops.SharedDirectory.parse(text) == ops.SharedDirectory(path, claim, DirectoryMode(mode))
 
 
-@pytest.mark.parametrize("text", ["", "claim", "claim:", "a:b:c", "a:/x:rw", ":/x", "a:/x:ro:ro"])
-def test_shared_directory_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="shared_directory"):
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("", "the path ''"),
+        ("claim", "the path 'claim'"),
+        ("claim:", "the mode ''"),
+        ("a:b:c", "the mode 'c'"),
+        ("a:b:ro", "the path 'b'"),
+        ("a:/x:rw", "the mode 'rw' is not one of ro, rwo, rwx"),
+        ("a:/x:RO", "the mode 'RO'"),
+        ("a:/x:ro:ro", "the path '/x:ro'"),
+        (":/x", "the claim ''"),
+        ("A:/x", "the claim 'A'"),
+        ("a/b:/x", "the claim 'a/b'"),
+        ("data-${USER}:/x", "the claim 'data-${USER}'"),
+        ("a:/x/../y", "the path '/x/../y'"),
+        ("a:/", "the path '/'"),
+        ("a:/taskctl/x", "the path '/taskctl/x'"),
+    ],
+)
+def test_shared_directory_refused(text: str, part: str) -> None:
+    with pytest.raises(ConfigError) as caught:
         ops.SharedDirectory.parse(text)
+    assert f"shared_directory {text!r}: {part}" in str(caught.value)
+    assert "write [CLAIM:]PATH[:MODE]" in str(caught.value)
 
 
 def workers(existing: tuple[str, ...] = (), **settings: Any) -> dict[str, Any]:
