@@ -53,6 +53,7 @@ from taskctl.policy.clusterstatus import (
     workspace_condition,
 )
 from taskctl.policy.colocation import Sharing
+from taskctl.policy.nodes import MOVING_MESSAGE
 from taskctl.policy.podlevel import POD_RESOURCES_MESSAGE, on_the_agent, pod_resources
 from taskctl.policy.podview import PodView, tells_nothing
 from taskctl.policy.workeraccess import WorkerAccess
@@ -100,6 +101,7 @@ class _ClusterMemory:
         judged: generation and last applied manifest that ``invalid`` is about.
         invalid: what of the spec is not understood: a sentence; empty: nothing.
         autoscaler: how many workers were needed of late.
+        moving: others are created when the last worker has left its node.
         sharing: what the claims of the workers allow, as far as it was asked; None: not yet.
     """
 
@@ -113,6 +115,7 @@ class _ClusterMemory:
     judged: tuple[Any, Any] = (None, None)
     invalid: str = ""
     autoscaler: Autoscaler = field(default_factory=Autoscaler)
+    moving: bool = False
     sharing: Sharing | None = None
 
 
@@ -202,6 +205,7 @@ class TaskClusterReconciler:
         used = [worker_facts(one, memory.ages, now_s, queued, nodes) for one in workers]
         memory.ages.keep({key for worker in workers for key in age_keys(worker.pod)})
         plan = plan_workers(facts, used)
+        memory.moving = plan.moving
         again_s: float | None = None
         if deleting or not memory.invalid:
             try:
@@ -276,6 +280,7 @@ class TaskClusterReconciler:
             create_in_s=max(memory.create_after_s - self._api.now_s(), 0.0),
             held=standing.facts.held,
             claim_uid=standing.uid,
+            together=memory.sharing is Sharing.ONE_NODE,
         )
 
     async def _carry_out(
@@ -449,6 +454,8 @@ class TaskClusterReconciler:
             for one in _coming(workers)
             if one.pod.problem
         )
+        if memory.moving:
+            problems.insert(0, MOVING_MESSAGE)
         if standing.facts.words:
             claim = (standing.claim or {})["metadata"]["name"]
             problems.insert(0, f"PersistentVolumeClaim {claim!r}: {standing.facts.words}")

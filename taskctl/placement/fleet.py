@@ -60,6 +60,7 @@ class ClusterFacts:
         create_in_s: no creation before so many seconds from now (back-off after failed pods).
         held: the workspace must not be used: no worker is created, and those there are go.
         claim_uid: UID of the workspace's claim; empty: it has none, or it is not known.
+        together: its workers must all be on one node.
     """
 
     prefix: str
@@ -73,6 +74,7 @@ class ClusterFacts:
     create_in_s: float = 0.0
     held: bool = False
     claim_uid: str = ""
+    together: bool = False
 
     @property
     def rotation(self) -> RotationRule:
@@ -121,6 +123,7 @@ class WorkersPlan:
         create: names of pods to create.
         retiring: UID of each worker that gets no more tasks, with the reason.
         worn: UIDs of workers that near their end, retiring or not.
+        moving: nothing is created before the last worker has left its node.
         delete: workers to delete: retiring ones that are idle, and dead pods.
         look_again_s: seconds until time alone changes the answer; None: only events do.
     """
@@ -130,6 +133,7 @@ class WorkersPlan:
     delete: tuple[PodView, ...]
     look_again_s: float | None
     worn: frozenset[str] = frozenset()
+    moving: bool = False
 
 
 def plan_workers(cluster: ClusterFacts, workers: Sequence[WorkerFacts]) -> WorkersPlan:
@@ -149,7 +153,11 @@ def plan_workers(cluster: ClusterFacts, workers: Sequence[WorkerFacts]) -> Worke
     retiring = _surplus(cluster, fresh) | _replaced(cluster, fresh, expiring, expiry)
     retiring |= {w.pod.uid: RetireReason.WORKSPACE for w in stranded}
     retiring |= {w.pod.uid: RetireReason.LEAVING for w in leaving}
-    missing = 0 if cluster.held else _missing(cluster, fresh, expiring, expiry)
+    # A worker that is made now would be refused by the scheduler, for those it must be with. It is
+    # not looked at again when they have gone, but minutes later (interpodaffinity/plugin.go,
+    # isSchedulableAfterPodChange).
+    moving = cluster.together and any(w.leaving and not w.pod.dead for w in workers)
+    missing = 0 if cluster.held or moving else _missing(cluster, fresh, expiring, expiry)
     create, wait_s = _names(cluster, workers, missing)
     idle = [w.pod for w in in_reach if w.pod.uid in retiring and w.active == 0]
     return WorkersPlan(
@@ -163,6 +171,7 @@ def plan_workers(cluster: ClusterFacts, workers: Sequence[WorkerFacts]) -> Worke
             _next_serving_s(fresh, expiring),
         ),
         worn=frozenset(uid for uid, reason in expiry.items() if reason is RetireReason.WORN),
+        moving=moving,
     )
 
 

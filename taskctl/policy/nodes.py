@@ -19,6 +19,10 @@ _LEAVING: Final = frozenset(
         "karpenter.sh/disrupted",  # https://karpenter.sh/docs/concepts/disruption/
     }
 )
+MOVING_MESSAGE: Final = (
+    "The node of its workers is to be emptied. They share a claim of one node, so others are "
+    "created when the last of them has left it."
+)
 _NO_SCHEDULE: Final = "NoSchedule"
 
 

@@ -189,7 +189,7 @@ async def test_a_cordoned_node_gets_no_tasks(world: World) -> None:
         )
 
     def unscheduled(found: dict[str, Any]) -> bool:
-        return "node(s) were unschedulable" in words_of(found)
+        return "when the last of them has left it" in words_of(found)
 
     await cordon(yes=True)
     try:
@@ -208,6 +208,12 @@ async def test_a_cordoned_node_gets_no_tasks(world: World) -> None:
         await world.finished("hold", timeout_s=60)
         gone = lambda pods: busy not in {pod["metadata"]["name"] for pod in pods}  # noqa: E731
         await eventually(world.workers, gone, timeout_s=60, what="left the node")
+        await eventually(
+            lambda: world.get(TASKCLUSTERS, "c"),
+            lambda found: "node(s) were unschedulable" in words_of(found),
+            timeout_s=60,
+            what="a replacement that has no node",
+        )
     finally:
         await cordon(yes=False)
     status = (await world.finished("next", timeout_s=60))["status"]

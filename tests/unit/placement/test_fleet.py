@@ -182,6 +182,12 @@ def test_workers_of_a_node_that_is_to_be_emptied_give_way() -> None:
     assert result.retiring == {"pod-1": RetireReason.LEAVING, "pod-2": RetireReason.LEAVING}
     assert deleted(result) == ["w-1"], "never a busy one"
     assert result.create == ("w-3", "w-4"), "their replacements need not wait for them"
+    together = plan(busy, idle, together=True)
+    assert (together.create, deleted(together), together.moving) == ((), ["w-1"], True)
+    stopping = replace(worker(1, deletion=NOW), leaving=True)
+    assert plan(stopping, together=True).create == (), "it still holds its place"
+    ended = replace(worker(1, deletion=NOW, dead=True), leaving=True)
+    assert plan(ended, together=True).create == ("w-2", "w-3")
     again = plan(worker(1), worker(2, active=1), worker(3, agent_running=False))
     assert again.retiring == {"pod-3": RetireReason.SURPLUS}, "the node has been given back"
 
