@@ -1,7 +1,7 @@
 """Runs the tests that need no cluster: everything side by side, or what the arguments choose.
 
     ./scripts/test                      everything, in two processes of pytest
-    ./scripts/test quick                the tests that are not marked slow, without a local stack
+    ./scripts/test quick                something of each package, less the tests marked slow
     ./scripts/test tests/unit -k queue  what pytest makes of these arguments, in one process
 
 The tests with local stacks mostly wait for processes, the others mostly compute: side by side they
@@ -30,7 +30,43 @@ LAST_FAILED = Path("v/cache/lastfailed")
 # Tests that start local stacks, browsers and programs, and wait for them.
 STACKS = ("tests/embedded", "tests/attacks", "tests/browser")
 NEEDS_CLUSTER = "--ignore=tests/cluster"
-QUICK = ("-m", "not slow", *(f"--ignore={folder}" for folder in (*STACKS, "tests/conformance")))
+# What `quick` runs, less the tests marked slow: something of each package, and nothing that starts
+# a local stack. tests/test_run_tests.py looks after the list.
+QUICK = (
+    "tests/test_coverage_page.py",
+    "tests/test_names.py",
+    "tests/test_prose.py",
+    "tests/unit/agent/test_agent_restarts.py",
+    "tests/unit/agent/test_children.py",
+    "tests/unit/api",
+    "tests/unit/cli/test_durations.py",
+    "tests/unit/cli/test_hints.py",
+    "tests/unit/client",
+    "tests/unit/controllers/test_access.py",
+    "tests/unit/embedded_images/test_process.py",
+    "tests/unit/embedded_images/test_store.py",
+    "tests/unit/embedded_node/test_claims.py",
+    "tests/unit/embedded_node/test_decide.py",
+    "tests/unit/embedded_node/test_status.py",
+    "tests/unit/embedded_schema/test_apply.py",
+    "tests/unit/embedded_schema/test_cel.py",
+    "tests/unit/embedded_schema/test_crds.py",
+    "tests/unit/embedded_server/test_selectors.py",
+    "tests/unit/embedded_server/test_store.py",
+    "tests/unit/embedded_server/test_targets.py",
+    "tests/unit/init/test_output.py",
+    "tests/unit/install/test_manifests.py",
+    "tests/unit/metrics",
+    "tests/unit/outside",
+    "tests/unit/placement",
+    "tests/unit/policy",
+    "tests/unit/runtime",
+    "tests/unit/sdk/test_context.py",
+    "tests/unit/sdk/test_docs.py",
+    "tests/unit/sdk/test_oldest_python.py",
+    "tests/unit/test_wire.py",
+    "tests/unit/ui",
+)
 # Options that mean the same for each half, whatever is in it.
 ANY_HALF = re.compile(
     r"-[qvl]+|-r\w+|--(tb|timeout|durations|durations-min|randomly-seed|hypothesis-\w+|color)=.*"
@@ -182,7 +218,7 @@ def remember(failed: dict[str, bool]) -> None:
 def main(arguments: list[str]) -> int:
     """Run the tests that the arguments ask for; return the exit code."""
     if arguments[:1] == ["quick"]:
-        arguments = [*QUICK, *arguments[1:]]
+        arguments = ["-q", "-m", "not slow", "--durations=10", *QUICK, *arguments[1:]]
     elif os.environ.get("TASKCTL_TEST_PROCESSES") != "1" and all(
         ANY_HALF.fullmatch(argument) for argument in arguments
     ):

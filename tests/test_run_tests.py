@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from scripts.run_tests import ANY_HALF, STACKS, everything, together
+from scripts.run_tests import ANY_HALF, QUICK, STACKS, everything, together
 
-# Each case starts two processes of pytest.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+# Some cases start two processes of pytest.
+pytestmark = pytest.mark.timeout(180)
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = """
@@ -65,6 +66,7 @@ def lastfailed(folder: Path) -> list[str]:
     return sorted(json.loads((folder / ".pytest_cache/v/cache/lastfailed").read_text()))
 
 
+@pytest.mark.slow
 def test_both_outputs_and_both_exit_codes_count(tmp_path: Path) -> None:
     process = start(project(tmp_path, FAILS, PASSES), "-rf")
     output, _ = process.communicate()
@@ -78,6 +80,7 @@ def test_both_outputs_and_both_exit_codes_count(tmp_path: Path) -> None:
     assert "passed" not in done.stdout
 
 
+@pytest.mark.slow
 def test_what_failed_before_is_forgotten(tmp_path: Path) -> None:
     project(tmp_path, FAILS, FAILS)
     process = start(tmp_path)
@@ -91,6 +94,7 @@ def test_what_failed_before_is_forgotten(tmp_path: Path) -> None:
     assert lastfailed(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_both_and_lets_them_clear_up(tmp_path: Path) -> None:
     process = start(project(tmp_path, WAITS, WAITS))
     folders = [tmp_path / "first", tmp_path / "second"]
@@ -129,3 +133,35 @@ def test_every_folder_of_tests_is_in_one_half() -> None:
     assert set(units.tests) == {"--ignore=tests/cluster", *(f"--ignore={name}" for name in STACKS)}
     assert stacks.tests == STACKS
     assert all((ROOT / folder).is_dir() for folder in STACKS)
+
+
+def test_quick_has_something_of_each_package() -> None:
+    files = {
+        path
+        for name in QUICK
+        for path in ([ROOT / name] if name.endswith(".py") else (ROOT / name).glob("test_*.py"))
+    }
+    assert [str(path) for path in files if not path.is_file()] == []
+    helpers = {path.parent / name for path in files for name in ("conftest.py", "fakes.py")}
+    imported = {
+        found
+        for path in files | {path for path in helpers if path.exists()}
+        for found in re.findall(r"^(?:from|import) (taskctl(?:\.\w+)*)", path.read_text(), re.M)
+    }
+    packages = {
+        ".".join(("taskctl", *path.parent.relative_to(ROOT / "taskctl").parts))
+        for path in (ROOT / "taskctl").rglob("__init__.py")
+    }
+    tops = {name for name in packages if name.count(".") == 1} - {"taskctl.embedded"}
+    wanted = tops | {name for name in packages if re.fullmatch(r"taskctl\.embedded\.\w+", name)}
+    # The programs in C are run as programs.
+    wanted -= {"taskctl.init"}
+    assert any("unit/init" in str(path) for path in files)
+    missing = [
+        name for name in wanted if not any(f"{one}.".startswith(f"{name}.") for one in imported)
+    ]
+    assert missing == []
+
+
+def test_quick_starts_no_local_stack() -> None:
+    assert [name for name in QUICK if name.startswith((*STACKS, "tests/conformance"))] == []

@@ -31,7 +31,7 @@ class SigningKeyRef(SpecModel):
         Name | None,
         Field(
             description=f"Name of the Secret. Default: {DEFAULT_SECRET}; the controller may read "
-            "no other, unless somebody gives it the right to."
+            "no other, unless you give it the right to."
         ),
     ] = None
     key: Annotated[

@@ -7,6 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+# Type checkers take seconds to start.
+pytestmark = pytest.mark.slow
+
 FUNCTIONS = """\
 from typing import Any
 from taskctl import Client, Executor, SyncClient, run_here

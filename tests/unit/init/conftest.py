@@ -53,7 +53,10 @@ def build_sanitized(source: Path, binary: Path) -> Path:
     return binary
 
 
-@pytest.fixture(scope="session", params=["released", "sanitized"])
+@pytest.fixture(
+    scope="session",
+    params=["released", pytest.param("sanitized", marks=pytest.mark.slow)],
+)
 def binary(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The program in its own folder `bin`, with a folder `python` beside it."""
     folder = tmp_path_factory.mktemp(str(request.param)) / "bin"

@@ -639,7 +639,7 @@ def book(
 
 
 # Some ten seconds on a quiet machine.
-TestMachineLife = pytest.mark.timeout(300)(MachineLife.TestCase)
+TestMachineLife = pytest.mark.slow(pytest.mark.timeout(300)(MachineLife.TestCase))
 TestMachineLife.settings = settings(
     max_examples=80,
     stateful_step_count=50,

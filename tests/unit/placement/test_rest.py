@@ -118,6 +118,7 @@ def chain(workers: int, choose: Choose, phase_s: float, hops: int = 120) -> list
     return [later - earlier for earlier, later in itertools.pairwise(client.starts_s)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [2, 3, 4, 5, 8])
 @given(phase_s=st.floats(0.0, 1.0))
 def test_a_chain_goes_as_fast_as_the_kubelet_lets_it(workers: int, phase_s: float) -> None:
@@ -126,6 +127,7 @@ def test_a_chain_goes_as_fast_as_the_kubelet_lets_it(workers: int, phase_s: floa
     assert statistics.mean(chain(workers, by_policy, phase_s)) <= best_s * 1.06
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [3, 8])
 @given(phase_s=st.floats(0.0, 1.0))
 def test_and_much_faster_than_by_chance(workers: int, phase_s: float) -> None:
@@ -134,6 +136,7 @@ def test_and_much_faster_than_by_chance(workers: int, phase_s: float) -> None:
     assert policy < 0.85 * chance
 
 
+@pytest.mark.slow
 @given(phase_s=st.floats(0.0, 1.0), gaps=st.lists(st.floats(0.45, 2.0), min_size=40, max_size=40))
 def test_enough_workers_never_wait(phase_s: float, gaps: list[float]) -> None:
     """Ten workers, at most one task every 0.45 s: one of them is always at rest."""

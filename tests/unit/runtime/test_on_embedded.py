@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,9 @@ from taskctl.runtime.informer import Informer, InformerOptions
 from taskctl.runtime.lease import LeaderElector, LeaseSettings
 from taskctl.runtime.store import ObjectKey
 
+# Each test starts a server and installs the definitions.
+pytestmark = pytest.mark.slow
+
 CRD_DIR = Path(__file__).parents[3] / "crds"
 
 
@@ -55,9 +60,16 @@ async def eventually(check: Callable[[], object], limit_s: float = 10.0) -> None
             await asyncio.sleep(0.005)
 
 
+@cache
+def definitions() -> list[dict[str, Any]]:
+    """Return the CRDs; reading their YAML takes most of a second."""
+    paths = sorted(CRD_DIR.glob("taskctl.dev_*.yaml"))
+    return [yaml.safe_load(path.read_text()) for path in paths]
+
+
 async def install(client: KubeClient) -> None:
-    for path in sorted(CRD_DIR.glob("taskctl.dev_*.yaml")):
-        await client.create(CRDS, yaml.safe_load(path.read_text()))
+    for definition in definitions():
+        await client.create(CRDS, deepcopy(definition))
     async with asyncio.timeout(10):
         while True:
             try:

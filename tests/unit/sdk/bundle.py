@@ -16,7 +16,8 @@ PYTHONS = ("python3.9", "python3.10", "python3.11", "python3.12", "python3.13", 
 def find_python(name: str) -> str:
     """Return the path of an interpreter, which is named as in PYTHONS or by its path.
 
-    Skips the test where that interpreter is not installed.
+    Skips the test where that interpreter is not installed; the oldest one is required where
+    TASKCTL_REQUIRE_OLDEST_PYTHON=1 says so.
     """
     candidates: list[Path | str | None] = [shutil.which(name)]
     if name in PYTHONS:
@@ -28,6 +29,8 @@ def find_python(name: str) -> str:
             and subprocess.run([path, "-c", ""], capture_output=True).returncode == 0
         ):
             return str(path)
+    if name == PYTHONS[0] and os.environ.get("TASKCTL_REQUIRE_OLDEST_PYTHON") == "1":
+        pytest.fail(f"TASKCTL_REQUIRE_OLDEST_PYTHON=1, but there is no {name}")
     pytest.skip(f"no {name} here")
 
 

@@ -14,6 +14,9 @@ import pytest
 from tests.unit.sdk.bundle import PYTHONS, bundle, find_python
 from tests.unit.sdk.fake_agent import FakeAgent
 
+# Each starts an interpreter or two.
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import helper
 from taskctl.sdk import task
