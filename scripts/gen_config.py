@@ -24,6 +24,21 @@ def render() -> dict[str, str]:
         files[f"{folder}/kustomization.yaml"] = HEADER + to_yaml([kustomization])
         files[f"{folder}/cluster.yaml"] = HEADER + to_yaml(parts.cluster)
         files[f"{folder}/controller.yaml"] = HEADER + to_yaml(parts.namespaced)
+    pages = build_parts(InstallOptions(page=True))
+    plain = build_parts(InstallOptions())
+    added = [
+        one
+        for more, known in ((pages.cluster, plain.cluster), (pages.namespaced, plain.namespaced))
+        for one in more
+        if one not in known
+    ]
+    kustomization = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": ["page.yaml"],
+    }
+    files["page/kustomization.yaml"] = HEADER + to_yaml([kustomization])
+    files["page/page.yaml"] = HEADER + to_yaml(added)
     return files
 
 

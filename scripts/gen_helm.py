@@ -13,9 +13,11 @@ from scripts.generated import ROOT, write_or_check
 from taskctl import __version__
 from taskctl.api.crds import to_yaml
 from taskctl.constants import DEFAULT_IMAGE
+from taskctl.install.controller import WORKER_METRICS_PORT
 from taskctl.install.manifests import build_parts
 from taskctl.install.monitoring import monitoring
 from taskctl.install.options import DEFAULT_REPLICAS, InstallOptions, Scope
+from taskctl.install.page import PAGE, page
 from taskctl.install.rights import NOTIFY
 from taskctl.policy.hostlist import ALLOW_OPTION
 from taskctl.policy.runclusterrule import RunClusters
@@ -32,6 +34,7 @@ NAMESPACE: Final = "mark-of-the-namespace"
 IMAGE: Final = "mark-of-the-image"
 REPLICAS: Final = 987654321
 HOST: Final = "mark-of-a-host"
+ORIGIN: Final = "https://mark-of-the-origin"
 PULL_POLICY: Final = "imagePullPolicy: IfNotPresent"
 # Fields of the controller's pod that Kubernetes takes as they are.
 POD_FIELDS: Final = (
@@ -71,8 +74,16 @@ def render() -> dict[str, str]:
         else:
             documents.append(_merge(everywhere[key], here[key]))
     files["templates/controller.yaml"] = HEADER + "".join(documents)
-    watched = [_template(one) for one in monitoring(_options(Scope.CLUSTER))]
+    watched = [
+        _merge(*(_template(one) for one in pair))
+        for pair in zip(*(monitoring(_options(scope)) for scope in Scope), strict=True)
+    ]
     files["templates/monitoring.yaml"] = HEADER + _when(".Values.monitoring", "".join(watched))
+    shown = [
+        _merge(*(_template(one) for one in pair))
+        for pair in zip(*(page(_options(scope)) for scope in Scope), strict=True)
+    ]
+    files["templates/page.yaml"] = HEADER + _when(".Values.page.enabled", "".join(shown))
     crds = [_template(_kept(one)) for one in build_parts(_options(Scope.CLUSTER)).crds]
     files["templates/crds.yaml"] = HEADER + _when(".Values.crds", "".join(crds))
     return files
@@ -107,7 +118,12 @@ def _fill(values: str) -> str:
 
 def _options(scope: Scope) -> InstallOptions:
     return InstallOptions(
-        namespace=NAMESPACE, scope=scope, image=IMAGE, replicas=REPLICAS, notify_allow=(HOST,)
+        namespace=NAMESPACE,
+        scope=scope,
+        image=IMAGE,
+        replicas=REPLICAS,
+        notify_allow=(HOST,),
+        page_origins=(ORIGIN,),
     )
 
 
@@ -145,29 +161,55 @@ def _template(manifest: Manifest) -> str:
 
 
 def _choices(text: str, manifest: Manifest) -> str:
-    """Put what the values choose about the Deployment in its place, within <% and %>."""
-    (container,) = manifest["spec"]["template"]["spec"]["containers"]
-    resources = _indent(to_yaml([{"resources": container["resources"]}]), 8)
+    """Put what the values choose about a Deployment in its place, within <% and %>."""
     fields = "".join(
         f"      <%- with .Values.{name} %>\n"
         f"      {name}:<% toYaml . | nindent 8 %>\n"
         "      <%- end %>\n"
         for name in POD_FIELDS
     )
+    choices = [
+        (PULL_POLICY, "imagePullPolicy: <% .Values.image.pullPolicy %>"),
+        ("      containers:\n", fields + "      containers:\n"),
+    ]
+    if manifest["metadata"]["name"] == PAGE:
+        choices += _page_choices()
+    else:
+        choices += _controller_choices(manifest)
+    for found, chosen in choices:
+        assert text.count(found) == 1, f"the Deployment has changed: {found}"
+        text = text.replace(found, chosen)
+    return text
+
+
+def _controller_choices(manifest: Manifest) -> list[tuple[str, str]]:
+    (container,) = manifest["spec"]["template"]["spec"]["containers"]
+    resources = _indent(to_yaml([{"resources": container["resources"]}]), 8)
     hosts = (
         "        <%- range .Values.notify.allowedHosts %>\n"
         f'        - <% printf "{ALLOW_OPTION}=%s" . | quote %>\n'
         "        <%- end %>\n"
     )
-    for found, chosen in (
+    return [
         (f"        - {ALLOW_OPTION}={HOST}\n", hosts),
         (resources, "        resources:<% toYaml .Values.resources | nindent 10 %>\n"),
-        (PULL_POLICY, "imagePullPolicy: <% .Values.image.pullPolicy %>"),
-        ("      containers:\n", fields + "      containers:\n"),
-    ):
-        assert text.count(found) == 1, f"the Deployment has changed: {found}"
-        text = text.replace(found, chosen)
-    return text
+        (
+            f"        - --worker-image={IMAGE}\n",
+            f"        - --worker-image={IMAGE}\n"
+            "        <%- if .Values.monitoring %>\n"
+            f"        - --worker-metrics-port={WORKER_METRICS_PORT}\n"
+            "        <%- end %>\n",
+        ),
+    ]
+
+
+def _page_choices() -> list[tuple[str, str]]:
+    each = (
+        "        <%- range .Values.page.origins %>\n"
+        '        - <% printf "--origin=%s" . | quote %>\n'
+        "        <%- end %>\n"
+    )
+    return [(f"        - --origin={ORIGIN}\n", each)]
 
 
 def _merge(everywhere: str, here: str) -> str:

@@ -7,6 +7,7 @@ from taskctl.api.crds import to_yaml
 from taskctl.install.monitoring import (
     DASHBOARD_FILE,
     dashboard_json,
+    pod_monitor,
     prometheus_rule,
     service_monitor,
 )
@@ -24,7 +25,7 @@ def render() -> dict[str, str]:
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "namespace": options.namespace,
-        "resources": ["servicemonitor.yaml", "prometheusrule.yaml"],
+        "resources": ["servicemonitor.yaml", "podmonitor.yaml", "prometheusrule.yaml"],
         "configMapGenerator": [
             {
                 "name": "taskctl-dashboard",
@@ -41,6 +42,7 @@ def render() -> dict[str, str]:
         "docs/metrics.md": render_page(),
         f"{folder}/kustomization.yaml": HEADER + to_yaml([kustomization]),
         f"{folder}/servicemonitor.yaml": HEADER + to_yaml([service_monitor(options)]),
+        f"{folder}/podmonitor.yaml": HEADER + to_yaml([pod_monitor(options)]),
         f"{folder}/prometheusrule.yaml": HEADER + to_yaml([prometheus_rule(options)]),
         f"{folder}/alerts.rules.yaml": HEADER + to_yaml([{"groups": rule_groups()}]),
         f"{folder}/dashboard.json": dashboard_json(),

@@ -59,6 +59,8 @@ ANNOTATION_SUBMISSION: Final = "taskctl.dev/submission"
 # On a TaskObject whose content lies in a workspace: the TaskCluster that has it.
 ANNOTATION_WORKSPACE_OF: Final = "taskctl.dev/workspace-of"
 ANNOTATION_CREATED: Final = "taskctl.dev/created"
+# The W3C trace context in which a root was submitted; its descendants have the same.
+ANNOTATION_TRACEPARENT: Final = "taskctl.dev/traceparent"
 
 # --- inside a worker pod ------------------------------------------------------------
 AGENT_CONTAINER: Final = "agent"
@@ -90,6 +92,11 @@ ENV_INLINE_OUTPUTS: Final = "TASKCTL_INLINE_OUTPUTS"
 ENV_LOG_LIMIT: Final = "TASKCTL_LOG_LIMIT_BYTES"
 DEFAULT_LOG_LIMIT_BYTES: Final = 64 * 1024 * 1024
 LOG_SEGMENTS_SUFFIX: Final = ".d"  # of the directory beside a log with what came later
+# Where the agent serves its metrics; not there: nowhere.
+ENV_METRICS_PORT: Final = "TASKCTL_METRICS_PORT"
+ENV_POD_IP: Final = "POD_IP"
+# "1": the controller exports traces, so tasks are told of the one that they belong to.
+ENV_TRACES: Final = "TASKCTL_TRACES"
 
 # --- environment of a task container ------------------------------------------------
 # In the ephemeral container's entry (readable by whoever may read the pod):
@@ -111,6 +118,7 @@ ENV_WORKSPACE: Final = "TASKCTL_WORKSPACE"
 ENV_ROOT: Final = "TASKCTL_ROOT"
 ENV_PARENT: Final = "TASKCTL_PARENT"
 ENV_DEPTH: Final = "TASKCTL_DEPTH"
+ENV_TRACEPARENT: Final = "TRACEPARENT"  # OpenTelemetry's name
 # The prototype's names, kept so that its task code runs unchanged:
 ENV_TASK_NAME: Final = "TASK_NAME"
 ENV_TASK_NAMESPACE: Final = "TASK_NAMESPACE"

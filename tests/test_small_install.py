@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # What may ask for more: everything else of taskctl is there after `pip install taskctl`.
 NEEDS_MORE = (
+    "taskctl.agent.exposition",
     "taskctl.controllers",
     "taskctl.embedded.server",
     "taskctl.metrics.registry",
@@ -30,6 +31,7 @@ MAINS = {
     "controller": "import taskctl.controllers.main",
     "local": "import taskctl.controllers.main, taskctl.embedded.server.main, "
     "taskctl.embedded.node.main, taskctl.agent.main",
+    "otel": "import taskctl.controllers.otlp",
 }
 WALK = """
 import importlib, pkgutil, taskctl
@@ -100,7 +102,7 @@ def test_only_server_and_controller_ask_for_more(small: Path) -> None:
     lines = [line.split() for line in done.stdout.splitlines()]
     assert [module for module, _ in lines if not module.startswith(NEEDS_MORE)] == []
     absent = {name.partition(".")[0] for _, name in lines}
-    assert absent == set(PARTS["local"]), "each of them is needed, and no other"
+    assert absent == {*PARTS["local"], "opentelemetry"}, "each of them is needed, and no other"
 
 
 @pytest.mark.parametrize("verb", ["local", "server", "node", "controller"])

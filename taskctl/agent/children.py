@@ -82,6 +82,7 @@ class Children:
         answers = await self._context.on_behalf(run, "spawn", self._grow(parent, children))
         run.children.update((answer["uid"], answer["name"]) for answer in answers)
         made = sum(answer["created"] for answer in answers)
+        self._context.meters.children += made
         logger.info("children asked=%d created=%d %s", len(answers), made, run.label)
         return {"tasks": answers}
 

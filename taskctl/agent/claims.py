@@ -16,6 +16,7 @@ from typing import Any, Final
 from taskctl.agent.context import Context
 from taskctl.agent.handovers import Handovers
 from taskctl.agent.journal import ToldRun
+from taskctl.agent.meters import ClaimOutcome
 from taskctl.agent.podspec import OwnPod, ParkedEntry, PodEntry
 from taskctl.agent.preparations import Preparations
 from taskctl.agent.refusals import ErrorCode, Refusal, from_api
@@ -93,19 +94,25 @@ class Claims:
                 return await self._repeat(run)
             if self.closed:
                 return exit_message()
+            meters = self._context.meters
             entry = await self._pod.entry(container)
+            parked = isinstance(entry, ParkedEntry)
             if isinstance(entry, ParkedEntry):
                 given = await self._assigned(entry)
                 if given is None:
                     return exit_message()
                 entry = given
+                meters.handovers += 1
             try:
                 won = await self._claim(entry)
             except ApiError as error:
                 raise from_api(error) from error
             if won is None:
+                meters.claims[ClaimOutcome.LOST] += 1
                 return exit_message()
+            meters.claims[ClaimOutcome.WON] += 1
             run = await self._tell(entry, won)
+            meters.starts["standby" if parked else "own"] += 1
             self._learn(won.task)
             return run_message(self._context, run, won.task)
 

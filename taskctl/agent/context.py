@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeVar
 
 from taskctl.agent.background import Background
 from taskctl.agent.journal import Journal
+from taskctl.agent.meters import Meters
 from taskctl.agent.retry import Retrier
 from taskctl.agent.runs import Run, Runs
 from taskctl.agent.settings import AgentSettings
@@ -81,6 +82,7 @@ class Context:
         runs: memory.
         background: owner of work that outlives connections.
         workspace: None where the TaskCluster has none.
+        meters: what is counted.
     """
 
     settings: AgentSettings
@@ -92,6 +94,7 @@ class Context:
     runs: Runs
     background: Background
     workspace: Workspace | None
+    meters: Meters = field(default_factory=Meters)
 
     @property
     def namespace(self) -> str:

@@ -17,6 +17,8 @@ from taskctl.agent.cleaning import Cleaner
 from taskctl.agent.context import AgentClient, Context
 from taskctl.agent.handovers import Handovers
 from taskctl.agent.journal import Journal
+from taskctl.agent.meters import Meters
+from taskctl.agent.metricsserver import MetricsServer
 from taskctl.agent.podspec import OwnPod
 from taskctl.agent.recovery import RecordDelivery
 from taskctl.agent.retry import Retrier
@@ -48,12 +50,18 @@ class Agent:
         settings: where it lives.
         client: the API server.
         timing: clock, sleep and chance.
+        meters: counts what it does.
     """
 
     def __init__(
-        self, settings: AgentSettings, client: AgentClient, timing: Timing = SYSTEM_TIMING
+        self,
+        settings: AgentSettings,
+        client: AgentClient,
+        timing: Timing = SYSTEM_TIMING,
+        meters: Meters | None = None,
     ) -> None:
         self._settings = settings
+        self._meters = meters or Meters()
         self._client = client
         self._timing = timing
         self._draining = asyncio.Event()
@@ -86,6 +94,7 @@ class Agent:
         if context.workspace is not None:
             cleaner = Cleaner(context, context.workspace)
             context.background.spawn("clean up", self._for_ever("clean up", cleaner.run))
+        scraping = await self._start_metrics(context)
         try:
             await server.start()
             await asyncio.to_thread(runtime_dir.mark_ready, self._settings.runtime_dir)
@@ -99,6 +108,29 @@ class Agent:
         finally:
             await server.stop()
             await context.background.close()
+            if scraping is not None:
+                await scraping.stop()
+
+    async def _start_metrics(self, context: Context) -> MetricsServer | None:
+        """Serve metrics before there can be a task that would take the port."""
+        if self._settings.metrics_port is None:
+            return None
+        try:
+            # Loads prometheus_client, which agents without metrics need not have.
+            from taskctl.agent.exposition import AgentMetrics
+        except ImportError:
+            logger.warning(
+                "no metrics are served: the worker's image lacks prometheus-client; install "
+                "taskctl[controller] in it"
+            )
+            return None
+        metrics = AgentMetrics(context)
+        server = MetricsServer(
+            self._settings.metrics_host, self._settings.metrics_port, metrics.text, self._timing
+        )
+        context.background.spawn("measure workspace", metrics.measure_for_ever())
+        await server.start()
+        return server
 
     def _prepare(self) -> Context:
         """Read what former lives left, and fill the volumes. Blocking."""
@@ -129,6 +161,7 @@ class Agent:
             runs=runs,
             background=Background(),
             workspace=workspace,
+            meters=self._meters,
         )
 
     async def _for_ever(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
@@ -160,11 +193,14 @@ async def run_agent(settings: AgentSettings) -> None:
     Raises:
         ConfigError: the settings, the volumes or the way to the API server are not in order.
     """
+    meters = Meters()
     client_settings = ClientSettings(
-        user_agent=f"taskctl-agent/{__version__}", timeout_s=REQUEST_TIMEOUT_S
+        user_agent=f"taskctl-agent/{__version__}",
+        timeout_s=REQUEST_TIMEOUT_S,
+        observer=meters.on_api_request,
     )
     async with await KubeClient.connect(client_settings) as client:
-        agent = Agent(settings, client)
+        agent = Agent(settings, client, meters=meters)
         with _on_signals(agent.drain):
             await agent.run()
 

@@ -15,9 +15,11 @@ from typing import Final, Protocol
 
 from taskctl.agent.context import Context
 from taskctl.agent.exits import Exit
+from taskctl.agent.journal import ToldRun
 from taskctl.agent.outputs import Outputs
 from taskctl.agent.retry import Delays, is_worth_a_line
 from taskctl.agent.runs import Run, RunPhase
+from taskctl.agent.workspace import Workspace
 from taskctl.errors import ApiError, Conflict, NotFound
 from taskctl.policy.outcome import ExitReport, Superseded, decide_after_exit
 
@@ -25,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 # A refusal that is not passing (RBAC taken away, a webhook) needs a person, who needs minutes.
 _REFUSED: Final = Delays(first_s=1.0, max_s=30.0)
+DROPPED: Final = "Dropped"  # counted among the states that were recorded
 
 
 class StatusNotes(Protocol):
@@ -74,6 +77,7 @@ class Outcomes:
                 break
             except NotFound:
                 logger.info("outcome dropped, the task is gone %s", run.label)
+                self._context.meters.outcomes[DROPPED] += 1
                 break
             except Conflict:
                 failures += 1
@@ -109,6 +113,7 @@ class Outcomes:
             task = await context.read_task(run)
         if not context.is_ours(task, run):
             logger.info("outcome dropped, the run is superseded %s", run.label)
+            context.meters.outcomes[DROPPED] += 1
             return
         output = await self._outputs.of(run)
         full = replace(
@@ -127,9 +132,12 @@ class Outcomes:
         )
         if isinstance(decision, Superseded):
             logger.info("outcome dropped %s: %s", run.label, decision.reason)
+            context.meters.outcomes[DROPPED] += 1
             return
         run.keep(await context.swap_status(task, decision.status_patch))
-        logger.info("outcome recorded state=%s %s", decision.status_patch.get("state"), run.label)
+        state = decision.status_patch.get("state")
+        context.meters.outcomes[str(state)] += 1
+        logger.info("outcome recorded state=%s %s", state, run.label)
 
     async def _pause(self, run: Run, error: ApiError, failures: int) -> None:
         retrier = self._context.retrier
@@ -153,8 +161,15 @@ class Outcomes:
         try:
             await asyncio.to_thread(context.journal.report, run.told, exit_code)
             if context.workspace is not None and run.told.record:
-                remove = context.workspace.remove_record
-                await asyncio.to_thread(remove, run.told.uid, run.told.attempt)
+                context.meters.log_bytes += await asyncio.to_thread(
+                    _tidy, context.workspace, run.told
+                )
         except OSError as error:
             # The outcome is safe; without the note it would be offered, and refused, once more.
             logger.warning("cannot note that the outcome is recorded %s: %s", run.label, error)
+
+
+def _tidy(workspace: Workspace, told: ToldRun) -> int:
+    """Remove the exit record; return the size of the log. Blocking."""
+    workspace.remove_record(told.uid, told.attempt)
+    return workspace.log_bytes(told.task, told.uid, told.attempt)

@@ -17,10 +17,12 @@ from taskctl.constants import (
     ENV_TASK_NAMESPACE,
     ENV_TASK_UID,
     ENV_TOKEN,
+    ENV_TRACEPARENT,
     ENV_WORKSPACE,
 )
 from taskctl.policy.prepare import Command, command_of
 from taskctl.policy.resources import memory_limit_bytes, requested
+from taskctl.policy.tracecontext import context_of_run, parse_traceparent
 from taskctl.policy.view import TaskView, parse_task
 from taskctl.wire import Message
 
@@ -109,6 +111,8 @@ def _environment(context: Context, run: Run, view: TaskView) -> dict[str, str]:
     named = {entry["name"] for entry in view.spec.get("env") or ()}
     # No rule forbids these names, so what the Task says about them counts.
     kept = {ENV_TASK_NAME: told.task, ENV_TASK_NAMESPACE: context.namespace, **_DEFAULTS}
+    if context.settings.traces or parse_traceparent(view.traceparent) is not None:
+        kept[ENV_TRACEPARENT] = context_of_run(view, told.attempt).text()
     own = {
         ENV_TASK: told.task,
         ENV_TASK_UID: told.uid,

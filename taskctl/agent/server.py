@@ -85,11 +85,13 @@ class SocketServer:
         connection = Connection(reader, writer, self._decoding)
         session = Session(self._service, connection, self._rations, name)
         self._open[session] = None
+        self._service.meters.connections = len(self._open)
         task = self._sessions.spawn(name, session.run())
         task.add_done_callback(lambda _: self._ended(session))
 
     def _ended(self, session: Session) -> None:
         self._open.pop(session, None)
+        self._service.meters.connections = len(self._open)
         session.abort()  # one that is cancelled before it has begun closes nothing itself
 
     def _make_room(self) -> bool:

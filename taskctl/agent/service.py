@@ -89,6 +89,7 @@ class Service:
     ) -> None:
         self._handovers = handovers
         self._context = context
+        self.meters = context.meters
         self._pod = pod
         self._stops = stops
         objects = ObjectStore(context)

@@ -159,15 +159,19 @@ class Session:
 
     async def _answer(self, number: int, handler: _Handler, frame: Frame) -> bool:
         then = None
+        meters = self._service.meters
+        meters.on_request(_operation(frame.message))
         try:
             if frame.refusal is not None:
                 raise frame.refusal
             reply = await handler(frame.message)
         except Refusal as refusal:
+            meters.on_refusal(refusal.code)
             answer, good = refusal.answer(number), False
         except Exception:
             # The last line: a bug in one request must not take down the worker.
             logger.exception("request %s failed", _operation(frame.message))
+            meters.on_refusal(ErrorCode.UNAVAILABLE)
             broken = Refusal(ErrorCode.UNAVAILABLE, "the agent failed; its log says how")
             answer, good = broken.answer(number), False
         else:

@@ -12,8 +12,11 @@ from taskctl.constants import (
     DEFAULT_LOG_LIMIT_BYTES,
     ENV_INLINE_OUTPUTS,
     ENV_LOG_LIMIT,
+    ENV_METRICS_PORT,
+    ENV_POD_IP,
     ENV_RUNTIME_DIR,
     ENV_STATE_DIR,
+    ENV_TRACES,
     ENV_WORKSPACE,
     RUNTIME_PATH,
     STATE_PATH,
@@ -26,6 +29,7 @@ ENV_POD_UID: Final = "POD_UID"
 ENV_CLUSTER: Final = "TASKCTL_CLUSTER"
 
 _DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_MAX_PORT: Final = 65535
 _UID = re.compile(r"[0-9A-Za-z-]{1,128}")
 
 
@@ -56,6 +60,9 @@ class AgentSettings:
         state_dir: the agent's own memory, which no task sees; it lives as long as the pod.
         inline_outputs: what a function returns stands in its Task's status, if it is small.
         log_limit_bytes: of an attempt's log in the workspace; 0: none.
+        metrics_host: address to serve metrics on.
+        metrics_port: port to serve metrics on; None: they are not served.
+        traces: tasks are told of the trace that they belong to.
     """
 
     pod: PodIdentity
@@ -65,6 +72,9 @@ class AgentSettings:
     state_dir: Path = Path(STATE_PATH)
     inline_outputs: bool = False
     log_limit_bytes: int = DEFAULT_LOG_LIMIT_BYTES
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None
+    traces: bool = False
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> AgentSettings:
@@ -89,6 +99,9 @@ class AgentSettings:
             state_dir=_directory(env, ENV_STATE_DIR, STATE_PATH) or Path(STATE_PATH),
             inline_outputs=env.get(ENV_INLINE_OUTPUTS) == "1",
             log_limit_bytes=_bytes(env, ENV_LOG_LIMIT, DEFAULT_LOG_LIMIT_BYTES),
+            metrics_host=env.get(ENV_POD_IP) or "127.0.0.1",
+            metrics_port=_port(env),
+            traces=env.get(ENV_TRACES) == "1",
         )
 
 
@@ -116,6 +129,15 @@ def _uid(env: Mapping[str, str]) -> str:
             f"{ENV_POD_UID} is {value!r}; set it in the worker pod by fieldRef metadata.uid"
         )
     return value
+
+
+def _port(env: Mapping[str, str]) -> int | None:
+    text = env.get(ENV_METRICS_PORT, "")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= _MAX_PORT):
+        raise ConfigError(f"{ENV_METRICS_PORT} is {text!r}; it must be a port, 1 to {_MAX_PORT}")
+    return int(text)
 
 
 def _directory(env: Mapping[str, str], name: str, default: str | None) -> Path | None:

@@ -13,12 +13,19 @@ import hashlib
 import logging
 import os
 import secrets
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from taskctl import beneath
 from taskctl.agent.refusals import ErrorCode, Refusal
-from taskctl.constants import EXITS_DIR, LOGS_DIR, OBJECTS_DIR, WORKSPACE_META_DIR
+from taskctl.constants import (
+    EXITS_DIR,
+    LOG_SEGMENTS_SUFFIX,
+    LOGS_DIR,
+    OBJECTS_DIR,
+    WORKSPACE_META_DIR,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +36,21 @@ MAX_RECORD_BYTES: Final = 64 * 1024
 _DIRECTORY_MODE: Final = 0o1777
 _FILE_MODE: Final = 0o644
 _NAME_PART: Final = 180  # of 255 bytes that a file name may have
+_SEGMENTS: Final = 64  # of a log that are looked at; a task can put files there
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Room in the file system of a workspace, in bytes.
+
+    Attributes:
+        size_bytes: all of it.
+        free_bytes: what somebody who is not root may still use.
+    """
+
+    size_bytes: int
+    free_bytes: int
 
 
 class Workspace:
@@ -104,6 +125,35 @@ class Workspace:
         """Remove an exit record that is in the API server now; it need not be there."""
         with contextlib.suppress(OSError), beneath.directory(self.root, EXITS_DIR) as directory:
             os.unlink(f"{task_uid}-{attempt}", dir_fd=directory)
+
+    def log_bytes(self, task: str, task_uid: str, attempt: int) -> int:
+        """Return the size of an attempt's log with what came later; 0: there is none to be seen."""
+        log = log_file(task, task_uid, attempt)
+        try:
+            with beneath.regular_file(self.root, log) as (_, status):
+                size = status.st_size
+        except OSError:
+            return 0
+        with (
+            contextlib.suppress(OSError),
+            beneath.directory(self.root, log + LOG_SEGMENTS_SUFFIX) as later,
+        ):
+            for name in os.listdir(later)[:_SEGMENTS]:
+                with contextlib.suppress(OSError):
+                    size += os.stat(name, dir_fd=later, follow_symlinks=False).st_size
+        return size
+
+    def space(self) -> Space:
+        """Return the size of the file system, and what is free of it.
+
+        Raises:
+            OSError: it does not answer.
+        """
+        status = os.statvfs(self.root)
+        return Space(
+            size_bytes=status.f_blocks * status.f_frsize,
+            free_bytes=status.f_bavail * status.f_frsize,
+        )
 
     def write_object(self, content: bytes) -> dict[str, Any]:
         """Store a value under its hash; return ``path``, ``sha256`` and ``size`` of its ref.

@@ -25,6 +25,7 @@ from taskctl.errors import TaskctlError
 from taskctl.policy.hostlist import ALLOW_VARIABLE, parse_allowed
 from taskctl.policy.runclusterrule import RunClusters
 from taskctl.policy.workeraccess import WorkerAccess
+from taskctl.policy.workersettings import WorkerSettings
 
 _PANEL = "Components (taskctl local runs the first three)"
 
@@ -141,6 +142,23 @@ class ControllerOptions(LogOptions):
             "repeat. https unless it says http://. Default: nowhere.",
         ),
     ] = None
+    worker_metrics_port: Annotated[
+        int,
+        typer.Option(
+            metavar="PORT",
+            min=0,
+            max=65535,
+            help="Where each worker's agent serves /metrics, on its pod's address. 0: nowhere.",
+        ),
+    ] = 0
+    otlp_endpoint: Annotated[
+        str,
+        typer.Option(
+            metavar="URL",
+            envvar="OTEL_EXPORTER_OTLP_ENDPOINT",
+            help="Base address of a collector that takes traces by OTLP over HTTP.",
+        ),
+    ] = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +204,8 @@ def server(options: ServerOptions) -> int:
 def controller(access: ControllerAccess, options: ControllerOptions) -> int:
     """Run the controller. On the local stack or in a cluster."""
     require("controller")
+    if options.otlp_endpoint:
+        require("otel")
     prepare(options)
     from taskctl.client.config import ClientSettings
     from taskctl.controllers import main
@@ -205,9 +225,12 @@ def controller(access: ControllerAccess, options: ControllerOptions) -> int:
         health_host=options.health_host,
         lease_namespace=options.lease_namespace or "",
         access=options.worker_access,
-        worker_image=options.worker_image,
         run_clusters=options.run_clusters,
         notify_allow=parse_allowed(options.notify_allow or ()),
+        worker_settings=WorkerSettings(
+            image=options.worker_image, metrics_port=options.worker_metrics_port
+        ),
+        otlp_endpoint=options.otlp_endpoint,
     )
     return run(lambda: main.run_controller(settings))
 

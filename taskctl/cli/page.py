@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -16,9 +17,10 @@ import typer
 from taskctl.cli.access import Access, open_client
 from taskctl.cli.components import LogOptions, prepare, run
 from taskctl.cli.datadir import DEFAULT_DATA_DIR
-from taskctl.cli.exits import ExitCode
+from taskctl.cli.exits import ExitCode, UsageError
 from taskctl.cli.output import echo, note
 from taskctl.cli.verbs import verb
+from taskctl.errors import ConfigError
 
 if TYPE_CHECKING:
     from taskctl.ui.guard import Guard
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 PAGE_VERB: Final = "page"
 _HOST: Final = "127.0.0.1"
 _SYNC_TIMEOUT_S: Final = 30.0
+_MIN_TOKEN_CHARS: Final = 32
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +38,25 @@ class UiOptions:
 
     port: Annotated[
         int,
-        typer.Option(metavar="PORT", min=0, max=65535, help="On 127.0.0.1. 0: any free one."),
+        typer.Option(metavar="PORT", min=0, max=65535, help="0: any free one."),
     ] = 0
+    listen: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Where to listen; repeat. Default: 127.0.0.1. Any other needs --token-file.",
+        ),
+    ] = None
+    token_file: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Holds the token. Default: a new one each time."),
+    ] = None
+    origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="URL", help="Where browsers reach it through a proxy: https://NAME; repeat."
+        ),
+    ] = None
     all_namespaces: Annotated[
         bool, typer.Option("--all-namespaces", "-A", help="Tasks of all namespaces.")
     ] = False
@@ -69,12 +90,23 @@ def register(app: typer.Typer) -> None:
 async def ui(access: Access, options: UiOptions) -> int:
     """Show the tasks in the browser, live. Ctrl-C stops it."""
     from taskctl.embedded.listening import bind
-    from taskctl.ui.guard import Guard, new_token
+    from taskctl.ui.guard import Guard, new_token, parse_origin
 
-    with bind(_HOST, options.port, chosen=bool(options.port)) as listener:
-        port = int(listener.getsockname()[1])
-        guard = Guard(new_token(), port, write=options.write)
-        url = page_url(port, guard.token)
+    addresses = options.listen or [_HOST]
+    if options.token_file is None and addresses != [_HOST]:
+        raise UsageError("--listen: others can reach that address; give --token-file as well")
+    token = new_token() if options.token_file is None else read_token(Path(options.token_file))
+    origins = tuple(parse_origin(text) for text in options.origin or ())
+    with contextlib.ExitStack() as held:
+        listeners: list[socket.socket] = []
+        port = options.port
+        for address in addresses:
+            listener = held.enter_context(bind(address, port, chosen=bool(port)))
+            listeners.append(listener)
+            port = int(listener.getsockname()[1])
+        guard = Guard(token, port, write=options.write, origins=origins)
+        # Whoever keeps a token in a file knows it; logs are read by others, too.
+        url = page_url(port, token if options.token_file is None else "TOKEN")
 
         def ready() -> None:
             echo(f"The page is at {url}")
@@ -85,7 +117,7 @@ async def ui(access: Access, options: UiOptions) -> int:
                 webbrowser.open(url)
 
         everywhere = options.all_namespaces
-        await serve(access, listener, guard, everywhere=everywhere, ready=ready)
+        await serve(access, listeners, guard, everywhere=everywhere, ready=ready)
     return ExitCode.OK
 
 
@@ -100,12 +132,12 @@ def page(options: PageOptions) -> int:
     listener = inherited(options.listen_fd)
     guard = Guard(read_page_token(directory), int(listener.getsockname()[1]))
     access = Access(kubeconfig=str(directory / "kubeconfig"))
-    return run(lambda: serve(access, listener, guard, everywhere=True))
+    return run(lambda: serve(access, [listener], guard, everywhere=True))
 
 
 async def serve(
     access: Access,
-    listener: socket.socket,
+    listeners: Sequence[socket.socket],
     guard: Guard,
     *,
     everywhere: bool,
@@ -115,7 +147,7 @@ async def serve(
 
     Args:
         access: where the tasks are.
-        listener: bound socket.
+        listeners: bound sockets, of one port.
         guard: who may ask.
         everywhere: show all namespaces, not only that of ``access``.
         ready: called once the page answers.
@@ -134,7 +166,7 @@ async def serve(
             guard, watching, PageOps(access, client), title=namespace or "all namespaces"
         )
         async with watching.running():
-            await server.start(listener)
+            await server.start(*listeners)
             try:
                 if ready is not None:
                     await watching.wait_synced(_SYNC_TIMEOUT_S)
@@ -142,6 +174,24 @@ async def serve(
                 await _until_asked()
             finally:
                 await server.stop()
+
+
+def read_token(path: Path) -> str:
+    """Return the token in a file.
+
+    Raises:
+        ConfigError: it cannot be read, or is too short to keep anybody out.
+    """
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the token file {path} cannot be read: {error}") from error
+    if len(token) < _MIN_TOKEN_CHARS or not _TOKEN.fullmatch(token):
+        raise ConfigError(
+            f"the token in {path} must have at least {_MIN_TOKEN_CHARS} letters, digits, '-' or "
+            "'_', and nothing else; make one with: openssl rand -hex 32"
+        )
+    return token
 
 
 async def _until_asked() -> None:

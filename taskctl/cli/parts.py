@@ -12,6 +12,7 @@ from taskctl.cli.exits import CliError, ExitCode
 PARTS: Final[Mapping[str, tuple[str, ...]]] = {
     "controller": ("prometheus_client",),
     "local": ("cel", "cryptography", "jsonpatch", "prometheus_client", "re2"),
+    "otel": ("opentelemetry.exporter.otlp.proto.http", "opentelemetry.sdk"),
 }
 
 
@@ -24,10 +25,17 @@ def require(part: str) -> None:
     Raises:
         CliError: packages are missing; says how to install them.
     """
-    missing = [module for module in PARTS[part] if find_spec(module) is None]
+    missing = [module for module in PARTS[part] if not _is_there(module)]
     if missing:
         raise CliError(
             f"{', '.join(missing)}: not installed, and needed here; run: "
             f"pip install 'taskctl[{part}]'",
             ExitCode.USAGE,
         )
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # not even the package that it is in
+        return False

@@ -69,6 +69,14 @@ class InstallChoices:
             "the Prometheus operator.",
         ),
     ] = False
+    page: Annotated[
+        bool,
+        typer.Option("--page", help="With the page as a Service; needs a Secret with a token."),
+    ] = False
+    page_origin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="URL", help="Where browsers reach the page: https://NAME; repeat."),
+    ] = None
     run_clusters: Annotated[
         RunClusters | None,
         typer.Option(
@@ -112,6 +120,7 @@ def register(app: typer.Typer) -> None:
 def install(access: InstallAccess, options: InstallChoices) -> int:
     """Print the manifests that install taskctl on a cluster. Pipe them to kubectl apply -f -."""
     from taskctl.install.manifests import build
+    from taskctl.ui.guard import parse_origin
 
     chosen = InstallOptions(
         namespace=access.namespace or DEFAULT_NAMESPACE,
@@ -120,6 +129,8 @@ def install(access: InstallAccess, options: InstallChoices) -> int:
         replicas=options.replicas,
         crds=not options.skip_crds,
         monitoring=options.monitoring,
+        page=options.page or bool(options.page_origin),
+        page_origins=tuple(parse_origin(text) for text in options.page_origin or ()),
         run_clusters=options.run_clusters,
         notify_allow=tuple(options.notify_allow or ()),
     )

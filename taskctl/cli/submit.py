@@ -365,6 +365,7 @@ async def _create(
     session: Session, resource: Resource, obj: Object, *, dry_run: bool
 ) -> tuple[Object, str]:
     from taskctl.client.base import PatchOptions
+    from taskctl.outside.tracing import trace_annotations
 
     namespace = obj["metadata"].get("namespace")
     # As kubectl does, so that what `get -o yaml` prints can be created again.
@@ -372,7 +373,7 @@ async def _create(
     if obj["kind"] == "Task":  # for the latency receipt: the server notes whole seconds only
         notes = obj["metadata"].get("annotations") or {}
         created = {ANNOTATION_CREATED: format_micro(SystemClock().now())}
-        obj["metadata"]["annotations"] = notes | created
+        obj["metadata"]["annotations"] = trace_annotations() | notes | created
     try:
         result = await session.client.create(resource, obj, namespace, dry_run=dry_run, strict=True)
     except AlreadyExists as error:

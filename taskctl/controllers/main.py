@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from taskctl import __version__
 from taskctl.client.config import ClientSettings
 from taskctl.client.kube import KubeClient
-from taskctl.constants import DEFAULT_IMAGE, LEASE_NAME
+from taskctl.constants import LEASE_NAME
 from taskctl.controllers.setup import Controllers, SetupOptions
 from taskctl.placement.machine import COALESCE_S
 from taskctl.policy.hostlist import AllowedHost
 from taskctl.policy.runclusterrule import RunClusters
 from taskctl.policy.workeraccess import WorkerAccess
+from taskctl.policy.workersettings import WorkerSettings
 from taskctl.runtime.lease import LeaderElector, LeaseSettings
 from taskctl.runtime.manager import Manager, ManagerOptions
 from taskctl.runtime.metrics import Metrics
+
+if TYPE_CHECKING:
+    from taskctl.controllers.otlp import SpanExport
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +48,10 @@ class ControllerSettings:
             every side effect is guarded, but they do the work twice.
         identity: who we are, for the Lease and Events; empty: the host's name.
         access: whether to give workers their account and rights.
-        worker_image: image of workers whose TaskCluster names none.
         run_clusters: which TaskClusters to make for single runs (``spec.cluster`` of a Task).
         notify_allow: hosts that receivers of notifications may be on.
+        worker_settings: what all workers have in common.
+        otlp_endpoint: base address of the collector that traces go to; empty: there are none.
     """
 
     client: ClientSettings = field(default_factory=ClientSettings)
@@ -59,16 +65,18 @@ class ControllerSettings:
     lease_namespace: str = ""
     identity: str = ""
     access: WorkerAccess = WorkerAccess.MANAGE
-    worker_image: str = DEFAULT_IMAGE
     run_clusters: RunClusters = RunClusters.PLAIN
     notify_allow: tuple[AllowedHost, ...] = ()
+    worker_settings: WorkerSettings = field(default_factory=WorkerSettings)
+    otlp_endpoint: str = ""
 
 
 async def run_controller(settings: ControllerSettings) -> None:
     """Run all control loops until SIGTERM or SIGINT.
 
     Raises:
-        ConfigError: the API server is not configured, or the health port is taken.
+        ConfigError: the API server is not configured, the health port is taken, or the OTLP
+            endpoint is not an address.
         Unavailable: the first lists did not come within ``sync_timeout_s``.
         LeadershipLost: the Lease could not be renewed; start again.
     """
@@ -80,6 +88,7 @@ async def run_controller(settings: ControllerSettings) -> None:
     )
     if not settings.lease_namespace:
         metrics.set_leader(True)  # there is no election
+    export = await asyncio.to_thread(_span_export, settings, metrics)
     async with await KubeClient.connect(client_settings) as client:
         log.info("API server %s (%s)", client.server, client.source)
         identity = settings.identity or socket.gethostname()
@@ -90,13 +99,25 @@ async def run_controller(settings: ControllerSettings) -> None:
             coalesce_s=settings.coalesce_s,
             host=identity,
             access=settings.access,
-            worker_image=settings.worker_image,
             run_clusters=settings.run_clusters,
             notify_allow=settings.notify_allow,
+            worker_settings=replace(settings.worker_settings, traces=export is not None),
+            spans=None if export is None else export.add,
             timing=client_settings.timing,
         )
         Controllers(client, metrics, options).add_to(manager)
+        if export is not None:
+            manager.add_at_end("traces", export.close)
         await manager.run()
+
+
+def _span_export(settings: ControllerSettings, metrics: Metrics) -> SpanExport | None:
+    if not settings.otlp_endpoint:
+        return None
+    # Loads OpenTelemetry, which controllers without traces need not have.
+    from taskctl.controllers.otlp import SpanExport
+
+    return SpanExport.to(settings.otlp_endpoint, metrics)
 
 
 def _manager_options(

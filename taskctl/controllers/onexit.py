@@ -9,7 +9,7 @@ from taskctl.api.meta import ObjectKey
 from taskctl.client.base import KubeObject
 from taskctl.client.resources import TASKS
 from taskctl.clock import format_micro
-from taskctl.constants import ANNOTATION_CREATED, LABEL_EXIT_OF, Reason
+from taskctl.constants import ANNOTATION_CREATED, ANNOTATION_TRACEPARENT, LABEL_EXIT_OF, Reason
 from taskctl.controllers.cachedapi import CachedApi
 from taskctl.errors import AlreadyExists, Invalid, NotFound
 from taskctl.policy.onexit import (
@@ -21,6 +21,7 @@ from taskctl.policy.onexit import (
     wants_exit,
 )
 from taskctl.policy.status import Ending, StatusPatch
+from taskctl.policy.tracecontext import context_of_task, parse_traceparent
 from taskctl.policy.view import TaskView
 
 log = logging.getLogger(__name__)
@@ -37,10 +38,12 @@ class ExitTasks:
 
     Args:
         api: the API server and its caches.
+        traces: exit tasks belong to the trace of their tree.
     """
 
-    def __init__(self, api: CachedApi) -> None:
+    def __init__(self, api: CachedApi, *, traces: bool = False) -> None:
         self._api = api
+        self._traces = traces
 
     async def step(self, root: TaskView) -> StatusPatch | None:
         """Create a tree's exit task if it is owed; return what the root should say of it.
@@ -73,6 +76,8 @@ class ExitTasks:
         """Create it, or find the one that an earlier try has created."""
         api, metadata = self._api, manifest["metadata"]
         metadata["annotations"] = {ANNOTATION_CREATED: format_micro(api.timing.clock.now())}
+        if self._traces or parse_traceparent(root.traceparent) is not None:
+            metadata["annotations"][ANNOTATION_TRACEPARENT] = context_of_task(root).text()
         try:
             stored = await api.client.create(TASKS, manifest, root.namespace)
         except AlreadyExists:

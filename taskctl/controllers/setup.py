@@ -19,7 +19,6 @@ from taskctl.client.resources import (
 )
 from taskctl.client.timing import SYSTEM_TIMING, Timing
 from taskctl.constants import (
-    DEFAULT_IMAGE,
     LABEL_CLUSTER_UID,
     LABEL_MANAGED_BY,
     LABEL_OUTPUT_OF,
@@ -36,6 +35,7 @@ from taskctl.controllers.queues import Queues
 from taskctl.controllers.task import TaskReconciler
 from taskctl.controllers.taskcluster import TaskClusterReconciler
 from taskctl.controllers.taskmetrics import TaskMetrics
+from taskctl.controllers.tracing import SpanSink, TaskTracing
 from taskctl.controllers.tree import TreeReconciler
 from taskctl.controllers.ttl import TtlReconciler
 from taskctl.controllers.workerfacts import NodeNews, bare_node
@@ -57,6 +57,7 @@ from taskctl.policy.status import with_generation
 from taskctl.policy.taskevents import decide_event
 from taskctl.policy.treeevents import decide_tree_events
 from taskctl.policy.workeraccess import WorkerAccess
+from taskctl.policy.workersettings import DEFAULT_WORKERS, WorkerSettings
 from taskctl.policy.workspace import cluster_name_of
 from taskctl.runtime.controller import Controller, ControllerOptions
 from taskctl.runtime.events import EventRecorder
@@ -78,10 +79,11 @@ class SetupOptions:
         coalesce_s: pause between an event and the placing it causes, in seconds.
         host: who we are, for Events.
         access: whether to give workers their account and rights.
-        worker_image: image of workers whose TaskCluster names none.
         run_clusters: which TaskClusters to make for single runs.
         notify_allow: hosts that receivers of notifications may be on.
         poster: sends notifications; None: over HTTP.
+        worker_settings: what all workers have in common.
+        spans: takes the spans of Tasks that end; None: there are no traces.
         timing: clock, sleep and chance.
     """
 
@@ -90,10 +92,11 @@ class SetupOptions:
     coalesce_s: float = COALESCE_S
     host: str = ""
     access: WorkerAccess = WorkerAccess.MANAGE
-    worker_image: str = DEFAULT_IMAGE
     run_clusters: RunClusters = RunClusters.PLAIN
     notify_allow: tuple[AllowedHost, ...] = ()
     poster: Poster | None = None
+    worker_settings: WorkerSettings = DEFAULT_WORKERS
+    spans: SpanSink | None = None
     timing: Timing = SYSTEM_TIMING
 
 
@@ -152,6 +155,9 @@ class Controllers:
         self.task_metrics = TaskMetrics(
             metrics, self.placer.machine, lambda: self.news.leading, timing.clock
         )
+        self.tracing = None
+        if options.spans is not None:
+            self.tracing = TaskTracing(options.spans, lambda: self.news.leading, timing.clock)
         self.tasks = TaskReconciler(
             api, queues, self.indexes, self.placer, run_clusters=options.run_clusters
         )
@@ -161,9 +167,10 @@ class Controllers:
             news,
             self.placer,
             access=options.access,
-            worker_image=options.worker_image,
+            workers=options.worker_settings,
         )
-        self.trees = TreeReconciler(api, queues.trees, self.indexes.ages)
+        traces = options.spans is not None
+        self.trees = TreeReconciler(api, queues.trees, self.indexes.ages, traces=traces)
         self.notify = NotifyReconciler(
             api,
             queues.notify,
@@ -236,6 +243,8 @@ class Controllers:
             self.queues.clusters.add(ObjectKey(view.namespace, view.cluster))
         self.placer.tell(TaskGone(change.uid) if view is None else TaskSeen(view))
         self.task_metrics.on_task(change.old_view, view)
+        if self.tracing is not None:
+            self.tracing.on_task(change.old_view, view)
         self.trees.on_task(old, new)
         self.notify.on_task(old, new)
         self.ttl.on_task(old, new)

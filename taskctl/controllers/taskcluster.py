@@ -14,7 +14,6 @@ from taskctl.api.conditions import ConditionUpdate
 from taskctl.api.meta import ObjectKey
 from taskctl.client.base import DeleteOptions, KubeObject
 from taskctl.client.resources import PODS, TASKCLUSTERS
-from taskctl.constants import DEFAULT_IMAGE
 from taskctl.controllers.access import AccessKeeper
 from taskctl.controllers.ages import Ages
 from taskctl.controllers.apply import create_owned, in_parallel, namespace_goes
@@ -63,6 +62,7 @@ from taskctl.policy.workerpod import (
     worker_prefix,
     worker_template,
 )
+from taskctl.policy.workersettings import DEFAULT_WORKERS, WorkerSettings
 from taskctl.policy.workspace import Workspace, plan_workspace
 from taskctl.runtime.controller import DONE, Result
 
@@ -128,7 +128,7 @@ class TaskClusterReconciler:
         news: tells people.
         placer: the placement machine.
         access: whether to give workers their account and rights.
-        worker_image: image of workers whose TaskCluster names none.
+        workers: what all workers have in common.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class TaskClusterReconciler:
         placer: Placer,
         *,
         access: WorkerAccess = WorkerAccess.MANAGE,
-        worker_image: str = DEFAULT_IMAGE,
+        workers: WorkerSettings = DEFAULT_WORKERS,
     ) -> None:
         self._api = api
         self._queues = queues
@@ -151,7 +151,7 @@ class TaskClusterReconciler:
         self._shared = SharedClaimsReader(api)
         self._troubles = Troubles(api)
         self._pod_level = PodLevel(api)
-        self._worker_image = worker_image
+        self._workers = workers
         self._memories: dict[str, _ClusterMemory] = {}
 
     def forget(self, cluster: KubeObject) -> None:
@@ -274,7 +274,7 @@ class TaskClusterReconciler:
             slots=cluster_slots(cluster),
             max_tasks=cluster_max_tasks(cluster),
             max_age_s=(spec.get("rotation") or {}).get("maxAgeSeconds"),
-            template=template_hash(worker_template(cluster, self._worker_image, memory.sharing)),
+            template=template_hash(worker_template(cluster, self._workers, memory.sharing)),
             last_serial=max(recorded, memory.serial_floor),
             deleting=deleting,
             create_in_s=max(memory.create_after_s - self._api.now_s(), 0.0),
@@ -363,7 +363,7 @@ class TaskClusterReconciler:
     async def _create(
         self, cluster: KubeObject, name: str, memory: _ClusterMemory, claim_uid: str
     ) -> None:
-        manifest = build_worker(cluster, name, self._worker_image, claim_uid, memory.sharing)
+        manifest = build_worker(cluster, name, self._workers, claim_uid, memory.sharing)
         if pod_resources(manifest) is not None and not await self._pod_level.keeps(manifest):
             manifest = on_the_agent(manifest)
             self._news.warn(cluster, ClusterEvent.POD_RESOURCES, POD_RESOURCES_MESSAGE)

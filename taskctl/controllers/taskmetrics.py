@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from prometheus_client.core import Metric as Family
 from prometheus_client.registry import Collector
@@ -26,7 +25,8 @@ from taskctl.placement.cluster import ClusterView
 from taskctl.placement.machine import PlacementMachine
 from taskctl.placement.states import WorkerState
 from taskctl.placement.workers import Worker
-from taskctl.policy.view import TaskView, time_or_none
+from taskctl.policy.stages import AttemptStage, stages_of
+from taskctl.policy.view import TaskView
 from taskctl.runtime.metrics import Metrics
 
 # TaskClusters with series of their own; what more there are share one, with OTHER as its name.
@@ -35,13 +35,6 @@ OTHER: Final = "(other)"
 # The series of a TaskCluster outlast it by so much, or its last counts would never be scraped.
 KEPT_S: Final = 600.0
 _REASONS: Final = frozenset(reason.value for reason in Reason)
-_STAGES: Final = (
-    ("queued", "created", "placed"),
-    ("starting", "placed", "started"),
-    ("launching", "started", "userCode"),
-    ("running", "userCode", "exited"),
-    ("recording", "exited", "observed"),
-)
 # What counters of their own are kept of, each by TaskCluster.
 _COUNTED: Final = (
     catalog.TASKS_FINISHED,
@@ -86,8 +79,8 @@ class TaskMetrics(Collector):
         self._counts: dict[str, Counter[tuple[str, ...]]] = {m.name: Counter() for m in _COUNTED}
         self._stages = histogram(catalog.STAGE_SECONDS, metrics.registry)
         self._attempts = histogram(catalog.TASK_ATTEMPTS, metrics.registry)
-        for stage, _, _ in _STAGES:
-            self._stages.labels(stage)
+        for stage in AttemptStage:
+            self._stages.labels(stage.value)
         metrics.registry.register(self)
 
     # --- what has happened ----------------------------------------------------------------
@@ -225,19 +218,7 @@ class TaskMetrics(Collector):
 
 def stage_seconds(view: TaskView) -> dict[str, float]:
     """Return how long a Task spent in each stage of its last attempt, as far as is known."""
-    times: Mapping[str, Any] = view.status.get("times") or {}
-    found = {}
-    for stage, first, second in _STAGES:
-        if stage == "queued" and view.attempt != 1:
-            continue  # it would count the attempts before, too
-        begun, ended = time_or_none(times.get(first)), time_or_none(times.get(second))
-        if begun is not None and ended is not None:
-            found[stage] = _seconds(begun, ended)
-    return found
-
-
-def _seconds(begun: datetime, ended: datetime) -> float:
-    return max((ended - begun).total_seconds(), 0.0)  # clocks of two machines may differ
+    return {one.stage.value: (one.ended - one.begun).total_seconds() for one in stages_of(view)}
 
 
 def _standing(view: TaskView) -> _CountedAs:

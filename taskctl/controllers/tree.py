@@ -40,13 +40,16 @@ class TreeReconciler:
         api: the API server and its caches.
         queue: UIDs of roots to look at.
         ages: measures how long trees have taken.
+        traces: exit tasks belong to the trace of their tree.
     """
 
-    def __init__(self, api: CachedApi, queue: WorkQueue[str], ages: Ages) -> None:
+    def __init__(
+        self, api: CachedApi, queue: WorkQueue[str], ages: Ages, *, traces: bool = False
+    ) -> None:
         self._api = api
         self._ages = ages
         self._queue = queue
-        self._exits = ExitTasks(api)
+        self._exits = ExitTasks(api, traces=traces)
         self._counts: dict[Tree, TreeCounts] = {}
         self._written_at_s: dict[str, float] = {}
 

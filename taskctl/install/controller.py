@@ -17,6 +17,8 @@ from taskctl.policy.workeraccess import WorkerAccess
 Manifest = dict[str, Any]
 _PORT: Final = 8080
 _PORT_NAME: Final = "health"
+# OpenTelemetry's default for a Prometheus exporter. A worker's containers share their ports.
+WORKER_METRICS_PORT: Final = 9464
 _USER: Final = 65532
 # Work under way and the last Events get 10 s each (ManagerOptions.stop_grace_s), giving the
 # Lease back 2 s.
@@ -109,36 +111,56 @@ def _pod_spec(options: InstallOptions) -> Manifest:
         # Of the pods of one version: those on their way out should not count.
         "matchLabelKeys": ["pod-template-hash"],
     }
+    return own_pod(CONTROLLER) | {
+        "terminationGracePeriodSeconds": _GRACE_S,
+        "topologySpreadConstraints": [spread],
+        "containers": [_container(options)],
+    }
+
+
+def own_pod(account: str) -> Manifest:
+    """Return what the pods of an installation have in common; they meet the level restricted."""
     return {
-        "serviceAccountName": CONTROLLER,
+        "serviceAccountName": account,
         "automountServiceAccountToken": True,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": _GRACE_S,
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": _USER,
             "runAsGroup": _USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "topologySpreadConstraints": [spread],
-        "containers": [_container(options)],
     }
 
 
-def _container(options: InstallOptions) -> Manifest:
+def own_container(
+    options: InstallOptions, name: str, command: list[str], arguments: list[str]
+) -> Manifest:
+    """Return what their containers have in common."""
     return {
-        "name": "controller",
+        "name": name,
         "image": options.image,
         "imagePullPolicy": "IfNotPresent",
-        "command": ["taskctl", "controller"],
-        "args": _arguments(options),
+        "command": command,
+        "args": arguments,
         "env": [
-            {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
-            for name, path in (
+            {"name": variable, "valueFrom": {"fieldRef": {"fieldPath": path}}}
+            for variable, path in (
                 ("POD_IP", "status.podIP"),
                 ("POD_NAMESPACE", "metadata.namespace"),
             )
         ],
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+    }
+
+
+def _container(options: InstallOptions) -> Manifest:
+    own = own_container(options, "controller", ["taskctl", "controller"], _arguments(options))
+    return own | {
         "ports": [{"name": _PORT_NAME, "containerPort": _PORT, "protocol": "TCP"}],
         # Alive: the loop answers at all, within a minute, whatever the API server does. Ready:
         # the caches are in step, also of one that stands by.
@@ -146,11 +168,6 @@ def _container(options: InstallOptions) -> Manifest:
         "livenessProbe": _probe("/healthz", periodSeconds=10, failureThreshold=6),
         "readinessProbe": _probe("/readyz", periodSeconds=5, failureThreshold=3),
         "resources": {"requests": dict(_REQUESTS)},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
     }
 
 
@@ -161,6 +178,7 @@ def _arguments(options: InstallOptions) -> list[str]:
         f"--health-port={_PORT}",
         "--lease-namespace=$(POD_NAMESPACE)",
         f"--worker-image={options.image}",
+        *([f"--worker-metrics-port={WORKER_METRICS_PORT}"] if options.monitoring else []),
         f"--run-clusters={options.run_clusters_mode}",
     ]
     arguments += [f"{ALLOW_OPTION}={host}" for host in options.notify_allow]

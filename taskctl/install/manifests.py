@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from taskctl.api.crds import load_all
-from taskctl.install import controller, monitoring, rights, runclusters
+from taskctl.install import controller, monitoring, page, rights, runclusters
 from taskctl.install.options import InstallOptions, Scope
 
 Manifest = dict[str, Any]
@@ -38,6 +38,8 @@ def build_parts(options: InstallOptions) -> Parts:
     ]
     if options.monitoring:
         everything += monitoring.monitoring(options)
+    if options.page:
+        everything += page.page(options)
     # A namespace that is served alone is somebody's own: its labels are not ours to set.
     first = [controller.namespace(options)] if options.scope is Scope.CLUSTER else []
     cluster = [*first, *rights.people_rights()]

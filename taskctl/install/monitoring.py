@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from taskctl.install.options import InstallOptions
+from taskctl.constants import LABEL_CLUSTER_UID
+from taskctl.install.options import InstallOptions, Scope
 from taskctl.install.rights import CONTROLLER, CONTROLLER_LABELS, CONTROLLER_SELECTOR
 from taskctl.metrics.alerts import rule_groups
 from taskctl.metrics.dashboard import build_dashboard
+from taskctl.policy.workerpod import METRICS_PORT_NAME
 
 Manifest = dict[str, Any]
 _API: Final = "monitoring.coreos.com/v1"
@@ -26,6 +28,24 @@ def service_monitor(options: InstallOptions) -> Manifest:
             # Metrics have a label `namespace` of their own, that of the TaskCluster.
             "endpoints": [{"port": "metrics", "interval": "30s", "honorLabels": True}],
         },
+    }
+
+
+def pod_monitor(options: InstallOptions) -> Manifest:
+    """Return the PodMonitor of the workers, in all namespaces that the controller serves."""
+    spec: Manifest = {
+        "selector": {"matchExpressions": [{"key": LABEL_CLUSTER_UID, "operator": "Exists"}]},
+        "podMetricsEndpoints": [
+            {"port": METRICS_PORT_NAME, "interval": "30s", "honorLabels": True},
+        ],
+    }
+    if options.scope is Scope.CLUSTER:
+        spec["namespaceSelector"] = {"any": True}
+    return {
+        "apiVersion": _API,
+        "kind": "PodMonitor",
+        "metadata": _metadata(options, "taskctl-workers"),
+        "spec": spec,
     }
 
 
@@ -58,7 +78,12 @@ def dashboard_json() -> str:
 
 def monitoring(options: InstallOptions) -> list[Manifest]:
     """Return everything of this module."""
-    return [service_monitor(options), prometheus_rule(options), dashboard(options)]
+    return [
+        service_monitor(options),
+        pod_monitor(options),
+        prometheus_rule(options),
+        dashboard(options),
+    ]
 
 
 def _metadata(options: InstallOptions, name: str) -> Manifest:

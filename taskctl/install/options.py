@@ -35,6 +35,8 @@ class InstallOptions:
         replicas: of the controller; one works, the others stand by.
         crds: whether to include the CustomResourceDefinitions.
         monitoring: whether to include what the Prometheus operator and Grafana take.
+        page: whether to include the page as a Service.
+        page_origins: addresses by which browsers reach the page, through a proxy.
         run_clusters: what ``spec.cluster`` of a Task may hold; None: anything where the admission
             policy is installed, which only an administrator of the cluster can do, else what is
             plain.
@@ -50,6 +52,8 @@ class InstallOptions:
     replicas: int = DEFAULT_REPLICAS
     crds: bool = True
     monitoring: bool = False
+    page: bool = False
+    page_origins: tuple[str, ...] = ()
     run_clusters: RunClusters | None = None
     notify_allow: tuple[str, ...] = ()
 

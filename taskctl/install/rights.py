@@ -27,16 +27,16 @@ def controller_rights(options: InstallOptions) -> list[Manifest]:
     if options.scope is Scope.CLUSTER:
         everywhere = [*rules.controller_rules(), *rules.node_rules(), *rules.access_rules()]
         objects += [
-            _role(RoleKind.CLUSTER_ROLE, CONTROLLER, everywhere),
-            _bind(RoleKind.CLUSTER_ROLE, CONTROLLER, namespace, everywhere=True),
-            _role(RoleKind.ROLE, _ELECTION, rules.election_rules(), namespace),
-            _bind(RoleKind.ROLE, _ELECTION, namespace),
+            role(RoleKind.CLUSTER_ROLE, CONTROLLER, everywhere),
+            bind(RoleKind.CLUSTER_ROLE, CONTROLLER, namespace, everywhere=True),
+            role(RoleKind.ROLE, _ELECTION, rules.election_rules(), namespace),
+            bind(RoleKind.ROLE, _ELECTION, namespace),
         ]
     else:
         here = [*rules.controller_rules(), *rules.election_rules()]
         objects += [
-            _role(RoleKind.ROLE, CONTROLLER, here, namespace),
-            _bind(RoleKind.ROLE, CONTROLLER, namespace),
+            role(RoleKind.ROLE, CONTROLLER, here, namespace),
+            bind(RoleKind.ROLE, CONTROLLER, namespace),
         ]
     return [*objects, *_notify_rights(options)] if options.notify_allow else objects
 
@@ -46,23 +46,23 @@ def _notify_rights(options: InstallOptions) -> list[Manifest]:
     granted, namespace = rules.notify_rules(), options.namespace
     if options.scope is Scope.CLUSTER:
         return [
-            _role(RoleKind.CLUSTER_ROLE, NOTIFY, granted),
-            _bind(RoleKind.CLUSTER_ROLE, NOTIFY, namespace, everywhere=True),
+            role(RoleKind.CLUSTER_ROLE, NOTIFY, granted),
+            bind(RoleKind.CLUSTER_ROLE, NOTIFY, namespace, everywhere=True),
         ]
     return [
-        _role(RoleKind.ROLE, NOTIFY, granted, namespace),
-        _bind(RoleKind.ROLE, NOTIFY, namespace),
+        role(RoleKind.ROLE, NOTIFY, granted, namespace),
+        bind(RoleKind.ROLE, NOTIFY, namespace),
     ]
 
 
 def worker_rights(options: InstallOptions) -> list[Manifest]:
     """Return the role of workers; for one namespace also the account that has it."""
     if options.scope is Scope.CLUSTER:
-        return [_role(RoleKind.CLUSTER_ROLE, WORKER_ACCOUNT, rules.worker_rules())]
+        return [role(RoleKind.CLUSTER_ROLE, WORKER_ACCOUNT, rules.worker_rules())]
     namespace = options.namespace
     return [
         build_account(namespace),
-        _role(RoleKind.ROLE, WORKER_ACCOUNT, rules.worker_rules(), namespace),
+        role(RoleKind.ROLE, WORKER_ACCOUNT, rules.worker_rules(), namespace),
         build_binding(namespace, WORKER_ACCOUNT, RoleKind.ROLE),
     ]
 
@@ -71,8 +71,8 @@ def people_rights() -> list[Manifest]:
     """Return the roles that add taskctl's kinds to Kubernetes' own `view`, `edit` and `admin`."""
     return [
         # `edit` includes `view`, and `admin` includes `edit`.
-        _role(RoleKind.CLUSTER_ROLE, "taskctl-view", rules.view_rules(), aggregate_to="view"),
-        _role(RoleKind.CLUSTER_ROLE, "taskctl-edit", rules.edit_rules(), aggregate_to="edit"),
+        role(RoleKind.CLUSTER_ROLE, "taskctl-view", rules.view_rules(), aggregate_to="view"),
+        role(RoleKind.CLUSTER_ROLE, "taskctl-edit", rules.edit_rules(), aggregate_to="edit"),
     ]
 
 
@@ -86,7 +86,7 @@ def _controller_account(namespace: str) -> Manifest:
     }
 
 
-def _role(
+def role(
     kind: RoleKind,
     name: str,
     granted: list[rules.Rule],
@@ -94,6 +94,7 @@ def _role(
     *,
     aggregate_to: str = "",
 ) -> Manifest:
+    """Return a role, of a namespace or cluster-wide."""
     labels = dict(PART_LABELS)
     if aggregate_to:
         labels[f"{_AGGREGATE}{aggregate_to}"] = "true"
@@ -105,14 +106,21 @@ def _role(
     }
 
 
-def _bind(kind: RoleKind, role: str, namespace: str, *, everywhere: bool = False) -> Manifest:
-    """Bind a role to the controller, in its namespace or everywhere."""
+def bind(
+    kind: RoleKind,
+    name: str,
+    namespace: str,
+    *,
+    everywhere: bool = False,
+    account: str = CONTROLLER,
+) -> Manifest:
+    """Bind a role to an account of that namespace, there or everywhere."""
     return {
         "apiVersion": f"{RBAC_GROUP}/v1",
         "kind": "ClusterRoleBinding" if everywhere else "RoleBinding",
-        "metadata": _metadata(role, None if everywhere else namespace, dict(PART_LABELS)),
-        "roleRef": {"apiGroup": RBAC_GROUP, "kind": kind.value, "name": role},
-        "subjects": [{"kind": "ServiceAccount", "name": CONTROLLER, "namespace": namespace}],
+        "metadata": _metadata(name, None if everywhere else namespace, dict(PART_LABELS)),
+        "roleRef": {"apiGroup": RBAC_GROUP, "kind": kind.value, "name": name},
+        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": namespace}],
     }
 
 

@@ -118,6 +118,15 @@ def view_rules() -> list[Rule]:
     ]
 
 
+def page_rules() -> list[Rule]:
+    """Return what the page in the cluster reads; it writes nothing."""
+    return [
+        _rule(GROUP, ["tasks", "taskclusters"], ["get", "list", "watch"]),
+        # Of containers that are there; the copy in a workspace would take more than reading.
+        _rule(_CORE, ["pods/log"], ["get"]),
+    ]
+
+
 def edit_rules() -> list[Rule]:
     """Return what people may do who may also run things."""
     return [

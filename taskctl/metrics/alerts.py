@@ -94,6 +94,16 @@ ALERTS: Final = (
         "The Events WorkerFailed of the TaskCluster say how each of them ended.",
     ),
     Alert(
+        "TaskctlWorkspaceFull",
+        "min by (namespace, cluster) "
+        "(taskctl_workspace_free_bytes / taskctl_workspace_size_bytes) < 0.1",
+        "15m",
+        Severity.WARNING,
+        f"Less than a tenth of the workspace of {_OF} is free.",
+        "Delete what is no longer needed in it, or give its claim more room; logs and large values "
+        "of tasks lie below .taskctl.",
+    ),
+    Alert(
         "TaskctlStartsSlowly",
         "histogram_quantile(0.9, sum by (le) "
         '(rate(taskctl_task_stage_duration_seconds_bucket{stage="starting"}[15m]))) > 30',

@@ -23,6 +23,7 @@ class Process(StrEnum):
     """Which process exposes a metric."""
 
     CONTROLLER = "controller"
+    AGENT = "agent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,10 +191,113 @@ WORKQUEUE_SECONDS: Final = Metric(
 EVENTS_DROPPED: Final = Metric(
     "taskctl_events_dropped_total", _COUNTER, "Events not written, by cause.", ("cause",)
 )
+SPANS: Final = Metric(
+    "taskctl_spans_total",
+    _COUNTER,
+    "Spans of traces: `made`, `exported` to the collector, `failed` to be. What is made and "
+    "neither of both was dropped, as the queue was full, or still waits.",
+    ("outcome",),
+)
 CACHED_OBJECTS: Final = Metric(
     "taskctl_cached_objects", _GAUGE, "Objects in a cache.", ("resource",)
 )
 LEADER: Final = Metric("taskctl_leader", _GAUGE, "1 while this process leads.")
+
+# --- the agent of each worker ---------------------------------------------------------------------
+_AGENT: Final = Process.AGENT
+AGENT_RUNS: Final = Metric(
+    "taskctl_agent_runs", _GAUGE, "Attempts that run on this worker.", CLUSTER, _AGENT
+)
+AGENT_STARTS: Final = Metric(
+    "taskctl_agent_starts_total",
+    _COUNTER,
+    "Attempts that this agent had started, in a parked container (`standby`) or in one of their "
+    "`own`.",
+    (*CLUSTER, "container"),
+    _AGENT,
+)
+AGENT_HANDOVERS: Final = Metric(
+    "taskctl_agent_handovers_total",
+    _COUNTER,
+    "Tasks that the controller handed to parked containers of this worker.",
+    CLUSTER,
+    _AGENT,
+)
+AGENT_CLAIMS: Final = Metric(
+    "taskctl_agent_claims_total",
+    _COUNTER,
+    "Containers that asked what to run: `won`: the attempt is theirs; `lost`: it does not count "
+    "any more, or another container is to run it.",
+    (*CLUSTER, "outcome"),
+    _AGENT,
+)
+AGENT_OUTCOMES: Final = Metric(
+    "taskctl_agent_outcomes_total",
+    _COUNTER,
+    "Exits by the state of the Task that was recorded (`Pending`: it is tried again). `Dropped`: "
+    "the attempt did not count any more.",
+    (*CLUSTER, "state"),
+    _AGENT,
+)
+AGENT_CHILDREN: Final = Metric(
+    "taskctl_agent_children_created_total",
+    _COUNTER,
+    "Tasks created for tasks of this worker.",
+    CLUSTER,
+    _AGENT,
+)
+AGENT_REQUESTS: Final = Metric(
+    "taskctl_agent_requests_total",
+    _COUNTER,
+    "Requests of taskctl-init and of tasks on the agent's socket, by operation.",
+    (*CLUSTER, "operation"),
+    _AGENT,
+)
+AGENT_REFUSALS: Final = Metric(
+    "taskctl_agent_refusals_total",
+    _COUNTER,
+    "Requests on the socket that were answered with an error, by its code.",
+    (*CLUSTER, "error"),
+    _AGENT,
+)
+AGENT_CONNECTIONS: Final = Metric(
+    "taskctl_agent_connections", _GAUGE, "Open connections on the agent's socket.", CLUSTER, _AGENT
+)
+AGENT_LOG_BYTES: Final = Metric(
+    "taskctl_agent_log_bytes_total",
+    _COUNTER,
+    "Size of the logs that attempts had left in the workspace when they ended.",
+    CLUSTER,
+    _AGENT,
+)
+AGENT_API_REQUESTS: Final = Metric(
+    "taskctl_agent_api_requests_total",
+    _COUNTER,
+    "Requests that the agent sent to the API server; code 0: no answer.",
+    (*CLUSTER, "verb", "resource", "code"),
+    _AGENT,
+)
+AGENT_MEMORY: Final = Metric(
+    "taskctl_agent_memory_bytes", _GAUGE, "Resident memory of the agent.", CLUSTER, _AGENT
+)
+AGENT_CPU: Final = Metric(
+    "taskctl_agent_cpu_seconds_total", _COUNTER, "CPU time of the agent.", CLUSTER, _AGENT
+)
+WORKSPACE_SIZE: Final = Metric(
+    "taskctl_workspace_size_bytes",
+    _GAUGE,
+    "Size of the workspace's file system, as this worker sees it.",
+    CLUSTER,
+    _AGENT,
+)
+WORKSPACE_FREE: Final = Metric(
+    "taskctl_workspace_free_bytes",
+    _GAUGE,
+    "What tasks may still write to the workspace's file system. Not there while it does not "
+    "answer.",
+    CLUSTER,
+    _AGENT,
+)
 
 CATALOG: Final = (
     TASKS,
@@ -220,6 +324,22 @@ CATALOG: Final = (
     WORKQUEUE_RETRIES,
     WORKQUEUE_SECONDS,
     EVENTS_DROPPED,
+    SPANS,
     CACHED_OBJECTS,
     LEADER,
+    AGENT_RUNS,
+    AGENT_STARTS,
+    AGENT_HANDOVERS,
+    AGENT_CLAIMS,
+    AGENT_OUTCOMES,
+    AGENT_CHILDREN,
+    AGENT_REQUESTS,
+    AGENT_REFUSALS,
+    AGENT_CONNECTIONS,
+    AGENT_LOG_BYTES,
+    AGENT_API_REQUESTS,
+    AGENT_MEMORY,
+    AGENT_CPU,
+    WORKSPACE_SIZE,
+    WORKSPACE_FREE,
 )

@@ -126,6 +126,70 @@ PANELS: Final = (
         ),
     ),
     Panel(
+        "Attempts that run, by worker",
+        (("{{pod}}", f"sum by (pod) (taskctl_agent_runs{{{_OF}}})"),),
+        stacked=True,
+    ),
+    Panel(
+        "What agents start",
+        (
+            ("{{container}}", _rate("taskctl_agent_starts_total", "container")),
+            ("handed over", f"sum(rate(taskctl_agent_handovers_total{{{_OF}}}[$__rate_interval]))"),
+            ("claims {{outcome}}", _rate("taskctl_agent_claims_total", "outcome")),
+            (
+                "children",
+                f"sum(rate(taskctl_agent_children_created_total{{{_OF}}}[$__rate_interval]))",
+            ),
+            ("recorded {{state}}", _rate("taskctl_agent_outcomes_total", "state")),
+        ),
+        unit="ops",
+    ),
+    Panel(
+        "Requests on the agents' sockets",
+        (
+            ("{{operation}}", _rate("taskctl_agent_requests_total", "operation")),
+            ("refused: {{error}}", _rate("taskctl_agent_refusals_total", "error")),
+        ),
+        unit="reqps",
+    ),
+    Panel(
+        "Requests of agents to the API server",
+        (("{{verb}} {{code}}", _rate("taskctl_agent_api_requests_total", "verb, code")),),
+        unit="reqps",
+    ),
+    Panel(
+        "Memory of agents",
+        (("{{pod}}", f"max by (pod) (taskctl_agent_memory_bytes{{{_OF}}})"),),
+        unit="bytes",
+    ),
+    Panel(
+        "CPU of agents",
+        (("{{pod}}", _rate("taskctl_agent_cpu_seconds_total", "pod")),),
+    ),
+    Panel(
+        "Connections on the agents' sockets",
+        (("{{pod}}", f"max by (pod) (taskctl_agent_connections{{{_OF}}})"),),
+    ),
+    Panel(
+        "Workspaces",
+        (
+            (
+                f"free {_NAME}",
+                f"min by (namespace, cluster) (taskctl_workspace_free_bytes{{{_OF}}})",
+            ),
+            (
+                f"size {_NAME}",
+                f"max by (namespace, cluster) (taskctl_workspace_size_bytes{{{_OF}}})",
+            ),
+        ),
+        unit="bytes",
+    ),
+    Panel(
+        "Logs written",
+        ((_NAME, _rate("taskctl_agent_log_bytes_total", "namespace, cluster")),),
+        unit="Bps",
+    ),
+    Panel(
         "Requests to the API server",
         (
             ("{{verb}} {{code}}", _rate("taskctl_api_requests_total", "verb, code", "")),
@@ -151,6 +215,11 @@ PANELS: Final = (
     Panel(
         "Keys waiting for a reconcile",
         (("{{queue}}", "sum by (queue) (taskctl_workqueue_depth)"),),
+    ),
+    Panel(
+        "Spans of traces",
+        (("{{outcome}}", _rate("taskctl_spans_total", "outcome", "")),),
+        unit="ops",
     ),
     Panel(
         "Objects in caches",

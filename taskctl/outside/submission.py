@@ -55,6 +55,7 @@ class Frame:
         client_id: of the client that submits.
         submission_id: of this submission; tells our Task from a stranger's of the same name.
         created: time, as MicroTime text.
+        trace: annotation that names the trace it is submitted in; may be empty.
     """
 
     namespace: str
@@ -63,6 +64,7 @@ class Frame:
     client_id: str
     submission_id: str
     created: str
+    trace: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +206,7 @@ def _task(name: str, frame: Frame) -> dict[str, Any]:
     annotations = {
         ANNOTATION_SUBMISSION: frame.submission_id,
         ANNOTATION_CREATED: frame.created,
+        **frame.trace,
     }
     return {
         "apiVersion": API_VERSION,

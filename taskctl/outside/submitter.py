@@ -29,6 +29,7 @@ from taskctl.outside.submission import (
     default_name,
     split_options,
 )
+from taskctl.outside.tracing import trace_annotations
 from taskctl.outside.uploads import upload
 from taskctl.policy.defaultcluster import DEFAULT_CLUSTER, choose_cluster
 from taskctl.policy.lineage import owner_reference
@@ -117,6 +118,7 @@ class Submitter:
             client_id=self._client_id,
             submission_id=secrets.token_hex(8),
             created=format_micro(SystemClock().now()),
+            trace=trace_annotations(),
         )
         name = own.get("name") or default_name(target.what, secrets.token_hex(5))
         if call is None:

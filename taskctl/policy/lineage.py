@@ -16,12 +16,14 @@ from taskctl.constants import (
     ANNOTATION_DEPTH,
     ANNOTATION_PARENT,
     ANNOTATION_SPAWN_KEY,
+    ANNOTATION_TRACEPARENT,
     API_VERSION,
     LABEL_PARENT_UID,
     LABEL_ROOT,
     LABEL_ROOT_UID,
 )
 from taskctl.policy.labels import label_of
+from taskctl.policy.tracecontext import parse_traceparent
 from taskctl.policy.view import TaskView, lineage_of
 from taskctl.safetext import one_line
 
@@ -101,6 +103,8 @@ def child_metadata(
     annotations = {ANNOTATION_PARENT: parent.name, ANNOTATION_SPAWN_KEY: key}
     if depth is not None:
         annotations[ANNOTATION_DEPTH] = str(depth)
+        if parse_traceparent(parent.traceparent) is not None:
+            annotations[ANNOTATION_TRACEPARENT] = parent.traceparent
     return {
         "name": name,
         "namespace": parent.namespace,

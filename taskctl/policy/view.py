@@ -18,6 +18,7 @@ from taskctl.constants import (
     ANNOTATION_CREATED,
     ANNOTATION_STOP_REASON,
     ANNOTATION_STOPPED_BY,
+    ANNOTATION_TRACEPARENT,
     PARKED_PREFIX,
     Reason,
 )
@@ -42,6 +43,7 @@ class TaskView:
         resource_version: guards every status write.
         created: when it was created, as text: to the microsecond if its creator noted that,
             else ``metadata.creationTimestamp`` (whole seconds).
+        traceparent: trace context that its root was submitted with, as text; or empty.
         deleting: ``metadata.deletionTimestamp`` is set.
         root_uid: UID of the tree's root; its own for a root.
         root_name: name of the tree's root; its own for a root.
@@ -69,6 +71,7 @@ class TaskView:
     generation: int
     resource_version: str
     created: str
+    traceparent: str
     deleting: bool
     root_uid: str
     root_name: str
@@ -228,6 +231,7 @@ def parse_task(task: Mapping[str, Any]) -> TaskView:
         generation=metadata.get("generation") or 0,
         resource_version=metadata.get("resourceVersion", ""),
         created=_created(metadata.get("creationTimestamp", ""), annotations),
+        traceparent=annotations.get(ANNOTATION_TRACEPARENT) or "",
         deleting=bool(metadata.get("deletionTimestamp")),
         root_uid=uid if lineage is None else lineage["rootUID"],
         root_name=name if lineage is None else lineage["root"],

@@ -11,12 +11,14 @@ from taskctl.constants import (
     AGENT_CONTAINER,
     ANNOTATION_CLAIM_UID,
     API_VERSION,
-    DEFAULT_IMAGE,
     DEFAULT_LOG_LIMIT_BYTES,
     ENV_INLINE_OUTPUTS,
     ENV_LOG_LIMIT,
+    ENV_METRICS_PORT,
+    ENV_POD_IP,
     ENV_RUNTIME_DIR,
     ENV_STATE_DIR,
+    ENV_TRACES,
     ENV_WORKSPACE,
     FINALIZER_EVIDENCE,
     INIT_PATH,
@@ -37,6 +39,7 @@ from taskctl.policy.lineage import label_value
 from taskctl.policy.resources import worker_resources
 from taskctl.policy.variables import expanded
 from taskctl.policy.workeraccess import worker_account
+from taskctl.policy.workersettings import DEFAULT_WORKERS, WorkerSettings
 from taskctl.policy.workspace import Workspace, plan_workspace
 
 # What this very pod offers to task containers. Recorded in the pod, because a TaskCluster
@@ -53,6 +56,7 @@ _HOSTNAME_KEY: Final = "kubernetes.io/hostname"
 DEFAULT_PULL_POLICY: Final = "IfNotPresent"
 # https://kueue.sigs.k8s.io/docs/tasks/run/plain_pods/
 LABEL_KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"
+METRICS_PORT_NAME: Final = "metrics"
 
 
 def cluster_owner(cluster: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,7 +79,7 @@ def worker_prefix(cluster: Mapping[str, Any]) -> str:
 def build_worker(
     cluster: Mapping[str, Any],
     name: str,
-    image: str = DEFAULT_IMAGE,
+    settings: WorkerSettings = DEFAULT_WORKERS,
     claim_uid: str = "",
     sharing: Sharing | None = None,
 ) -> dict[str, Any]:
@@ -84,11 +88,11 @@ def build_worker(
     Args:
         cluster: the raw TaskCluster.
         name: the pod's name.
-        image: of the worker's own containers, unless ``spec.workerImage`` names one.
+        settings: what all workers have in common.
         claim_uid: UID of the workspace's claim; empty: there is none, or it is not known.
         sharing: what the claims of the workers allow, see :func:`worker_template`.
     """
-    template = worker_template(cluster, image, sharing)
+    template = worker_template(cluster, settings, sharing)
     metadata = cluster["metadata"]
     annotations = dict(template["metadata"]["annotations"])
     annotations[ANNOTATION_TEMPLATE] = template_hash(template)
@@ -110,13 +114,15 @@ def build_worker(
 
 
 def worker_template(
-    cluster: Mapping[str, Any], image: str = DEFAULT_IMAGE, sharing: Sharing | None = None
+    cluster: Mapping[str, Any],
+    settings: WorkerSettings = DEFAULT_WORKERS,
+    sharing: Sharing | None = None,
 ) -> dict[str, Any]:
     """Return what all workers of a TaskCluster have in common: annotations and spec.
 
     Args:
         cluster: the raw TaskCluster.
-        image: of the worker's own containers, unless ``spec.workerImage`` names one.
+        settings: what all workers have in common.
         sharing: what the claims that they use allow; None: those of users count as if there
             were none, as their access modes are not known.
     """
@@ -133,7 +139,8 @@ def worker_template(
     labels = _given_labels(cluster, template)
     if labels:
         metadata["labels"] = labels
-    return {"metadata": metadata, "spec": _pod_spec(cluster, workspace, security, image, sharing)}
+    spec = _pod_spec(cluster, workspace, security, settings, sharing)
+    return {"metadata": metadata, "spec": spec}
 
 
 def _given_labels(cluster: Mapping[str, Any], template: Mapping[str, Any]) -> dict[str, str]:
@@ -205,12 +212,12 @@ def _pod_spec(
     cluster: Mapping[str, Any],
     workspace: Workspace,
     security: Mapping[str, Any],
-    image: str,
+    settings: WorkerSettings,
     sharing: Sharing,
 ) -> dict[str, Any]:
     spec = cluster["spec"]
     template = spec.get("template") or {}
-    base = _own_container(spec.get("workerImage") or image, security, template)
+    base = _own_container(spec.get("workerImage") or settings.image, security, template)
     result: dict[str, Any] = {
         "restartPolicy": "Always",
         "serviceAccountName": worker_account(cluster),
@@ -219,7 +226,7 @@ def _pod_spec(
         "enableServiceLinks": False,
         "securityContext": dict(security),
         "initContainers": [base | _prepare(), *_pulls(cluster, base)],
-        "containers": [base | _agent(cluster, workspace)],
+        "containers": [base | _agent(cluster, workspace, settings)],
         "volumes": _volumes(cluster, workspace),
     }
     for field in (
@@ -300,7 +307,9 @@ def _spread(
     return [constraint | {"labelSelector": selector}]
 
 
-def _agent(cluster: Mapping[str, Any], workspace: Workspace) -> dict[str, Any]:
+def _agent(
+    cluster: Mapping[str, Any], workspace: Workspace, settings: WorkerSettings
+) -> dict[str, Any]:
     spec = cluster["spec"]
     mounts: list[dict[str, Any]] = [
         {"name": RUNTIME_VOLUME, "mountPath": RUNTIME_PATH},
@@ -330,12 +339,20 @@ def _agent(cluster: Mapping[str, Any], workspace: Workspace) -> dict[str, Any]:
             env.append({"name": ENV_LOG_LIMIT, "value": str(limit)})
     if spec.get("inlineOutputs"):
         env.append({"name": ENV_INLINE_OUTPUTS, "value": "1"})
+    if settings.traces:
+        env.append({"name": ENV_TRACES, "value": "1"})
     agent: dict[str, Any] = {
         "name": AGENT_CONTAINER,
         "command": ["taskctl", "agent"],
         "env": env,
         "volumeMounts": mounts,
     }
+    if settings.metrics_port:
+        address = {"fieldRef": {"fieldPath": "status.podIP"}}
+        env.append({"name": ENV_POD_IP, "valueFrom": address})
+        env.append({"name": ENV_METRICS_PORT, "value": str(settings.metrics_port)})
+        port = {"name": METRICS_PORT_NAME, "containerPort": settings.metrics_port}
+        agent["ports"] = [port | {"protocol": "TCP"}]
     resources = (spec.get("template") or {}).get("resources")
     if resources:
         agent["resources"] = resources

@@ -33,6 +33,7 @@ class Metrics:
         self.queue_retries = counter(catalog.WORKQUEUE_RETRIES, registry)
         self.queue_seconds = histogram(catalog.WORKQUEUE_SECONDS, registry)
         self.events_dropped = counter(catalog.EVENTS_DROPPED, registry)
+        self.spans = counter(catalog.SPANS, registry)
         self._cached = gauge(catalog.CACHED_OBJECTS, registry)
         self._leader = gauge(catalog.LEADER, registry)
 

@@ -66,8 +66,8 @@ class PageServer:
     _lookups: asyncio.Semaphore | None = None
     _runner: web.AppRunner | None = None
 
-    async def start(self, listener: socket.socket) -> None:
-        """Begin to serve on a bound socket."""
+    async def start(self, *listeners: socket.socket) -> None:
+        """Begin to serve on bound sockets."""
         self._lookups = asyncio.Semaphore(_MAX_LOOKUPS)
         app = web.Application(client_max_size=_MAX_BODY_BYTES, middlewares=[self._check])
         app.router.add_get("/", self._file)
@@ -88,7 +88,8 @@ class PageServer:
             max_field_size=8190,
         )
         await runner.setup()
-        await web.SockSite(runner, listener, backlog=_BACKLOG).start()
+        for listener in listeners:
+            await web.SockSite(runner, listener, backlog=_BACKLOG).start()
         self._runner = runner
 
     async def stop(self) -> None:
@@ -150,7 +151,12 @@ class PageServer:
             {"title": self.title, "write": self.guard.write, "csrf": self.guard.csrf}
         )
         response.set_cookie(
-            self.guard.cookie_name, self.guard.session, httponly=True, samesite="Strict", path="/"
+            self.guard.cookie_name,
+            self.guard.session,
+            httponly=True,
+            samesite="Strict",
+            secure=self.guard.is_secure(request.headers.get("Host")),
+            path="/",
         )
         return response
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -15,13 +17,29 @@ from typing import Any
 
 import pytest
 
+from taskctl.agent import runtime_dir
+from taskctl.client.timing import SYSTEM_TIMING
 from taskctl.metrics.catalog import CATALOG
+from taskctl.metrics.dashboard import build_dashboard
 from taskctl.testing.stack import LocalStack
 from tests.embedded.world import World, eventually
+from tests.unit.agent.conftest import World as Worker
 from tests.unit.metrics.exposition import samples, total
 
 PROMETHEUS = shutil.which("prometheus")
 FINISHED = "taskctl_tasks_finished_total"
+# Queries of the dashboard that have an answer only after something that need not happen here.
+NOT_YET = {
+    "Why tasks wait: {{reason}}",
+    "Spans of traces: {{outcome}}",
+    "Workers that go: {{reason}}",
+    "What agents start: recorded {{state}}",
+    "Requests on the agents' sockets: refused: {{error}}",
+    "Requests of agents to the API server: {{verb}} {{code}}",
+    "Requests to the API server: again: {{verb}}",
+    "Attempts that failed or were lost: failed",
+    "Attempts that failed or were lost: lost",
+}
 
 
 def _get(url: str) -> str:
@@ -67,10 +85,31 @@ async def test_a_scrape_tells_of_tasks_that_ran(stack: LocalStack, world: World)
     PROMETHEUS is None and os.environ.get("TASKCTL_REQUIRE_PROMETHEUS") != "1",
     reason="needs a Prometheus on PATH",
 )
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 async def test_a_real_prometheus_scrapes_it(
-    stack: LocalStack, world: World, tmp_path: Path
+    stack: LocalStack,
+    world: World,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Scrape the controller and an agent, evaluate the rules and draw the dashboard."""
+    monkeypatch.setattr(runtime_dir, "fill", lambda directory: None)
+    caplog.set_level("INFO")
+    (tmp_path / "agent").mkdir()
+    worker = Worker(tmp_path / "agent", timing=SYSTEM_TIMING)
+    worker.settings = dataclasses.replace(worker.settings, metrics_port=0)
+    await worker.start()
+    try:
+        agent = re.search(r"metrics on http://([\d.:]+)/metrics", caplog.text)
+        assert agent
+        await worker.running()
+        await _scraped(stack, world, tmp_path, agent[1])
+    finally:
+        await worker.close()
+
+
+async def _scraped(stack: LocalStack, world: World, tmp_path: Path, agent: str) -> None:
     await world.cluster()
     await world.task("t", "true")
     await world.finished("t", timeout_s=60)
@@ -86,7 +125,10 @@ async def test_a_real_prometheus_scrapes_it(
                     {
                         "job_name": "taskctl",
                         "honor_labels": True,
-                        "static_configs": [{"targets": [base]}],
+                        "static_configs": [
+                            {"targets": [base]},
+                            {"targets": [agent], "labels": {"pod": "w-1"}},
+                        ],
                     }
                 ],
             }
@@ -108,22 +150,43 @@ async def test_a_real_prometheus_scrapes_it(
     try:
         query = f'sum({FINISHED}{{namespace="{world.namespace}"}})'
         url = f"http://127.0.0.1:{port}/api/v1"
-        ask = f"{url}/query?{urllib.parse.urlencode({'query': query})}"
 
-        async def values() -> list[str]:
+        async def values(query: str) -> list[str]:
+            ask = f"{url}/query?{urllib.parse.urlencode({'query': query})}"
             try:
                 answer: Any = json.loads(await asyncio.to_thread(_get, ask))
             except OSError:
                 return []
             return [one["value"][1] for one in answer["data"]["result"]]
 
-        await eventually(values, lambda found: found == ["1"], timeout_s=90)
+        await eventually(lambda: values(query), lambda found: found == ["1"], timeout_s=90)
+
+        async def undrawn() -> set[str]:
+            return {
+                legend
+                for panel in build_dashboard()["panels"]
+                for legend, expression in (
+                    (f"{panel['title']}: {one['legendFormat']}", one["expr"])
+                    for one in panel["targets"]
+                )
+                if not await values(_filled(expression))
+            }
+
+        # What has not happened to anybody has no series.
+        await eventually(undrawn, lambda left: left <= NOT_YET, timeout_s=90)
         rule_groups = json.loads(await asyncio.to_thread(_get, f"{url}/rules"))
         (group,) = rule_groups["data"]["groups"]
         assert not [rule["name"] for rule in group["rules"] if rule.get("lastError")]
     finally:
         server.terminate()
         server.wait(timeout=30)
+
+
+def _filled(expression: str) -> str:
+    """Fill in Grafana's variables as it does with everything chosen."""
+    for name in ("$namespace", "$cluster"):
+        expression = expression.replace(f'"{name}"', '".*"')
+    return expression.replace("$__rate_interval", "30s")
 
 
 def _start_of(url: str) -> str:

@@ -119,7 +119,9 @@ def _packages(root: Path, own: str) -> Recipe:
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     extras: dict[str, list[str]] = project["optional-dependencies"]
     # With what workers hand on to tasks, for functions that are sent by value.
-    wanted: list[str] = project["dependencies"] + extras["client"] + extras["local"]
+    wanted: list[str] = project["dependencies"]
+    for extra in ("client", "local", "otel"):
+        wanted = wanted + extras[extra]
 
     def make(source: Source) -> list[Layer]:
         return [packages_layer(wanted, source.tree, source.work, source.below())]

@@ -20,6 +20,7 @@ from taskctl.outside.operations.notices import URL_VARIABLE
 from taskctl.outside.operations.shapes import Operation
 from taskctl.outside.submission import with_input
 from taskctl.outside.submitter import Decode, Submitter, decoder
+from taskctl.outside.tracing import trace_annotations
 from taskctl.policy.graph import member_name
 from taskctl.policy.lineage import owner_reference
 
@@ -78,6 +79,7 @@ async def execute(
     annotations = {
         ANNOTATION_SUBMISSION: secrets.token_hex(8),
         ANNOTATION_CREATED: format_micro(SystemClock().now()),
+        **trace_annotations(),
     }
     labels = {LABEL_CLIENT: client.id}
     root = _marked(made.task, client.namespace, labels, annotations)

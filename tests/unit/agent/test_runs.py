@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import Any
 
 import pytest
@@ -419,3 +420,32 @@ async def test_outcome_of_a_superseded_run_is_dropped(world: World, change: Any)
     assert (answer["action"], answer["code"]) == ("exit", 5)
     assert (world.status() if change is not _gone else {}) == before
     assert world.api.count("patch_status") <= writes + 1
+
+
+OUTER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+async def test_a_task_is_told_of_the_trace_of_its_tree(world: World) -> None:
+    metadata = {"annotations": {"taskctl.dev/traceparent": OUTER}}
+    _, _, told = await world.running(metadata=metadata)
+    text = told["env"]["TRACEPARENT"]
+    assert text.startswith(OUTER[:36])
+    assert text != OUTER, "its spans belong below its own, not beside it"
+    task = await world.attached(told)
+    await task.good("spawn", tasks=[{"key": "a", "name": "child"}])
+    child = world.api.see(TASKS, "child")
+    assert child["metadata"]["annotations"]["taskctl.dev/traceparent"] == OUTER
+
+
+async def test_without_traces_nothing_is_said_of_them(world: World) -> None:
+    _, _, told = await world.running(metadata={"annotations": {"taskctl.dev/traceparent": "0"}})
+    assert "TRACEPARENT" not in told["env"]
+
+
+async def test_a_variable_of_the_task_comes_first(world: World) -> None:
+    world.settings = dataclasses.replace(world.settings, traces=True)
+    await world.restart()
+    _, _, told = await world.running("own", env=[{"name": "TRACEPARENT", "value": "mine"}])
+    assert told["env"]["TRACEPARENT"] == "mine"
+    _, _, other = await world.running("other")
+    assert other["env"]["TRACEPARENT"].startswith("00-")

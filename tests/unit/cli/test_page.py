@@ -11,6 +11,8 @@ import pytest
 
 from taskctl.api.states import TaskState
 from taskctl.cli.access import Access
+from taskctl.cli.exits import UsageError
+from taskctl.cli.page import UiOptions, read_token, ui
 from taskctl.cli.pagefile import bind_page, read_page_token, stored_page_url
 from taskctl.cli.pageops import LOG_BYTES, LOG_LINES, PageOps
 from taskctl.embedded import listening
@@ -109,3 +111,59 @@ async def test_cancel_and_retry_write_what_the_verbs_write() -> None:
         await ops.retry(REF)
     await ops.cancel(REF)
     assert client.objects["Task", "a"]["spec"]["cancel"] is True
+
+
+# --- in a cluster ---------------------------------------------------------------------------------
+
+
+def test_the_token_of_a_file_opens_the_page(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text("a" * 64 + "\n")
+    assert read_token(path) == "a" * 64
+
+
+@pytest.mark.parametrize("text", ["", "short", "a" * 31, "a" * 40 + " b", "\u00e9" * 40])
+def test_a_token_that_keeps_nobody_out_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "token").write_text(text)
+    with pytest.raises(ConfigError, match="openssl rand"):
+        read_token(tmp_path / "token")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_token(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("addresses", [["0.0.0.0"], ["127.0.0.1", "::"], ["localhost"]])
+async def test_nobody_listens_for_others_with_a_token_in_the_log(addresses: list[str]) -> None:
+    with pytest.raises(UsageError, match="--token-file"):
+        await ui(Access(), UiOptions(listen=addresses))
+
+
+async def test_a_token_of_a_file_is_not_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told: list[Any] = []
+
+    async def serve(
+        access: Any, listeners: Any, guard: Any, *, everywhere: bool, ready: Any
+    ) -> None:
+        told.append(([one.getsockname() for one in listeners], guard, everywhere))
+        ready()
+
+    monkeypatch.setattr("taskctl.cli.page.serve", serve)
+    token = "0123456789abcdef" * 4
+    (tmp_path / "token").write_text(token)
+    options = UiOptions(
+        listen=["127.0.0.1", "127.0.0.2"],
+        token_file=str(tmp_path / "token"),
+        origin=["https://tasks.example/"],
+        all_namespaces=True,
+    )
+    assert await ui(Access(), options) == 0
+    ((names, guard, everywhere),) = told
+    assert everywhere
+    assert [name[0] for name in names] == ["127.0.0.1", "127.0.0.2"]
+    assert len({name[1] for name in names}) == 1, "one port"
+    assert guard.token_right(token)
+    assert guard.origins == ("https://tasks.example",)
+    assert not guard.write
+    said = capsys.readouterr()
+    assert token not in said.out + said.err

@@ -13,6 +13,7 @@ from typing import Any
 from taskctl.client.base import KubeObject
 from taskctl.client.resources import TASKCLUSTERS, TASKOBJECTS, TASKS
 from taskctl.controllers.setup import Controllers, SetupOptions
+from taskctl.policy.spans import Span
 from taskctl.runtime.manager import Manager, ManagerOptions
 from taskctl.runtime.metrics import Metrics
 from tests.unit.controllers import virtual
@@ -25,6 +26,7 @@ TERMINAL = ("Succeeded", "Failed", "Cancelled", "Skipped")
 class Simulation:
     def __init__(self) -> None:
         self.api = FakeApi()
+        self.spans: list[Span] = []
         self.node = FakeNode(self.api)
         self.controllers: Controllers | None = None
         self._controller: asyncio.Task[None] | None = None
@@ -67,7 +69,8 @@ class Simulation:
         manager = Manager(Metrics(), options)
         metrics = Metrics()
         self._metrics.append(metrics)
-        self.controllers = Controllers(self.api, metrics, replace(self.options, timing=timing))
+        setup = replace(self.options, timing=timing, spans=self.spans.extend)
+        self.controllers = Controllers(self.api, metrics, setup)
         self.controllers.add_to(manager)
         WHO.set("controller")
         task = asyncio.create_task(manager.run(), name="controller")

@@ -79,6 +79,14 @@ def test_helm_finds_nothing_to_say() -> None:
         (["--set=monitoring=true"], InstallOptions(monitoring=True)),
         (["--set=crds=false"], InstallOptions(crds=False)),
         (
+            ["--set=page.enabled=true,page.origins={https://tasks.example}"],
+            InstallOptions(page=True, page_origins=("https://tasks.example",)),
+        ),
+        (
+            ["--set=scope=namespace,page.enabled=true"],
+            InstallOptions(scope=Scope.NAMESPACE, namespace="team", page=True),
+        ),
+        (
             ["--set=scope=namespace"],
             InstallOptions(scope=Scope.NAMESPACE, namespace="team"),
         ),
@@ -107,6 +115,8 @@ def test_helm_finds_nothing_to_say() -> None:
         "default",
         "monitoring",
         "no-crds",
+        "page",
+        "page-of-one",
         "namespace",
         "tenant",
         "image",

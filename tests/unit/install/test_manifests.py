@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from taskctl.policy.runclusterrule import RunClusters
 from taskctl.policy.workeraccess import WorkerAccess
 from taskctl.runtime.lease import LeaseSettings
 from taskctl.runtime.manager import ManagerOptions
+from taskctl.ui.guard import Guard
 from tests.unit.cli.conftest import Run, app, run
 
 Json = dict[str, Any]
@@ -64,7 +66,9 @@ def rules_of(objects: list[Json]) -> Iterator[tuple[str, Json]]:
 
 def test_config_is_up_to_date() -> None:
     folder = ROOT / "config"
-    files = [path for name in FOLDERS for path in (folder / name).rglob("*") if path.is_file()]
+    files = [
+        path for name in (*FOLDERS, "page") for path in (folder / name).rglob("*") if path.is_file()
+    ]
     there = {str(path.relative_to(folder)) for path in files}
     assert there == set(render())
     for name, text in render().items():
@@ -234,7 +238,7 @@ def test_the_command_is_understood(
     (settings,) = seen
     assert (settings.health_host, settings.health_port) == ("10.0.0.9", 8080)
     assert settings.lease_namespace == options.namespace
-    assert settings.worker_image == container["image"] == DEFAULT_IMAGE
+    assert settings.worker_settings.image == container["image"] == DEFAULT_IMAGE
     one = options.scope is Scope.NAMESPACE
     assert settings.namespace == (options.namespace if one else None)
     assert settings.access is (WorkerAccess.NONE if one else WorkerAccess.MANAGE)
@@ -307,3 +311,92 @@ def test_who_has_taskclusters_made_for_runs_must_be_allowed_to_make_them() -> No
     assert "--run-clusters=plain" in container_of(NAMESPACE)["args"]
     none = InstallOptions(run_clusters=RunClusters.NONE)
     assert "--run-clusters=none" in container_of(none)["args"]
+
+
+# --- the page ----------------------------------------------------------------------------------
+
+
+def page_options(scope: Scope) -> InstallOptions:
+    return InstallOptions(
+        namespace="team", scope=scope, page=True, page_origins=("https://tasks.example",)
+    )
+
+
+@pytest.mark.parametrize("scope", list(Scope))
+def test_the_page_is_off_until_it_is_asked_for(scope: Scope) -> None:
+    plain = build(InstallOptions(namespace="team", scope=scope))
+    more = build(page_options(scope))
+    assert [one for one in more if one in plain] == plain
+    added = [one for one in more if one not in plain]
+    everywhere = scope is Scope.CLUSTER
+    assert {one["metadata"]["name"] for one in added} == {"taskctl-page"}
+    assert {one["kind"] for one in added} == {
+        "ServiceAccount",
+        "ClusterRole" if everywhere else "Role",
+        "ClusterRoleBinding" if everywhere else "RoleBinding",
+        "Deployment",
+        "Service",
+    }
+
+
+@pytest.mark.parametrize("scope", list(Scope))
+def test_the_page_only_reads(scope: Scope) -> None:
+    objects = build(page_options(scope))
+    kind = "ClusterRole" if scope is Scope.CLUSTER else "Role"
+    role = by_kind(objects, kind)["taskctl-page"]
+    verbs = {verb for rule in role["rules"] for verb in rule["verbs"]}
+    assert verbs <= {"get", "list", "watch"}
+    resources = {name for rule in role["rules"] for name in rule["resources"]}
+    assert resources == {"tasks", "taskclusters", "pods/log"}
+    binding = by_kind(objects, f"{kind}Binding")["taskctl-page"]
+    assert [one["name"] for one in binding["subjects"]] == ["taskctl-page"]
+
+
+@pytest.mark.parametrize("scope", list(Scope))
+def test_the_page_starts_as_its_pod_says(
+    scope: Scope, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[Any] = []
+
+    async def serve(
+        access: Any, listeners: Any, guard: Any, *, everywhere: bool, ready: Any
+    ) -> None:
+        seen.append((access, [one.getsockname() for one in listeners], guard, everywhere))
+
+    monkeypatch.setattr("taskctl.cli.page.serve", serve)
+    objects = build(page_options(scope))
+    spec = by_kind(objects, "Deployment")["taskctl-page"]["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    (mount,), (volume,) = container["volumeMounts"], spec["volumes"]
+    assert volume["secret"]["secretName"] == "taskctl-page"
+    (tmp_path / volume["secret"]["items"][0]["path"]).write_text("0" * 64)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    values = {"$(POD_IP)": "127.0.0.2", "$(POD_NAMESPACE)": "team", "--port=8080": f"--port={port}"}
+    arguments = [*container["command"][1:], *container["args"]]
+    for reference, value in {**values, mount["mountPath"]: str(tmp_path)}.items():
+        arguments = [text.replace(reference, value) for text in arguments]
+    assert run(*arguments).exit_code == 0
+    ((access, names, guard, everywhere),) = seen
+    assert [name[0] for name in names] == ["127.0.0.2", "127.0.0.1"]
+    assert everywhere is (scope is Scope.CLUSTER)
+    assert access.namespace == (None if everywhere else "team")
+    assert guard.origins == ("https://tasks.example",)
+    assert not guard.write
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        (header,) = container[probe]["httpGet"]["httpHeaders"]
+        assert Guard("t", 8080).host_allowed(header["value"])
+    service = by_kind(objects, "Service")["taskctl-page"]["spec"]
+    labels = by_kind(objects, "Deployment")["taskctl-page"]["spec"]["template"]["metadata"][
+        "labels"
+    ]
+    assert service["selector"].items() <= labels.items()
+    assert LABEL_MANAGED_BY not in labels
+
+
+def test_a_wrong_origin_of_the_page_is_said(run: Run) -> None:
+    done = run("install", "--page-origin", "tasks.example")
+    assert done.exit_code == 2
+    assert "https://tasks.example" in done.stderr

@@ -18,8 +18,10 @@ from scripts.generated import ROOT
 from taskctl.install.manifests import build
 from taskctl.install.options import InstallOptions, Scope
 from taskctl.metrics.alerts import ALERTS
-from taskctl.metrics.catalog import CATALOG, MetricKind
+from taskctl.metrics.catalog import CATALOG, MetricKind, Process
 from taskctl.metrics.dashboard import PANELS, build_dashboard
+from taskctl.policy.workerpod import build_worker
+from taskctl.policy.workersettings import WorkerSettings
 from taskctl.runtime.controller import Outcome
 from taskctl.runtime.metrics import Metrics
 
@@ -39,6 +41,8 @@ for one in CATALOG:
         KNOWN |= {f"{one.name}_{end}": {*one.labels, "le"} for end in ("bucket", "sum", "count")}
     else:
         KNOWN[one.name] = set(one.labels)
+    if one.process is Process.AGENT:
+        KNOWN[one.name].add("pod")  # by the PodMonitor
 SERIES = re.compile(r"(taskctl_\w+)(?:\{([^}]*)\})?")
 LABEL = re.compile(r"(\w+)\s*(?:=~|!~|!=|=)")
 
@@ -111,11 +115,24 @@ def test_install_with_monitoring(scope: Scope) -> None:
     assert wanted <= service["metadata"]["labels"].items()
     (endpoint,) = monitor["spec"]["endpoints"]
     assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
+    workers = found["PodMonitor"]["spec"]
+    assert (workers.get("namespaceSelector") == {"any": True}) == (scope is Scope.CLUSTER)
+    arguments = found["Deployment"]["spec"]["template"]["spec"]["containers"][0]["args"]
+    (argument,) = [one for one in arguments if one.startswith("--worker-metrics-port=")]
+    cluster = {"metadata": {"name": "c", "namespace": "team", "uid": "u"}, "spec": {}}
+    worker = build_worker(
+        cluster, "w", WorkerSettings(metrics_port=int(argument.partition("=")[2]))
+    )
+    (expression,) = workers["selector"]["matchExpressions"]
+    assert expression == {"key": "taskctl.dev/cluster-uid", "operator": "Exists"}
+    assert expression["key"] in worker["metadata"]["labels"]
+    (endpoint,) = workers["podMetricsEndpoints"]
+    assert endpoint["port"] in {p["name"] for p in worker["spec"]["containers"][0]["ports"]}
     (rules,) = found["PrometheusRule"]["spec"]["groups"]
     assert [rule["alert"] for rule in rules["rules"]] == [alert.name for alert in ALERTS]
     assert json.loads(found["ConfigMap"]["data"]["taskctl.json"]) == build_dashboard()
     plain = {one["kind"] for one in build(InstallOptions(namespace="team", scope=scope))}
-    assert not {"ServiceMonitor", "PrometheusRule", "ConfigMap"} & plain
+    assert not {"ServiceMonitor", "PodMonitor", "PrometheusRule", "ConfigMap"} & plain
 
 
 @needs_promtool
@@ -198,6 +215,22 @@ FIRING: list[tuple[str, dict[str, str], bool]] = [
         "TaskctlReconcileErrors",
         {'taskctl_reconcile_total{controller="task",outcome="error"}': "0+60x60"},
         True,
+    ),
+    (
+        "TaskctlWorkspaceFull",
+        {
+            f'taskctl_workspace_free_bytes{{{C},pod="w"}}': "5x60",
+            f'taskctl_workspace_size_bytes{{{C},pod="w"}}': "100x60",
+        },
+        True,
+    ),
+    (
+        "TaskctlWorkspaceFull",
+        {
+            f'taskctl_workspace_free_bytes{{{C},pod="w"}}': "50x60",
+            f'taskctl_workspace_size_bytes{{{C},pod="w"}}': "100x60",
+        },
+        False,
     ),
     (
         "TaskctlStartsSlowly",

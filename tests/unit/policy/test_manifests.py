@@ -22,6 +22,7 @@ from taskctl.policy.workerpod import (
     worker_prefix,
     worker_template,
 )
+from taskctl.policy.workersettings import WorkerSettings
 from taskctl.policy.workspace import plan_workspace
 from tests.unit.policy.build import NOW, raw_cluster, view
 
@@ -147,10 +148,31 @@ def test_the_agent_knows_whether_results_stand_in_the_task() -> None:
 
 def test_image_of_the_controller_unless_the_cluster_names_one() -> None:
     for cluster, image in ((raw_cluster(), "a:1"), (raw_cluster(workerImage="b:2"), "b:2")):
-        spec = build_worker(cluster, "c-1", "a:1")["spec"]
+        spec = build_worker(cluster, "c-1", WorkerSettings(image="a:1"))["spec"]
         assert [one["image"] for one in spec["initContainers"] + spec["containers"]] == [image] * 2
-    one, other = (template_hash(worker_template(raw_cluster(), image)) for image in ("a:1", "a:2"))
+    one, other = (
+        template_hash(worker_template(raw_cluster(), WorkerSettings(image=image)))
+        for image in ("a:1", "a:2")
+    )
     assert one != other, "a new image rotates the workers"
+
+
+def test_agents_serve_metrics_where_the_controller_says_so() -> None:
+    (agent,) = build_worker(raw_cluster(), "c-1")["spec"]["containers"]
+    assert "ports" not in agent
+    assert not {"TASKCTL_METRICS_PORT", "POD_IP"} & env_of(agent).keys()
+    settings = WorkerSettings(metrics_port=9464)
+    pod = build_worker(raw_cluster(), "c-1", settings)["spec"]
+    (agent,) = pod["containers"]
+    assert agent["ports"] == [{"name": "metrics", "containerPort": 9464, "protocol": "TCP"}]
+    assert env_of(agent)["TASKCTL_METRICS_PORT"] == "9464"
+    (address,) = [one for one in agent["env"] if one["name"] == "POD_IP"]
+    assert address["valueFrom"] == {"fieldRef": {"fieldPath": "status.podIP"}}
+    assert not any("ports" in one for one in pod["initContainers"])
+    plain, served = (
+        template_hash(worker_template(raw_cluster(), s)) for s in (WorkerSettings(), settings)
+    )
+    assert plain != served, "workers made before are replaced"
 
 
 def test_the_token_is_for_the_agent_and_for_tasks_that_are_to_have_it() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from taskctl.ui.guard import POLICY, Guard, new_token
+from taskctl.errors import ConfigError
+from taskctl.ui.guard import POLICY, Guard, new_token, parse_origin
 
 GUARD = Guard("secret", 8080)
 
@@ -73,3 +74,58 @@ def test_the_policy_allows_no_inline_script() -> None:
     assert "unsafe" not in POLICY
     assert "default-src 'none'" in POLICY
     assert "frame-ancestors 'none'" in POLICY
+
+
+# --- behind a proxy ----------------------------------------------------------------------------
+
+PROXIED = Guard("secret", 8080, origins=("https://tasks.example", "http://plain.example:81"))
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "allowed", "secure"),
+    [
+        ("tasks.example", "https://tasks.example", True, True),
+        ("TASKS.example", "https://tasks.example", True, True),
+        ("tasks.example", "http://tasks.example", False, True),
+        ("tasks.example", "https://tasks.example:444", False, True),
+        ("tasks.example", "https://evil.example", False, True),
+        ("plain.example:81", "http://plain.example:81", True, False),
+        ("127.0.0.1:8080", "http://127.0.0.1:8080", True, False),
+        ("127.0.0.1:8080", "https://tasks.example", False, False),
+    ],
+)
+def test_a_page_belongs_to_the_name_it_was_asked_by(
+    host: str, origin: str, allowed: bool, secure: bool
+) -> None:
+    assert PROXIED.host_allowed(host)
+    assert PROXIED.origin_allowed({"Host": host, "Origin": origin}, required=True) is allowed
+    assert PROXIED.is_secure(host) is secure
+
+
+@pytest.mark.parametrize("host", ["plain.example", "tasks.example:8080", "x.tasks.example", ""])
+def test_other_names_are_refused_behind_a_proxy_too(host: str) -> None:
+    assert not PROXIED.host_allowed(host)
+
+
+@pytest.mark.parametrize(
+    ("text", "origin"),
+    [
+        ("https://tasks.example", "https://tasks.example"),
+        ("https://Tasks.Example:443/", "https://tasks.example"),
+        ("http://a:80", "http://a"),
+        ("http://a:8443", "http://a:8443"),
+        ("https://[fd00::1]:8443", "https://[fd00::1]:8443"),
+    ],
+)
+def test_an_origin_is_written_as_browsers_do(text: str, origin: str) -> None:
+    assert parse_origin(text) == origin
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "tasks.example", "ftp://a", "https://", "https://a/path", "https://a?b", "https://u@a",
+     "https://a:port", "https://a:99999", "*", "null"],
+)  # fmt: skip
+def test_what_is_not_an_origin_is_named(text: str) -> None:
+    with pytest.raises(ConfigError, match="origin"):
+        parse_origin(text)
