@@ -57,7 +57,7 @@ one request, `GET /metrics`, which changes nothing: four connections at once, fi
 five seconds each at most. What is beyond waits or is dropped. A task that holds these connections
 keeps Prometheus out, and the target is then `down`; the agent's socket has connections of its own.
 
-The agent listens before the first task can start, and shares the port with nobody. While an agent
+The agent listens before the first task can start, and does not share the port. While an agent
 is being started again, a task could take the port and answer in its place: the new agent says so
 in its log and tries again every 30 seconds. So take these metrics for what a worker says of itself,
 not for evidence against its tasks. A NetworkPolicy can keep other pods from the port, but not tasks

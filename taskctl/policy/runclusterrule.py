@@ -31,7 +31,9 @@ PLAIN_FIELDS: Final = frozenset(
         "taskDefaults", "images", "allowedImages", "peers",
     }
 )  # fmt: skip
-PLAIN_WORKSPACE: Final = frozenset({"enable", "pvc", "emptyDir", "mountPath", "reclaim", "cleanup"})
+PLAIN_WORKSPACE: Final = frozenset(
+    {"enable", "pvc", "emptyDir", "mountPath", "reclaim", "cleanup", "logLimitBytes"}
+)
 PLAIN_TEMPLATE: Final = frozenset(
     {
         "resources", "podResources", "imagePullPolicy", "imagePullSecrets", "nodeSelector",
