@@ -13,6 +13,11 @@ _RUNNER: Final = "taskctl.sdk.run"
 _INTERPRETER: Final = re.compile(
     r"^(python|pypy|node|deno|bun|ruby|perl|sh|bash|dash|zsh|ash|Rscript|julia|php)[\d.]*$"
 )
+_SHELL: Final = re.compile(r"^(sh|bash|dash|zsh|ash)[\d.]*$")
+# How a shell's script begins without saying what it does.
+_PREAMBLE: Final = re.compile(
+    r"^([^\w./-].*|set|cd|export|trap|umask|ulimit|for|while|until|if|case|test|\w+=.*|.*[;|&<>(){}$].*)$"
+)
 _WRAPPERS: Final = frozenset({"env", "nice", "time", "timeout", "stdbuf", "exec", "setsid"})
 _MAX_CHARS: Final = 60
 # Names that taskctl gives to children end in a part of a digest (policy/lineage.py).
@@ -39,7 +44,7 @@ def label_of(command: Sequence[str]) -> str:
         name = words[-1].rpartition(":")[2].rpartition("<locals>.")[2]
         return program if name.startswith("-") else name[:_MAX_CHARS] or program
     if _INTERPRETER.match(program):
-        return (_script(words[1:]) or program)[:_MAX_CHARS]
+        return (_script(words[1:], is_shell=bool(_SHELL.match(program))) or program)[:_MAX_CHARS]
     return program[:_MAX_CHARS]
 
 
@@ -51,14 +56,16 @@ def key_of(view: TaskView) -> str:
     return key if len(end) >= _HASH_CHARS_MIN and digest.startswith(end) else ""
 
 
-def _script(arguments: Sequence[str]) -> str:
+def _script(arguments: Sequence[str], *, is_shell: bool) -> str:
     """Return what an interpreter was given to run, or empty."""
     for place, word in enumerate(arguments):
         if word == "-m" and place + 1 < len(arguments):
             return arguments[place + 1]
         if word in ("-c", "-e", "-lc", "-ec", "-euc", "-eu"):
             first = arguments[place + 1].split() if place + 1 < len(arguments) else []
-            return f"{_base(first[0])} …" if len(first) > 1 else "".join(first)
+            if not first or not is_shell or (len(first) > 1 and _PREAMBLE.match(first[0])):
+                return ""
+            return f"{_base(first[0])} …" if len(first) > 1 else first[0]
         if not word.startswith("-"):
             return _base(word)
     return ""
