@@ -44,6 +44,7 @@ VERBS: Final[Mapping[str, tuple[str, ...]]] = {
     "top": ("top",),
     "logs": ("logs", "workspace-log"),
     "debug": ("debug",),
+    "copy": ("cp", "workspace-read", "workspace-write"),
     "page": ("ui", "page"),
     "report": ("report",),
     "export": ("export",),

@@ -8,6 +8,8 @@ what can be the name of an object is offered.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import re
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 DEADLINE_S: Final = 1.0
 _MARGIN_S: Final = 0.1  # to hand over what was found
 MAX_NAMES: Final = 200
+_PLAIN_PATH: Final = re.compile(r"[\w./+@-]+", re.ASCII)
 _PAGE: Final = 500
 _UNFINISHED: Final = ",".join(f"status.state!={state}" for state in TaskState if state.terminal)
 _FAILED: Final = f"status.state={TaskState.FAILED}"
@@ -75,6 +78,23 @@ clusters: Final[Completer] = Offer(("TaskCluster",)).complete
 results: Final[Completer] = Offer(("Task", "TaskObject")).complete
 objects: Final[Completer] = Offer(("Task", "TaskCluster", "TaskObject"), first=_UNFINISHED).complete
 namespaces: Final[Completer] = Offer(("Namespace",)).complete
+
+
+def places(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the paths of this machine and the workspaces that begin so."""
+    folder, slash, begin = incomplete.rpartition("/")
+    found: list[str] = []
+    with contextlib.suppress(OSError), os.scandir(folder + slash or ".") as entries:
+        for entry in entries:
+            path = folder + slash + entry.name
+            hidden = entry.name.startswith(".") and not begin
+            if path.startswith(incomplete) and not hidden and _PLAIN_PATH.fullmatch(path):
+                found.append(path + ("/" if entry.is_dir() else ""))
+            if len(found) == MAX_NAMES:
+                break
+    if slash or ":" in incomplete:
+        return sorted(found)
+    return [*(f"{name}:" for name in clusters(ctx, incomplete)), *sorted(found)][:MAX_NAMES]
 
 
 def states(ctx: typer.Context, incomplete: str) -> list[str]:

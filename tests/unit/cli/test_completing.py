@@ -112,6 +112,22 @@ def test_names(full: FakeClient, words: tuple[str, ...], names: list[str]) -> No
     assert offered(*words) == names
 
 
+def test_paths_here_and_workspaces(
+    full: FakeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What a shell might evaluate is not offered.
+    for name in ("got.csv", "g$(touch x)", "g;h", ".gone"):
+        (tmp_path / name).touch()
+    (tmp_path / "gifts").mkdir()
+    (tmp_path / "gifts" / "one").touch()
+    monkeypatch.chdir(tmp_path)
+    assert offered("cp", "g") == ["gpu:", "gifts/", "got.csv"]
+    assert offered("cp", "got.csv", "gp") == ["gpu:"]
+    assert offered("cp", "gifts/") == ["gifts/one"]
+    assert offered("cp", "./gi") == ["./gifts/"]
+    assert offered("cp", "gpu:data") == []
+
+
 def test_at_most_so_many_the_unfinished_first(full: FakeClient) -> None:
     full.put(*(made(f"z-{n}", "Failed", at=n) for n in range(1000)))
     names = offered("get", "")

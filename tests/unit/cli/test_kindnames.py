@@ -20,6 +20,7 @@ VERBS = [
     ("logs {}", TASK),
     ("logs --tree {}", TASK),
     ("debug {}", TASK),
+    ("cp {}: .", TASK + CLUSTER),
     ("tree {}", TASK),
     ("report {} -o -", TASK),
     ("export {}", TASK),
