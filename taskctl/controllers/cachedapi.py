@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,9 @@ from taskctl.runtime.store import Store
 class Caches:
     """What informers have brought.
 
-    ``nodes`` is None where the controller may not see Nodes: one that serves a single namespace.
+    ``nodes`` is None where the controller does not look at Nodes: one that serves a single
+    namespace. ``nodes_refusal`` returns in which words the API server forbids it to; empty where it
+    does not.
     """
 
     tasks: Store
@@ -32,6 +34,7 @@ class Caches:
     claims: Store
     records: Store
     nodes: Store | None = None
+    nodes_refusal: Callable[[], str] = str
 
     def task_by_uid(self, uid: str) -> TaskView | None:
         """Return the cached Task with that UID, or None."""

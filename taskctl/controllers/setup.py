@@ -145,7 +145,7 @@ class Controllers:
             pods=self.informers.pods.store,
             claims=self.informers.claims.store,
             records=self.informers.records.store,
-            nodes=None if self.informers.nodes is None else self.informers.nodes.store,
+            **_node_caches(self.informers.nodes),
         )
         self.api = api = CachedApi(client, caches, timing)
         self.queues = queues = Queues.new(timing, metrics)
@@ -327,8 +327,22 @@ def _informers(client: Client, options: SetupOptions) -> Informers:
         # Nodes are in no namespace: rights for a single one do not include them.
         nodes=None
         if namespace is not None
-        else Informer(client, NODES, None, transform=bare_node, timing=timing),
+        else Informer(
+            client,
+            NODES,
+            None,
+            # A role of an older version does not include them.
+            options=InformerOptions(optional=True),
+            transform=bare_node,
+            timing=timing,
+        ),
     )
+
+
+def _node_caches(nodes: Informer | None) -> dict[str, Any]:
+    if nodes is None:
+        return {}
+    return {"nodes": nodes.store, "nodes_refusal": lambda: nodes.refusal}
 
 
 def _bare(obj: KubeObject) -> KubeObject:

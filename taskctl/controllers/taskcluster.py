@@ -27,7 +27,7 @@ from taskctl.controllers.podlevel import PodLevel
 from taskctl.controllers.queues import Queues, look_again
 from taskctl.controllers.runclusters import RunEnds
 from taskctl.controllers.troubles import TroubledObject, Troubles
-from taskctl.controllers.workerfacts import age_keys, worker_facts, worker_problem
+from taskctl.controllers.workerfacts import NodeSight, age_keys, worker_facts, worker_problem
 from taskctl.errors import ApiError, BadRequest, Conflict, Forbidden, Invalid, NotFound
 from taskctl.placement.events import ClusterCounted, FleetPlanned
 from taskctl.placement.fleet import (
@@ -151,6 +151,7 @@ class TaskClusterReconciler:
         self._shared = SharedClaimsReader(api)
         self._troubles = Troubles(api)
         self._pod_level = PodLevel(api)
+        self._node_sight = NodeSight(api, news)
         self._workers = workers
         self._memories: dict[str, _ClusterMemory] = {}
 
@@ -163,6 +164,7 @@ class TaskClusterReconciler:
         self._shared.forget(uid)
         self._runs.forget(uid)
         self._troubles.forget(uid)
+        self._node_sight.forget(uid)
 
     async def reconcile(self, key: ObjectKey) -> Result:
         """Bring the TaskCluster of that name a step further.
@@ -201,6 +203,7 @@ class TaskClusterReconciler:
         facts = self._facts(cluster, memory, standing, wanted.replicas, deleting=deleting)
         queued = self._placer.machine.queued_per_worker(key, uid)
         now_s = self._api.now_s()
+        self._node_sight.look(cluster)
         nodes = self._api.caches.nodes
         used = [worker_facts(one, memory.ages, now_s, queued, nodes) for one in workers]
         memory.ages.keep({key for worker in workers for key in age_keys(worker.pod)})

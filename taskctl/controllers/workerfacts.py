@@ -10,6 +10,7 @@ from taskctl.client.base import KubeObject
 from taskctl.constants import LABEL_CLUSTER_UID
 from taskctl.controllers.ages import Ages
 from taskctl.controllers.cachedapi import CachedApi
+from taskctl.controllers.news import News
 from taskctl.controllers.queues import Queues
 from taskctl.placement.fleet import RetireReason, WorkerFacts
 from taskctl.placement.workers import Worker
@@ -20,6 +21,11 @@ from taskctl.runtime.store import Store
 
 # A mount that fails is told of within seconds, and a worker that is well has come up by then.
 _SAID_NOTHING_S: Final = 10.0
+NODES_NOT_VISIBLE: Final = "NodesNotVisible"
+_UNSEEN_MESSAGE: Final = (
+    "Workers on nodes that are cordoned or drained go on being given tasks, as the controller may "
+    "not list and watch Nodes. Apply the roles of its version (`taskctl install`)"
+)
 
 
 def bare_node(node: KubeObject) -> KubeObject:
@@ -54,6 +60,34 @@ class NodeNews:
             key = self._api.caches.cluster_key(uid)
             if key is not None:
                 self._queues.clusters.add(key)
+
+
+class NodeSight:
+    """Tells people, once for each TaskCluster, that Nodes may not be seen.
+
+    Args:
+        api: the API server and its caches.
+        news: tells people.
+    """
+
+    def __init__(self, api: CachedApi, news: News) -> None:
+        self._api = api
+        self._news = news
+        self._told: set[str] = set()
+
+    def look(self, cluster: KubeObject) -> None:
+        """Publish the warning where it is due."""
+        uid = cluster["metadata"]["uid"]
+        refusal = self._api.caches.nodes_refusal()
+        if not refusal:
+            self._told.discard(uid)  # to be told again, should it be forbidden again
+        elif uid not in self._told:
+            self._told.add(uid)
+            self._news.warn(cluster, NODES_NOT_VISIBLE, f"{_UNSEEN_MESSAGE}: {refusal}")
+
+    def forget(self, uid: str) -> None:
+        """Forget a TaskCluster that is gone."""
+        self._told.discard(uid)
 
 
 def age_keys(pod: PodView) -> tuple[tuple[str, str], tuple[str, str]]:

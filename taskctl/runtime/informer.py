@@ -9,6 +9,9 @@ The rules are those of client-go's reflector (tools/cache/reflector.go):
 - 410, as answer or as event: list again. Other failures: back off and watch from where
   we were; after a few in a row list again, in case the server's history is another one;
 - 70 s without a byte means a dead connection, since bookmarks come every 60 s.
+
+What is optional is done without for as long as the server forbids it (403): the store then counts
+as in step, and the next try comes after the usual pause.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ from taskctl.client.resources import Resource
 from taskctl.client.responses import is_resource_version_too_large
 from taskctl.client.timing import SYSTEM_TIMING, Backoff, Timing
 from taskctl.client.watch import resource_version
-from taskctl.errors import ApiError, Gone, Throttled, Unavailable
+from taskctl.errors import ApiError, Forbidden, Gone, Throttled, Unavailable
 from taskctl.runtime.store import Handler, Store, Transform, keep_metadata, parse_version
 
 log = logging.getLogger(__name__)
@@ -54,12 +57,14 @@ class InformerOptions:
         metadata_only: ask for metadata and keep nothing else.
         relist_period_s: compare with a full list so often, a cheap guard against our own
             mistakes; 0 for never.
+        optional: where the server forbids it, work with an empty store instead of waiting.
     """
 
     label_selector: str = ""
     field_selector: str = ""
     metadata_only: bool = False
     relist_period_s: float = 3600.0
+    optional: bool = False
 
 
 class Informer:
@@ -96,6 +101,7 @@ class Informer:
         self._listed_at_s = 0.0
         self._contact_s: float | None = None
         self._last_error = ""
+        self._refusal = ""
         self._stream_events = 0
 
     @property
@@ -107,6 +113,11 @@ class Informer:
     def last_error(self) -> str:
         """What keeps the informer from its server right now; empty when all is well."""
         return self._last_error
+
+    @property
+    def refusal(self) -> str:
+        """In which words the server forbids what is optional; empty where it does not."""
+        return self._refusal
 
     @property
     def silent_s(self) -> float:
@@ -146,14 +157,23 @@ class Informer:
                 if self._timing.clock.monotonic_s() - self._listed_at_s < 1.0:
                     await self._pause(error)
             except ApiError as error:
-                log.warning("%s: %s", self.name, error)
+                if self._options.optional and isinstance(error, Forbidden):
+                    self._do_without(error)
+                else:
+                    log.warning("%s: %s", self.name, error)
                 await self._pause(error)
 
     # --- list ---------------------------------------------------------------------------
 
     async def _list(self) -> None:
         started_s = self._timing.clock.monotonic_s()
-        objects, version = await self._fetch()
+        try:
+            objects, version = await self._fetch()
+        except Forbidden:
+            if self._options.optional and len(self.store):
+                # What is no longer watched must not be believed for ever.
+                self.store.replace([], self._version, trust=True)
+            raise
         # Lists without a resourceVersion never go back, unless the server's data did.
         went_back = 0 < parse_version(version) < parse_version(self._version)
         if went_back:
@@ -223,6 +243,7 @@ class Informer:
                     self.store.apply(event.type, event.object)
                     self._version = resource_version(event.object) or self._version
                     self._note_contact()
+                    self._allowed()
         except Throttled as error:
             return error
         except Unavailable as error:
@@ -230,6 +251,7 @@ class Informer:
                 raise Gone(str(error), error.status, error.reason) from error
             return error
         self._note_contact()
+        self._allowed()
         return None
 
     def _open(self, options: WatchOptions) -> AsyncGenerator[WatchEvent, None]:
@@ -250,6 +272,19 @@ class Informer:
     def _note_contact(self) -> None:
         self._contact_s = self._timing.clock.monotonic_s()
         self._last_error = ""
+
+    def _do_without(self, error: Forbidden) -> None:
+        if not self._refusal:
+            log.warning("%s: %s; working without them, and trying again", self.name, error)
+        self._refusal = str(error)
+        self._note_contact()  # it answered
+        self.synced.set()
+
+    def _allowed(self) -> None:
+        """List and watch have both worked."""
+        if self._refusal:
+            log.info("%s: allowed now", self.name)
+        self._refusal = ""
 
     async def _pause(self, error: ApiError) -> None:
         self._last_error = str(error)

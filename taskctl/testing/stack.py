@@ -43,6 +43,7 @@ class LocalStack:
         data_dir: where all state lives; made if absent. A stack started again on the same
             directory goes on where the last one was.
         image_roots: image reference to the directory that stands for its files.
+        image_environments: image reference to a Python environment whose programs come first.
         notify_allow: where notifications of Tasks may go.
     """
 
@@ -51,11 +52,14 @@ class LocalStack:
         data_dir: Path,
         *,
         image_roots: Mapping[str, Path] | None = None,
+        image_environments: Mapping[str, Path] | None = None,
         notify_allow: Sequence[str] = (),
     ) -> None:
         self.data_dir = data_dir
         self._notify_allow = tuple(notify_allow)
-        self._image_roots = dict(image_roots or {})
+        self._images = {name: str(path) for name, path in (image_roots or {}).items()}
+        for name, path in (image_environments or {}).items():
+            self._images[name] = f"venv:{path}"
         self._processes: dict[Component, subprocess.Popen[bytes]] = {}
         self._clock = SystemClock()
 
@@ -102,8 +106,8 @@ class LocalStack:
             for host in self._notify_allow:
                 command += ["--notify-allow", host]
         if component is Component.NODE:
-            for image, directory in self._image_roots.items():
-                command += ["--image", f"{image}={directory}"]
+            for image, source in self._images.items():
+                command += ["--image", f"{image}={source}"]
         return command
 
     def pid(self, component: Component) -> int:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from taskctl.client.resources import NODES, PODS
+from taskctl.client.resources import EVENTS, NODES, PODS
+from taskctl.controllers.workerfacts import NODES_NOT_VISIBLE
+from taskctl.errors import Forbidden
+from tests.unit.controllers.fake_api import Call
 from tests.unit.controllers.simulation import Simulation
 from tests.unit.controllers.virtual import run
 
@@ -78,3 +81,49 @@ def test_a_node_that_is_given_back_keeps_its_workers() -> None:
             await sim.until(lambda: len(sim.api.all(PODS)) == 1)
 
     run(main())
+
+
+def test_a_role_without_nodes_is_told_of_and_done_without() -> None:
+    """That of a version which did not look at Nodes: ready all the same, and better once it may."""
+    allowed = False
+
+    def forbid(call: Call, after: bool) -> Exception | None:
+        if call.plural == "nodes" and call.verb in ("list", "watch") and not after and not allowed:
+            return Forbidden("nodes is forbidden", 403)
+        return None
+
+    def told(sim: Simulation) -> list[str]:
+        return [e["message"] for e in sim.api.all(EVENTS) if e["reason"] == NODES_NOT_VISIBLE]
+
+    async def main() -> None:
+        nonlocal allowed
+        async with Simulation.started(replicas=2) as sim:
+            await sim.kill_controller()
+            sim.api.faults = forbid
+            await sim.start_controller()
+            await node(sim, "old")
+            await node(sim, "new")
+            await sim.task("first")
+            assert (await sim.finished("first"))[0]["state"] == "Succeeded"
+            await sim.until(lambda: bool(told(sim)))
+            await asyncio.sleep(60)
+            (message,) = told(sim)
+            assert "taskctl install" in message
+            assert "nodes is forbidden" in message
+            place(sim, "old")
+            before = names(sim)
+            allowed = True
+            await asyncio.sleep(60)
+            cordon(sim, "old")
+
+            def left() -> bool:
+                place(sim, "new")
+                return not before & names(sim) and len(names(sim)) == 2
+
+            await sim.until(left)
+
+    run(main())
+
+
+def names(sim: Simulation) -> set[str]:
+    return {pod["metadata"]["name"] for pod in sim.api.all(PODS)}

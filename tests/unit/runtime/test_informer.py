@@ -358,3 +358,35 @@ async def test_silence_is_measured() -> None:
     async with case.running():
         case.time.now_s += 100
         assert case.informer.silent_s == 100
+
+
+async def test_what_is_optional_is_done_without_while_it_is_forbidden() -> None:
+    case = Case(optional=True)
+    case.server.lists = [Forbidden("tasks is forbidden", 403)] * 2 + [page(10, task("a", 3))]
+    case.server.watches = [[WatchEvent(MODIFIED, task("a", 11)), Hang]]
+    running = asyncio.create_task(case.informer.run())
+    await case.informer.wait_synced(5)
+    assert (case.informer.refusal, case.changes) == ("tasks is forbidden", [])
+    assert case.informer.silent_s < 10, "the server answers"
+    await settle(300)
+    assert (case.informer.refusal, case.changes) == ("", ["+a3", "~a11"])
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_what_is_no_longer_allowed_is_not_believed_for_ever() -> None:
+    case = Case(optional=True)
+    case.server.lists = [page(10, task("a", 3)), Forbidden("tasks is forbidden", 403)]
+    case.server.watches = [[Gone("too old", 410)]]
+    async with case.running():
+        assert case.informer.refusal == "tasks is forbidden"
+        assert case.changes == ["+a3", "-a3"]
+
+
+async def test_a_watch_alone_that_is_forbidden_leaves_what_was_listed() -> None:
+    case = Case(optional=True)
+    case.server.lists = [page(10, task("a", 3)), page(12, task("a", 12))]
+    case.server.watches = [[Forbidden("no watch", 403)]]
+    async with case.running():
+        assert case.changes == ["+a3", "~a12"]
+        assert case.informer.refusal == "no watch", "until a watch has worked"
