@@ -28,6 +28,7 @@ pytestmark = pytest.mark.timeout(300)
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 INFO = f"taskctl-{PROJECT['version']}.dist-info"
+SHARED = f"taskctl-{PROJECT['version']}.data/data/share"
 PROGRAMS = {path.stem for path in (ROOT / "taskctl" / "init").glob("*.c")}
 # What builds, tests and editors leave behind. None of it is in a wheel.
 LEFTOVERS = (
@@ -124,6 +125,8 @@ def test_modules_and_data_are_those_of_the_package(archive: ZipFile) -> None:
         pytest.skip("this is not a git working copy, so what belongs to it is not known")
     wanted = {name for name in tracked.stdout.split("\0") if name and (ROOT / name).exists()}
     wanted |= {f"taskctl/init/bin/{program}" for program in PROGRAMS}
+    # What man and the shells read is put where they look.
+    wanted = {name.replace("taskctl/share/", f"{SHARED}/") for name in wanted}
     assert "taskctl/py.typed" in wanted
     found = {name for name in archive.namelist() if not name.startswith(f"{INFO}/")}
     assert found == wanted
@@ -131,8 +134,19 @@ def test_modules_and_data_are_those_of_the_package(archive: ZipFile) -> None:
 
 def test_leftovers_stay_out(archive: ZipFile) -> None:
     assert set(archive.namelist()).isdisjoint(LEFTOVERS)
-    assert {name.partition("/")[0] for name in archive.namelist()} == {"taskctl", INFO}
+    tops = {name.partition("/")[0] for name in archive.namelist()}
+    assert tops == {"taskctl", INFO, SHARED.partition("/")[0]}
     assert {Path(name).suffix for name in archive.namelist()}.isdisjoint({".pyc", ".o", ".so"})
+
+
+def test_manual_and_completions_come_where_they_are_looked_for(archive: ZipFile) -> None:
+    found = {name.removeprefix(f"{SHARED}/") for name in archive.namelist() if SHARED in name}
+    assert found == {
+        "man/man1/taskctl.1",
+        "bash-completion/completions/taskctl",
+        "zsh/site-functions/_taskctl",
+        "fish/vendor_completions.d/taskctl.fish",
+    }
 
 
 def test_licence_is_in_it(archive: ZipFile, metadata: Message) -> None:

@@ -120,7 +120,7 @@ def test_steps_are_those_of_the_script(stages: list[Stage]) -> None:
         ["pip install", "--constraint constraints.txt"],  # what the script has in its venv
         [*image_taskctl.BUILD_WHEEL, "--wheel-dir /wheels ."],
         [*image_taskctl.INSTALL_WHEEL, "--find-links /wheels --target /taskctl taskctl"],
-        ["rm -rf /taskctl/bin"],
+        ["rm -rf /taskctl/bin /taskctl/share"],
         [f"{compiled} /taskctl"],
     ]
     assert len(build.runs) == len(expected)
