@@ -23,7 +23,7 @@ from taskctl.runtime.store import Store
 _SAID_NOTHING_S: Final = 10.0
 NODES_NOT_VISIBLE: Final = "NodesNotVisible"
 _UNSEEN_MESSAGE: Final = (
-    "Workers on nodes that are cordoned or drained go on being given tasks, as the controller may "
+    "Workers on nodes that are cordoned or drained are still given tasks, as the controller may "
     "not list and watch Nodes. Apply the roles of its version (`taskctl install`)"
 )
 

@@ -362,7 +362,8 @@ async def test_silence_is_measured() -> None:
 
 async def test_what_is_optional_is_done_without_while_it_is_forbidden() -> None:
     case = Case(optional=True)
-    case.server.lists = [Forbidden("tasks is forbidden", 403)] * 2 + [page(10, task("a", 3))]
+    refused = Forbidden("tasks is forbidden", 403)
+    case.server.lists = [refused, refused, page(10, task("a", 3))]
     case.server.watches = [[WatchEvent(MODIFIED, task("a", 11)), Hang]]
     running = asyncio.create_task(case.informer.run())
     await case.informer.wait_synced(5)
