@@ -30,6 +30,7 @@ def frame(body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + body
 
 
+@pytest.mark.slow
 @given(st.lists(MESSAGES, max_size=5), st.data())
 def test_any_stream_in_any_pieces(messages: list[wire.Message], data: st.DataObject) -> None:
     stream = b"".join(wire.encode(message) for message in messages)

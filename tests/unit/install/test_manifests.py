@@ -64,6 +64,7 @@ def rules_of(objects: list[Json]) -> Iterator[tuple[str, Json]]:
 # --- the ways to get them --------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_config_is_up_to_date() -> None:
     folder = ROOT / "config"
     files = [
@@ -75,6 +76,7 @@ def test_config_is_up_to_date() -> None:
         assert (folder / name).read_text() == text, f"run scripts/gen_config.py: {name}"
 
 
+@pytest.mark.slow
 @pytest.mark.kubectl
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_kustomize_builds_what_install_prints(run: Run, folder: str) -> None:
@@ -89,6 +91,7 @@ def test_kustomize_builds_what_install_prints(run: Run, folder: str) -> None:
     assert sorted(built, key=key) == sorted(printed, key=key)
 
 
+@pytest.mark.slow
 def test_yaml_json_and_names_agree(run: Run) -> None:
     args = ("install", "--image", "reg/taskctl:9", "--replicas", "3", "-n", "batch")
     wanted = build(InstallOptions(namespace="batch", image="reg/taskctl:9", replicas=3))
@@ -100,6 +103,7 @@ def test_yaml_json_and_names_agree(run: Run) -> None:
     assert len(names) == len(wanted)
 
 
+@pytest.mark.slow
 def test_hosts_of_notifications_reach_the_controller(run: Run) -> None:
     printed = yaml.safe_load_all(
         run("install", "--notify-allow", "a.example.com", "--notify-allow", "http://b:1").stdout
@@ -151,6 +155,7 @@ def test_namespaces() -> None:
 # --- the controller --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @BOTH
 def test_pod_is_restricted(options: InstallOptions) -> None:
     """The rules of the restricted Pod Security Standard that a pod without volumes can break."""
@@ -167,6 +172,7 @@ def test_pod_is_restricted(options: InstallOptions) -> None:
     assert "limits" not in container["resources"]
 
 
+@pytest.mark.slow
 @BOTH
 def test_token_is_asked_for_by_the_pod_alone(options: InstallOptions) -> None:
     accounts = by_kind(build(options), "ServiceAccount")
@@ -176,6 +182,7 @@ def test_token_is_asked_for_by_the_pod_alone(options: InstallOptions) -> None:
     assert spec["serviceAccountName"] in accounts
 
 
+@pytest.mark.slow
 @BOTH
 def test_labels_find_the_controller_and_nobody_takes_it_for_a_worker(
     options: InstallOptions,
@@ -297,6 +304,7 @@ def test_people_get_theirs_through_the_roles_that_kubernetes_has() -> None:
     }
 
 
+@pytest.mark.slow
 def test_who_has_taskclusters_made_for_runs_must_be_allowed_to_make_them() -> None:
     """By an admission policy where all namespaces are served; else only plain ones are made."""
     kinds = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
@@ -322,6 +330,7 @@ def page_options(scope: Scope) -> InstallOptions:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scope", list(Scope))
 def test_the_page_is_off_until_it_is_asked_for(scope: Scope) -> None:
     plain = build(InstallOptions(namespace="team", scope=scope))
