@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from taskctl.errors import ConfigError
+from taskctl.outside import shipping
 from taskctl.outside.codearchive import MAX_FILES, PART_BYTES, Archive, archive_of
 from taskctl.outside.shipping import Host, Uploaded, as_task, program_of
 from taskctl.sdk import _byvalue, _uploads
@@ -29,6 +30,12 @@ from tests.unit.sdk.fake_agent import FakeAgent
 HERE = Host("py", sees_files=True)
 THERE = Host("python3", sees_files=False)
 ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(autouse=True)
+def _anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests hold wherever the repository lies, below /tmp too."""
+    monkeypatch.setattr(shipping, "_PRIVATE", ("/nowhere",))
 
 
 def test_a_module_goes_by_name() -> None:
@@ -62,6 +69,13 @@ def test_what_has_no_name_goes_by_value(function: Any) -> None:
 def test_what_the_worker_does_not_see_goes_by_value(tmp_path: Path) -> None:
     hidden = Host("py", sees_files=True, hidden=(str(ROOT),))
     assert program_of(as_task(plain), hidden).envelope
+
+
+def test_what_lies_where_containers_have_directories_of_their_own_goes_by_value(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shipping, "_PRIVATE", (str(ROOT.parent),))
+    assert program_of(as_task(plain), HERE).envelope
 
 
 def test_asked_for() -> None:
