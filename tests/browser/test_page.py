@@ -43,12 +43,22 @@ def hostile_tree() -> list[dict[str, Any]]:
 
 
 async def node_middle(tab: Tab, label: str) -> tuple[float, float]:
-    """Return where the head of a box with a label is drawn in the window."""
-    script = f"""(() => {{
-      const view = taskctlPage.views.tree, node = view.nodes.find((n) => n.label === {json.dumps(label)});
-      const box = view.canvas.getBoundingClientRect(), {{ x, y, k }} = view.view;
-      return node && [box.x + x + (node.x + 60) * k, box.y + y + (node.y + 14) * k];
-    }})()"""  # noqa: E501 - JavaScript
+    """Return where the head of a box with a label is drawn in the window, once it stays there.
+
+    A panel that opens or closes changes the size of the picture, which fits itself a frame later.
+    """
+    script = f"""(async () => {{
+      const view = taskctlPage.views.tree;
+      const place = () => {{
+        const node = view.nodes.find((n) => n.label === {json.dumps(label)});
+        const box = view.canvas.getBoundingClientRect(), {{ x, y, k }} = view.view;
+        return node && [box.x + x + (node.x + 60) * k, box.y + y + (node.y + 14) * k];
+      }};
+      const before = place();
+      for (let n = 0; n < 3; n++) await new Promise(requestAnimationFrame);
+      const after = place();
+      return before && after && before.join() === after.join() && after;
+    }})()"""
     return tuple(await tab.until(script))
 
 
