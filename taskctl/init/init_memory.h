@@ -141,10 +141,10 @@ static void memory_watch(void) {
     S.memory_at = wanted && S.proc_pid > 0 ? after(LOOK_MIN_MS) : NEVER;
 }
 
-/* The nice value for a request of CPU: one step is a fifth less (sched(7)), a whole CPU is 0. */
+/* The nice value for a request of CPU: one step is a fifth less (sched(7)), a whole CPU has that of taskctl-init. */
 static int nice_for(int64_t cpu_milli) {
-    int nice = 0;
-    if (cpu_milli <= 0) return 0;
+    int nice = getpriority(PRIO_PROCESS, 0);
+    if (cpu_milli <= 0) return nice;
     for (int64_t weight = 1000; nice < NICE_MAX && weight * 9 / 10 > cpu_milli; nice++) weight = weight * 4 / 5;
     return nice;
 }
