@@ -24,13 +24,16 @@ from taskctl.errors import NotFound
 Object = dict[str, Any]
 T = TypeVar("T")
 TERMINAL = {"Succeeded", "Failed", "Cancelled"}
+# More than a pod's grace of 30 s: a SIGTERM that comes before the agent's interpreter has set up
+# its handler is lost (the agent is the first process of its container), and SIGKILL ends the pod.
+PATIENCE_S = 50.0
 
 
 async def eventually(
     read: Callable[[], Awaitable[T]],
     accept: Callable[[T], bool],
     *,
-    timeout_s: float = 30.0,
+    timeout_s: float = PATIENCE_S,
     what: str = "",
 ) -> T:
     """Read until the value is accepted; fails with the last value when the time is up."""
@@ -74,7 +77,7 @@ class World:
         await self.make(TASKCLUSTERS, name, spec=body)
         return await self.cluster_ready(name)
 
-    async def cluster_ready(self, name: str = "c", *, timeout_s: float = 30.0) -> Object:
+    async def cluster_ready(self, name: str = "c", *, timeout_s: float = PATIENCE_S) -> Object:
         def ready(found: Object) -> bool:
             return bool(found.get("status", {}).get("ready", 0) == found["spec"]["replicas"])
 
@@ -98,7 +101,7 @@ class World:
     async def all(self, resource: Resource) -> list[Object]:
         return (await self.client.list_all(resource, self.namespace)).items
 
-    async def finished(self, name: str, *, timeout_s: float = 30.0) -> Object:
+    async def finished(self, name: str, *, timeout_s: float = PATIENCE_S) -> Object:
         """Wait until the Task is terminal; returns it."""
 
         async def read() -> Object:
@@ -114,7 +117,7 @@ class World:
             what=f"{name} finished",
         )
 
-    async def in_state(self, name: str, state: str, *, timeout_s: float = 30.0) -> Object:
+    async def in_state(self, name: str, state: str, *, timeout_s: float = PATIENCE_S) -> Object:
         return await eventually(
             lambda: self.get(TASKS, name),
             lambda task: task.get("status", {}).get("state") == state,
