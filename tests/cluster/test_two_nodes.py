@@ -59,6 +59,16 @@ class TwoNodes:
                 await self.client.patch(NODES, name, None, ready_status(), options=options)
             await asyncio.sleep(10)
 
+    async def untainted(self) -> None:
+        """Wait until the node controller has seen both ready: before, only one may take pods."""
+        for name in NAMES:
+            await eventually(
+                lambda name=name: self.client.get(NODES, name),  # type: ignore[misc]
+                lambda found: not found["spec"].get("taints"),
+                timeout_s=60,
+                what=f"{name} takes pods",
+            )
+
     async def worker(self, number: int, sharing: Sharing, **spec: Any) -> str:
         """Create a worker, as the controller would; returns its name."""
         cluster = {
@@ -132,8 +142,9 @@ async def nodes(node: NativeNode) -> AsyncIterator[TwoNodes]:
         for name in NAMES:
             await client.create(NODES, node_object(name))
         beat = asyncio.create_task(two.beat())
-        await asyncio.to_thread(_account, node, namespace)
         try:
+            await asyncio.to_thread(_account, node, namespace)
+            await two.untainted()
             yield two
         finally:
             beat.cancel()
