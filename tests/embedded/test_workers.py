@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -100,6 +101,24 @@ async def test_log_is_copied_to_the_workspace(world: World) -> None:
     logs = list((world.workspace() / ".taskctl" / "logs").rglob("*talk*"))
     assert len(logs) == 1
     assert logs[0].read_text() == "to be kept\n"
+
+
+async def test_files_of_a_task_go_with_it_and_those_of_others_stay(world: World) -> None:
+    await world.cluster(workspace={"enable": True, "cleanup": {"periodSeconds": 5}})
+    for name in ("goes", "stays"):
+        await world.task(name, "sh", "-c", "echo to be kept")
+        await world.finished(name)
+
+    def files_of(name: str) -> list[Path]:
+        return list((world.workspace() / ".taskctl").rglob(f"*{name}*"))
+
+    assert files_of("goes")
+    assert files_of("stays")
+    await world.remove(TASKS, "goes")
+    await eventually(
+        lambda: asyncio.to_thread(files_of, "goes"), lambda found: not found, what="cleaned"
+    )
+    assert files_of("stays")
 
 
 async def test_tasks_find_their_files_when_their_cluster_is_made_again(world: World) -> None:
