@@ -15,6 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -35,17 +36,38 @@ def ensure_binary() -> Path:
 
     Safe to call from several processes at once: one builds, the others wait.
     """
-    cache = cache_dir()
+    return ensure_built(f"realnode-{VERSION}", [HERE / name for name in SOURCES], _build)
+
+
+def ensure_built(name: str, sources: Sequence[Path], build: Callable[[Path], None]) -> Path:
+    """Return the path of a program in the user's cache; builds it first if it is not there.
+
+    Safe to call from several processes at once: one builds, the others wait.
+
+    Args:
+        name: what the program's name begins with; a digest of its sources follows.
+        sources: the files that it is made of.
+        build: writes the program to the path that it is given.
+    """
+    program = built_path(name, sources)
+    if program.exists():
+        return program
+    cache = program.parent
     cache.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256(b"".join((HERE / name).read_bytes() for name in SOURCES))
-    binary = cache / f"realnode-{VERSION}-{digest.hexdigest()[:10]}"
-    if binary.exists():
-        return binary
+    # One at a time, whatever it is: each takes all processors that there are.
     with (cache / "realnode.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not binary.exists():
-            _build(binary)
-    return binary
+        if not program.exists():
+            temporary = program.with_suffix(f".{os.getpid()}")
+            build(temporary)
+            temporary.rename(program)
+    return program
+
+
+def built_path(name: str, sources: Sequence[Path]) -> Path:
+    """Return where the program made of these sources is, or will be, in the user's cache."""
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources))
+    return cache_dir() / f"{name}-{digest.hexdigest()[:10]}"
 
 
 def _build(binary: Path) -> None:
@@ -63,9 +85,7 @@ def _build(binary: Path) -> None:
     major, minor, _ = VERSION.split(".")
     stamp = "k8s.io/component-base/version.git"
     flags = f"-s -w -X {stamp}Version=v{VERSION} -X {stamp}Major={major} -X {stamp}Minor={minor}"
-    temporary = binary.with_suffix(f".{os.getpid()}")
-    _go(source, "build", "-trimpath", "-ldflags", flags, "-o", str(temporary), ".")
-    temporary.rename(binary)
+    run_go(source, "build", "-trimpath", "-ldflags", flags, "-o", str(binary), ".")
 
 
 def _make_module(cache: Path) -> Path:
@@ -74,10 +94,11 @@ def _make_module(cache: Path) -> Path:
     directory.mkdir(exist_ok=True)
     shutil.copy(HERE / "main.go", directory)
     (directory / "go.mod").write_text("module taskctl.dev/realnode\n\ngo 1.24.0\n")
-    found = json.loads(_go(directory, "mod", "download", "-json", f"k8s.io/kubernetes@v{VERSION}"))
+    kubernetes = f"k8s.io/kubernetes@v{VERSION}"
+    found = json.loads(run_go(directory, "mod", "download", "-json", kubernetes))
     text = module_text(Path(found["GoMod"]).read_text(), VERSION)
     (directory / "go.mod").write_text(text)
-    _go(directory, "mod", "tidy")
+    run_go(directory, "mod", "tidy")
     return directory
 
 
@@ -97,7 +118,12 @@ def module_text(kubernetes: str, version: str) -> str:
     )
 
 
-def _go(directory: Path, *arguments: str) -> str:
+def run_go(directory: Path, *arguments: str) -> str:
+    """Run a command of Go's in a module; returns what it prints.
+
+    Raises:
+        SystemExit: it failed, with its words.
+    """
     env = dict(os.environ, CGO_ENABLED="0")
     done = subprocess.run(
         ["go", *arguments], cwd=directory, env=env, capture_output=True, text=True, check=False

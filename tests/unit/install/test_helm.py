@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import subprocess
 from typing import Any
 
@@ -12,6 +12,7 @@ import yaml
 from scripts.gen_helm import CHART, render
 from taskctl.install.manifests import build
 from taskctl.install.options import InstallOptions, Scope
+from tests.realnode.helm import find_helm
 
 # Helm is one process for each test, and may have to wait for a processor.
 pytestmark = pytest.mark.timeout(120)
@@ -22,9 +23,12 @@ KEEP = "helm.sh/resource-policy"
 
 
 def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
-    found = shutil.which("helm")
+    found = find_helm()
     if found is None:
-        pytest.skip("there is no helm on PATH")
+        message = "there is no Helm; build one with: python3 -m tests.realnode.helm"
+        if os.environ.get("TASKCTL_REQUIRE_HELM"):
+            pytest.fail(message)
+        pytest.skip(message)
     command = [found, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
 
