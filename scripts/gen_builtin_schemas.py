@@ -1,4 +1,4 @@
-"""Generate taskctl/embedded/server/data/builtin_schemas.json.
+"""Generate taskctl/embedded/server/kinds/data/builtin_schemas.json.
 
 Shapes, required fields and descriptions come from kubernetes_asyncio's models, which are
 themselves generated from Kubernetes' OpenAPI document. Three things are not in the models and
@@ -26,7 +26,11 @@ from scripts.definitions import reachable
 JSON = dict[str, Any]
 
 TARGET: Final = (
-    Path(__file__).parents[1] / "taskctl" / "embedded" / "server" / "data" / "builtin_schemas.json"
+    Path(__file__).parents[1]
+    / "taskctl"
+    / "embedded"
+    / "server"
+    / "kinds/data/builtin_schemas.json"
 )
 
 # apiVersion/kind → model.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write taskctl/embedded/server/data/protobuf_tables.json from Kubernetes' published definitions.
+"""Write embedded/server/protobuf/data/protobuf_tables.json from Kubernetes' definitions.
 
 The Go modules k8s.io/api, k8s.io/apimachinery and k8s.io/apiextensions-apiserver hold each
 message twice: ``generated.proto`` tells numbers and types on the wire, the struct tags in
@@ -27,7 +27,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from scripts.definitions import reachable
 
 VERSION: Final = "v0.34.4"
-TARGET: Final = Path(__file__).parent.parent / "taskctl/embedded/server/data/protobuf_tables.json"
+TARGET: Final = (
+    Path(__file__).parent.parent / "taskctl/embedded/server/protobuf/data/protobuf_tables.json"
+)
 # Proto package → directory in the module cache.
 _API: Final = f"k8s.io/api@{VERSION}"
 _MACHINERY: Final = f"k8s.io/apimachinery@{VERSION}/pkg"

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from taskctl.embedded.server import protobuf, protobuf_encode
+from taskctl.embedded.server.protobuf import decode as protobuf
+from taskctl.embedded.server.protobuf import encode as protobuf_encode
 from tests.conformance.samples import config_map, pod
 from tests.conformance.target import Api, Json, Reply, configured_kubeconfig, widget
 

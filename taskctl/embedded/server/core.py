@@ -6,19 +6,19 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from taskctl.clock import Clock
-from taskctl.embedded.server import event_forms
-from taskctl.embedded.server.config_values import ConfigMapStrategy, SecretStrategy
-from taskctl.embedded.server.crd_strategy import CrdStrategy
-from taskctl.embedded.server.errors import Json, Resource
-from taskctl.embedded.server.event_strategies import EventStrategy, NewEventStrategy
-from taskctl.embedded.server.hub import Hub
-from taskctl.embedded.server.kinds import Kind, Registry
-from taskctl.embedded.server.pacing import Pacer
-from taskctl.embedded.server.pods import PodStrategy
-from taskctl.embedded.server.rbac import BindingStrategy, RoleStrategy
-from taskctl.embedded.server.records import Record
-from taskctl.embedded.server.store import Store
-from taskctl.embedded.server.strategies import Strategy, builtin_strategy, custom_strategy
+from taskctl.embedded.server.definitions.strategy import CrdStrategy
+from taskctl.embedded.server.http.pacing import Pacer
+from taskctl.embedded.server.kinds import event_forms
+from taskctl.embedded.server.kinds.registry import Kind, Registry
+from taskctl.embedded.server.pods.strategy import PodStrategy
+from taskctl.embedded.server.refusals.errors import Json, Resource
+from taskctl.embedded.server.storage.hub import Hub
+from taskctl.embedded.server.storage.records import Record
+from taskctl.embedded.server.storage.store import Store
+from taskctl.embedded.server.strategies.builtin import Strategy, builtin_strategy, custom_strategy
+from taskctl.embedded.server.strategies.config_values import ConfigMapStrategy, SecretStrategy
+from taskctl.embedded.server.strategies.events import EventStrategy, NewEventStrategy
+from taskctl.embedded.server.strategies.rbac import BindingStrategy, RoleStrategy
 
 # Those of the other built-in kinds are in strategies.py.
 _OWN_MODULES: Final[dict[str, Strategy]] = {

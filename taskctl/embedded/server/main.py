@@ -26,34 +26,34 @@ from aiohttp import web
 from taskctl.clock import Clock, SystemClock
 from taskctl.embedded.files import update_private, write_private
 from taskctl.embedded.listening import bind, stored_port
-from taskctl.embedded.server.api import Api
-from taskctl.embedded.server.auth import Authenticator
-from taskctl.embedded.server.certificates import Certificates, ensure_certificates
-from taskctl.embedded.server.claims import ClaimProtection
-from taskctl.embedded.server.connections import (
+from taskctl.embedded.server.access.auth import Authenticator
+from taskctl.embedded.server.access.certificates import Certificates, ensure_certificates
+from taskctl.embedded.server.api.router import Api
+from taskctl.embedded.server.api.special import Special
+from taskctl.embedded.server.controllers.claims import ClaimProtection
+from taskctl.embedded.server.controllers.definitions import CrdController
+from taskctl.embedded.server.controllers.expiry import EventExpiry
+from taskctl.embedded.server.controllers.gc import GarbageCollector
+from taskctl.embedded.server.controllers.namespaces import NamespaceController
+from taskctl.embedded.server.core import Core, open_collection
+from taskctl.embedded.server.definitions.strategy import CRDS
+from taskctl.embedded.server.http.connections import (
     ConnectionLimits,
     Gate,
     GatedServer,
     raise_file_limit,
 )
-from taskctl.embedded.server.core import Core, open_collection
-from taskctl.embedded.server.crd_lifecycle import CrdController
-from taskctl.embedded.server.crd_strategy import CRDS
-from taskctl.embedded.server.errors import Resource
-from taskctl.embedded.server.eventlog import LogLimits
-from taskctl.embedded.server.expiry import EventExpiry
-from taskctl.embedded.server.gc import GarbageCollector
-from taskctl.embedded.server.http_log import request_logger
-from taskctl.embedded.server.hub import Hub
-from taskctl.embedded.server.kinds import Registry
-from taskctl.embedded.server.logs import LogProxy
-from taskctl.embedded.server.namespaces import NamespaceController
-from taskctl.embedded.server.nodelink import NodeLink
-from taskctl.embedded.server.persistence import Database
-from taskctl.embedded.server.remote import RemoteRelay
-from taskctl.embedded.server.special import Special
-from taskctl.embedded.server.store import Store
-from taskctl.embedded.server.upkeep import Upkeep
+from taskctl.embedded.server.http.log import request_logger
+from taskctl.embedded.server.kinds.registry import Registry
+from taskctl.embedded.server.refusals.errors import Resource
+from taskctl.embedded.server.relay.logs import LogProxy
+from taskctl.embedded.server.relay.nodelink import NodeLink
+from taskctl.embedded.server.relay.remote import RemoteRelay
+from taskctl.embedded.server.storage.eventlog import LogLimits
+from taskctl.embedded.server.storage.hub import Hub
+from taskctl.embedded.server.storage.persistence import Database
+from taskctl.embedded.server.storage.store import Store
+from taskctl.embedded.server.storage.upkeep import Upkeep
 from taskctl.errors import ConfigError
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from aiohttp import web
 from taskctl.client.config import ClientSettings, Surroundings
 from taskctl.client.kube import KubeClient
 from taskctl.client.retry import RetryPolicy
-from taskctl.embedded.server.certificates import Certificates, ensure_certificates
+from taskctl.embedded.server.access.certificates import Certificates, ensure_certificates
 from taskctl.errors import Unavailable
 
 

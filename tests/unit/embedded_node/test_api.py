@@ -14,7 +14,7 @@ from aiohttp import web
 from taskctl.clock import SystemClock
 from taskctl.embedded.node.api import ApiClient, Backoff, Reflector, core_path, group_path
 from taskctl.embedded.node.options import NodePaths
-from taskctl.embedded.server.certificates import ensure_certificates
+from taskctl.embedded.server.access.certificates import ensure_certificates
 from taskctl.errors import AlreadyExists, Conflict, Gone, Invalid, NotFound, Throttled, Unavailable
 
 Json = dict[str, Any]

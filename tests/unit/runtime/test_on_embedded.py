@@ -25,8 +25,8 @@ from taskctl.client.config import ClientSettings
 from taskctl.client.kube import KubeClient
 from taskctl.client.resources import CRDS, EVENTS, LEASES, PODS, TASKS
 from taskctl.client.timing import Timing
-from taskctl.embedded.server.eventlog import LogLimits
 from taskctl.embedded.server.main import EmbeddedServer, ServerOptions
+from taskctl.embedded.server.storage.eventlog import LogLimits
 from taskctl.errors import (
     AlreadyExists,
     Conflict,

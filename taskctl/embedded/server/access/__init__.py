@@ -1,0 +1,1 @@
+"""access: the charter is to be written."""

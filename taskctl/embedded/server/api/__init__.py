@@ -1,0 +1,1 @@
+"""api: the charter is to be written."""

@@ -1,0 +1,1 @@
+"""apply: the charter is to be written."""

@@ -1,0 +1,1 @@
+"""cel: the charter is to be written."""

@@ -1,0 +1,1 @@
+"""controllers: the charter is to be written."""

@@ -1,0 +1,1 @@
+"""definitions: the charter is to be written."""

@@ -1,0 +1,1 @@
+"""http: the charter is to be written."""

@@ -1,0 +1,1 @@
+"""kinds: the charter is to be written."""

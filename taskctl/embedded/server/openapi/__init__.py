@@ -1,0 +1,1 @@
+"""openapi: the charter is to be written."""

@@ -1,0 +1,1 @@
+"""patch: the charter is to be written."""

@@ -1,0 +1,1 @@
+"""pods: the charter is to be written."""

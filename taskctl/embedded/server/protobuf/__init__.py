@@ -1,0 +1,1 @@
+"""protobuf: the charter is to be written."""

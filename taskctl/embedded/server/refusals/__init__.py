@@ -1,0 +1,1 @@
+"""refusals: the charter is to be written."""

@@ -1,0 +1,1 @@
+"""relay: the charter is to be written."""

@@ -1,0 +1,1 @@
+"""requests: the charter is to be written."""

@@ -1,0 +1,1 @@
+"""schema: the charter is to be written."""

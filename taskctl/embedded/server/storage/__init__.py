@@ -1,0 +1,1 @@
+"""storage: the charter is to be written."""

@@ -1,0 +1,1 @@
+"""strategies: the charter is to be written."""

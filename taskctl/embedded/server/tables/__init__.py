@@ -1,0 +1,1 @@
+"""tables: the charter is to be written."""

@@ -1,0 +1,1 @@
+"""values: the charter is to be written."""

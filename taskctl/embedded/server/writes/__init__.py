@@ -1,0 +1,1 @@
+"""writes: the charter is to be written."""
