@@ -36,7 +36,7 @@ from taskctl.embedded.server.api.router import Api
 from taskctl.embedded.server.core import Core
 from taskctl.embedded.server.main import EmbeddedServer, ServerOptions, kubeconfig
 from taskctl.embedded.server.refusals.errors import Resource
-from taskctl.embedded.server.requests.targets import Target, parse_path
+from taskctl.embedded.server.requests.paths import Target, parse_path
 from taskctl.errors import NotFound
 from taskctl.install.manifests import build
 from taskctl.install.options import InstallOptions, Scope

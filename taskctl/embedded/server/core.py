@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from taskctl.clock import Clock
 from taskctl.embedded.server.definitions.strategy import CrdStrategy
-from taskctl.embedded.server.http.pacing import Pacer
 from taskctl.embedded.server.kinds import event_forms
-from taskctl.embedded.server.kinds.registry import Kind, Registry
+from taskctl.embedded.server.kinds.model import Kind
+from taskctl.embedded.server.kinds.registry import Registry
 from taskctl.embedded.server.pods.strategy import PodStrategy
 from taskctl.embedded.server.refusals.errors import Json, Resource
 from taskctl.embedded.server.storage.hub import Hub
 from taskctl.embedded.server.storage.records import Record
 from taskctl.embedded.server.storage.store import Store
-from taskctl.embedded.server.strategies.builtin import Strategy, builtin_strategy, custom_strategy
+from taskctl.embedded.server.strategies.builtin import builtin_strategy
 from taskctl.embedded.server.strategies.config_values import ConfigMapStrategy, SecretStrategy
 from taskctl.embedded.server.strategies.events import EventStrategy, NewEventStrategy
 from taskctl.embedded.server.strategies.rbac import BindingStrategy, RoleStrategy
+from taskctl.embedded.server.strategies.strategy import Strategy, custom_strategy
 
-# Those of the other built-in kinds are in strategies.py.
+# Those of the other built-in kinds are in strategies/builtin.py.
 _OWN_MODULES: Final[dict[str, Strategy]] = {
     "Pod": PodStrategy(),
     "Event": EventStrategy(),
@@ -44,14 +45,12 @@ class Core:
         registry: the kinds.
         hub: the watchers.
         clock: source of time.
-        pacer: sends answers.
     """
 
     store: Store
     registry: Registry
     hub: Hub
     clock: Clock
-    pacer: Pacer = field(default_factory=Pacer)
 
 
 def resource_of(kind: Kind) -> Resource:

@@ -15,7 +15,7 @@ import yaml
 
 from taskctl.embedded.server.core import Core, as_version
 from taskctl.embedded.server.http.negotiation import Encoding, Form
-from taskctl.embedded.server.kinds.registry import Kind
+from taskctl.embedded.server.kinds.model import Kind
 from taskctl.embedded.server.protobuf import encode as protobuf_encode
 from taskctl.embedded.server.refusals.errors import Json
 from taskctl.embedded.server.storage.hub import Sight

@@ -14,10 +14,11 @@ import orjson
 
 from taskctl.embedded.server.api.encode import ListMeta
 from taskctl.embedded.server.core import Core, resource_of
-from taskctl.embedded.server.kinds.registry import Kind
+from taskctl.embedded.server.kinds.model import Kind
 from taskctl.embedded.server.refusals import errors
 from taskctl.embedded.server.refusals.errors import Resource
-from taskctl.embedded.server.requests.targets import ListOptions, Target, VersionMatch
+from taskctl.embedded.server.requests.options import ListOptions, VersionMatch
+from taskctl.embedded.server.requests.paths import Target
 from taskctl.embedded.server.storage import selectors
 from taskctl.embedded.server.storage.records import Record
 from taskctl.embedded.server.storage.selectors import Selector

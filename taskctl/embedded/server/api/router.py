@@ -21,24 +21,23 @@ from taskctl.embedded.server.core import Core
 from taskctl.embedded.server.definitions.scale_paths import SUBRESOURCE
 from taskctl.embedded.server.http import bodies, pacing, websockets
 from taskctl.embedded.server.http.negotiation import negotiate
-from taskctl.embedded.server.kinds.registry import Kind
+from taskctl.embedded.server.kinds.model import Kind
 from taskctl.embedded.server.patch import formats as patching
 from taskctl.embedded.server.protobuf import decode as protobuf
 from taskctl.embedded.server.refusals import errors, fields
 from taskctl.embedded.server.refusals.errors import Json
 from taskctl.embedded.server.refusals.gotext import go_value
-from taskctl.embedded.server.requests.targets import (
+from taskctl.embedded.server.requests.options import (
     DeleteOptions,
     FieldValidation,
-    Target,
     WriteOptions,
     options_invalid,
     parse_bool,
     parse_delete_options,
     parse_list_options,
-    parse_path,
     parse_write_options,
 )
+from taskctl.embedded.server.requests.paths import Target, parse_path
 from taskctl.embedded.server.storage.records import Record
 from taskctl.embedded.server.writes.body_checks import BODY, Origin, Via
 from taskctl.embedded.server.writes.scale import SCALE, Scaling, scale_record
@@ -76,6 +75,7 @@ class Api:
         self._special = special
         self._bookmark_interval_s = bookmark_interval_s
         self.admitted: Callable[[RequestHandler], None] = lambda _: None
+        self._pacer = pacing.Pacer()
         self._writer = Writer(core)
         self._documents = Documents(core.registry)
         self._verbs: dict[str, Callable[..., Awaitable[web.StreamResponse]]] = {
@@ -89,7 +89,7 @@ class Api:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request; whatever goes wrong becomes a ``Status``."""
         try:
-            return await self._core.pacer.send(request, await self._route(request))
+            return await self._pacer.send(request, await self._route(request))
         except errors.StatusError as error:
             return _refusal(error)
         except (asyncio.CancelledError, ConnectionError):
@@ -176,7 +176,7 @@ class Api:
                 encoder,
                 self._bookmark_interval_s,
             )
-            return await stream.serve(request, self._core, watch)
+            return await stream.serve(request, self._core, self._pacer, watch)
         records, meta = reads.list_objects(self._core, kind, target.namespace or None, options)
         return _answer_list(encoder, records, meta)
 

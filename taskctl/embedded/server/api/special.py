@@ -15,7 +15,7 @@ from taskctl.embedded.server.api.encode import Encoder
 from taskctl.embedded.server.core import Core, strategy_of
 from taskctl.embedded.server.http import bodies
 from taskctl.embedded.server.kinds import virtual as virtual_kinds
-from taskctl.embedded.server.kinds.registry import Kind
+from taskctl.embedded.server.kinds.model import Kind
 from taskctl.embedded.server.kinds.virtual import VirtualKind
 from taskctl.embedded.server.pods import strategy as pods
 from taskctl.embedded.server.protobuf import shapes
@@ -24,11 +24,8 @@ from taskctl.embedded.server.refusals.errors import Json
 from taskctl.embedded.server.refusals.fields import FieldError
 from taskctl.embedded.server.relay.logs import LogProxy
 from taskctl.embedded.server.relay.remote import SUBRESOURCES, RemoteRelay
-from taskctl.embedded.server.requests.targets import (
-    Target,
-    parse_delete_options,
-    parse_write_options,
-)
+from taskctl.embedded.server.requests.options import parse_delete_options, parse_write_options
+from taskctl.embedded.server.requests.paths import Target
 from taskctl.embedded.server.storage.store import Written
 from taskctl.embedded.server.writes.writer import Writer
 

@@ -15,7 +15,7 @@ from taskctl.embedded.server.api.encode import Bytes, Encoder
 from taskctl.embedded.server.core import Core, resource_of
 from taskctl.embedded.server.http import pacing, websockets
 from taskctl.embedded.server.refusals import errors
-from taskctl.embedded.server.requests.targets import ListOptions
+from taskctl.embedded.server.requests.options import ListOptions
 from taskctl.embedded.server.storage.eventlog import Past
 from taskctl.embedded.server.storage.hub import Sight, WatchEnd, Watcher, classify
 from taskctl.embedded.server.storage.records import Event, Record
@@ -67,7 +67,9 @@ class _Lines:
         return first
 
 
-async def serve(request: web.BaseRequest, core: Core, watch: WatchRequest) -> web.StreamResponse:
+async def serve(
+    request: web.BaseRequest, core: Core, pacer: pacing.Pacer, watch: WatchRequest
+) -> web.StreamResponse:
     """Answer a watch.
 
     As on a Kubernetes server, a start that lies before the kept history is answered with 200 and
@@ -98,7 +100,7 @@ async def serve(request: web.BaseRequest, core: Core, watch: WatchRequest) -> we
     try:
         with pacing.begun(request):
             await response.prepare(request)
-            await core.pacer.send_parts(request, response, first)
+            await pacer.send_parts(request, response, first)
             await _follow(request, response, core, watch, watcher, lines)
             await response.write_eof()
     except ConnectionError:

@@ -1,8 +1,8 @@
 """The functions that rules may call, and what each call costs.
 
-Beside those of the language (:mod:`.cel_natives`): the string extensions (version 2), the list
-library, the regular-expression library, ``sets`` and ``quantity``, with :mod:`.cel_net` addresses,
-URLs and formats, with :mod:`.cel_semver` versions; see kubernetes.io "Common Expression Language
+Beside those of the language (:mod:`.natives`): the string extensions (version 2), the list
+library, the regular-expression library, ``sets`` and ``quantity``, with :mod:`.net` addresses,
+URLs and formats, with :mod:`.semver` versions; see kubernetes.io "Common Expression Language
 in Kubernetes". A rule that uses another function is refused when the CRD is created.
 """
 
@@ -26,7 +26,7 @@ from taskctl.embedded.server.cel.operators import add, measure
 from taskctl.embedded.server.cel.patterns import compile_cost
 from taskctl.embedded.server.cel.time import show_moment, show_span
 from taskctl.embedded.server.cel.types import Budget, OptionalValue, TypeValue, from_key
-from taskctl.quantity import parse_quantity
+from taskctl.embedded.server.values import quantity
 
 
 def _parsed(text: Any) -> Decimal:
@@ -39,7 +39,7 @@ def _parsed(text: Any) -> Decimal:
     if not isinstance(text, str):
         raise TypeError("a quantity is a text")
     try:
-        return parse_quantity(text)
+        return quantity.parse(text)
     except ValueError as error:
         raise ValueError(
             "quantities must match the regular expression "

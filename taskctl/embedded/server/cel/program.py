@@ -52,7 +52,7 @@ class Program:
         """Prepare a checked tree.
 
         Args:
-            tree: the expression, which :func:`.cel_names.scan` found no fault in.
+            tree: the expression, which :func:`.names.scan` found no fault in.
             variables: that it may use.
         """
         builder = _Builder(variables)

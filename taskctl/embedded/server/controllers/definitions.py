@@ -7,8 +7,9 @@ import logging
 from taskctl.clock import format_seconds
 from taskctl.embedded.server.controllers.background import DELETIONS_PER_TURN, Background
 from taskctl.embedded.server.core import Core, open_collection, resource_of
+from taskctl.embedded.server.definitions.crds import kinds_from_crd
 from taskctl.embedded.server.definitions.strategy import CRDS, FINALIZER
-from taskctl.embedded.server.kinds.registry import Kind, kinds_from_crd
+from taskctl.embedded.server.kinds.model import Kind
 from taskctl.embedded.server.refusals.errors import Json, Resource
 from taskctl.embedded.server.storage.records import Event, EventType, Record
 from taskctl.embedded.server.writes.writer import Writer, background_delete

@@ -22,13 +22,10 @@ from taskctl.embedded.server.controllers.background import Background
 from taskctl.embedded.server.core import Core, kind_of, resource_of
 from taskctl.embedded.server.definitions.strategy import CRDS
 from taskctl.embedded.server.refusals.errors import Json
-from taskctl.embedded.server.requests.targets import DeleteOptions
-from taskctl.embedded.server.storage.deletion import (
-    FINALIZER_FOREGROUND,
-    FINALIZER_ORPHAN,
-    Propagation,
-)
+from taskctl.embedded.server.requests.options import DeleteOptions
+from taskctl.embedded.server.storage.deletion import Propagation
 from taskctl.embedded.server.storage.records import Event, EventType, Record
+from taskctl.embedded.server.values.meta import FINALIZER_FOREGROUND, FINALIZER_ORPHAN
 from taskctl.embedded.server.writes.writer import Writer
 
 # garbagecollector.go, NewUIDCache(500): how many owners are remembered as gone.

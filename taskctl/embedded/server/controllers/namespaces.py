@@ -9,9 +9,9 @@ from taskctl.clock import format_seconds
 from taskctl.embedded.server.controllers.background import DELETIONS_PER_TURN, Background
 from taskctl.embedded.server.core import Core, kind_of
 from taskctl.embedded.server.refusals.errors import Json, Resource
-from taskctl.embedded.server.storage.deletion import FINALIZER_NAMESPACE
 from taskctl.embedded.server.storage.records import Event, EventType, Record
 from taskctl.embedded.server.strategies.builtin import NamespaceStrategy
+from taskctl.embedded.server.values.meta import FINALIZER_NAMESPACE
 from taskctl.embedded.server.writes.writer import NAMESPACES, Writer, background_delete
 
 _FIRST: Final = ("default", "kube-system", "kube-public", "kube-node-lease")

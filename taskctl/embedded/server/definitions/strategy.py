@@ -9,7 +9,7 @@ from taskctl.embedded.server.refusals import errors, fields
 from taskctl.embedded.server.refusals.errors import Json, Resource
 from taskctl.embedded.server.refusals.fields import FieldError
 from taskctl.embedded.server.storage.store import Store
-from taskctl.embedded.server.strategies.builtin import Strategy
+from taskctl.embedded.server.strategies.strategy import Strategy
 from taskctl.embedded.server.values.meta import IMMUTABLE
 
 CRDS: Final = Resource("apiextensions.k8s.io", "customresourcedefinitions")

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from taskctl.embedded.server.definitions.crds import check_crd, kinds_from_crd
 from taskctl.embedded.server.kinds.builtin import BUILTINS
-from taskctl.embedded.server.kinds.model import Column, Kind
-
-__all__ = ["BUILTINS", "Column", "Kind", "Registry", "check_crd", "kinds_from_crd"]
+from taskctl.embedded.server.kinds.model import Kind
 
 
 class Registry:

@@ -1,1 +1,4 @@
-"""openapi: the charter is to be written."""
+"""What clients read to learn which kinds there are: discovery and OpenAPI documents.
+
+Documents are made from ``kinds`` alone. Answering requests for them belongs to ``api``.
+"""

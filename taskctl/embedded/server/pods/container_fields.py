@@ -14,7 +14,7 @@ from typing import Any, Final
 from taskctl.embedded.server.refusals import fields
 from taskctl.embedded.server.refusals.errors import Json
 from taskctl.embedded.server.refusals.fields import FieldError
-from taskctl.quantity import parse_quantity
+from taskctl.embedded.server.values import quantity
 
 _PROBES: Final = ("livenessProbe", "readinessProbe", "startupProbe")
 _HANDLERS: Final = ("exec", "httpGet", "tcpSocket", "grpc")
@@ -263,7 +263,7 @@ def _check_amounts(amounts: Json, path: str) -> Iterator[FieldError]:
 
 
 def _number(amount: Any) -> Decimal:
-    return parse_quantity(str(amount))  # the schema has let only quantities through
+    return quantity.parse(str(amount))  # the schema has let only quantities through
 
 
 def check_security(context: Json, path: str) -> list[FieldError]:

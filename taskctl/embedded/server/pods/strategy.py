@@ -20,7 +20,7 @@ from taskctl.embedded.server.refusals.errors import Json, Resource
 from taskctl.embedded.server.refusals.fields import FieldError
 from taskctl.embedded.server.storage.records import Record
 from taskctl.embedded.server.storage.store import Store
-from taskctl.embedded.server.strategies.builtin import Strategy
+from taskctl.embedded.server.strategies.strategy import Strategy
 from taskctl.embedded.server.values import meta
 
 PODS: Final = admission.PODS

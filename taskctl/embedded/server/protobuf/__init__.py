@@ -1,1 +1,4 @@
-"""protobuf: the charter is to be written."""
+"""Kubernetes' protobuf, which clients in Go send and ask for: reading, writing, the tables.
+
+The tables are generated from Kubernetes' Go modules. No meaning of a field belongs here.
+"""

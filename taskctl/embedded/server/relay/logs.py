@@ -12,7 +12,7 @@ from aiohttp import web
 
 from taskctl.embedded.server.refusals import errors, fields
 from taskctl.embedded.server.relay.nodelink import BASE_URL, NodeLink, choose_container
-from taskctl.embedded.server.requests.targets import parse_int
+from taskctl.embedded.server.requests.options import parse_int
 from taskctl.embedded.server.schema.formats import is_date_time
 from taskctl.embedded.server.storage.records import Record
 

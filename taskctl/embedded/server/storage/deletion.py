@@ -6,19 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
 
 from taskctl.clock import format_seconds, parse_time
 from taskctl.embedded.server.refusals import errors
 from taskctl.embedded.server.refusals.errors import Json
 from taskctl.embedded.server.storage.records import GRACE, Record
-
-FINALIZER_ORPHAN: Final = "orphan"
-FINALIZER_FOREGROUND: Final = "foregroundDeletion"
-# In the spec of each namespace, until it is empty.
-FINALIZER_NAMESPACE: Final = "kubernetes"
-# Those without a domain that Kubernetes knows.
-KNOWN_FINALIZERS: Final = frozenset({FINALIZER_ORPHAN, FINALIZER_FOREGROUND, FINALIZER_NAMESPACE})
+from taskctl.embedded.server.values.meta import FINALIZER_FOREGROUND, FINALIZER_ORPHAN
 
 
 class Propagation(StrEnum):

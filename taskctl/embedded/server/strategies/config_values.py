@@ -14,7 +14,7 @@ from typing import Any, Final
 from taskctl.embedded.server.refusals import fields
 from taskctl.embedded.server.refusals.errors import Json
 from taskctl.embedded.server.refusals.fields import FieldError
-from taskctl.embedded.server.strategies.builtin import Strategy
+from taskctl.embedded.server.strategies.strategy import Strategy
 from taskctl.embedded.server.values.meta import IMMUTABLE
 
 _CONFIG_KEY: Final = re.compile(r"[-._a-zA-Z0-9]+")

@@ -12,7 +12,7 @@ from taskctl.embedded.server.kinds import event_forms
 from taskctl.embedded.server.refusals import fields
 from taskctl.embedded.server.refusals.errors import Json
 from taskctl.embedded.server.refusals.fields import FieldError
-from taskctl.embedded.server.strategies.builtin import Strategy
+from taskctl.embedded.server.strategies.strategy import Strategy
 from taskctl.embedded.server.values import meta
 
 _WORD_LIMIT: Final = 128

@@ -11,7 +11,7 @@ from typing import Final
 from taskctl.embedded.server.refusals import fields
 from taskctl.embedded.server.refusals.errors import Json
 from taskctl.embedded.server.refusals.fields import FieldError
-from taskctl.embedded.server.strategies.builtin import Strategy
+from taskctl.embedded.server.strategies.strategy import Strategy
 from taskctl.embedded.server.values import meta
 from taskctl.embedded.server.values.meta import NameRule
 

@@ -15,7 +15,13 @@ from typing import Any, Final
 from taskctl.embedded.server.refusals import fields
 from taskctl.embedded.server.refusals.errors import Json
 from taskctl.embedded.server.refusals.fields import FieldError
-from taskctl.embedded.server.storage.deletion import KNOWN_FINALIZERS
+
+FINALIZER_ORPHAN: Final = "orphan"
+FINALIZER_FOREGROUND: Final = "foregroundDeletion"
+# In the spec of each namespace, until it is empty.
+FINALIZER_NAMESPACE: Final = "kubernetes"
+# Those without a domain that Kubernetes knows.
+KNOWN_FINALIZERS: Final = frozenset({FINALIZER_ORPHAN, FINALIZER_FOREGROUND, FINALIZER_NAMESPACE})
 
 _LABEL_FMT: Final = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN_FMT: Final = rf"{_LABEL_FMT}(\.{_LABEL_FMT})*"

@@ -8,6 +8,7 @@ parser, stays as it was written.
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from enum import StrEnum
 from fractions import Fraction
 from typing import Final
@@ -36,6 +37,30 @@ class _Form(StrEnum):
     EXPONENT = "exponent"
 
 
+def parse(text: str) -> Decimal:
+    """Return what a quantity such as ``500m`` or ``1.5Gi`` comes to.
+
+    Raises:
+        ValueError: it is no quantity.
+    """
+    sign, whole, part, form, exponent = _split(text)
+    if form is _Form.BINARY:
+        return Decimal(f"{sign}{whole}.{part}") * Decimal(2) ** exponent
+    return Decimal(f"{sign}{whole}.{part}e{exponent}")
+
+
+def _split(text: str) -> tuple[str, str, str, _Form, int]:
+    """Return sign, digits before and behind the point, and what the suffix means."""
+    found = _FORM.fullmatch(text)
+    if found is None or not (found.group(2) or found.group(3)):
+        raise ValueError(f"{text!r} is not a quantity; write for example 500m, 2 or 1.5Gi")
+    sign, whole, part, suffix = (one or "" for one in found.groups())
+    form, exponent = _read_suffix(suffix)
+    if abs(exponent) > _EXPONENT_LIMIT:
+        raise ValueError(f"the exponent of {text!r} is too large; at most {_EXPONENT_LIMIT}")
+    return sign, whole, part, form, exponent
+
+
 def canonical(text: str, *, to_milli: bool) -> str:
     """Return a quantity in the form in which it is stored.
 
@@ -47,14 +72,8 @@ def canonical(text: str, *, to_milli: bool) -> str:
         ValueError: it is no quantity.
     """
     text = text.strip()
-    found = _FORM.fullmatch(text)
-    if found is None or not (found.group(2) or found.group(3)):
-        raise ValueError(f"{text!r} is no quantity")
-    sign, whole, part, suffix = (one or "" for one in found.groups())
+    sign, whole, part, form, exponent = _split(text)
     number = whole.lstrip("0") or "0"
-    form, exponent = _read_suffix(suffix)
-    if abs(exponent) > _EXPONENT_LIMIT:
-        raise ValueError(f"the exponent of {text!r} is too large")
     lowest = _MILLI if to_milli else _NANO
     if _is_kept(number, part, form, exponent, lowest):
         return text

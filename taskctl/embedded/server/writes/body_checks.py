@@ -9,15 +9,16 @@ from typing import Final
 
 import orjson
 
-from taskctl.embedded.server.kinds.registry import Kind
+from taskctl.embedded.server.kinds.model import Kind
 from taskctl.embedded.server.pods.containers import fresh
 from taskctl.embedded.server.protobuf import shapes
 from taskctl.embedded.server.refusals import errors, fields
 from taskctl.embedded.server.refusals.errors import Json
 from taskctl.embedded.server.refusals.fields import FieldError, FieldReason
-from taskctl.embedded.server.requests.targets import FieldValidation, Target
-from taskctl.embedded.server.storage.deletion import KNOWN_FINALIZERS
+from taskctl.embedded.server.requests.options import FieldValidation
+from taskctl.embedded.server.requests.paths import Target
 from taskctl.embedded.server.values import json_numbers, meta
+from taskctl.embedded.server.values.meta import KNOWN_FINALIZERS
 
 # Kinds whose strategies check more than JSON types themselves.
 _CHECKED_ELSEWHERE: Final = frozenset(

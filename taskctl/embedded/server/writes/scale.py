@@ -17,7 +17,8 @@ from taskctl.embedded.server.kinds.model import Column, Kind, ScalePaths
 from taskctl.embedded.server.refusals import errors, fields
 from taskctl.embedded.server.refusals.errors import Json
 from taskctl.embedded.server.refusals.fields import FieldError
-from taskctl.embedded.server.requests.targets import FieldValidation, Target
+from taskctl.embedded.server.requests.options import FieldValidation
+from taskctl.embedded.server.requests.paths import Target
 from taskctl.embedded.server.storage.records import Record
 from taskctl.embedded.server.writes import body_checks
 from taskctl.embedded.server.writes.body_checks import Origin

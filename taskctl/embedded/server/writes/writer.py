@@ -19,13 +19,14 @@ from taskctl.embedded.server.core import (
     resource_of,
     strategy_of,
 )
-from taskctl.embedded.server.kinds.registry import Kind
+from taskctl.embedded.server.kinds.model import Kind
 from taskctl.embedded.server.patch import formats as patching
 from taskctl.embedded.server.pods.strategy import PodStrategy
 from taskctl.embedded.server.refusals import errors, fields
 from taskctl.embedded.server.refusals.errors import Json, Resource
 from taskctl.embedded.server.refusals.fields import FieldError
-from taskctl.embedded.server.requests.targets import DeleteOptions, Target, WriteOptions
+from taskctl.embedded.server.requests.options import DeleteOptions, WriteOptions
+from taskctl.embedded.server.requests.paths import Target
 from taskctl.embedded.server.storage.deletion import Propagation
 from taskctl.embedded.server.storage.records import Record
 from taskctl.embedded.server.storage.store import Written

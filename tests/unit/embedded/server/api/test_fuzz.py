@@ -15,7 +15,7 @@ import pytest
 from tests.conformance.target import GROUP, Api, Json, embedded_target, widget, widget_crd
 
 SAMPLES: dict[str, Any] = json.loads(
-    (Path(__file__).parent / "data" / "protobuf_samples.json").read_text()
+    (Path(__file__).parents[1] / "protobuf/data" / "protobuf_samples.json").read_text()
 )
 WRONG: list[Any] = [
     None, True, 0, -1, 1.5, "", "x", "a/b", "\ud7ff", 2**70, [], {}, [None], [1], ["x"], [[]], [{}],

@@ -25,7 +25,8 @@ from taskctl.embedded.server.apply.ownership import (
     server_side_apply,
     track_update,
 )
-from taskctl.embedded.server.kinds.registry import Kind, Registry
+from taskctl.embedded.server.kinds.model import Kind
+from taskctl.embedded.server.kinds.registry import Registry
 from taskctl.embedded.server.kinds.structural_schema import StructuralSchema
 from taskctl.embedded.server.patch.formats import PatchError
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from taskctl.embedded.server.kinds.registry import BUILTINS, Registry, check_crd, kinds_from_crd
+from taskctl.embedded.server.definitions.crds import check_crd, kinds_from_crd
+from taskctl.embedded.server.kinds.builtin import BUILTINS
+from taskctl.embedded.server.kinds.registry import Registry
 from tests.edits import put
 
 CRD: dict[str, Any] = {

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from taskctl.embedded.server.kinds.builtin import BUILTINS
 from taskctl.embedded.server.kinds.builtin_schema import schema_for
-from taskctl.embedded.server.kinds.registry import BUILTINS
 
 POD: dict[str, Any] = {
     "apiVersion": "v1",
@@ -33,7 +33,7 @@ POD: dict[str, Any] = {
 
 
 def test_the_data_file_is_up_to_date() -> None:
-    script = Path(__file__).parents[3] / "scripts" / "gen_builtin_schemas.py"
+    script = Path(__file__).parents[5] / "scripts" / "gen_builtin_schemas.py"
     done = subprocess.run(
         [sys.executable, str(script), "--check"], capture_output=True, text=True, check=False
     )
@@ -42,7 +42,7 @@ def test_the_data_file_is_up_to_date() -> None:
 
 def test_protobuf_tables_are_up_to_date() -> None:
     """Where Go's modules are; elsewhere there is nothing to compare with."""
-    script = Path(__file__).parents[3] / "scripts" / "gen_protobuf_tables.py"
+    script = Path(__file__).parents[5] / "scripts" / "gen_protobuf_tables.py"
     done = subprocess.run(
         [sys.executable, str(script), "--check"], capture_output=True, text=True, check=False
     )

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from taskctl.embedded.server.kinds.registry import Registry, kinds_from_crd
+from taskctl.embedded.server.definitions.crds import kinds_from_crd
+from taskctl.embedded.server.kinds.registry import Registry
 from taskctl.embedded.server.openapi import discovery
 from taskctl.embedded.server.openapi.documents import OpenApi
 from tests.unit.embedded.server.definitions.test_crds import CRD

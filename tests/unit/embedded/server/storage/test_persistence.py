@@ -107,9 +107,9 @@ def test_a_database_of_a_newer_version(tmp_path: Path) -> None:
 _WRITER = """
 import sys
 from pathlib import Path
-from taskctl.embedded.server import persistence, upkeep
-from taskctl.embedded.server.errors import StorageError
-from taskctl.embedded.server.persistence import Database
+from taskctl.embedded.server.storage import persistence, upkeep
+from taskctl.embedded.server.refusals.errors import StorageError
+from taskctl.embedded.server.storage.persistence import Database
 from tests.unit.embedded.server.support import THINGS, make_store, thing
 
 store = make_store(journal=Database(Path(sys.argv[1])))

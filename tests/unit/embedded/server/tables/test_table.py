@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from taskctl.embedded.server.kinds.registry import Column, Kind, Registry
+from taskctl.embedded.server.kinds.model import Column, Kind
+from taskctl.embedded.server.kinds.registry import Registry
 from taskctl.embedded.server.tables.humanize import human_duration
 from taskctl.embedded.server.tables.jsonpath import PathError, compile_path
 from taskctl.embedded.server.tables.table import table_event, to_table
