@@ -145,6 +145,7 @@ class Claims:
         context, claim = self._context, entry.claim
         label = f"task={entry.task} attempt={claim.attempt} container={claim.container}"
         conflicts = 0
+        failures = context.retrier.failures()
         while True:
             try:
                 task = await context.retrier.call(
@@ -177,10 +178,10 @@ class Claims:
                     ) from None
                 await context.retrier.pause(conflicts)
             except ApiError as error:
-                if not context.retrier.is_transient(error):
+                if not failures.may_pass(error):
                     raise
                 # The write may have been done: read again, the policy tells.
-                await context.retrier.pause(1, error)
+                await context.retrier.pause(failures.count, error)
             else:
                 logger.info("claimed %s", label)
                 return _Won(stored, now)

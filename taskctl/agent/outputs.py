@@ -21,7 +21,7 @@ from taskctl.api import meta
 from taskctl.api.states import Codec, TaskState
 from taskctl.client.resources import TASKOBJECTS, TASKS
 from taskctl.constants import LABEL_ATTEMPT, LABEL_OUTPUT_OF, LABEL_PARENT_UID
-from taskctl.errors import ApiError, NotFound
+from taskctl.errors import ApiError
 from taskctl.policy.lineage import OUTPUT_SUFFIX, owner_reference, tree_labels
 from taskctl.policy.view import parse_task
 from taskctl.wire import Message
@@ -256,13 +256,8 @@ class Outputs:
         searched = run.has_old_output or run.told.attempt > 1
         if searched and (run.output is None or small):
             for name in output_names(run.told.task, run.told.uid):
-                try:
-                    found = await self._context.client.get(
-                        TASKOBJECTS, name, self._context.namespace
-                    )
-                except NotFound:
-                    continue
-                if not _is_own(found, run):
+                found = await read_object(self._context, TASKOBJECTS, name)
+                if found is None or not _is_own(found, run):
                     continue
                 if _attempt_of(found, run) == run.told.attempt and not small:
                     run.output = RecordedOutput(name, content_of(found).digest())

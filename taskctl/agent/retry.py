@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from taskctl.client.timing import SYSTEM_TIMING, Timing
+from taskctl.clock import Clock
 from taskctl.errors import ApiError, Forbidden, Throttled, Unauthorized, Unavailable
 
 logger = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ class Retrier:
     ) -> T:
         """Return what ``function`` returns, repeating it while the server is away.
 
-        What is forbidden is asked for again for ``FORBIDDEN_FOR_S``.
+        What is forbidden is asked for again for ``FORBIDDEN_FOR_S``, see :class:`Failures`.
 
         Args:
             what: for the log, for example ``read pod w-1``.
@@ -93,21 +94,57 @@ class Retrier:
         Raises:
             ApiError: a transient error after that time, any other at once.
         """
-        started_s = self.timing.clock.monotonic_s()
-        failures = 0
+        failures = self.failures()
         while True:
             try:
                 return await function()
-            except (*TRANSIENT, Forbidden) as error:
-                failures += 1
-                waited_s = self.timing.clock.monotonic_s() - started_s
-                if give_up_after_s is not None and waited_s >= give_up_after_s:
+            except ApiError as error:
+                if not failures.may_pass(error):
                     raise
-                if isinstance(error, Forbidden) and waited_s >= FORBIDDEN_FOR_S:
+                if give_up_after_s is not None and failures.lasted_s >= give_up_after_s:
                     raise
-                if is_worth_a_line(failures):
-                    logger.warning("%s: try %d failed, will repeat: %s", what, failures, error)
-                await self.pause(failures, error)
+                if is_worth_a_line(failures.count):
+                    text = "%s: try %d failed, will repeat: %s"
+                    logger.warning(text, what, failures.count, error)
+                await self.pause(failures.count, error)
+
+    def failures(self) -> Failures:
+        """Return an account of what fails from now on."""
+        return Failures(self.timing.clock)
+
+
+class Failures:
+    """Failures of one call in a row, and whether the call is worth repeating.
+
+    A server that has just come back forbids everything for a moment. So the time of a refusal
+    counts from the first one after other failures, not from the first failure: the server may
+    have been away for a while before.
+
+    Attributes:
+        count: of them.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._began_s = clock.monotonic_s()
+        self._forbidden_s: float | None = None
+        self.count = 0
+
+    @property
+    def lasted_s(self) -> float:
+        """Seconds since the call was first tried."""
+        return self._clock.monotonic_s() - self._began_s
+
+    def may_pass(self, error: ApiError) -> bool:
+        """Count a failure, and return whether the same call may succeed later."""
+        self.count += 1
+        if not isinstance(error, Forbidden):
+            self._forbidden_s = None
+            return Retrier.is_transient(error)
+        now_s = self._clock.monotonic_s()
+        if self._forbidden_s is None:
+            self._forbidden_s = now_s
+        return now_s - self._forbidden_s < FORBIDDEN_FOR_S
 
 
 def is_worth_a_line(failures: int) -> bool:

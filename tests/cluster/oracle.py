@@ -180,8 +180,12 @@ class Oracle:
 
 def assert_one_attempt(statuses: Mapping[str, Object]) -> None:
     """Nothing may have been begun, and lost, or failed, before it ended."""
-    repeated = {name: status for name, status in statuses.items() if status["attempt"] != 1}
-    assert not repeated
+    repeated = {
+        name: (status["attempt"], status.get("attempts"), status.get("message"))
+        for name, status in statuses.items()
+        if status["attempt"] != 1
+    }
+    assert not repeated, repeated
 
 
 def find_problems(

@@ -12,7 +12,7 @@ from taskctl.client.resources import TASKS
 from taskctl.errors import Conflict, Forbidden, Unavailable
 from taskctl.wire import Message
 from tests.unit.agent.conftest import POD, World, exit_of
-from tests.unit.agent.fakes import Fault, eventually
+from tests.unit.agent.fakes import Fault, Peer, eventually
 
 
 async def asked(world: World, verb: str, times: int) -> None:
@@ -238,10 +238,39 @@ async def test_claim_waits_while_the_server_is_away(world: World) -> None:
 
 async def test_claim_that_the_server_forbids(world: World) -> None:
     container = world.place(world.task())
-    world.api.faults.append(Fault("patch_status", Forbidden("no", status=403)))
+    world.api.faults.append(Fault("patch_status", Forbidden("no", status=403), times=99))
     peer, _ = await world.init(container)
-    assert (await peer.refused("next"))[0] == "rejected"
+    peer.send("next")
+    answer = await let_pass(world, peer, seconds=12)
+    assert answer["error"] == "rejected"
     assert world.status()["state"] == "Pending"
+
+
+async def test_claim_from_a_server_that_comes_back_and_forbids_at_first(world: World) -> None:
+    """An API server that has just started knows no rights yet, however long it was away."""
+    container = world.place(world.task())
+    peer, _ = await world.init(container)
+    world.api.down = True
+    peer.send("next")
+    for _ in range(30):
+        await asyncio.sleep(0.005)
+        world.time.advance(1)
+    early = Forbidden("taskctl-agent cannot get tasks", status=403)
+    world.api.faults += [Fault("get", early, "tasks"), Fault("patch_status", early, "tasks")]
+    world.api.down = False
+    answer = await let_pass(world, peer, seconds=12)
+    assert answer["action"] == "run"
+    assert not any(fault.times for fault in world.api.faults)
+
+
+async def let_pass(world: World, peer: Peer, seconds: int) -> Message:
+    """Let time pass, so that what waits tries again, and return the answer that comes."""
+    for _ in range(seconds):
+        await asyncio.sleep(0.005)
+        world.time.advance(1)
+    answer = await peer.receive()
+    assert answer is not None
+    return answer
 
 
 @pytest.mark.parametrize(
