@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from taskctl.client.base import PatchOptions
-from taskctl.client.kube import KubeClient
-from taskctl.client.resources import TASKCLUSTERS, TASKOBJECTS, TASKS
+from taskctl.api.resources import TASKCLUSTERS, TASKOBJECTS, TASKS
 from taskctl.clock import parse_time
+from taskctl.kube.client import KubeClient
+from taskctl.kube.interface import PatchOptions
 from taskctl.testing.stack import Component, LocalStack
 
 HERE = Path(__file__).resolve().parent

@@ -27,9 +27,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.embedded import NAMESPACE, make_cluster, print_table, task_body
-from taskctl.client.base import ListOptions
-from taskctl.client.kube import KubeClient
-from taskctl.client.resources import PODS, TASKCLUSTERS, TASKOBJECTS, TASKS
+from taskctl.api.resources import TASKCLUSTERS, TASKOBJECTS, TASKS
+from taskctl.kube.client import KubeClient
+from taskctl.kube.interface import ListOptions
+from taskctl.kube.resources import PODS
 from taskctl.testing.stack import Component, LocalStack
 
 IMAGE = Path(__file__).resolve().parent / "scale_image"

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.embedded import DEMO, NAMESPACE, in_parallel, make_cluster, print_table, task_body
-from taskctl.client.base import PatchOptions
-from taskctl.client.kube import KubeClient
-from taskctl.client.resources import TASKS
+from taskctl.api.resources import TASKS
 from taskctl.errors import ApiError
+from taskctl.kube.client import KubeClient
+from taskctl.kube.interface import PatchOptions
 from taskctl.testing.stack import Component, LocalStack
 
 MIB = 1024 * 1024

@@ -23,11 +23,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from bench.embedded import NAMESPACE, Object, in_parallel, print_table, task_body
-from taskctl.client.base import PatchOptions
-from taskctl.client.kube import KubeClient
-from taskctl.client.resources import TASKS
+from taskctl.api.resources import TASKS
 from taskctl.clock import SystemClock, format_micro
 from taskctl.constants import ANNOTATION_CREATED
+from taskctl.kube.client import KubeClient
+from taskctl.kube.interface import PatchOptions
 from taskctl.policy.lineage import owner_reference
 from taskctl.testing.stack import Component, LocalStack
 

@@ -7,11 +7,11 @@ import asyncio
 import sys
 from typing import Any
 
-from taskctl.client.config import ClientSettings
-from taskctl.client.kube import KubeClient
-from taskctl.client.resources import TASKOBJECTS, TASKS
+from taskctl.api.resources import TASKOBJECTS, TASKS
+from taskctl.clientsettings import CLIENT_SETTINGS
 from taskctl.clock import parse_time
 from taskctl.errors import NotFound
+from taskctl.kube.client import KubeClient
 
 Object = dict[str, Any]
 FOLLOW_TIMEOUT_S = 300
@@ -92,7 +92,7 @@ async def follow(client: KubeClient, args: argparse.Namespace) -> None:
 
 
 async def check(args: argparse.Namespace) -> int:
-    async with await KubeClient.connect(ClientSettings()) as client:
+    async with await KubeClient.connect(CLIENT_SETTINGS) as client:
         if args.follow:
             await follow(client, args)
             return 0

@@ -123,12 +123,6 @@ ENV_TRACEPARENT: Final = "TRACEPARENT"  # OpenTelemetry's name
 ENV_TASK_NAME: Final = "TASK_NAME"
 ENV_TASK_NAMESPACE: Final = "TASK_NAMESPACE"
 
-# --- requests to the API server (taskctl.client.config says why so many) ---------------
-DEFAULT_QPS: Final = 100.0
-DEFAULT_BURST: Final = 200
-MAX_QPS: Final = 1_000_000.0
-MAX_BURST: Final = 1_000_000
-
 # --- sizes --------------------------------------------------------------------------
 INLINE_LIMIT_BYTES: Final = 256 * 1024  # a larger TaskObject value is spilled to the workspace
 SMALL_VALUE_BYTES: Final = 2048  # of JSON; what a function takes or returns goes into its Task

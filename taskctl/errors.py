@@ -18,7 +18,7 @@
         ├── Throttled          429
         └── Unavailable        5xx, no connection, deadline passed: the outcome is unknown
 
-Transport errors never leave :mod:`taskctl.client`; they are the ``__cause__`` of these.
+Transport errors never leave :mod:`taskctl.kube`; they are the ``__cause__`` of these.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ NEVER_AT_IMPORT = (
 # Nothing that the SDK does may load these.
 NEVER = (
     *("aiohttp", "kubernetes_asyncio", "orjson", "pydantic", "uvloop", "yaml"),
-    *("taskctl.api", "taskctl.client", "taskctl.constants", "taskctl.policy"),
+    *("taskctl.api", "taskctl.kube", "taskctl.constants", "taskctl.policy"),
 )
 
 

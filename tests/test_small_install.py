@@ -25,7 +25,6 @@ NEEDS_MORE = (
     "taskctl.controllers",
     "taskctl.embedded.server",
     "taskctl.metrics.registry",
-    *(f"taskctl.runtime.{name}" for name in ("health", "manager", "metrics")),
 )
 MAINS = {
     "controller": "import taskctl.controllers.main",

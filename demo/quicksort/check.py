@@ -9,9 +9,9 @@ import random
 import sys
 from array import array
 
-from taskctl.client.config import ClientSettings
-from taskctl.client.kube import KubeClient
-from taskctl.client.resources import TASKOBJECTS, TASKS
+from taskctl.api.resources import TASKOBJECTS, TASKS
+from taskctl.clientsettings import CLIENT_SETTINGS
+from taskctl.kube.client import KubeClient
 
 
 def expected(count: int, seed: int) -> dict[str, object]:
@@ -22,7 +22,7 @@ def expected(count: int, seed: int) -> dict[str, object]:
 
 
 async def check(args: argparse.Namespace) -> int:
-    async with await KubeClient.connect(ClientSettings()) as client:
+    async with await KubeClient.connect(CLIENT_SETTINGS) as client:
         root = await client.get(TASKS, "quicksort", args.namespace)
         conditions = root["status"].get("conditions", [])
         tree = {entry["type"]: entry["status"] for entry in conditions}

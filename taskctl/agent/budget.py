@@ -16,9 +16,9 @@ from weakref import WeakValueDictionary
 from taskctl.agent.context import Context
 from taskctl.agent.objects import GIVE_UP_AFTER_S, read_object
 from taskctl.agent.refusals import ErrorCode, Refusal
-from taskctl.client.base import ListOptions
-from taskctl.client.resources import TASKS
+from taskctl.api.resources import TASKS
 from taskctl.errors import ApiError, Conflict
+from taskctl.kube.interface import ListOptions
 from taskctl.policy.limits import (
     OverBudget,
     Reserved,

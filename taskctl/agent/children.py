@@ -16,7 +16,7 @@ from taskctl.agent.peers import Peers, asks_for_another
 from taskctl.agent.refusals import ErrorCode, Refusal, from_api
 from taskctl.agent.rights import InputRights
 from taskctl.agent.runs import Run
-from taskctl.client.resources import TASKS
+from taskctl.api.resources import TASKS
 from taskctl.clock import format_micro
 from taskctl.constants import ANNOTATION_CREATED
 from taskctl.errors import ApiError, NotFound

@@ -17,12 +17,12 @@ from typing import Any, Final
 from taskctl.agent import jsoncheck
 from taskctl.agent.context import Context
 from taskctl.agent.runs import Run, RunPhase
+from taskctl.api.resources import TASKS
 from taskctl.api.states import TaskState
-from taskctl.client.base import KubeObject, ListOptions, ListPage
-from taskctl.client.resources import TASKS
 from taskctl.constants import MESSAGE_LIMIT_CHARS
 from taskctl.errors import ApiError
-from taskctl.runtime.informer import Informer, InformerOptions
+from taskctl.kube.informer import Informer, InformerOptions
+from taskctl.kube.interface import KubeObject, ListOptions, ListPage
 from taskctl.wire import Message
 
 logger = logging.getLogger(__name__)

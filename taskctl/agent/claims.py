@@ -22,7 +22,7 @@ from taskctl.agent.preparations import Preparations
 from taskctl.agent.refusals import ErrorCode, Refusal, from_api
 from taskctl.agent.runmessage import command_for, micros, run_message, timeout_ms
 from taskctl.agent.runs import Run, RunPhase
-from taskctl.client.resources import TASKS
+from taskctl.api.resources import TASKS
 from taskctl.errors import ApiError, Conflict, NotFound
 from taskctl.policy.claim import AlreadyOurs, Refused, decide_claim
 from taskctl.policy.handover import class_of

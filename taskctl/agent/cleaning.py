@@ -12,9 +12,9 @@ from taskctl.agent.context import Context
 from taskctl.agent.leftovers import Finder, remove
 from taskctl.agent.runs import RunPhase
 from taskctl.agent.workspace import Workspace
-from taskctl.client.base import KubeObject, ListOptions
-from taskctl.client.resources import TASKCLUSTERS, TASKOBJECTS, TASKS
+from taskctl.api.resources import TASKCLUSTERS, TASKOBJECTS, TASKS
 from taskctl.errors import ApiError, NotFound
+from taskctl.kube.interface import KubeObject, ListOptions
 from taskctl.policy.leftovers import (
     DEFAULT_PERIOD_S,
     CleanupRules,

@@ -15,7 +15,9 @@ from taskctl.agent.runs import Run, Runs
 from taskctl.agent.settings import AgentSettings
 from taskctl.agent.tokens import TokenMint
 from taskctl.agent.workspace import Workspace
-from taskctl.client.base import (
+from taskctl.api.resources import TASKS
+from taskctl.errors import NotFound
+from taskctl.kube.interface import (
     DeleteOptions,
     KubeObject,
     PatchOptions,
@@ -24,9 +26,8 @@ from taskctl.client.base import (
     StatusWriter,
     Watcher,
 )
-from taskctl.client.resources import TASKS, Resource
-from taskctl.client.timing import Timing
-from taskctl.errors import NotFound
+from taskctl.kube.resources import Resource
+from taskctl.kube.timing import Timing
 from taskctl.policy.claim import is_running_here
 from taskctl.policy.status import StatusPatch, status_body, status_operations
 from taskctl.policy.view import parse_task

@@ -16,9 +16,10 @@ from typing import Final
 from taskctl.agent.journal import Journal
 from taskctl.agent.podspec import ParkedEntry, PodEntry
 from taskctl.agent.settings import PodIdentity
-from taskctl.client.base import KubeObject, ListerWatcher
-from taskctl.client.resources import LEASES
-from taskctl.client.timing import Timing
+from taskctl.kube.informer import Informer, InformerOptions
+from taskctl.kube.interface import KubeObject, ListerWatcher
+from taskctl.kube.resources import LEASES
+from taskctl.kube.timing import Timing
 from taskctl.policy.handover import (
     Dismissal,
     Handover,
@@ -26,7 +27,6 @@ from taskctl.policy.handover import (
     record_name,
     record_pod_uid,
 )
-from taskctl.runtime.informer import Informer, InformerOptions
 
 logger = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ from typing import Final, TypeVar
 
 from taskctl.agent.context import Context
 from taskctl.agent.objects import GIVE_UP_AFTER_S
-from taskctl.client.base import KubeObject, ListOptions, ListPage
-from taskctl.client.paging import PAGE_LIMIT, next_limit, with_page
-from taskctl.client.resources import Resource
 from taskctl.errors import Gone
+from taskctl.kube.interface import KubeObject, ListOptions, ListPage
+from taskctl.kube.paging import PAGE_LIMIT, next_limit, with_page
+from taskctl.kube.resources import Resource
 
 T = TypeVar("T")
 _MAX_STARTS: Final = 3

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from typing import Final
 
 from taskctl import __version__
@@ -29,10 +30,10 @@ from taskctl.agent.settings import AgentSettings
 from taskctl.agent.stops import Stops, watch_own_tasks
 from taskctl.agent.tokens import TokenMint
 from taskctl.agent.workspace import Workspace
-from taskctl.client.config import ClientSettings
-from taskctl.client.kube import KubeClient
-from taskctl.client.timing import SYSTEM_TIMING, Timing
+from taskctl.clientsettings import CLIENT_SETTINGS
 from taskctl.errors import ConfigError
+from taskctl.kube.client import KubeClient
+from taskctl.kube.timing import SYSTEM_TIMING, Timing
 
 logger = logging.getLogger(__name__)
 
@@ -194,7 +195,8 @@ async def run_agent(settings: AgentSettings) -> None:
         ConfigError: the settings, the volumes or the way to the API server are not in order.
     """
     meters = Meters()
-    client_settings = ClientSettings(
+    client_settings = replace(
+        CLIENT_SETTINGS,
         user_agent=f"taskctl-agent/{__version__}",
         timeout_s=REQUEST_TIMEOUT_S,
         observer=meters.on_api_request,

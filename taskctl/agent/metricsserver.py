@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Final
 
 from taskctl.agent.background import Background
-from taskctl.client.timing import Timing
+from taskctl.kube.timing import Timing
 
 logger = logging.getLogger(__name__)
 

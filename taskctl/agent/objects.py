@@ -11,11 +11,12 @@ from taskctl.agent.fields import bad
 from taskctl.agent.largejson import LargeJson
 from taskctl.agent.refusals import ErrorCode, Refusal
 from taskctl.agent.values import Content, encode_json, no_workspace
+from taskctl.api.resources import TASKOBJECTS
 from taskctl.api.states import Codec
-from taskctl.client.base import DeleteOptions
-from taskctl.client.resources import TASKOBJECTS, Resource
 from taskctl.constants import ANNOTATION_WORKSPACE_OF, API_VERSION
 from taskctl.errors import AlreadyExists, Conflict, NotFound
+from taskctl.kube.interface import DeleteOptions
+from taskctl.kube.resources import Resource
 
 # A task that waits for its child or its output is told `unavailable` after that time. It asks
 # again; its own deadline (docs/protocol.md) is longer.

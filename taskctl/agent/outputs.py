@@ -18,8 +18,8 @@ from taskctl.agent.runs import RecordedOutput, Run
 from taskctl.agent.sources import Sources
 from taskctl.agent.values import FORMS, Content, content_of, encode_json, parse_content
 from taskctl.api import meta
+from taskctl.api.resources import TASKOBJECTS, TASKS
 from taskctl.api.states import Codec, TaskState
-from taskctl.client.resources import TASKOBJECTS, TASKS
 from taskctl.constants import LABEL_ATTEMPT, LABEL_OUTPUT_OF, LABEL_PARENT_UID
 from taskctl.errors import ApiError
 from taskctl.policy.lineage import OUTPUT_SUFFIX, owner_reference, tree_labels

@@ -15,9 +15,9 @@ from taskctl.agent.context import Context
 from taskctl.agent.fields import bad
 from taskctl.agent.objects import read_object
 from taskctl.agent.refusals import Refusal
-from taskctl.client.base import KubeObject
-from taskctl.client.resources import TASKCLUSTERS
+from taskctl.api.resources import TASKCLUSTERS
 from taskctl.constants import ANNOTATION_WORKSPACE_OF, INLINE_LIMIT_BYTES
+from taskctl.kube.interface import KubeObject
 from taskctl.policy.workspace import plan_workspace
 
 

@@ -15,8 +15,6 @@ from typing import Any
 from taskctl.agent.refusals import ErrorCode, Refusal, from_api
 from taskctl.agent.retry import Retrier
 from taskctl.agent.settings import PodIdentity
-from taskctl.client.base import Reader
-from taskctl.client.resources import PODS
 from taskctl.constants import (
     ENV_ATTEMPT,
     ENV_CONTAINER,
@@ -28,6 +26,8 @@ from taskctl.constants import (
     WORKSPACE_VOLUME,
 )
 from taskctl.errors import ApiError, NotFound
+from taskctl.kube.interface import Reader
+from taskctl.kube.resources import PODS
 from taskctl.policy.claim import ClaimEntry
 from taskctl.policy.handover import Handover, parse_parked
 from taskctl.policy.taskdefaults import from_text

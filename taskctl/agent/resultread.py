@@ -15,9 +15,9 @@ from taskctl.agent.context import Context
 from taskctl.agent.objects import GIVE_UP_AFTER_S, read_object
 from taskctl.agent.peers import out_of_reach
 from taskctl.agent.values import Content, content_of
-from taskctl.client.base import ListOptions
-from taskctl.client.resources import TASKOBJECTS
+from taskctl.api.resources import TASKOBJECTS
 from taskctl.constants import LABEL_ATTEMPT, LABEL_OUTPUT_OF
+from taskctl.kube.interface import ListOptions
 from taskctl.wire import Message, pack_value
 
 CONCURRENT_READS: Final = 16

@@ -18,11 +18,11 @@ from taskctl.agent.runs import Run
 from taskctl.agent.values import Content
 from taskctl.agent.waits import Waits
 from taskctl.api import meta
+from taskctl.api.resources import TASKS
 from taskctl.api.states import TaskState
-from taskctl.client.base import KubeObject, PatchOptions
-from taskctl.client.resources import TASKS
 from taskctl.constants import ANNOTATION_STOPPED_BY
 from taskctl.errors import ApiError, Conflict, NotFound
+from taskctl.kube.interface import KubeObject, PatchOptions
 from taskctl.policy.view import TaskView, parse_task
 from taskctl.wire import Message
 

@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from taskctl.client.timing import SYSTEM_TIMING, Timing
 from taskctl.clock import Clock
 from taskctl.errors import ApiError, Forbidden, Throttled, Unauthorized, Unavailable
+from taskctl.kube.timing import SYSTEM_TIMING, Timing
 
 logger = logging.getLogger(__name__)
 

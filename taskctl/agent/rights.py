@@ -20,9 +20,10 @@ from taskctl.agent.context import Context
 from taskctl.agent.fields import bad
 from taskctl.agent.objects import GIVE_UP_AFTER_S
 from taskctl.agent.refusals import ErrorCode, Refusal, from_api
-from taskctl.client.resources import TASKOBJECTS, TASKS, Resource
+from taskctl.api.resources import TASKOBJECTS, TASKS
 from taskctl.constants import LABEL_ROOT_UID
 from taskctl.errors import ApiError, NotFound
+from taskctl.kube.resources import Resource
 from taskctl.policy.view import TaskView
 
 CONCURRENT_READS: Final = 16

@@ -12,9 +12,9 @@ from taskctl.agent.listing import collect
 from taskctl.agent.objects import read_object
 from taskctl.agent.refusals import ErrorCode, Refusal
 from taskctl.agent.resultread import CONCURRENT_READS, Returned
+from taskctl.api.resources import TASKS
 from taskctl.api.states import TaskState
-from taskctl.client.base import KubeObject
-from taskctl.client.resources import TASKS
+from taskctl.kube.interface import KubeObject
 from taskctl.policy.view import TaskView, parse_task
 
 FEW: Final = 16  # so many are read one by one

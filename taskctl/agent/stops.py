@@ -15,13 +15,13 @@ from taskctl.agent.context import Context
 from taskctl.agent.runmessage import GRACE_MS
 from taskctl.agent.runs import Run, RunPhase, StopReason
 from taskctl.agent.settings import PodIdentity
+from taskctl.api.resources import TASKS
 from taskctl.api.states import TaskState
-from taskctl.client.base import KubeObject, ListerWatcher
-from taskctl.client.resources import TASKS
-from taskctl.client.timing import Timing
 from taskctl.errors import ApiError, NotFound
+from taskctl.kube.informer import Informer, InformerOptions
+from taskctl.kube.interface import KubeObject, ListerWatcher
+from taskctl.kube.timing import Timing
 from taskctl.policy.view import parse_task
-from taskctl.runtime.informer import Informer, InformerOptions
 
 logger = logging.getLogger(__name__)
 

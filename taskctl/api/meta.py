@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
@@ -37,28 +36,6 @@ QUANTITY = (
     r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))"
     r"(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$"
 )
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class ObjectKey:
-    """Names an object within its kind.
-
-    Attributes:
-        namespace: empty for kinds without one.
-        name: ``metadata.name``.
-    """
-
-    namespace: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}" if self.namespace else self.name
-
-    @classmethod
-    def of(cls, obj: Mapping[str, Any]) -> ObjectKey:
-        """Return the key of a raw Kubernetes object."""
-        metadata = obj["metadata"]
-        return cls(metadata.get("namespace", ""), metadata["name"])
 
 
 def cel(rule: str, message: str, *, field_path: str | None = None) -> dict[str, str]:

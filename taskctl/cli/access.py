@@ -12,7 +12,7 @@ import typer
 from taskctl.outside.session import Session
 
 if TYPE_CHECKING:
-    from taskctl.client.kube import KubeClient
+    from taskctl.kube.client import KubeClient
 
 __all__ = ["Access", "Session", "open_client"]
 
@@ -33,7 +33,7 @@ class Access:
 
     Attributes:
         namespace: None takes the kubeconfig's.
-        kubeconfig: path; None searches (:mod:`taskctl.client.config`).
+        kubeconfig: path; None searches (:mod:`taskctl.kube.config`).
         context: None takes the kubeconfig's current one.
         debug: show tracebacks and the log.
     """
@@ -88,11 +88,12 @@ class Access:
 
 async def open_client(access: Access) -> KubeClient:
     """Make the client; tests put another one in its place."""
-    from taskctl.client.config import ClientSettings
-    from taskctl.client.kube import KubeClient
-    from taskctl.client.paging import LARGE_PAGES
+    from taskctl.clientsettings import CLIENT_SETTINGS
+    from taskctl.kube.client import KubeClient
+    from taskctl.kube.paging import LARGE_PAGES
 
-    settings = ClientSettings(
+    settings = replace(
+        CLIENT_SETTINGS,
         kubeconfig=access.kubeconfig,
         context=access.context,
         qps=CLIENT_QPS,

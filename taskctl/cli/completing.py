@@ -25,7 +25,7 @@ from taskctl.cli.names import kind_of_word
 from taskctl.constants import DNS_SUBDOMAIN, FIELD_ROOT_UID, MAX_NAME
 
 if TYPE_CHECKING:
-    from taskctl.client.resources import Resource
+    from taskctl.kube.resources import Resource
 
 DEADLINE_S: Final = 1.0
 _MARGIN_S: Final = 0.1  # to hand over what was found
@@ -150,7 +150,7 @@ def _access(ctx: typer.Context) -> Access:
 async def _pages(
     client: Any, kind: str, namespace: str, selector: str
 ) -> AsyncIterator[list[Mapping[str, Any]]]:
-    from taskctl.client.base import ListOptions
+    from taskctl.kube.interface import ListOptions
 
     resource = _resource(kind)
     token = ""
@@ -168,13 +168,14 @@ async def _pages(
 
 
 def _resource(kind: str) -> Resource:
-    from taskctl.client import resources
+    from taskctl.api.resources import TASKCLUSTERS, TASKOBJECTS, TASKS
+    from taskctl.kube.resources import NAMESPACES
 
     return {
-        "Task": resources.TASKS,
-        "TaskCluster": resources.TASKCLUSTERS,
-        "TaskObject": resources.TASKOBJECTS,
-        "Namespace": resources.NAMESPACES,
+        "Task": TASKS,
+        "TaskCluster": TASKCLUSTERS,
+        "TaskObject": TASKOBJECTS,
+        "Namespace": NAMESPACES,
     }[kind]
 
 

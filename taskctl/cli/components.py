@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -20,8 +20,9 @@ from taskctl.cli.lifeline import attach
 from taskctl.cli.logsetup import LogFormat, LogLevel, set_up_logging
 from taskctl.cli.parts import require
 from taskctl.cli.verbs import verb
-from taskctl.constants import DEFAULT_BURST, DEFAULT_IMAGE, DEFAULT_QPS, MAX_BURST, MAX_QPS
+from taskctl.constants import DEFAULT_IMAGE
 from taskctl.errors import TaskctlError
+from taskctl.kube.limits import DEFAULT_BURST, DEFAULT_QPS, MAX_BURST, MAX_QPS
 from taskctl.policy.hostlist import ALLOW_VARIABLE, parse_allowed
 from taskctl.policy.runclusterrule import RunClusters
 from taskctl.policy.workeraccess import WorkerAccess
@@ -207,14 +208,15 @@ def controller(access: ControllerAccess, options: ControllerOptions) -> int:
     if options.otlp_endpoint:
         require("otel")
     prepare(options)
-    from taskctl.client.config import ClientSettings
+    from taskctl.clientsettings import CLIENT_SETTINGS
     from taskctl.controllers import main
 
     kubeconfig = access.kubeconfig
     if options.data_dir is not None:
         kubeconfig = str(Path(options.data_dir).resolve() / "kubeconfig")
     settings = main.ControllerSettings(
-        client=ClientSettings(
+        client=replace(
+            CLIENT_SETTINGS,
             kubeconfig=kubeconfig,
             context=access.context,
             qps=options.qps,

@@ -149,7 +149,7 @@ def parse_place(text: str) -> str | Remote:
 async def _find(session: Session, remote: Remote) -> WorkspacePath:
     if remote.kind == "TaskCluster":
         return WorkspacePath(remote.name, remote.path)
-    from taskctl.client.resources import TASKS
+    from taskctl.api.resources import TASKS
     from taskctl.policy.runcluster import cluster_of_task
 
     task = await session.client.get(TASKS, remote.name, session.namespace)

@@ -55,8 +55,8 @@ async def debug(access: Access, options: DebugOptions) -> int:
 
     taskctl debug task-0 -- ls -l
     """
+    from taskctl.api.resources import TASKS
     from taskctl.cli.shell import converse, has_terminal
-    from taskctl.client.resources import TASKS
     from taskctl.outside.debugging import DebugError, close_place, new_container_name, open_place
     from taskctl.policy.debugging import SHELL, Wanted
 

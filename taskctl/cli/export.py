@@ -78,9 +78,9 @@ def register(app: typer.Typer) -> None:
 
 async def export(access: Access, options: ExportOptions) -> int:
     """Write Tasks with their statuses, one a line, for `get`, `tree` and `report --from`."""
+    from taskctl.api.resources import TASKS
     from taskctl.cli.taskfile import write_tasks
-    from taskctl.client.base import ListOptions
-    from taskctl.client.resources import TASKS
+    from taskctl.kube.interface import ListOptions
 
     if options.root is not None and options.all_namespaces:
         raise UsageError("ROOT and --all-namespaces exclude each other")
@@ -133,8 +133,8 @@ async def _transitions(
     session: Session, options: ExportOptions, known: Transitions
 ) -> AsyncGenerator[list[Mapping[str, Any]], None]:
     """Yield Tasks that get a line, and end when the tree of ROOT has ended or was deleted."""
-    from taskctl.client.follow import Selection, follow
-    from taskctl.client.resources import TASKS
+    from taskctl.api.resources import TASKS
+    from taskctl.kube.follow import Selection, follow
     from taskctl.policy.onexit import is_settled
     from taskctl.policy.view import parse_task
 

@@ -12,7 +12,7 @@ from taskctl.cli.exits import CliError, ExitCode
 from taskctl.errors import AlreadyExists, Conflict
 
 if TYPE_CHECKING:
-    from taskctl.client.kube import KubeClient
+    from taskctl.kube.client import KubeClient
 
 ESTABLISHED_TIMEOUT_S = 20.0
 _POLL_S = 0.1
@@ -26,7 +26,7 @@ async def apply_crds(client: KubeClient) -> list[str]:
         CliError: the server does not begin to serve one of them.
         ApiError: it refuses one.
     """
-    from taskctl.client.resources import CRDS
+    from taskctl.kube.resources import CRDS
 
     lines = []
     for crd in load_all():
@@ -52,7 +52,7 @@ async def apply_crds(client: KubeClient) -> list[str]:
 
 async def _update(client: KubeClient, crd: dict[str, Any]) -> str:
     """Replace the spec of a CRD that exists; a merge would leave rules behind that are no more."""
-    from taskctl.client.resources import CRDS
+    from taskctl.kube.resources import CRDS
 
     for _ in range(_CONFLICT_TRIES):
         found = await client.get(CRDS, crd["metadata"]["name"])
@@ -70,7 +70,7 @@ async def _update(client: KubeClient, crd: dict[str, Any]) -> str:
 
 
 async def _established(client: KubeClient, name: str) -> None:
-    from taskctl.client.resources import CRDS
+    from taskctl.kube.resources import CRDS
 
     while True:
         found = await client.get(CRDS, name)

@@ -160,7 +160,7 @@ class LogPrinter:
             return None
 
     def _container(self, place: Place, *, follow: bool) -> AsyncGenerator[bytes, None]:
-        from taskctl.client.base import LogOptions
+        from taskctl.kube.interface import LogOptions
 
         if not place.pod:
             raise NotFound(f"attempt {place.attempt} of {place.task} left no worker behind")
@@ -247,7 +247,7 @@ class LogPrinter:
             await asyncio.sleep(self._copy.poll_s)
 
     async def _is_over(self, place: Place) -> bool:
-        from taskctl.client.resources import TASKS
+        from taskctl.api.resources import TASKS
         from taskctl.policy.view import parse_task
 
         try:

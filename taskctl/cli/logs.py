@@ -111,7 +111,7 @@ def register(app: typer.Typer) -> None:
 
 async def logs(access: Access, options: LogsOptions) -> int:
     """Print what a task wrote to stdout and stderr."""
-    from taskctl.client.resources import TASKS
+    from taskctl.api.resources import TASKS
 
     name = parse_name(options.task)
     wanted = Wanted(
@@ -144,7 +144,7 @@ async def _print_recorded(
     access: Access, file: str, name: str, attempt: int | None, wanted: Wanted
 ) -> int:
     """Print the log of a Task that only a file knows any more: the copy in the workspace."""
-    from taskctl.client.resources import TASKS
+    from taskctl.api.resources import TASKS
 
     async with open_source(access, file) as source:
         task = await source.client.get(TASKS, name, source.namespace)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from taskctl.cli.terminal import escape_in_json
-from taskctl.runtime.logcontext import RECONCILE_ID
+from taskctl.kube.logcontext import RECONCILE_ID
 from taskctl.safetext import visible
 
 # Chatty below this level, and not ours.

@@ -70,7 +70,7 @@ def register(app: typer.Typer) -> None:
 
 async def cancel(access: Access, options: CancelOptions) -> int:
     """Stop tasks and their descendants. SIGTERM, a grace, SIGKILL; queued ones never start."""
-    from taskctl.client.resources import TASKS
+    from taskctl.api.resources import TASKS
 
     if options.only and options.tree:
         raise UsageError("--only and --tree exclude each other")
@@ -83,8 +83,8 @@ async def cancel(access: Access, options: CancelOptions) -> int:
 
 
 async def _cancel(session: Session, task: dict[str, Any], options: CancelOptions) -> dict[str, Any]:
-    from taskctl.client.base import PatchOptions
-    from taskctl.client.resources import TASKS
+    from taskctl.api.resources import TASKS
+    from taskctl.kube.interface import PatchOptions
 
     state = TaskState(state_of(task))
     name = task["metadata"]["name"]

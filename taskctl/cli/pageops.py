@@ -6,15 +6,15 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
+from taskctl.api.resources import TASKS
 from taskctl.api.states import TaskState
 from taskctl.cli.access import Access
 from taskctl.cli.exits import CliError
 from taskctl.cli.logs import find_place
-from taskctl.client.base import LogOptions, PatchOptions
-from taskctl.client.kube import KubeClient
-from taskctl.client.resources import TASKS
 from taskctl.clock import Clock, SystemClock
 from taskctl.errors import BadRequest, NotFound
+from taskctl.kube.client import KubeClient
+from taskctl.kube.interface import LogOptions, PatchOptions
 from taskctl.outside.logcopy import CopyError, Place, find_copy
 from taskctl.outside.outcome import is_complete
 from taskctl.outside.rerunning import Rerunner

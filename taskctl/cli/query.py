@@ -118,7 +118,7 @@ async def get(access: Access, options: GetOptions) -> int:
 
 
 async def _named(source: TaskSource, options: GetOptions) -> list[dict[str, Any]]:
-    from taskctl.client.resources import TASKS
+    from taskctl.api.resources import TASKS
 
     for name in ("all_namespaces", "state", "cluster", "root", "selector"):
         if getattr(options, name) not in (None, False):
@@ -128,8 +128,8 @@ async def _named(source: TaskSource, options: GetOptions) -> list[dict[str, Any]
 
 
 async def _selected(source: TaskSource, options: GetOptions) -> list[dict[str, Any]]:
-    from taskctl.client.base import ListOptions
-    from taskctl.client.resources import TASKS
+    from taskctl.api.resources import TASKS
+    from taskctl.kube.interface import ListOptions
 
     fields = {
         "status.state": parse_state(options.state) if options.state is not None else None,

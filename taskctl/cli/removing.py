@@ -20,7 +20,7 @@ from taskctl.clock import SystemClock
 from taskctl.outside.outcome import has_succeeded, is_complete
 
 if TYPE_CHECKING:
-    from taskctl.client.resources import Resource
+    from taskctl.kube.resources import Resource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,7 @@ def register(app: typer.Typer) -> None:
 
 async def delete(access: Access, options: DeleteOptions) -> int:
     """Delete tasks and other objects. A root goes with its tree; what runs is stopped."""
-    from taskctl.client import resources
+    from taskctl.api import resources
     from taskctl.errors import NotFound
 
     kinds = {
@@ -86,7 +86,7 @@ async def delete(access: Access, options: DeleteOptions) -> int:
 
 
 async def _delete(session: Session, resource: Resource, obj: Mapping[str, Any]) -> None:
-    from taskctl.client.base import DeleteOptions as Options
+    from taskctl.kube.interface import DeleteOptions as Options
 
     metadata = obj["metadata"]
     # By its UID: what was made since under the same name is left alone.
@@ -97,7 +97,7 @@ async def _delete(session: Session, resource: Resource, obj: Mapping[str, Any]) 
 
 async def prune(access: Access, options: PruneOptions) -> int:
     """Delete trees that have ended. Each root whose whole tree is complete, with its tree."""
-    from taskctl.client.resources import TASKS
+    from taskctl.api.resources import TASKS
     from taskctl.errors import Conflict, NotFound
 
     age_s = 0.0

@@ -56,8 +56,8 @@ def register(app: typer.Typer) -> None:
 
 async def report(access: Access, options: ReportOptions) -> int:
     """Write a tree of tasks as one HTML file: the page of `taskctl ui`, without a server."""
-    from taskctl.client.base import ListOptions
-    from taskctl.client.resources import TASKCLUSTERS, TASKS
+    from taskctl.api.resources import TASKCLUSTERS, TASKS
+    from taskctl.kube.interface import ListOptions
     from taskctl.ui.model import cluster_row_of, detail_of, row_of
     from taskctl.ui.report import Report, render_report
 

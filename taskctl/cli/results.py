@@ -87,7 +87,7 @@ def register(app: typer.Typer) -> None:
 
 async def output(access: Access, options: OutputOptions) -> int:
     """Print what a task returned. Exit code 1, and the reason, unless it succeeded."""
-    from taskctl.client.resources import TASKS
+    from taskctl.api.resources import TASKS
     from taskctl.outside.values import Values
 
     if options.tree and options.output is Form.RAW:
@@ -152,9 +152,9 @@ async def _print_tree(
 
 async def _members(session: Session, top: dict[str, Any]) -> list[dict[str, Any]]:
     """Return a Task and all its descendants, parents before children."""
+    from taskctl.api.resources import TASKS
     from taskctl.cli.forest import all_views, build_forest
-    from taskctl.client.base import ListOptions
-    from taskctl.client.resources import TASKS
+    from taskctl.kube.interface import ListOptions
     from taskctl.policy.view import parse_task
 
     root_uid, uid = parse_task(top).root_uid, top["metadata"]["uid"]
@@ -174,8 +174,8 @@ async def _members(session: Session, top: dict[str, Any]) -> list[dict[str, Any]
 
 async def _outputs_of(session: Session, task: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the TaskObjects of a Task's tree by name, in few requests."""
-    from taskctl.client.base import ListOptions
-    from taskctl.client.resources import TASKOBJECTS
+    from taskctl.api.resources import TASKOBJECTS
+    from taskctl.kube.interface import ListOptions
     from taskctl.policy.view import parse_task
 
     options = ListOptions(label_selector=f"{LABEL_ROOT_UID}={parse_task(task).root_uid}")
@@ -200,7 +200,7 @@ async def _described(
 
 
 async def _object(session: Session, values: Values, name: str, options: OutputOptions) -> Any:
-    from taskctl.client.resources import TASKOBJECTS
+    from taskctl.api.resources import TASKOBJECTS
 
     found = await session.client.get(TASKOBJECTS, name, session.namespace)
     cluster = ""
@@ -212,7 +212,7 @@ async def _object(session: Session, values: Values, name: str, options: OutputOp
 
 
 async def _cluster_of(session: Session, found: Mapping[str, Any]) -> str:
-    from taskctl.client.resources import TASKS
+    from taskctl.api.resources import TASKS
     from taskctl.errors import NotFound
 
     for owner in found["metadata"].get("ownerReferences") or ():

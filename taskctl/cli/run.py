@@ -178,8 +178,8 @@ async def _connect(access: Access, *, local: bool) -> AsyncIterator[Session]:
 
 
 async def _cluster(session: Session, named: str | None) -> str:
+    from taskctl.api.resources import TASKCLUSTERS
     from taskctl.cli.names import parse_name
-    from taskctl.client.resources import TASKCLUSTERS
     from taskctl.errors import AlreadyExists
     from taskctl.policy.defaultcluster import DEFAULT_CLUSTER, choose_cluster, default_cluster
 

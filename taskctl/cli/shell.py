@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
-from taskctl.client.execute import STDERR
+from taskctl.kube.execute import STDERR
 
 if TYPE_CHECKING:
-    from taskctl.client.execute import ExecSession
+    from taskctl.kube.execute import ExecSession
 
 _CHUNK_BYTES: Final = 16 * 1024
 # Chunks that were read from standard input and are not sent yet; then it is not read.

@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ from taskctl.clock import SystemClock
 from taskctl.errors import AlreadyExists, ApiError, ConfigError, NotFound
 
 if TYPE_CHECKING:
-    from taskctl.client.kube import KubeClient
+    from taskctl.kube.client import KubeClient
 
 START_TIMEOUT_S = 60.0
 NODE_NAME = "local"
@@ -167,7 +167,7 @@ class Stack:
 
     async def _create_cluster(self, client: KubeClient) -> None:
         """Make TaskCluster ``default``; a stack without it is better than none."""
-        from taskctl.client.resources import TASKCLUSTERS
+        from taskctl.api.resources import TASKCLUSTERS
         from taskctl.policy.defaultcluster import DEFAULT_CLUSTER, default_cluster
 
         body = default_cluster(os.cpu_count() or 1)
@@ -197,10 +197,10 @@ class Stack:
 
     async def _server_ready(self) -> KubeClient:
         """Wait until the server answers; its kubeconfig may be of an earlier run until then."""
-        from taskctl.client.config import ClientSettings
-        from taskctl.client.kube import KubeClient
+        from taskctl.clientsettings import CLIENT_SETTINGS
+        from taskctl.kube.client import KubeClient
 
-        settings = ClientSettings(kubeconfig=self._directory.kubeconfig, timeout_s=10.0)
+        settings = replace(CLIENT_SETTINGS, kubeconfig=self._directory.kubeconfig, timeout_s=10.0)
         while True:
             with contextlib.suppress(ConfigError):
                 client = await KubeClient.connect(settings)
@@ -274,7 +274,7 @@ async def run_stack(directory: DataDir, settings: StackSettings) -> int:
 
 
 async def _node_ready(client: KubeClient) -> None:
-    from taskctl.client.resources import NODES
+    from taskctl.kube.resources import NODES
 
     while True:
         with contextlib.suppress(NotFound):

@@ -32,7 +32,7 @@ from taskctl.constants import ANNOTATION_CREATED, GROUP
 from taskctl.errors import AlreadyExists, NotFound
 
 if TYPE_CHECKING:
-    from taskctl.client.resources import Resource
+    from taskctl.kube.resources import Resource
 
 _TASK = "The task"
 _RUN = "When and how it runs"
@@ -295,7 +295,7 @@ async def _check_default_image(session: Session, cluster: str) -> None:
     Raises:
         UsageError: neither option nor TaskCluster name one.
     """
-    from taskctl.client.resources import TASKCLUSTERS
+    from taskctl.api.resources import TASKCLUSTERS
     from taskctl.policy.taskdefaults import defaults_of
 
     found: Mapping[str, Any] | None = None
@@ -311,7 +311,7 @@ async def _check_default_image(session: Session, cluster: str) -> None:
 async def _cluster(session: Session, named: str | None) -> str:
     import json
 
-    from taskctl.client.resources import TASKCLUSTERS
+    from taskctl.api.resources import TASKCLUSTERS
     from taskctl.policy.defaultcluster import choose_cluster, default_cluster
 
     if named is not None:
@@ -364,7 +364,7 @@ async def _create_all(
 async def _create(
     session: Session, resource: Resource, obj: Object, *, dry_run: bool
 ) -> tuple[Object, str]:
-    from taskctl.client.base import PatchOptions
+    from taskctl.kube.interface import PatchOptions
     from taskctl.outside.tracing import trace_annotations
 
     namespace = obj["metadata"].get("namespace")
@@ -437,7 +437,7 @@ class Kinds:
         Raises:
             CliError: the server has no such kind.
         """
-        from taskctl.client import resources
+        from taskctl.api import resources
 
         for known in (resources.TASKS, resources.TASKOBJECTS, resources.TASKCLUSTERS):
             if (known.api_version, known.kind) == (api_version, kind):
@@ -455,7 +455,7 @@ class Kinds:
     async def _discover(self, api_version: str) -> None:
         import json
 
-        from taskctl.client.resources import Resource
+        from taskctl.kube.resources import Resource
 
         root = "/apis/" if "/" in api_version else "/api/"
         try:

@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from taskctl.api.resources import TASKS
 from taskctl.cli.access import Access, Session
 from taskctl.cli.exits import CliError, UsageError
 from taskctl.cli.output import note, without_noise
-from taskctl.client.base import ListOptions, ListPage
-from taskctl.client.resources import TASKS, Resource
 from taskctl.constants import API_VERSION, FIELD_ROOT_UID
 from taskctl.errors import NotFound
+from taskctl.kube.interface import ListOptions, ListPage
+from taskctl.kube.resources import Resource
 from taskctl.policy.view import TaskView, parse_task
 
 if TYPE_CHECKING:
-    from taskctl.client.base import Reader
+    from taskctl.kube.interface import Reader
 
 _EVERYTHING: Final = ListOptions()
 # etcd holds no object of more than 1.5 MiB; as JSON on one line it may be somewhat more.

@@ -19,7 +19,7 @@ from taskctl.clock import SystemClock
 from taskctl.constants import LABEL_CLUSTER
 
 if TYPE_CHECKING:
-    from taskctl.client.follow import Selection
+    from taskctl.kube.follow import Selection
 
 _REDRAW_S: Final = 1.0
 
@@ -63,9 +63,10 @@ async def top(access: Access, options: TopOptions) -> int:
 
 
 async def _load(session: Session) -> Fleet:
-    from taskctl.client.base import ListOptions
-    from taskctl.client.resources import PODS, TASKCLUSTERS, TASKS
+    from taskctl.api.resources import TASKCLUSTERS, TASKS
     from taskctl.errors import Forbidden
+    from taskctl.kube.interface import ListOptions
+    from taskctl.kube.resources import PODS
 
     fleet = Fleet()
     workers = ListOptions(label_selector=LABEL_CLUSTER)
@@ -105,8 +106,9 @@ async def _show_live(session: Session) -> None:
     from rich.live import Live
     from rich.text import Text
 
-    from taskctl.client.follow import Selection
-    from taskctl.client.resources import PODS, TASKCLUSTERS, TASKS
+    from taskctl.api.resources import TASKCLUSTERS, TASKS
+    from taskctl.kube.follow import Selection
+    from taskctl.kube.resources import PODS
 
     fleet, colour = Fleet(), wants_colour()
     feeds: list[tuple[Selection, dict[str, dict[str, Any]]]] = [

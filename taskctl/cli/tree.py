@@ -36,7 +36,7 @@ from taskctl.outside.outcome import state_of
 
 if TYPE_CHECKING:
     from taskctl.cli.render_tree import TreeStyle
-    from taskctl.client.follow import Selection
+    from taskctl.kube.follow import Selection
 
 REDRAW_S = 0.25
 LINES_SHOWN = 100
@@ -125,8 +125,8 @@ def _no_garbage() -> Iterator[None]:
 
 
 async def _load(source: TaskSource, root: str | None) -> Trees:
-    from taskctl.client.base import ListOptions
-    from taskctl.client.resources import TASKS
+    from taskctl.api.resources import TASKS
+    from taskctl.kube.interface import ListOptions
 
     trees = Trees()
     selector = ""
@@ -355,9 +355,9 @@ async def _follow_tree(
 
     It ends when the root is complete, and its exit task has ended; without a root it does not.
     """
-    from taskctl.client.follow import Selection
-    from taskctl.client.resources import TASKCLUSTERS, TASKS
+    from taskctl.api.resources import TASKCLUSTERS, TASKS
     from taskctl.errors import Forbidden
+    from taskctl.kube.follow import Selection
     from taskctl.policy.onexit import is_settled
     from taskctl.policy.view import parse_task
 
@@ -411,7 +411,7 @@ async def feed(
     changed: Callable[[], None],
 ) -> None:
     """Keep what a selection matches in ``known``, by UID, beside what others put there."""
-    from taskctl.client.follow import follow
+    from taskctl.kube.follow import follow
 
     mine: set[str] = set()
     async with aclosing(follow(session.client, selection)) as changes:

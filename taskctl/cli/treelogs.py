@@ -22,7 +22,7 @@ from taskctl.outside.outcome import is_complete
 from taskctl.policy.view import parse_task
 
 if TYPE_CHECKING:
-    from taskctl.client.follow import Change
+    from taskctl.kube.follow import Change
 
 # 31 (red) and 32 (green) say how a task ended elsewhere.
 _COLOURS: Final = (36, 33, 35, 34, 96, 93, 95, 94)
@@ -91,8 +91,8 @@ async def _print(session: Session, name: str, group: LogGroup) -> None:
 
 async def _load(session: Session, name: str) -> list[dict[str, Any]]:
     """Return a Task and its descendants, raw, in the order of their creation."""
-    from taskctl.client.base import ListOptions
-    from taskctl.client.resources import TASKS
+    from taskctl.api.resources import TASKS
+    from taskctl.kube.interface import ListOptions
 
     top = await session.client.get(TASKS, name, session.namespace)
     options = ListOptions(field_selector=f"{FIELD_ROOT_UID}={parse_task(top).root_uid}")
@@ -156,7 +156,7 @@ class Family:
 
 
 async def _follow(session: Session, name: str, group: LogGroup) -> None:
-    from taskctl.client.resources import TASKS
+    from taskctl.api.resources import TASKS
 
     top = await session.client.get(TASKS, name, session.namespace)
     family = Family(top)
@@ -173,8 +173,8 @@ async def _follow(session: Session, name: str, group: LogGroup) -> None:
 
 async def _watch(session: Session, top: dict[str, Any], family: Family, group: LogGroup) -> None:
     """Tell the group of all changes, until the family has ended."""
-    from taskctl.client.follow import Selection, follow
-    from taskctl.client.resources import TASKS
+    from taskctl.api.resources import TASKS
+    from taskctl.kube.follow import Selection, follow
 
     view = parse_task(top)
     selectors = (f"metadata.name={view.name}", f"{FIELD_ROOT_UID}={view.root_uid}")

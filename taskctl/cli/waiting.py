@@ -13,7 +13,7 @@ from taskctl.api.states import TaskState
 from taskctl.cli.access import REQUEST_TIMEOUT_S, Session
 from taskctl.cli.exits import CliError, ExitCode
 from taskctl.cli.terminal import one_line
-from taskctl.client.follow import Selection, follow
+from taskctl.kube.follow import Selection, follow
 from taskctl.outside.outcome import cause_of, has_succeeded, is_complete, state_of
 
 # A short time to wait is no reason not to look; a server that is away, is.
@@ -106,7 +106,7 @@ async def _watch(
     ],
 ) -> int:
     """Take out of ``waiting`` what has ended; returns the exit code."""
-    from taskctl.client.resources import TASKS
+    from taskctl.api.resources import TASKS
 
     see, report, looked = told
     goal, failed = wait.goal, False

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from taskctl.api.meta import ObjectKey
-from taskctl.client.base import Client, KubeObject
-from taskctl.client.resources import ROLEBINDINGS, SERVICEACCOUNTS, Resource
 from taskctl.clock import Clock
 from taskctl.constants import WORKER_ACCOUNT
 from taskctl.controllers.apply import namespace_goes
 from taskctl.errors import AlreadyExists, Forbidden, NotFound
+from taskctl.kube.interface import Client, KubeObject
+from taskctl.kube.resources import ROLEBINDINGS, SERVICEACCOUNTS, Resource
+from taskctl.objectkey import ObjectKey
 from taskctl.policy.workeraccess import (
     WorkerAccess,
     binding_name,

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
-from taskctl.client.base import KubeObject, Writer
-from taskctl.client.resources import Resource
 from taskctl.constants import LABEL_CLUSTER_UID
 from taskctl.errors import AlreadyExists, ApiError, Forbidden, NotFound
-from taskctl.runtime.store import Store
+from taskctl.kube.interface import KubeObject, Writer
+from taskctl.kube.resources import Resource
+from taskctl.kube.store import Store
 
 _PARALLEL: Final = 16
 

@@ -6,16 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from taskctl.api.meta import ObjectKey
-from taskctl.client.base import Client, KubeObject
-from taskctl.client.resources import Resource
-from taskctl.client.timing import SYSTEM_TIMING, Timing
 from taskctl.clock import Moment
 from taskctl.errors import NotFound
+from taskctl.kube.interface import Client, KubeObject
+from taskctl.kube.resources import Resource
+from taskctl.kube.store import Store
+from taskctl.kube.timing import SYSTEM_TIMING, Timing
+from taskctl.objectkey import ObjectKey
 from taskctl.policy.status import StatusPatch, status_body
 from taskctl.policy.taskdefaults import defaults_of
 from taskctl.policy.view import TaskView, parse_task, with_defaults
-from taskctl.runtime.store import Store
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from taskctl.api.meta import ObjectKey
+from taskctl.api.resources import TASKCLUSTERS
 from taskctl.api.states import Reclaim
-from taskctl.client.base import DeleteOptions, KubeObject
-from taskctl.client.resources import PVCS, TASKCLUSTERS
 from taskctl.constants import LABEL_MANAGED_BY, Reason
 from taskctl.controllers.apply import namespace_goes
 from taskctl.controllers.cachedapi import CachedApi
@@ -19,6 +17,11 @@ from taskctl.controllers.news import News
 from taskctl.controllers.queues import Queues
 from taskctl.controllers.task import state_of
 from taskctl.errors import AlreadyExists, BadRequest, Conflict, Forbidden, Invalid, NotFound
+from taskctl.kube.controller import DONE, Result
+from taskctl.kube.interface import DeleteOptions, KubeObject
+from taskctl.kube.resources import PVCS
+from taskctl.kube.store import Store
+from taskctl.objectkey import ObjectKey
 from taskctl.policy.clusterstatus import WorkspaceFacts
 from taskctl.policy.colocation import named_claims
 from taskctl.policy.runcluster import cluster_of_task
@@ -39,8 +42,6 @@ from taskctl.policy.workspaceclaim import (
     terminating_message,
     why_kept,
 )
-from taskctl.runtime.controller import DONE, Result
-from taskctl.runtime.store import Store
 
 log = logging.getLogger(__name__)
 

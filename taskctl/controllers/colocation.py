@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from taskctl.api.meta import ObjectKey
-from taskctl.client.base import KubeObject
-from taskctl.client.resources import PVCS
 from taskctl.controllers.cachedapi import CachedApi
 from taskctl.errors import NotFound
+from taskctl.kube.interface import KubeObject
+from taskctl.kube.resources import PVCS
+from taskctl.objectkey import ObjectKey
 from taskctl.policy.colocation import Sharing, named_claims, sharing_of
 from taskctl.policy.workspace import plan_workspace
 

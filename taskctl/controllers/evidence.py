@@ -11,13 +11,15 @@ import logging
 from dataclasses import dataclass
 from typing import Any, Final
 
-from taskctl.api.meta import ObjectKey
-from taskctl.client.base import KubeObject, PatchOptions, PatchType
-from taskctl.client.resources import PODS, TASKCLUSTERS, TASKS
+from taskctl.api.resources import TASKCLUSTERS, TASKS
 from taskctl.constants import FIELD_MANAGER, FINALIZER_EVIDENCE, LABEL_CLUSTER
 from taskctl.controllers.cachedapi import CachedApi
 from taskctl.controllers.queues import Queues, look_again
 from taskctl.errors import Invalid, NotFound
+from taskctl.kube.controller import DONE, Result
+from taskctl.kube.interface import KubeObject, PatchOptions, PatchType
+from taskctl.kube.resources import PODS
+from taskctl.objectkey import ObjectKey
 from taskctl.placement.machine import PlacementMachine
 from taskctl.policy.entry import EntryView, parse_entry
 from taskctl.policy.evidence import (
@@ -33,7 +35,6 @@ from taskctl.policy.evidence import (
 from taskctl.policy.handover import is_parked_name
 from taskctl.policy.podview import PodView, parse_pod
 from taskctl.policy.view import TaskView, parse_task
-from taskctl.runtime.controller import DONE, Result
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from taskctl.api.meta import ObjectKey
-from taskctl.client.base import KubeObject
+from taskctl.kube.interface import KubeObject
+from taskctl.objectkey import ObjectKey
 from taskctl.policy.view import TaskView, parse_task
 
 

@@ -11,20 +11,20 @@ import asyncio
 import logging
 from typing import Any, Final
 
-from taskctl.api.meta import ObjectKey
+from taskctl.api.resources import TASKS
 from taskctl.api.states import TaskState
-from taskctl.client.base import KubeObject
-from taskctl.client.resources import TASKS
 from taskctl.clock import format_micro
 from taskctl.constants import ANNOTATION_CREATED, Reason
 from taskctl.controllers.cachedapi import CachedApi
 from taskctl.errors import AlreadyExists, Invalid, NotFound
+from taskctl.kube.controller import DONE, Result
+from taskctl.kube.interface import KubeObject
+from taskctl.kube.workqueue import WorkQueue
+from taskctl.objectkey import ObjectKey
 from taskctl.policy.graph import BadGraph, plan_graph
 from taskctl.policy.lineage import is_same_child
 from taskctl.policy.status import Ending, StatusPatch, active_conditions, terminal_patch
 from taskctl.policy.view import TaskView
-from taskctl.runtime.controller import DONE, Result
-from taskctl.runtime.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from taskctl.api.meta import ObjectKey
 from taskctl.api.states import TaskState
-from taskctl.client.base import KubeObject
 from taskctl.clock import Clock
 from taskctl.controllers.ages import Ages
 from taskctl.controllers.arrivals import Arrivals
@@ -14,6 +12,8 @@ from taskctl.controllers.backoffs import Backoffs
 from taskctl.controllers.cachedapi import Caches
 from taskctl.controllers.families import Families
 from taskctl.controllers.waiting import Waiters
+from taskctl.kube.interface import KubeObject
+from taskctl.objectkey import ObjectKey
 from taskctl.policy.cycles import Cycles
 from taskctl.policy.view import TaskView, parse_task
 

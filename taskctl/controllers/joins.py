@@ -9,19 +9,19 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from taskctl.api.conditions import find_condition
-from taskctl.api.meta import ObjectKey
 from taskctl.api.states import ConditionStatus, ConditionType, TaskState
-from taskctl.client.base import KubeObject
 from taskctl.controllers.groups import GroupKey, Groups, Tally
 from taskctl.controllers.subtrees import Node, Subtrees
 from taskctl.controllers.waiting import Waiters, WaitsFor
+from taskctl.kube.interface import KubeObject
+from taskctl.kube.store import Store
+from taskctl.kube.workqueue import WorkQueue
+from taskctl.objectkey import ObjectKey
 from taskctl.policy.cycles import Cycles, GroupNode, Place, SubtreeNode, failed_for_cycle
 from taskctl.policy.readiness import ReadinessFacts
 from taskctl.policy.runafter import NOTHING, Dependency, RunAfter, parse_run_after, spare
 from taskctl.policy.status import FINE, is_complete
 from taskctl.policy.view import TaskView, parse_task
-from taskctl.runtime.store import Store
-from taskctl.runtime.workqueue import WorkQueue
 
 # A Task that says of a predecessor that it does not exist is looked at so long after it does:
 # most of the others that are missing come soon, too.

@@ -9,18 +9,19 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from taskctl import __version__
-from taskctl.client.config import ClientSettings
-from taskctl.client.kube import KubeClient
+from taskctl.clientsettings import CLIENT_SETTINGS
 from taskctl.constants import LEASE_NAME
+from taskctl.controllers.metrics import Metrics
 from taskctl.controllers.setup import Controllers, SetupOptions
+from taskctl.kube.client import KubeClient
+from taskctl.kube.config import ClientSettings
+from taskctl.kube.lease import LeaderElector, LeaseSettings
+from taskctl.kube.manager import Manager, ManagerOptions
 from taskctl.placement.machine import COALESCE_S
 from taskctl.policy.hostlist import AllowedHost
 from taskctl.policy.runclusterrule import RunClusters
 from taskctl.policy.workeraccess import WorkerAccess
 from taskctl.policy.workersettings import WorkerSettings
-from taskctl.runtime.lease import LeaderElector, LeaseSettings
-from taskctl.runtime.manager import Manager, ManagerOptions
-from taskctl.runtime.metrics import Metrics
 
 if TYPE_CHECKING:
     from taskctl.controllers.otlp import SpanExport
@@ -54,7 +55,7 @@ class ControllerSettings:
         otlp_endpoint: base address of the collector that traces go to; empty: there are none.
     """
 
-    client: ClientSettings = field(default_factory=ClientSettings)
+    client: ClientSettings = CLIENT_SETTINGS
     namespace: str | None = None
     workers: int = 16
     coalesce_s: float = COALESCE_S

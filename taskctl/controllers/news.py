@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from taskctl.client.base import KubeObject
-from taskctl.runtime.events import EventRecorder, EventSort
+from taskctl.kube.events import EventRecorder, EventSort
+from taskctl.kube.interface import KubeObject
 
 
 class News:

@@ -11,14 +11,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from taskctl.api.notify import DEFAULT_SECRET, DEFAULT_SECRET_KEY, DEFAULT_TIMEOUT_S
+from taskctl.api.resources import TASKS
 from taskctl.api.states import DeliveryState
-from taskctl.client.base import KubeObject
-from taskctl.client.resources import SECRETS, TASKS
 from taskctl.controllers.ages import Ages
 from taskctl.controllers.cachedapi import CachedApi
 from taskctl.controllers.poster import Poster
 from taskctl.controllers.queues import look_again
 from taskctl.errors import Forbidden, NotFound
+from taskctl.kube.controller import DONE, Result
+from taskctl.kube.interface import KubeObject
+from taskctl.kube.resources import SECRETS
+from taskctl.kube.workqueue import WorkQueue
 from taskctl.policy.hostlist import AllowedHost, target_of
 from taskctl.policy.notify import (
     LONGEST_WAIT_S,
@@ -37,8 +40,6 @@ from taskctl.policy.notify import (
 )
 from taskctl.policy.view import TaskView, lineage_of, parse_task, time_or_none
 from taskctl.policy.webhook import BadSecret, headers_of, message_of, parse_secrets
-from taskctl.runtime.controller import DONE, Result
-from taskctl.runtime.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from taskctl.api.meta import ObjectKey
-from taskctl.client.base import KubeObject
-from taskctl.client.resources import TASKS
+from taskctl.api.resources import TASKS
 from taskctl.clock import format_micro
 from taskctl.constants import ANNOTATION_CREATED, ANNOTATION_TRACEPARENT, LABEL_EXIT_OF, Reason
 from taskctl.controllers.cachedapi import CachedApi
 from taskctl.errors import AlreadyExists, Invalid, NotFound
+from taskctl.kube.interface import KubeObject
+from taskctl.objectkey import ObjectKey
 from taskctl.policy.onexit import (
     ExitMissing,
     decide_exit,

@@ -28,7 +28,7 @@ from taskctl.errors import ConfigError
 from taskctl.policy.spans import Span
 
 if TYPE_CHECKING:
-    from taskctl.runtime.metrics import Metrics
+    from taskctl.controllers.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

@@ -9,14 +9,14 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Final
 
-from taskctl.client.base import KubeObject, PatchOptions, PatchType
-from taskctl.client.resources import LEASES, PODS
-from taskctl.client.timing import Backoff, TimerHandle
 from taskctl.constants import FIELD_MANAGER, Reason
 from taskctl.controllers.cachedapi import CachedApi
 from taskctl.controllers.news import News
 from taskctl.controllers.queues import SHORTEST_LOOK_S, Queues
 from taskctl.errors import AlreadyExists, ApiError, NotFound
+from taskctl.kube.interface import KubeObject, PatchOptions, PatchType
+from taskctl.kube.resources import LEASES, PODS
+from taskctl.kube.timing import Backoff, TimerHandle
 from taskctl.placement import events as ev
 from taskctl.placement.instructions import (
     Append,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from taskctl.client.resources import PODS
 from taskctl.controllers.cachedapi import CachedApi
+from taskctl.kube.resources import PODS
 from taskctl.policy.podlevel import pod_resources
 
 # A cluster may be upgraded; workers that are made later are to profit from it.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from taskctl.api.meta import ObjectKey
-from taskctl.client.timing import Timing
-from taskctl.runtime.controller import DONE, Result
-from taskctl.runtime.metrics import Metrics
-from taskctl.runtime.workqueue import WorkQueue
+from taskctl.controllers.metrics import Metrics
+from taskctl.kube.controller import DONE, Result
+from taskctl.kube.timing import Timing
+from taskctl.kube.workqueue import WorkQueue
+from taskctl.objectkey import ObjectKey
 
 SHORTEST_LOOK_S: Final = 0.001
 

@@ -10,13 +10,13 @@ import logging
 from dataclasses import dataclass
 from typing import Final
 
-from taskctl.api.meta import ObjectKey
-from taskctl.client.base import KubeObject
-from taskctl.client.resources import TASKCLUSTERS, TASKS
+from taskctl.api.resources import TASKCLUSTERS, TASKS
 from taskctl.controllers.ages import Ages
 from taskctl.controllers.apply import namespace_goes
 from taskctl.controllers.cachedapi import CachedApi
 from taskctl.errors import AlreadyExists, BadRequest, Forbidden, Invalid, NotFound
+from taskctl.kube.interface import KubeObject
+from taskctl.objectkey import ObjectKey
 from taskctl.policy.runcluster import (
     build_run_cluster,
     cluster_of_task,

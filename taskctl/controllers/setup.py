@@ -6,18 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from taskctl.api.meta import ObjectKey
-from taskctl.client.base import Client, KubeObject
-from taskctl.client.resources import (
-    LEASES,
-    NODES,
-    PODS,
-    PVCS,
-    TASKCLUSTERS,
-    TASKOBJECTS,
-    TASKS,
-)
-from taskctl.client.timing import SYSTEM_TIMING, Timing
+from taskctl.api.resources import TASKCLUSTERS, TASKOBJECTS, TASKS
 from taskctl.constants import (
     LABEL_CLUSTER_UID,
     LABEL_MANAGED_BY,
@@ -27,6 +16,7 @@ from taskctl.controllers.cachedapi import CachedApi, Caches
 from taskctl.controllers.claims import ClaimReconciler
 from taskctl.controllers.evidence import EvidenceReconciler
 from taskctl.controllers.indexes import TaskChange, TaskIndexes
+from taskctl.controllers.metrics import Metrics
 from taskctl.controllers.news import News
 from taskctl.controllers.notify import NOTIFY_WORKERS, NotifyReconciler
 from taskctl.controllers.placer import Placer
@@ -39,6 +29,14 @@ from taskctl.controllers.tracing import SpanSink, TaskTracing
 from taskctl.controllers.tree import TreeReconciler
 from taskctl.controllers.ttl import TtlReconciler
 from taskctl.controllers.workerfacts import NodeNews, bare_node
+from taskctl.kube.controller import Controller, ControllerOptions
+from taskctl.kube.events import EventRecorder
+from taskctl.kube.informer import Informer, InformerOptions
+from taskctl.kube.interface import Client, KubeObject
+from taskctl.kube.manager import Manager
+from taskctl.kube.resources import LEASES, NODES, PODS, PVCS
+from taskctl.kube.timing import SYSTEM_TIMING, Timing
+from taskctl.objectkey import ObjectKey
 from taskctl.placement.events import (
     ClusterGone,
     ClusterSeen,
@@ -59,11 +57,6 @@ from taskctl.policy.treeevents import decide_tree_events
 from taskctl.policy.workeraccess import WorkerAccess
 from taskctl.policy.workersettings import DEFAULT_WORKERS, WorkerSettings
 from taskctl.policy.workspace import cluster_name_of
-from taskctl.runtime.controller import Controller, ControllerOptions
-from taskctl.runtime.events import EventRecorder
-from taskctl.runtime.informer import Informer, InformerOptions
-from taskctl.runtime.manager import Manager
-from taskctl.runtime.metrics import Metrics
 
 COMPONENT: Final = "taskctl-controller"
 _MANAGED: Final = InformerOptions(label_selector=f"{LABEL_MANAGED_BY}=taskctl")

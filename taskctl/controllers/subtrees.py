@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from taskctl.client.base import KubeObject
 from taskctl.constants import Reason
+from taskctl.kube.interface import KubeObject
 from taskctl.policy.status import FINE
 from taskctl.policy.view import TaskView, parse_task
 

@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from taskctl.api.meta import ObjectKey
+from taskctl.api.resources import TASKS
 from taskctl.api.states import TaskState
-from taskctl.client.base import PatchOptions
-from taskctl.client.resources import PODS, TASKS
 from taskctl.constants import (
     ANNOTATION_STOP_REASON,
     ANNOTATION_STOPPED_BY,
@@ -26,6 +24,10 @@ from taskctl.controllers.placer import Placer
 from taskctl.controllers.queues import Queues, look_again
 from taskctl.controllers.runclusters import RunClusterMaker
 from taskctl.errors import NotFound
+from taskctl.kube.controller import DONE, Result
+from taskctl.kube.interface import PatchOptions
+from taskctl.kube.resources import PODS
+from taskctl.objectkey import ObjectKey
 from taskctl.placement.events import TaskReady, TaskUnready
 from taskctl.placement.fleet import cluster_slots
 from taskctl.placement.pending import MAX_REFUSALS
@@ -38,7 +40,6 @@ from taskctl.policy.runcluster import run_of
 from taskctl.policy.runclusterrule import RunClusters
 from taskctl.policy.task import HeldFacts, TaskFacts, decide_task
 from taskctl.policy.view import TaskView, parse_task
-from taskctl.runtime.controller import DONE, Result
 
 log = logging.getLogger(__name__)
 

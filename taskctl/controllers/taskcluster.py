@@ -11,9 +11,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from taskctl.api.conditions import ConditionUpdate
-from taskctl.api.meta import ObjectKey
-from taskctl.client.base import DeleteOptions, KubeObject
-from taskctl.client.resources import PODS, TASKCLUSTERS
+from taskctl.api.resources import TASKCLUSTERS
 from taskctl.controllers.access import AccessKeeper
 from taskctl.controllers.ages import Ages
 from taskctl.controllers.apply import create_owned, in_parallel, namespace_goes
@@ -29,6 +27,10 @@ from taskctl.controllers.runclusters import RunEnds
 from taskctl.controllers.troubles import TroubledObject, Troubles
 from taskctl.controllers.workerfacts import NodeSight, age_keys, worker_facts, worker_problem
 from taskctl.errors import ApiError, BadRequest, Conflict, Forbidden, Invalid, NotFound
+from taskctl.kube.controller import DONE, Result
+from taskctl.kube.interface import DeleteOptions, KubeObject
+from taskctl.kube.resources import PODS
+from taskctl.objectkey import ObjectKey
 from taskctl.placement.events import ClusterCounted, FleetPlanned
 from taskctl.placement.fleet import (
     ClusterFacts,
@@ -64,7 +66,6 @@ from taskctl.policy.workerpod import (
 )
 from taskctl.policy.workersettings import DEFAULT_WORKERS, WorkerSettings
 from taskctl.policy.workspace import Workspace, plan_workspace
-from taskctl.runtime.controller import DONE, Result
 
 log = logging.getLogger(__name__)
 

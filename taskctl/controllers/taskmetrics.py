@@ -14,20 +14,20 @@ from typing import Final, NamedTuple
 from prometheus_client.core import Metric as Family
 from prometheus_client.registry import Collector
 
-from taskctl.api.meta import ObjectKey
-from taskctl.client.base import KubeObject
 from taskctl.clock import Clock
 from taskctl.constants import Reason
+from taskctl.controllers.metrics import Metrics
+from taskctl.kube.interface import KubeObject
 from taskctl.metrics import catalog
 from taskctl.metrics.catalog import Metric
 from taskctl.metrics.registry import counters, gauges, histogram
+from taskctl.objectkey import ObjectKey
 from taskctl.placement.cluster import ClusterView
 from taskctl.placement.machine import PlacementMachine
 from taskctl.placement.states import WorkerState
 from taskctl.placement.workers import Worker
 from taskctl.policy.stages import AttemptStage, stages_of
 from taskctl.policy.view import TaskView
-from taskctl.runtime.metrics import Metrics
 
 # TaskClusters with series of their own; what more there are share one, with OTHER as its name.
 MAX_CLUSTERS: Final = 200

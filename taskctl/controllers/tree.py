@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from taskctl.api.conditions import condition_is
-from taskctl.api.meta import ObjectKey
+from taskctl.api.resources import TASKS
 from taskctl.api.states import ConditionStatus, ConditionType, TaskState
-from taskctl.client.base import KubeObject
-from taskctl.client.resources import TASKS
 from taskctl.constants import Reason
 from taskctl.controllers.ages import Ages
 from taskctl.controllers.cachedapi import CachedApi
@@ -18,14 +16,16 @@ from taskctl.controllers.families import Tree
 from taskctl.controllers.onexit import ExitTasks, exit_of
 from taskctl.controllers.queues import look_again
 from taskctl.controllers.task import state_of
+from taskctl.kube.controller import DONE, Result
+from taskctl.kube.interface import KubeObject
+from taskctl.kube.workqueue import WorkQueue
+from taskctl.objectkey import ObjectKey
 from taskctl.policy.graph import member_name, template_names
 from taskctl.policy.limits import settled_patch, spawning_parents
 from taskctl.policy.status import FINE, StatusPatch
 from taskctl.policy.tree import TreeChange, TreeCounts, decide_graph, decide_reopened, decide_tree
 from taskctl.policy.treetimeout import timed_out_patch, timeout_left_s
 from taskctl.policy.view import TaskView, lineage_of, parse_task, time_or_none
-from taskctl.runtime.controller import DONE, Result
-from taskctl.runtime.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
 

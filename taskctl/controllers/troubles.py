@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from taskctl.client.base import ListOptions
-from taskctl.client.resources import EVENTS
 from taskctl.controllers.cachedapi import CachedApi
 from taskctl.errors import ApiError, Forbidden
+from taskctl.kube.interface import ListOptions
+from taskctl.kube.resources import EVENTS
 from taskctl.policy.eventwords import newest_words
 
 log = logging.getLogger(__name__)

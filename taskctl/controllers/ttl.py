@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 from datetime import datetime
 
-from taskctl.api.meta import ObjectKey
-from taskctl.client.base import DeleteOptions, KubeObject, Propagation
-from taskctl.client.resources import TASKS
+from taskctl.api.resources import TASKS
 from taskctl.controllers.cachedapi import CachedApi
 from taskctl.controllers.indexes import TaskIndexes
 from taskctl.controllers.queues import look_again
 from taskctl.controllers.task import state_of
 from taskctl.errors import NotFound
+from taskctl.kube.controller import DONE, Result
+from taskctl.kube.interface import DeleteOptions, KubeObject, Propagation
+from taskctl.kube.workqueue import WorkQueue
+from taskctl.objectkey import ObjectKey
 from taskctl.policy.ttl import (
     Keep,
     LookAgain,
@@ -22,8 +24,6 @@ from taskctl.policy.ttl import (
     ttl_s,
 )
 from taskctl.policy.view import TaskView, parse_task
-from taskctl.runtime.controller import DONE, Result
-from taskctl.runtime.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
 

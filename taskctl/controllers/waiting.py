@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from taskctl.api.meta import ObjectKey
 from taskctl.api.states import TaskState
 from taskctl.controllers.groups import GroupKey, Tally
+from taskctl.objectkey import ObjectKey
 from taskctl.policy.status import FINE
 
 K = TypeVar("K")

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from taskctl.api.meta import ObjectKey
-from taskctl.client.base import KubeObject
 from taskctl.constants import LABEL_CLUSTER_UID
 from taskctl.controllers.ages import Ages
 from taskctl.controllers.cachedapi import CachedApi
 from taskctl.controllers.news import News
 from taskctl.controllers.queues import Queues
+from taskctl.kube.interface import KubeObject
+from taskctl.kube.store import Store
+from taskctl.objectkey import ObjectKey
 from taskctl.placement.fleet import RetireReason, WorkerFacts
 from taskctl.placement.workers import Worker
 from taskctl.policy.nodes import leaving_taints, must_leave
 from taskctl.policy.podview import PodView, tells_nothing
 from taskctl.policy.volumewords import awaited_volumes
-from taskctl.runtime.store import Store
 
 # A mount that fails is told of within seconds, and a worker that is well has come up by then.
 _SAID_NOTHING_S: Final = 10.0

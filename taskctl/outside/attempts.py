@@ -62,8 +62,8 @@ async def wait_begun(session: Session, task: dict[str, Any], *, after: int) -> d
     Raises:
         TaskDeleted: it was deleted.
     """
-    from taskctl.client.follow import Selection, follow
-    from taskctl.client.resources import TASKS
+    from taskctl.api.resources import TASKS
+    from taskctl.kube.follow import Selection, follow
     from taskctl.outside.outcome import state_of
 
     def begun(found: Mapping[str, Any]) -> bool:

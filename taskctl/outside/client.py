@@ -7,17 +7,19 @@ import os
 import secrets
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, TypeVarTuple, Unpack, overload
 
+from taskctl.api.resources import TASKCLUSTERS, TASKOBJECTS, TASKS
 from taskctl.api.states import TaskState
-from taskctl.client.base import DeleteOptions, ListOptions, Propagation
-from taskctl.client.config import ClientSettings
-from taskctl.client.follow import Selection, follow
-from taskctl.client.kube import KubeClient
-from taskctl.client.resources import TASKCLUSTERS, TASKOBJECTS, TASKS, Resource
+from taskctl.clientsettings import CLIENT_SETTINGS
 from taskctl.constants import LABEL_CLIENT
 from taskctl.errors import ConfigError, NotFound
+from taskctl.kube.client import KubeClient
+from taskctl.kube.follow import Selection, follow
+from taskctl.kube.interface import DeleteOptions, ListOptions, Propagation
+from taskctl.kube.resources import Resource
 from taskctl.outside.handle import Handle
 from taskctl.outside.here import submit_here
 from taskctl.outside.info import TaskInfo
@@ -104,7 +106,8 @@ class Client:
         """
         if self._session is not None:
             return
-        settings = ClientSettings(
+        settings = replace(
+            CLIENT_SETTINGS,
             kubeconfig=self._kubeconfig,
             context=self._context,
             qps=_QPS,

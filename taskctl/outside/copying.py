@@ -26,7 +26,7 @@ from taskctl.outside.workspace import LocalWorkspace, WorkerWorkspace, find_work
 from taskctl.safetext import one_line
 
 if TYPE_CHECKING:
-    from taskctl.client.execute import ExecSession
+    from taskctl.kube.execute import ExecSession
 
 T = TypeVar("T")
 READ_VERB: Final = "workspace-read"
@@ -259,7 +259,7 @@ async def _way(
     session: Session, place: WorkspacePath
 ) -> tuple[str, LocalWorkspace | WorkerWorkspace]:
     """Return a place's path below the workspace, and the way there."""
-    from taskctl.client.resources import TASKCLUSTERS
+    from taskctl.api.resources import TASKCLUSTERS
     from taskctl.policy.workspace import plan_workspace
 
     mount_path = DEFAULT_WORKSPACE_PATH
@@ -352,7 +352,7 @@ async def _send(running: ExecSession, frames: AsyncGenerator[Frame, None], pod: 
 
 async def _answer(running: ExecSession, pod: str, place: WorkspacePath) -> None:
     """Wait until a worker says that everything is written."""
-    from taskctl.client.execute import STDERR
+    from taskctl.kube.execute import STDERR
 
     reader = TransferReader()
     complaint = bytearray()

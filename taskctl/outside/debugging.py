@@ -9,11 +9,12 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from taskctl.client.base import ListOptions, PatchOptions, PatchType
-from taskctl.client.follow import Selection, follow
-from taskctl.client.resources import PODS, TASKCLUSTERS
+from taskctl.api.resources import TASKCLUSTERS
 from taskctl.constants import INIT_PATH, LABEL_CLUSTER_UID
 from taskctl.errors import ApiError, TaskctlError
+from taskctl.kube.follow import Selection, follow
+from taskctl.kube.interface import ListOptions, PatchOptions, PatchType
+from taskctl.kube.resources import PODS
 from taskctl.outside.session import Session
 from taskctl.policy.debugging import PREFIX, Wanted, build_debug_container, choose_worker
 from taskctl.policy.entry import append_body

@@ -7,12 +7,12 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from taskctl.api.resources import TASKS
 from taskctl.api.states import CancelScope, TaskState
-from taskctl.client.base import ListOptions, PatchOptions
-from taskctl.client.resources import TASKS
 from taskctl.clock import SystemClock
 from taskctl.constants import FIELD_ROOT_UID
 from taskctl.errors import NotFound
+from taskctl.kube.interface import ListOptions, PatchOptions
 from taskctl.outside.attempts import TaskDeleted
 from taskctl.outside.info import TaskInfo
 from taskctl.outside.rerunning import Rerunner

@@ -8,10 +8,10 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, Final
 
+from taskctl.api.resources import TASKS
 from taskctl.api.states import TaskState
-from taskctl.client.base import LogOptions
-from taskctl.client.resources import TASKS
 from taskctl.errors import ApiError, BadRequest, NotFound, TaskctlError
+from taskctl.kube.interface import LogOptions
 from taskctl.outside.attempts import (
     TaskDeleted,
     last_begun,

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from taskctl.client.base import KubeObject, ListOptions, PatchOptions
-from taskctl.client.resources import TASKS
+from taskctl.api.resources import TASKS
 from taskctl.clock import Clock
 from taskctl.constants import FIELD_ROOT_UID
 from taskctl.errors import ApiError, Conflict, NotFound, TaskctlError
+from taskctl.kube.interface import KubeObject, ListOptions, PatchOptions
 from taskctl.outside.session import Session
 from taskctl.policy.rerun import (
     TreeRetry,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taskctl.errors import ConfigError
 
 if TYPE_CHECKING:
-    from taskctl.client.kube import KubeClient
+    from taskctl.kube.client import KubeClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,10 @@ def data_dir_of(kubeconfig: str | None, context: str | None) -> Path | None:
 
     Blocking.
     """
-    from taskctl.client.config import ClientSettings, KubeconfigPlace, Surroundings, find_place
+    from taskctl.clientsettings import CLIENT_SETTINGS
+    from taskctl.kube.config import KubeconfigPlace, Surroundings, find_place
 
-    settings = ClientSettings(kubeconfig=kubeconfig, context=context)
+    settings = replace(CLIENT_SETTINGS, kubeconfig=kubeconfig, context=context)
     try:
         place = find_place(settings, Surroundings.of_process())
     except ConfigError:

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from taskctl.client.resources import TASKCLUSTERS, TASKOBJECTS, TASKS, Resource
-from taskctl.client.timing import SYSTEM_TIMING, Backoff
+from taskctl.api.resources import TASKCLUSTERS, TASKOBJECTS, TASKS
 from taskctl.clock import SystemClock, format_micro
 from taskctl.constants import ANNOTATION_SUBMISSION
 from taskctl.errors import AlreadyExists, ApiError, ConfigError, NotFound, Unavailable
+from taskctl.kube.resources import Resource
+from taskctl.kube.timing import SYSTEM_TIMING, Backoff
 from taskctl.outside import session as sessions
 from taskctl.outside.codearchive import Archive, archive_of
 from taskctl.outside.session import Session

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing
 from typing import Any, Final
 
+from taskctl.api.resources import TASKS
 from taskctl.api.states import TaskState
-from taskctl.client.follow import Selection, follow
-from taskctl.client.resources import TASKS
 from taskctl.errors import NotFound, TaskctlError
+from taskctl.kube.follow import Selection, follow
 from taskctl.outside.attempts import TaskDeleted
 from taskctl.outside.outcome import state_of
 from taskctl.outside.session import Session

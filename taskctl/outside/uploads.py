@@ -13,11 +13,11 @@ import base64
 import hashlib
 from typing import Any, Final
 
+from taskctl.api.resources import TASKOBJECTS, TASKS
 from taskctl.api.states import TaskState
-from taskctl.client.base import DeleteOptions
-from taskctl.client.resources import TASKOBJECTS, TASKS
 from taskctl.constants import API_VERSION
 from taskctl.errors import AlreadyExists, Conflict, NotFound
+from taskctl.kube.interface import DeleteOptions
 from taskctl.outside.codearchive import Archive
 from taskctl.outside.outcome import state_of
 from taskctl.outside.session import Session

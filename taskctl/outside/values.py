@@ -71,7 +71,7 @@ class Values:
         name = status.get("outputObject")
         if not name:
             return None
-        from taskctl.client.resources import TASKOBJECTS
+        from taskctl.api.resources import TASKOBJECTS
 
         found: Mapping[str, Any] | None = (known or {}).get(name)
         if found is None:

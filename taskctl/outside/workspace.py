@@ -38,7 +38,7 @@ async def find_workspace(
     Raises:
         ApiError: the API server refuses to tell, or is away.
     """
-    from taskctl.client.resources import TASKCLUSTERS
+    from taskctl.api.resources import TASKCLUSTERS
     from taskctl.policy.workspace import plan_workspace
 
     try:
@@ -71,8 +71,8 @@ async def _directory(session: Session, workspace: Workspace) -> Path | None:
 
 async def any_worker(session: Session, cluster_name: str) -> str:
     """Return the name of a running worker of a TaskCluster, or empty."""
-    from taskctl.client.base import ListOptions
-    from taskctl.client.resources import PODS
+    from taskctl.kube.interface import ListOptions
+    from taskctl.kube.resources import PODS
     from taskctl.policy.lineage import label_value
     from taskctl.policy.podview import parse_pod
 

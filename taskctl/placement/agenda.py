@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 
-from taskctl.api.meta import ObjectKey
+from taskctl.objectkey import ObjectKey
 
 
 class Agenda:

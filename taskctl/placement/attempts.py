@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from taskctl.api.meta import ObjectKey
+from taskctl.objectkey import ObjectKey
 from taskctl.placement.states import AttemptState, advance_attempt
 from taskctl.policy.entry import container_name
 from taskctl.policy.podview import ContainerReport

@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from taskctl.api.meta import ObjectKey
 from taskctl.errors import ApiError
+from taskctl.objectkey import ObjectKey
 from taskctl.placement.attempts import OpenAttempt
 from taskctl.placement.instructions import (
     Append,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from taskctl.api.meta import ObjectKey
+from taskctl.objectkey import ObjectKey
 from taskctl.policy.podview import PodView
 
 

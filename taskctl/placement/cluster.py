@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from taskctl.api.meta import ObjectKey
+from taskctl.objectkey import ObjectKey
 from taskctl.placement.fleet import cluster_max_tasks, cluster_slots
 from taskctl.placement.rotation import RotationRule
 from taskctl.placement.standby import OFF, StandbyRule, standby_rule

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from taskctl.api.meta import ObjectKey
 from taskctl.api.states import TaskState
 from taskctl.clock import Moment, format_micro
+from taskctl.objectkey import ObjectKey
 from taskctl.placement.attempts import AttemptId
 from taskctl.placement.batches import Batch, Batches, BatchItem
 from taskctl.placement.choice import Assignment, Snapshot, place

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from taskctl.api.meta import ObjectKey
 from taskctl.errors import ApiError
+from taskctl.objectkey import ObjectKey
 from taskctl.placement.fleet import RetireReason
 from taskctl.placement.queue import PendingTask
 from taskctl.policy.view import TaskView

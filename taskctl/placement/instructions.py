@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
-from taskctl.api.meta import ObjectKey
+from taskctl.objectkey import ObjectKey
 
 
 @dataclass(frozen=True, slots=True)

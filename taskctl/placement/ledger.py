@@ -15,8 +15,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from taskctl.api.meta import ObjectKey
 from taskctl.clock import Moment
+from taskctl.objectkey import ObjectKey
 from taskctl.placement.attempts import AttemptId, OpenAttempt
 from taskctl.placement.candidates import candidate_of
 from taskctl.placement.changes import Changes

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from taskctl.api.meta import ObjectKey
 from taskctl.api.states import TaskState
 from taskctl.clock import Moment
+from taskctl.objectkey import ObjectKey
 from taskctl.placement import events as ev
 from taskctl.placement.agenda import Agenda
 from taskctl.placement.batches import Batch, Batches

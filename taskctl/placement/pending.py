@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
-from taskctl.api.meta import ObjectKey
+from taskctl.objectkey import ObjectKey
 from taskctl.placement.queue import PendingQueue, PendingTask
 
 # The API server refused the container so often in a row: the Task is at fault.

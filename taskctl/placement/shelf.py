@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from taskctl.api.meta import ObjectKey
 from taskctl.api.states import TaskState
 from taskctl.clock import Moment
+from taskctl.objectkey import ObjectKey
 from taskctl.placement.attempts import AttemptId, OpenAttempt, Withdrawn
 from taskctl.placement.parked import Parked
 from taskctl.placement.rotation import STATUS_BYTES

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from taskctl.api.meta import ObjectKey
 from taskctl.clock import Moment
 from taskctl.errors import ApiError
+from taskctl.objectkey import ObjectKey
 from taskctl.placement import events as ev
 from taskctl.placement.attempts import OpenAttempt
 from taskctl.placement.choice import MAX_BATCH

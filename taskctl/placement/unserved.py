@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from taskctl.api.meta import ObjectKey
+from taskctl.objectkey import ObjectKey
 from taskctl.policy.task import SHOW_UNPLACED_AFTER_S
 
 # Tasks told at a time, and the pause between: bounds the writes to 20 a second and cluster.

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from taskctl.api.meta import ObjectKey
 from taskctl.constants import (
     ENV_CLASS,
     ENV_CONTAINER,
@@ -29,6 +28,7 @@ from taskctl.constants import (
     PARKED_PREFIX,
     SOCKET_PATH,
 )
+from taskctl.objectkey import ObjectKey
 from taskctl.policy.entry import build_container, defaults_taken
 from taskctl.policy.resources import NOTHING, Amount, amount_text, parse_amount, requested
 from taskctl.policy.taskdefaults import to_text

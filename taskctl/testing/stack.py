@@ -14,16 +14,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 from taskctl.api import crds
-from taskctl.client.config import ClientSettings
-from taskctl.client.kube import KubeClient
-from taskctl.client.resources import CRDS
+from taskctl.clientsettings import CLIENT_SETTINGS
 from taskctl.clock import SystemClock
 from taskctl.errors import AlreadyExists, ApiError, ConfigError
+from taskctl.kube.client import KubeClient
+from taskctl.kube.config import ClientSettings
+from taskctl.kube.resources import CRDS
 
 KUBECONFIG_WAIT_S: Final = 20.0
 
@@ -70,7 +72,7 @@ class LocalStack:
 
     def client_settings(self) -> ClientSettings:
         """Return settings for a :class:`KubeClient` of this stack."""
-        return ClientSettings(kubeconfig=str(self.kubeconfig))
+        return replace(CLIENT_SETTINGS, kubeconfig=str(self.kubeconfig))
 
     def start(self, *components: Component) -> None:
         """Start the named components, or all of them. One that runs already is left alone."""

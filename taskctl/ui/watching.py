@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from taskctl.client.base import KubeObject, ListerWatcher
-from taskctl.client.resources import TASKCLUSTERS, TASKS
-from taskctl.runtime.informer import Informer
+from taskctl.api.resources import TASKCLUSTERS, TASKS
+from taskctl.kube.informer import Informer
+from taskctl.kube.interface import KubeObject, ListerWatcher
 from taskctl.ui.feed import Board
 from taskctl.ui.model import cluster_row_of, row_of
 

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import pytest
 
-from taskctl.client.config import ClientSettings
-from taskctl.client.kube import KubeClient
+from taskctl.kube.client import KubeClient
+from taskctl.kube.config import ClientSettings
 from tests.embedded.world import World, eventually
 
 START_S = 60.0

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from taskctl.client.resources import Resource
 from taskctl.embedded.server.storage.persistence import RESERVE_BYTES
+from taskctl.kube.resources import Resource
 from tests.attacks.conftest import StartLocal
 from tests.diskspace import fill, small_file_system
 

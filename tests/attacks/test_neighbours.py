@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from taskctl.client.resources import PODS, TASKOBJECTS, TASKS
+from taskctl.api.resources import TASKOBJECTS, TASKS
+from taskctl.kube.resources import PODS
 from tests.attacks.conftest import Local
 from tests.embedded.world import World, eventually
 

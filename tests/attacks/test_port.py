@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import pytest
 
-from taskctl.client.kube import KubeClient
+from taskctl.kube.client import KubeClient
 from tests.attacks.conftest import Local, StartLocal
 from tests.embedded.world import World
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from taskctl.client.config import ClientSettings
-from taskctl.client.kube import KubeClient
+from taskctl.kube.client import KubeClient
+from taskctl.kube.config import ClientSettings
 from tests.cluster.oracle import Oracle
 from tests.cluster.world import ClusterWorld
 from tests.realnode.node import NativeNode, cluster_directory

@@ -13,9 +13,9 @@ from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
-from taskctl.client.resources import TASKS
+from taskctl.api.resources import TASKS
+from taskctl.kube.informer import Informer
 from taskctl.policy.status import PAST_ATTEMPTS_KEPT
-from taskctl.runtime.informer import Informer
 from tests.cluster.disruptions import Running, running_tasks, status_of
 from tests.cluster.world import ClusterWorld
 from tests.embedded.world import TERMINAL, Object, eventually

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from taskctl.client.resources import PODS, TASKS
+from taskctl.api.resources import TASKS
+from taskctl.kube.resources import PODS
 from tests.cluster.disruptions import Running, kill_container, running_tasks, status_of
 from tests.cluster.oracle import Oracle, noting
 from tests.cluster.world import ClusterWorld

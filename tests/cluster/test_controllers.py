@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from taskctl.client.kube import KubeClient
-from taskctl.client.resources import PODS, TASKS
+from taskctl.api.resources import TASKS
+from taskctl.kube.client import KubeClient
+from taskctl.kube.resources import PODS
 from tests.cluster.conftest import SYSTEM_NAMESPACE
 from tests.cluster.disruptions import Running, kill_container, running_containers
 from tests.cluster.oracle import NOTE, Oracle, assert_one_attempt, noting

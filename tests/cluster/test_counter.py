@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from taskctl.client.resources import TASKOBJECTS, TASKS
+from taskctl.api.resources import TASKOBJECTS, TASKS
 from taskctl.clock import parse_time
 from tests.cluster.world import ClusterWorld
 from tests.embedded.world import TERMINAL, Object, eventually

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from taskctl.client.resources import TASKOBJECTS, TASKS
+from taskctl.api.resources import TASKOBJECTS, TASKS
 from tests.cluster.conftest import SYSTEM_NAMESPACE
 from tests.cluster.disruptions import (
     Component,

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from taskctl.client.resources import PODS, TASKS
+from taskctl.api.resources import TASKS
+from taskctl.kube.resources import PODS
 from tests.cluster.disruptions import status_of
 from tests.cluster.oracle import Oracle, noting
 from tests.cluster.world import BUSYBOX, ClusterWorld

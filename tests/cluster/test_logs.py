@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import sys
 
-from taskctl.client.resources import TASKS
+from taskctl.api.resources import TASKS
 from tests.cluster.world import ClusterWorld
 from tests.embedded.world import eventually
 

@@ -8,8 +8,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from taskctl.client.kube import KubeClient
-from taskctl.client.resources import TASKCLUSTERS, TASKOBJECTS, TASKS
+from taskctl.api.resources import TASKCLUSTERS, TASKOBJECTS, TASKS
+from taskctl.kube.client import KubeClient
 from taskctl.policy.lost import SHOW_WAITING_AFTER_S
 from tests.cluster.disruptions import Component, paused, running_tasks, status_of, stopped
 from tests.cluster.oracle import Oracle, assert_one_attempt, link, noting

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from taskctl.client.base import DeleteOptions, PatchOptions
-from taskctl.client.config import ClientSettings
-from taskctl.client.kube import KubeClient
-from taskctl.client.resources import NAMESPACES, NODES, PODS, PVCS, Resource
 from taskctl.errors import NotFound
+from taskctl.kube.client import KubeClient
+from taskctl.kube.config import ClientSettings
+from taskctl.kube.interface import DeleteOptions, PatchOptions
+from taskctl.kube.resources import NAMESPACES, NODES, PODS, PVCS, Resource
 from taskctl.policy.colocation import Sharing
 from taskctl.policy.workerpod import build_worker
 from tests.embedded.world import eventually

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from taskctl.client.resources import PODS, TASKS
+from taskctl.api.resources import TASKS
 from taskctl.errors import AlreadyExists
+from taskctl.kube.resources import PODS
 from tests.cluster.disruptions import (
     container_id,
     has_container,

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from taskctl.client.kube import KubeClient
-from taskctl.client.resources import NAMESPACES, PVCS
+from taskctl.kube.client import KubeClient
+from taskctl.kube.resources import NAMESPACES, PVCS
 from tests.embedded.world import World
 from tests.realnode.node import NativeNode
 

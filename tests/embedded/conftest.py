@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from taskctl.client.kube import KubeClient
+from taskctl.kube.client import KubeClient
 from taskctl.testing.stack import LocalStack
 from tests.embedded.world import World
 

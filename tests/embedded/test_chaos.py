@@ -20,9 +20,9 @@ from pathlib import Path
 
 import pytest
 
-from taskctl.client.kube import KubeClient
-from taskctl.client.resources import TASKOBJECTS, TASKS
+from taskctl.api.resources import TASKOBJECTS, TASKS
 from taskctl.errors import ApiError
+from taskctl.kube.client import KubeClient
 from taskctl.testing.stack import Component, LocalStack
 from tests.embedded.world import TERMINAL, Object, World, eventually
 

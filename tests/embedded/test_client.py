@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from taskctl import Client, SyncClient
+from taskctl.api.resources import TASKOBJECTS, TASKS
 from taskctl.api.states import TaskState
-from taskctl.client.resources import TASKOBJECTS, TASKS
 from taskctl.errors import AlreadyExists, ConfigError, Invalid, NotFound
 from taskctl.outside.handle import Handle
 from taskctl.outside.rerunning import RetryRefused
@@ -314,7 +314,7 @@ async def test_uploaded_code_that_was_changed_is_not_run(
 
 def test_without_asyncio(stack: LocalStack) -> None:
     async def prepare() -> str:
-        from taskctl.client.kube import KubeClient
+        from taskctl.kube.client import KubeClient
 
         async with await KubeClient.connect(stack.client_settings()) as client:
             world = await World.create(client, "sync", stack.data_dir)

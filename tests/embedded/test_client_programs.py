@@ -18,8 +18,8 @@ import pytest
 
 import taskctl
 from taskctl import Executor, SyncClient
-from taskctl.client.kube import KubeClient
 from taskctl.errors import ConfigError, TaskctlError
+from taskctl.kube.client import KubeClient
 from taskctl.sdk.errors import ChildFailed, Unsendable
 from taskctl.testing.stack import LocalStack
 from tests.embedded.client_tasks import fail, nap, square

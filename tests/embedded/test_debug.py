@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import pytest
 
-from taskctl.client.resources import PODS
+from taskctl.kube.resources import PODS
 from tests.embedded.world import World, eventually
 
 TIMEOUT_S = 120.0

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from taskctl.client.resources import TASKS
+from taskctl.api.resources import TASKS
 from tests.embedded.test_growth import DEMO, apply
 from tests.embedded.test_results import value
 from tests.embedded.world import World, eventually

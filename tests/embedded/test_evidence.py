@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from taskctl.client.base import DeleteOptions, PatchOptions, Propagation
-from taskctl.client.resources import NAMESPACES, PODS, TASKCLUSTERS, TASKS
+from taskctl.api.resources import TASKCLUSTERS, TASKS
 from taskctl.clock import parse_time
 from taskctl.constants import FINALIZER_EVIDENCE
 from taskctl.errors import NotFound
+from taskctl.kube.interface import DeleteOptions, PatchOptions, Propagation
+from taskctl.kube.resources import NAMESPACES, PODS
 from taskctl.testing.stack import Component, LocalStack
 from tests.embedded.world import Object, World, eventually
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from taskctl.client.resources import TASKCLUSTERS, TASKOBJECTS, TASKS
+from taskctl.api.resources import TASKCLUSTERS, TASKOBJECTS, TASKS
 from taskctl.clock import SystemClock
 from taskctl.errors import AlreadyExists
 from taskctl.outside.rerunning import Rerunner

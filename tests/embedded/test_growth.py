@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from taskctl.client.resources import SERVICEACCOUNTS, TASKCLUSTERS, TASKOBJECTS, TASKS
+from taskctl.api.resources import TASKCLUSTERS, TASKOBJECTS, TASKS
+from taskctl.kube.resources import SERVICEACCOUNTS
 from tests.embedded.world import TERMINAL, World, eventually
 
 DEMO = Path(__file__).resolve().parents[2] / "demo"

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from taskctl.agent import runtime_dir
-from taskctl.client.timing import SYSTEM_TIMING
+from taskctl.kube.timing import SYSTEM_TIMING
 from taskctl.metrics.catalog import CATALOG
 from taskctl.metrics.dashboard import build_dashboard
 from taskctl.testing.stack import LocalStack

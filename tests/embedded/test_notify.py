@@ -18,8 +18,9 @@ from aiohttp import web
 from aiohttp.abc import ResolveResult
 from aiohttp.resolver import ThreadedResolver
 
-from taskctl.client.resources import EVENTS, SECRETS, TASKS
+from taskctl.api.resources import TASKS
 from taskctl.controllers.poster import HttpPoster
+from taskctl.kube.resources import EVENTS, SECRETS
 from taskctl.policy.notify import DeliveryAnswer, NotifyReason
 from taskctl.testing.stack import Component, LocalStack
 from tests.embedded.world import World, eventually

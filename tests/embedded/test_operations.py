@@ -9,9 +9,10 @@ import pytest
 
 from taskctl import Client
 from taskctl import operations as ops
+from taskctl.api.resources import TASKCLUSTERS, TASKS
 from taskctl.api.states import TaskState
-from taskctl.client.resources import PVCS, TASKCLUSTERS, TASKS
 from taskctl.errors import AlreadyExists
+from taskctl.kube.resources import PVCS
 from taskctl.sdk.errors import ChildFailed
 from taskctl.testing.stack import LocalStack
 from tests.embedded.client_tasks import fail, square

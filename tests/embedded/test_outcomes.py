@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from taskctl.client.resources import TASKCLUSTERS, TASKOBJECTS, TASKS
+from taskctl.api.resources import TASKCLUSTERS, TASKOBJECTS, TASKS
 from taskctl.errors import ApiError, Invalid, NotFound
 from tests.embedded.world import World, eventually
 

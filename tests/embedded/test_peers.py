@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from taskctl.client.resources import TASKOBJECTS, TASKS
+from taskctl.api.resources import TASKOBJECTS, TASKS
 from tests.embedded.world import World, eventually
 
 PROGRAM = """

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from taskctl.client.resources import TASKOBJECTS, TASKS
+from taskctl.api.resources import TASKOBJECTS, TASKS
 from tests.embedded.test_growth import DEMO, apply
 from tests.embedded.world import World, eventually
 

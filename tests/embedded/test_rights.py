@@ -20,16 +20,7 @@ import orjson
 import pytest
 from aiohttp import web
 
-from taskctl.client.config import ClientSettings
-from taskctl.client.kube import KubeClient
-from taskctl.client.resources import (
-    CRDS,
-    NAMESPACES,
-    PVCS,
-    SERVICEACCOUNTS,
-    TASKCLUSTERS,
-    TASKS,
-)
+from taskctl.api.resources import TASKCLUSTERS, TASKS
 from taskctl.embedded.server import main
 from taskctl.embedded.server.access.auth import Authenticator
 from taskctl.embedded.server.api.router import Api
@@ -41,6 +32,9 @@ from taskctl.errors import NotFound
 from taskctl.install.manifests import build
 from taskctl.install.options import InstallOptions, Scope
 from taskctl.install.rights import CONTROLLER
+from taskctl.kube.client import KubeClient
+from taskctl.kube.config import ClientSettings
+from taskctl.kube.resources import CRDS, NAMESPACES, PVCS, SERVICEACCOUNTS
 from tests.embedded.test_growth import DEMO, apply, chain
 from tests.embedded.world import World, eventually
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from taskctl.client.resources import PVCS, TASKCLUSTERS, TASKS
+from taskctl.api.resources import TASKCLUSTERS, TASKS
+from taskctl.kube.resources import PVCS
 from tests.embedded.world import World, eventually
 
 SCRIPT = """

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from taskctl.client.kube import KubeClient
-from taskctl.client.resources import PVCS, TASKCLUSTERS, Resource
+from taskctl.api.resources import TASKCLUSTERS
+from taskctl.kube.client import KubeClient
+from taskctl.kube.resources import PVCS, Resource
 from taskctl.testing.stack import LocalStack
 from tests.embedded.world import World, eventually
 

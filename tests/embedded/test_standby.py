@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from taskctl.client.resources import LEASES, PODS, TASKCLUSTERS, TASKS
+from taskctl.api.resources import TASKCLUSTERS, TASKS
+from taskctl.kube.resources import LEASES, PODS
 from taskctl.policy.handover import parse_parked
 from taskctl.testing.stack import Component, LocalStack
 from tests.embedded.world import World, eventually

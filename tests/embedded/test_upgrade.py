@@ -19,9 +19,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from taskctl.client.kube import KubeClient
-from taskctl.client.resources import CRDS, PODS, TASKOBJECTS, TASKS
+from taskctl.api.resources import TASKOBJECTS, TASKS
 from taskctl.errors import AlreadyExists, ApiError, ConfigError
+from taskctl.kube.client import KubeClient
+from taskctl.kube.resources import CRDS, PODS
 from taskctl.testing.stack import Component, LocalStack
 from tests.embedded.world import Object, World, eventually
 

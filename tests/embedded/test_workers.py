@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from taskctl.client.base import PatchOptions
-from taskctl.client.resources import CONFIGMAPS, NODES, PODS, PVCS, TASKCLUSTERS, TASKS
+from taskctl.api.resources import TASKCLUSTERS, TASKS
 from taskctl.errors import Invalid
+from taskctl.kube.interface import PatchOptions
+from taskctl.kube.resources import CONFIGMAPS, NODES, PODS, PVCS
 from tests.embedded.world import World, eventually
 
 

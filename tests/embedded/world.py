@@ -9,17 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from taskctl.client.base import DeleteOptions, ListOptions, PatchOptions
-from taskctl.client.kube import KubeClient
-from taskctl.client.resources import (
-    EVENTS,
-    NAMESPACES,
-    PODS,
-    TASKCLUSTERS,
-    TASKS,
-    Resource,
-)
+from taskctl.api.resources import TASKCLUSTERS, TASKS
 from taskctl.errors import NotFound
+from taskctl.kube.client import KubeClient
+from taskctl.kube.interface import DeleteOptions, ListOptions, PatchOptions
+from taskctl.kube.resources import EVENTS, NAMESPACES, PODS, Resource
 
 Object = dict[str, Any]
 T = TypeVar("T")

@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from taskctl.client.base import DeleteOptions, Propagation
-from taskctl.client.resources import PVCS, TASKCLUSTERS, TASKS
+from taskctl.api.resources import TASKCLUSTERS, TASKS
 from taskctl.clock import SystemClock, format_micro
 from taskctl.constants import ANNOTATION_CREATED, ANNOTATION_SUBMISSION, LABEL_CLIENT
 from taskctl.errors import ApiError, ConfigError, NotFound
+from taskctl.kube.interface import DeleteOptions, Propagation
+from taskctl.kube.resources import PVCS
 from taskctl.outside.handle import Handle
 from taskctl.outside.operations.documents import Manifests, manifests_of
 from taskctl.outside.operations.notices import URL_VARIABLE

@@ -13,8 +13,9 @@ import pytest
 from taskctl.agent import runtime_dir
 from taskctl.agent.main import Agent
 from taskctl.agent.settings import AgentSettings, PodIdentity
-from taskctl.client.resources import PODS, TASKS
-from taskctl.client.timing import Timing
+from taskctl.api.resources import TASKS
+from taskctl.kube.resources import PODS
+from taskctl.kube.timing import Timing
 from taskctl.wire import Message
 from tests.unit.agent.fakes import FakeApi, FakeTime, Peer, eventually
 

@@ -13,7 +13,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from taskctl.client.base import (
+from taskctl.api.resources import TASKS
+from taskctl.errors import AlreadyExists, ApiError, Conflict, NotFound, Unavailable
+from taskctl.kube.interface import (
     DeleteOptions,
     EventType,
     KubeObject,
@@ -24,9 +26,8 @@ from taskctl.client.base import (
     WatchEvent,
     WatchOptions,
 )
-from taskctl.client.resources import TASKS, Resource
-from taskctl.client.timing import Timing
-from taskctl.errors import AlreadyExists, ApiError, Conflict, NotFound, Unavailable
+from taskctl.kube.resources import Resource
+from taskctl.kube.timing import Timing
 from taskctl.wire import Decoder, Message, encode
 
 ALL = ListOptions()

@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from taskctl.client.resources import TASKS
+from taskctl.api.resources import TASKS
 from taskctl.errors import Unavailable
 from tests.unit.agent.conftest import World, exit_of
 from tests.unit.agent.fakes import Fault, eventually

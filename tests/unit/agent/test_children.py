@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from taskctl.client.resources import TASKOBJECTS, TASKS
+from taskctl.api.resources import TASKOBJECTS, TASKS
 from taskctl.constants import (
     ANNOTATION_CREATED,
     ANNOTATION_DEPTH,

@@ -17,7 +17,7 @@ from taskctl.agent.cleaning import Cleaner
 from taskctl.agent.leftovers import Finder, remove
 from taskctl.agent.runs import RunPhase
 from taskctl.agent.workspace import Workspace, log_file, object_path
-from taskctl.client.resources import TASKCLUSTERS, TASKOBJECTS, TASKS
+from taskctl.api.resources import TASKCLUSTERS, TASKOBJECTS, TASKS
 from taskctl.errors import ApiError, Unavailable
 from taskctl.policy.leftovers import DEFAULT_ORPHAN_S, OBJECT_IDLE_S
 from tests.unit.agent.fakes import FakeApi, FakeTime, Fault

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from taskctl.client.resources import PODS, TASKOBJECTS, TASKS
+from taskctl.api.resources import TASKOBJECTS, TASKS
 from taskctl.errors import Unavailable
+from taskctl.kube.resources import PODS
 from taskctl.wire import Message
 from tests.unit.agent.conftest import POD, World, container_name
 from tests.unit.agent.fakes import Fault, Peer, eventually

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from taskctl.agent.fieldtexts import merged, read
 from taskctl.agent.refusals import Refusal
-from taskctl.client.resources import TASKS
+from taskctl.api.resources import TASKS
 from tests.unit.agent.conftest import World
 
 WHERE = "tasks[0]"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from taskctl.client.resources import PODS
 from taskctl.errors import Unavailable
+from taskctl.kube.resources import PODS
 from tests.unit.agent.conftest import POD, World, exit_of
 from tests.unit.agent.fakes import Fault, eventually
 

@@ -15,8 +15,8 @@ from taskctl.agent import jsoncheck
 from taskctl.agent.largejson import LargeJson
 from taskctl.agent.refusals import ErrorCode, Refusal
 from taskctl.agent.values import parse_content
+from taskctl.api.resources import TASKOBJECTS, TASKS
 from taskctl.api.states import Codec
-from taskctl.client.resources import TASKOBJECTS, TASKS
 from taskctl.constants import INLINE_LIMIT_BYTES
 from tests.unit.agent.conftest import World
 

@@ -16,9 +16,9 @@ import pytest
 
 from taskctl.agent.metricsserver import MAX_AT_ONCE, MetricsServer
 from taskctl.agent.settings import AgentSettings
-from taskctl.client.resources import TASKS
-from taskctl.client.timing import SYSTEM_TIMING
+from taskctl.api.resources import TASKS
 from taskctl.errors import ConfigError
+from taskctl.kube.timing import SYSTEM_TIMING
 from taskctl.metrics.catalog import CATALOG, MetricKind, Process
 from tests.unit.agent.conftest import World, exit_of
 from tests.unit.agent.fakes import eventually

@@ -11,7 +11,7 @@ import msgpack
 import pytest
 
 from taskctl.agent.outputs import MAX_READ_AHEAD
-from taskctl.client.resources import TASKOBJECTS, TASKS
+from taskctl.api.resources import TASKOBJECTS, TASKS
 from taskctl.constants import LABEL_ATTEMPT, LABEL_OUTPUT_OF, LABEL_PARENT_UID
 from taskctl.errors import Invalid, Unavailable
 from tests.unit.agent.conftest import World, exit_of

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from taskctl.api.meta import ObjectKey
-from taskctl.client.resources import LEASES, PODS, TASKS
+from taskctl.api.resources import TASKS
 from taskctl.errors import Unavailable
+from taskctl.kube.resources import LEASES, PODS
+from taskctl.objectkey import ObjectKey
 from taskctl.policy.handover import (
     Dismissal,
     Handover,

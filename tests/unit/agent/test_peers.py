@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from taskctl.client.resources import TASKCLUSTERS, TASKOBJECTS, TASKS
+from taskctl.api.resources import TASKCLUSTERS, TASKOBJECTS, TASKS
 from taskctl.constants import ANNOTATION_WORKSPACE_OF, INLINE_LIMIT_BYTES
 from tests.unit.agent.conftest import World
 from tests.unit.agent.fakes import Peer

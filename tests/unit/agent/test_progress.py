@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from taskctl.client.resources import TASKS
+from taskctl.api.resources import TASKS
 from taskctl.errors import Conflict, Unavailable
 from tests.unit.agent.conftest import World, exit_of
 from tests.unit.agent.fakes import Fault, eventually

@@ -10,9 +10,9 @@ import pytest
 
 from taskctl.agent import childwatch, results
 from taskctl.agent.workspace import Workspace
-from taskctl.client.base import ListPage
-from taskctl.client.resources import TASKOBJECTS, TASKS
+from taskctl.api.resources import TASKOBJECTS, TASKS
 from taskctl.errors import Unavailable
+from taskctl.kube.interface import ListPage
 from tests.unit.agent.conftest import World, exit_of
 from tests.unit.agent.fakes import Fault, Peer, eventually
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from taskctl.client.resources import TASKOBJECTS, TASKS
+from taskctl.api.resources import TASKOBJECTS, TASKS
 from taskctl.constants import LABEL_ROOT_UID
 from tests.unit.agent.conftest import World
 from tests.unit.agent.fakes import Peer

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from taskctl.client.resources import TASKS
+from taskctl.api.resources import TASKS
 from taskctl.errors import Conflict, Forbidden, Unavailable
 from taskctl.wire import Message
 from tests.unit.agent.conftest import POD, World, exit_of

@@ -9,7 +9,7 @@ import pytest
 
 from taskctl.agent import childwatch
 from taskctl.agent.journal import Journal
-from taskctl.client.resources import TASKOBJECTS, TASKS
+from taskctl.api.resources import TASKOBJECTS, TASKS
 from taskctl.constants import SMALL_VALUE_BYTES
 from taskctl.errors import Conflict, Unavailable
 from tests.unit.agent.conftest import World, exit_of

@@ -9,7 +9,7 @@ import pytest
 
 from taskctl.agent import sources
 from taskctl.agent.workspace import Workspace
-from taskctl.client.resources import TASKOBJECTS, TASKS
+from taskctl.api.resources import TASKOBJECTS, TASKS
 from tests.unit.agent.conftest import World
 from tests.unit.agent.fakes import Peer
 from tests.unit.agent.test_results import end, succeed

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from taskctl.client.resources import TASKS
+from taskctl.api.resources import TASKS
 from taskctl.errors import Unavailable
 from tests.unit.agent.conftest import World, exit_of
 from tests.unit.agent.fakes import Fault, Peer, eventually

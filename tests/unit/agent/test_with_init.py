@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from taskctl.client.resources import TASKOBJECTS, TASKS
-from taskctl.client.timing import SYSTEM_TIMING
+from taskctl.api.resources import TASKOBJECTS, TASKS
 from taskctl.errors import ConfigError
 from taskctl.init import init_binary_path
+from taskctl.kube.timing import SYSTEM_TIMING
 from tests.unit.agent.conftest import World
 from tests.unit.agent.fakes import eventually
 from tests.unit.agent.test_results import end, succeed

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from taskctl.api.meta import ObjectKey, describe_errors
+from taskctl.api.meta import describe_errors
 from taskctl.api.retry import Retry
 from taskctl.api.states import Reclaim, TaskState, When
 from taskctl.api.task import Task
@@ -13,6 +13,7 @@ from taskctl.api.taskcluster import TaskCluster
 from taskctl.api.taskobject import TaskObject
 from taskctl.api.taskrules import ONE_CLUSTER_MESSAGE
 from taskctl.api.workspace import WorkspaceClaim
+from taskctl.objectkey import ObjectKey
 from taskctl.testing.builders import task, taskcluster, taskobject
 
 

@@ -9,7 +9,8 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from taskctl.client.base import (
+from taskctl.errors import AlreadyExists, BadRequest, Conflict, NotFound, Unavailable
+from taskctl.kube.interface import (
     DeleteOptions,
     EventType,
     ListOptions,
@@ -19,8 +20,7 @@ from taskctl.client.base import (
     WatchEvent,
     WatchOptions,
 )
-from taskctl.client.resources import Resource
-from taskctl.errors import AlreadyExists, BadRequest, Conflict, NotFound, Unavailable
+from taskctl.kube.resources import Resource
 
 Object = dict[str, Any]
 _LIST, _PATCH, _WATCH, _LOG = ListOptions(), PatchOptions(), WatchOptions(), LogOptions()

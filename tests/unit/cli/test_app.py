@@ -90,8 +90,8 @@ def test_all_verbs_are_loaded_where_the_verb_is_not_plain(words: list[str]) -> N
 @pytest.mark.parametrize(
     ("verb", "modules"),
     [
-        ("tree", "taskctl.client.kube, taskctl.cli.render_tree"),
-        ("get", "taskctl.client.kube"),  # what completing a name loads
+        ("tree", "taskctl.kube.client, taskctl.cli.render_tree"),
+        ("get", "taskctl.kube.client"),  # what completing a name loads
     ],
 )
 def test_looking_loads_no_models(verb: str, modules: str) -> None:

@@ -11,7 +11,7 @@ from taskctl.cli import components
 from taskctl.cli.logsetup import JsonFormatter, LogFormat, LogLevel, TextFormatter
 from taskctl.embedded.images.store import ImageStore
 from taskctl.errors import ConfigError
-from taskctl.runtime.logcontext import RECONCILE_ID
+from taskctl.kube.logcontext import RECONCILE_ID
 from tests.unit.cli.conftest import Run
 
 

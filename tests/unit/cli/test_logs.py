@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from taskctl.api.states import TaskState
 from taskctl.cli.app import build_app
 from taskctl.cli.logprint import Payload
-from taskctl.client.base import EventType, WatchEvent
 from taskctl.errors import ApiError, Forbidden
+from taskctl.kube.interface import EventType, WatchEvent
 from taskctl.outside import session as sessions
 from taskctl.outside.logpieces import LogPieces, cut_mark
 from taskctl.policy.entry import container_name

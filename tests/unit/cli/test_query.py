@@ -8,7 +8,7 @@ import yaml
 
 from taskctl.api.states import TaskState
 from taskctl.cli.terminal import is_unsafe
-from taskctl.client.base import EventType, WatchEvent
+from taskctl.kube.interface import EventType, WatchEvent
 from taskctl.testing.builders import TaskBuilder, task
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.fake import FakeClient

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from taskctl.client.base import EventType, WatchEvent
+from taskctl.kube.interface import EventType, WatchEvent
 from taskctl.testing.builders import task, taskcluster, taskobject
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.fake import FakeClient

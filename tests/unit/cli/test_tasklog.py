@@ -12,7 +12,7 @@ import pytest
 from taskctl.api.states import TaskState
 from taskctl.cli.exits import CliError
 from taskctl.cli.tasklog import TaskLog, Transitions
-from taskctl.client.base import EventType, WatchEvent
+from taskctl.kube.interface import EventType, WatchEvent
 from taskctl.testing.builders import TaskBuilder, task
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.fake import FakeClient

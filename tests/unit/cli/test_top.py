@@ -9,9 +9,9 @@ from taskctl.api.states import TaskState
 from taskctl.cli.render_top import TopStyle, render_top
 from taskctl.cli.terminal import columns
 from taskctl.cli.top import Fleet, draw
-from taskctl.client.resources import PODS, Resource
 from taskctl.constants import LABEL_CLUSTER
 from taskctl.errors import Forbidden
+from taskctl.kube.resources import PODS, Resource
 from taskctl.testing.builders import EPOCH, task, taskcluster
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.fake import FakeClient

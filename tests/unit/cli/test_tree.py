@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from taskctl.api.resources import TASKCLUSTERS
 from taskctl.api.states import TaskState
 from taskctl.cli import tree
-from taskctl.client.base import EventType, WatchEvent
-from taskctl.client.resources import TASKCLUSTERS, Resource
 from taskctl.errors import Forbidden
+from taskctl.kube.interface import EventType, WatchEvent
+from taskctl.kube.resources import Resource
 from taskctl.testing.builders import task, taskcluster
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.fake import FakeClient

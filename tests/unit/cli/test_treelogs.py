@@ -15,7 +15,7 @@ from taskctl.api.states import TaskState
 from taskctl.cli.logsink import MAX_LINE_BYTES, LineWriter
 from taskctl.cli.terminal import is_unsafe
 from taskctl.cli.treelogs import Family, Prefixes
-from taskctl.client.base import EventType, WatchEvent
+from taskctl.kube.interface import EventType, WatchEvent
 from taskctl.policy.entry import container_name
 from taskctl.testing.builders import TaskBuilder, task
 from tests.unit.cli.conftest import Run

@@ -17,7 +17,10 @@ from typing import Any
 
 import orjson
 
-from taskctl.client.base import (
+from taskctl.clock import format_seconds
+from taskctl.errors import AlreadyExists, Conflict, Gone, Invalid, NotFound
+from taskctl.install.rules import access_rules, controller_rules, node_rules, notify_rules
+from taskctl.kube.interface import (
     DeleteOptions,
     EventType,
     KubeObject,
@@ -28,10 +31,7 @@ from taskctl.client.base import (
     WatchEvent,
     WatchOptions,
 )
-from taskctl.client.resources import Resource
-from taskctl.clock import format_seconds
-from taskctl.errors import AlreadyExists, Conflict, Gone, Invalid, NotFound
-from taskctl.install.rules import access_rules, controller_rules, node_rules, notify_rules
+from taskctl.kube.resources import Resource
 from tests.unit.controllers.virtual import VirtualClock
 
 Key = tuple[str, str]

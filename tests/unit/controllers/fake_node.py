@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from taskctl.client.base import KubeObject
-from taskctl.client.resources import PODS, TASKS
+from taskctl.api.resources import TASKS
 from taskctl.clock import format_micro
 from taskctl.constants import ENV_DEFAULTS
 from taskctl.errors import AlreadyExists, ApiError, Conflict, NotFound
+from taskctl.kube.interface import KubeObject
+from taskctl.kube.resources import PODS
 from taskctl.policy.claim import AlreadyOurs, Claimed, ClaimEntry, decide_claim
 from taskctl.policy.entry import EntryView, parse_entry
 from taskctl.policy.handover import (

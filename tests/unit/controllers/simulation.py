@@ -10,12 +10,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from taskctl.client.base import KubeObject
-from taskctl.client.resources import TASKCLUSTERS, TASKOBJECTS, TASKS
+from taskctl.api.resources import TASKCLUSTERS, TASKOBJECTS, TASKS
+from taskctl.controllers.metrics import Metrics
 from taskctl.controllers.setup import Controllers, SetupOptions
+from taskctl.kube.interface import KubeObject
+from taskctl.kube.manager import Manager, ManagerOptions
 from taskctl.policy.spans import Span
-from taskctl.runtime.manager import Manager, ManagerOptions
-from taskctl.runtime.metrics import Metrics
 from tests.unit.controllers import virtual
 from tests.unit.controllers.fake_api import WHO, FakeApi
 from tests.unit.controllers.fake_node import FakeNode

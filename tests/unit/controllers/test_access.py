@@ -8,16 +8,10 @@ from typing import Any
 
 import pytest
 
-from taskctl.client.resources import (
-    EVENTS,
-    PODS,
-    PVCS,
-    ROLEBINDINGS,
-    SERVICEACCOUNTS,
-    TASKCLUSTERS,
-)
+from taskctl.api.resources import TASKCLUSTERS
 from taskctl.controllers.access import AccessKeeper
 from taskctl.errors import Forbidden, Unavailable
+from taskctl.kube.resources import EVENTS, PODS, PVCS, ROLEBINDINGS, SERVICEACCOUNTS
 from taskctl.policy.workeraccess import WorkerAccess, build_binding
 from tests.unit.controllers.fake_api import Call, FakeApi
 from tests.unit.controllers.simulation import Simulation

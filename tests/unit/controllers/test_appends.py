@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from taskctl.client.resources import PODS
 from taskctl.errors import (
     ApiError,
     BadRequest,
@@ -20,6 +19,7 @@ from taskctl.errors import (
     Throttled,
     Unavailable,
 )
+from taskctl.kube.resources import PODS
 from tests.unit.controllers.fake_api import Call
 from tests.unit.controllers.simulation import Simulation, once_each
 from tests.unit.controllers.virtual import run

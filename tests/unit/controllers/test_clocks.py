@@ -8,10 +8,10 @@ from datetime import timedelta
 
 import pytest
 
-from taskctl.client.resources import PODS
 from taskctl.clock import format_micro, format_seconds
 from taskctl.controllers.ages import Ages
 from taskctl.controllers.backoffs import Backoffs
+from taskctl.kube.resources import PODS
 from tests.unit.clocks import START, SetClock
 from tests.unit.controllers.simulation import Simulation
 from tests.unit.controllers.virtual import VirtualClock, run

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from taskctl.client.base import KubeObject
-from taskctl.client.resources import PODS, PVCS
+from taskctl.kube.interface import KubeObject
+from taskctl.kube.resources import PODS, PVCS
 from tests.unit.controllers.simulation import Simulation
 from tests.unit.controllers.virtual import run
 

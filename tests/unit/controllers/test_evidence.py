@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from taskctl.client.base import KubeObject
-from taskctl.client.resources import PODS, TASKCLUSTERS, TASKS
+from taskctl.api.resources import TASKCLUSTERS, TASKS
 from taskctl.constants import FINALIZER_EVIDENCE, LABEL_CLUSTER_UID, LABEL_MANAGED_BY
 from taskctl.errors import Conflict, Unavailable
+from taskctl.kube.interface import KubeObject
+from taskctl.kube.resources import PODS
 from tests.unit.controllers.fake_api import Call
 from tests.unit.controllers.fake_node import running_status
 from tests.unit.controllers.simulation import Simulation, once_each

@@ -7,10 +7,10 @@ import itertools
 
 import pytest
 
-from taskctl.client.base import KubeObject
-from taskctl.client.resources import EVENTS, PODS
 from taskctl.clock import format_seconds
 from taskctl.errors import Conflict, Forbidden, Invalid, Throttled, Unavailable
+from taskctl.kube.interface import KubeObject
+from taskctl.kube.resources import EVENTS, PODS
 from taskctl.placement.events import PodGone
 from tests.unit.controllers.fake_api import Call
 from tests.unit.controllers.simulation import Simulation, once_each

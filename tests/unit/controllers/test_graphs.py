@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taskctl.client.resources import TASKS
+from taskctl.api.resources import TASKS
 from taskctl.policy.rerun import rerun_body
 from tests.unit.controllers.simulation import Simulation
 from tests.unit.controllers.virtual import run

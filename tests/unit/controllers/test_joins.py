@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taskctl.api.meta import ObjectKey
-from taskctl.client.base import EventType
-from taskctl.client.resources import TASKS
+from taskctl.api.resources import TASKS
 from taskctl.controllers.joins import Joins
 from taskctl.controllers.subtrees import Node, Subtrees, Verdict
 from taskctl.controllers.waiting import Waiters
+from taskctl.kube.interface import EventType
+from taskctl.kube.store import Store
+from taskctl.objectkey import ObjectKey
 from taskctl.policy.cycles import Cycles
 from taskctl.policy.readiness import ReadinessFacts
 from taskctl.policy.runafter import GroupFacts
 from taskctl.policy.view import parse_task
-from taskctl.runtime.store import Store
 from tests.unit.controllers.simulation import Simulation
 from tests.unit.controllers.virtual import run
 

@@ -7,9 +7,10 @@ from collections import Counter
 
 import pytest
 
-from taskctl.client.resources import EVENTS, PODS, PVCS, TASKCLUSTERS, TASKS
+from taskctl.api.resources import TASKCLUSTERS, TASKS
 from taskctl.clock import parse_time
 from taskctl.constants import LABEL_OUTPUT_OF
+from taskctl.kube.resources import EVENTS, PODS, PVCS
 from tests.unit.controllers.simulation import Simulation
 from tests.unit.controllers.virtual import run
 

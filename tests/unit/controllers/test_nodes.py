@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from taskctl.client.resources import EVENTS, NODES, PODS
 from taskctl.controllers.workerfacts import NODES_NOT_VISIBLE
 from taskctl.errors import Forbidden
+from taskctl.kube.resources import EVENTS, NODES, PODS
 from tests.unit.controllers.fake_api import Call
 from tests.unit.controllers.simulation import Simulation
 from tests.unit.controllers.virtual import run

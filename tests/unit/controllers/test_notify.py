@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from taskctl.client.resources import EVENTS, SECRETS, TASKS
+from taskctl.api.resources import TASKS
 from taskctl.controllers.setup import SetupOptions
 from taskctl.errors import Forbidden, Unavailable
+from taskctl.kube.resources import EVENTS, SECRETS
 from taskctl.policy.hostlist import parse_allowed
 from taskctl.policy.notify import DeliveryAnswer, NotifyReason
 from tests.unit.controllers.fake_api import Call

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from taskctl.client.base import KubeObject
-from taskctl.client.resources import EVENTS, TASKS
+from taskctl.api.resources import TASKS
 from taskctl.constants import LABEL_EXIT_OF
 from taskctl.errors import Invalid, Unavailable
+from taskctl.kube.interface import KubeObject
+from taskctl.kube.resources import EVENTS
 from taskctl.policy.onexit import exit_task_name
 from taskctl.policy.view import parse_task
 from tests.unit.controllers.fake_api import Call

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from taskctl.client.resources import EVENTS, PODS
+from taskctl.kube.resources import EVENTS, PODS
 from tests.unit.controllers.simulation import Simulation
 from tests.unit.controllers.virtual import run
 

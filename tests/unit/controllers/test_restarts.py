@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from taskctl.client.resources import PODS, TASKCLUSTERS, TASKS
+from taskctl.api.resources import TASKCLUSTERS, TASKS
 from taskctl.errors import Conflict, Throttled, Unavailable
+from taskctl.kube.resources import PODS
 from tests.unit.controllers.fake_api import Call
 from tests.unit.controllers.simulation import Simulation, kill, once_each
 from tests.unit.controllers.virtual import run

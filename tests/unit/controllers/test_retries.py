@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from taskctl.client.kube import KubeClient
-from taskctl.client.resources import TASKS
+from taskctl.api.resources import TASKS
 from taskctl.errors import Unavailable
+from taskctl.kube.client import KubeClient
 from taskctl.outside.rerunning import Rerunner, RetryRefused
 from taskctl.outside.session import Session
 from tests.unit.controllers.fake_api import Call

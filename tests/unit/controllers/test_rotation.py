@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from taskctl.client.resources import PODS
 from taskctl.clock import parse_time
+from taskctl.kube.resources import PODS
 from tests.unit.controllers.simulation import Simulation, once_each
 from tests.unit.controllers.virtual import run
 

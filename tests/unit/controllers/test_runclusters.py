@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from taskctl.client.base import KubeObject
-from taskctl.client.resources import PODS, PVCS, TASKCLUSTERS, TASKS
+from taskctl.api.resources import TASKCLUSTERS, TASKS
 from taskctl.errors import Forbidden
+from taskctl.kube.interface import KubeObject
+from taskctl.kube.resources import PODS, PVCS
 from tests.unit.controllers.simulation import Simulation
 from tests.unit.controllers.virtual import run
 

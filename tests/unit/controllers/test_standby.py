@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from taskctl.client.resources import LEASES, PODS, TASKCLUSTERS, TASKS
+from taskctl.api.resources import TASKCLUSTERS, TASKS
 from taskctl.clock import parse_time
 from taskctl.errors import Forbidden, Unavailable
+from taskctl.kube.resources import LEASES, PODS
 from taskctl.policy.handover import DEFAULTS_LIMIT_BYTES, Handover, parse_record
 from tests.unit.controllers.fake_api import Call
 from tests.unit.controllers.simulation import Simulation, once_each

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from taskctl.api.meta import ObjectKey
-from taskctl.client.resources import PODS, TASKCLUSTERS
+from taskctl.api.resources import TASKCLUSTERS
+from taskctl.controllers.metrics import Metrics
 from taskctl.controllers.taskmetrics import KEPT_S, MAX_CLUSTERS, TaskMetrics, stage_seconds
+from taskctl.kube.resources import PODS
 from taskctl.metrics.catalog import CATALOG, MetricKind, Process
+from taskctl.objectkey import ObjectKey
 from taskctl.placement.machine import PlacementMachine
 from taskctl.policy.view import TaskView, parse_task
-from taskctl.runtime.metrics import Metrics
 from tests.unit.clocks import SetClock
 from tests.unit.controllers.simulation import Simulation
 from tests.unit.controllers.virtual import run

@@ -16,12 +16,12 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as WireSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from taskctl.controllers.metrics import Metrics
 from taskctl.controllers.otlp import SpanExport
 from taskctl.controllers.tracing import TaskTracing
 from taskctl.errors import ConfigError
 from taskctl.policy.spans import Span, spans_of
 from taskctl.policy.view import TaskView, parse_task
-from taskctl.runtime.metrics import Metrics
 from tests.unit.clocks import SetClock
 from tests.unit.controllers.simulation import Simulation
 from tests.unit.controllers.virtual import run

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from taskctl.api.conditions import find_condition
-from taskctl.client.resources import EVENTS, TASKS
+from taskctl.api.resources import TASKS
+from taskctl.kube.resources import EVENTS
 from taskctl.outside.rerunning import RetryRefused
 from tests.unit.controllers.fake_api import Call
 from tests.unit.controllers.simulation import Simulation

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from taskctl.client.resources import EVENTS, TASKS
+from taskctl.api.resources import TASKS
+from taskctl.kube.resources import EVENTS
 from tests.unit.controllers.simulation import TERMINAL, Simulation
 from tests.unit.controllers.virtual import run
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from taskctl.client.base import KubeObject
-from taskctl.client.resources import EVENTS, PODS, PVCS, TASKCLUSTERS
+from taskctl.api.resources import TASKCLUSTERS
 from taskctl.errors import Conflict, Forbidden, Unavailable
+from taskctl.kube.interface import KubeObject
+from taskctl.kube.resources import EVENTS, PODS, PVCS
 from tests.unit.controllers.fake_api import Call
 from tests.unit.controllers.simulation import Simulation
 from tests.unit.controllers.virtual import run

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from taskctl.client.resources import PODS, TASKCLUSTERS
+from taskctl.api.resources import TASKCLUSTERS
+from taskctl.kube.resources import PODS
 from tests.unit.controllers.simulation import Simulation
 from tests.unit.controllers.virtual import run
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from taskctl.api.meta import ObjectKey
 from taskctl.api.states import TaskState, When
 from taskctl.controllers.waiting import Waiters, WaitsFor
+from taskctl.objectkey import ObjectKey
 from taskctl.placement.pending import HoldKind, PendingTasks
 from taskctl.placement.queue import PendingTask
 

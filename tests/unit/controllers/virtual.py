@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from taskctl.client.timing import Timing
+from taskctl.kube.timing import Timing
 
 T = TypeVar("T")
 

@@ -19,10 +19,10 @@ from taskctl.controllers.main import ControllerSettings
 from taskctl.errors import ConfigError
 from taskctl.install.manifests import build
 from taskctl.install.options import InstallOptions, Scope
+from taskctl.kube.lease import LeaseSettings
+from taskctl.kube.manager import ManagerOptions
 from taskctl.policy.runclusterrule import RunClusters
 from taskctl.policy.workeraccess import WorkerAccess
-from taskctl.runtime.lease import LeaseSettings
-from taskctl.runtime.manager import ManagerOptions
 from taskctl.ui.guard import Guard
 from tests.unit.cli.conftest import Run, app, run
 

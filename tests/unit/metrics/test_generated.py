@@ -15,15 +15,15 @@ import yaml
 
 from scripts.gen_monitoring import render
 from scripts.generated import ROOT
+from taskctl.controllers.metrics import Metrics
 from taskctl.install.manifests import build
 from taskctl.install.options import InstallOptions, Scope
+from taskctl.kube.controller import Outcome
 from taskctl.metrics.alerts import ALERTS
 from taskctl.metrics.catalog import CATALOG, MetricKind, Process
 from taskctl.metrics.dashboard import PANELS, build_dashboard
 from taskctl.policy.workerpod import build_worker
 from taskctl.policy.workersettings import WorkerSettings
-from taskctl.runtime.controller import Outcome
-from taskctl.runtime.metrics import Metrics
 
 PROMTOOL = shutil.which("promtool")
 needs_promtool = pytest.mark.skipif(

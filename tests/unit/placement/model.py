@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from taskctl.api.meta import ObjectKey
 from taskctl.api.states import TaskState
 from taskctl.clock import Moment
 from taskctl.errors import Forbidden, Invalid, Throttled, Unavailable
+from taskctl.objectkey import ObjectKey
 from taskctl.placement import events as ev
 from taskctl.placement.instructions import (
     Append,

@@ -1,1 +1,0 @@
-"""The one door to Kubernetes: requests, authentication, list and watch, errors."""

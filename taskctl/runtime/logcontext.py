@@ -1,9 +1,0 @@
-"""Which reconcile a log line belongs to."""
-
-from __future__ import annotations
-
-from contextvars import ContextVar
-from typing import Final
-
-# ``task default/a #12``, or empty; whoever formats the log puts it before the message.
-RECONCILE_ID: Final[ContextVar[str]] = ContextVar("reconcile_id", default="")
