@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# NONBLOCK: neither a FIFO without a peer nor a lease that somebody holds may keep us waiting.
+# NONBLOCK: neither a FIFO without a peer nor a lease that another process holds may block us.
 _FILE: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
@@ -35,7 +35,7 @@ def directory(root: Path, relative: str = "") -> Iterator[int]:
 
     Raises:
         FileNotFoundError: it, or one on the way, is not there.
-        OSError: a part of the path is no directory, is a link, or is ``..``.
+        OSError: a part of the path is not a directory, is a link, or is ``..``.
     """
     fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -58,7 +58,7 @@ def regular_file(root: Path, relative: str) -> Iterator[tuple[int, os.stat_resul
 
     Raises:
         FileNotFoundError: it, or a directory on the way, is not there.
-        OSError: it is no regular file, or a part of the path is a link or ``..``.
+        OSError: it is not a regular file, or a part of the path is a link or ``..``.
     """
     parts = _parts(relative)
     if not parts:
@@ -75,7 +75,7 @@ def open_regular(parent: int, name: str) -> int:
     """Open a regular file in an open directory for reading; return the descriptor.
 
     Raises:
-        OSError: it is not there, or is no regular file.
+        OSError: it does not exist, or is not a regular file.
     """
     fd = os.open(name, os.O_RDONLY | _FILE, dir_fd=parent)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -87,8 +87,8 @@ def open_regular(parent: int, name: str) -> int:
 def make_directory(parent: int, name: str, mode: int) -> str:
     """Make sure that a name in an open directory is a directory that can be written.
 
-    What else has the name (a file, a link, a directory of somebody who locks us out) is moved
-    aside, not deleted: it may be somebody's work.
+    What else has the name (a file, a link, a directory that we may not enter) is moved aside, not
+    deleted: it may hold a user's work.
 
     Args:
         parent: descriptor of the directory above.
@@ -102,7 +102,7 @@ def make_directory(parent: int, name: str, mode: int) -> str:
         OSError: it can neither be used nor be replaced.
     """
     moved = ""
-    for _ in range(3):  # somebody may put it back
+    for _ in range(3):  # another process may put it back
         with contextlib.suppress(FileExistsError):
             os.mkdir(name, 0o755, dir_fd=parent)
         try:
@@ -136,7 +136,7 @@ def make_directories(root: Path, relative: str, mode: int) -> None:
         mode: permissions of those that are made, whatever the umask.
 
     Raises:
-        OSError: a part of the path is no directory, is a link, or is ``..``.
+        OSError: a part of the path is not a directory, is a link, or is ``..``.
     """
     fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -160,7 +160,7 @@ def set_mode(path: Path, mode: int) -> None:
     """Set the permissions of a directory that is none but itself.
 
     Raises:
-        OSError: it is no directory, or a link to one.
+        OSError: it is not a directory, or is a link to one.
     """
     fd = os.open(path, _DIRECTORY)
     try:

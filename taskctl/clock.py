@@ -59,7 +59,7 @@ class SystemClock:
 
 
 class SteadyClock:
-    """The wall clock as it would be had nobody set it since this object was made.
+    """The wall clock as it would be if it had not been set since this object was made.
 
     For moments that are only compared with each other, such as when to try again: they must not
     come an hour late because the wall clock was set back.

@@ -45,7 +45,7 @@ ANNOTATION_SPAWN_KEY: Final = "taskctl.dev/spawn-key"
 ANNOTATION_STOPPED_BY: Final = "taskctl.dev/stopped-by"
 # On a root: ``taskctl retry`` has suspended it until all tasks of its tree are queued again.
 ANNOTATION_RETRYING: Final = "taskctl.dev/retrying"
-# Why taskctl has cancelled a running task: TreeTimeout. Absent: somebody else did.
+# Why taskctl has cancelled a running task: TreeTimeout. Absent: a user did.
 ANNOTATION_STOP_REASON: Final = "taskctl.dev/stop-reason"
 # On the workspace's claim: what becomes of it when its TaskCluster is deleted, as last asked for.
 ANNOTATION_RECLAIM: Final = "taskctl.dev/reclaim"
@@ -55,7 +55,7 @@ ANNOTATION_CLAIM_UID: Final = "taskctl.dev/workspace-claim-uid"
 FINALIZER_EVIDENCE: Final = "taskctl.dev/evidence"
 # On what a Client submits: tells it from a stranger's of the same name.
 ANNOTATION_SUBMISSION: Final = "taskctl.dev/submission"
-# RFC 3339 with microseconds, by whoever created the Task: Kubernetes notes whole seconds only.
+# RFC 3339 with microseconds, by the client that created the Task: Kubernetes notes whole seconds.
 # On a TaskObject whose content lies in a workspace: the TaskCluster that has it.
 ANNOTATION_WORKSPACE_OF: Final = "taskctl.dev/workspace-of"
 ANNOTATION_CREATED: Final = "taskctl.dev/created"
@@ -99,7 +99,7 @@ ENV_POD_IP: Final = "POD_IP"
 ENV_TRACES: Final = "TASKCTL_TRACES"
 
 # --- environment of a task container ------------------------------------------------
-# In the ephemeral container's entry (readable by whoever may read the pod):
+# In the ephemeral container's entry (readable by every user who may read the pod):
 ENV_CONTAINER: Final = "TASKCTL_CONTAINER"
 ENV_TASK: Final = "TASKCTL_TASK"
 ENV_TASK_UID: Final = "TASKCTL_TASK_UID"

@@ -122,7 +122,7 @@ class AlreadyExists(ApiError):
 
 
 class Conflict(ApiError):
-    """409 on update: read again and decide anew."""
+    """409 on update: read and decide again."""
 
 
 class Gone(ApiError):

@@ -33,7 +33,7 @@ def parse_quantity(text: str) -> Decimal:
     """Return the value of a quantity such as ``500m`` or ``1.5Gi``.
 
     Raises:
-        ValueError: the text is no quantity.
+        ValueError: the text is not a quantity.
     """
     match = _QUANTITY.fullmatch(str(text))
     if match is None or match[1].count(".") > 1 or not any(c.isdigit() for c in match[1]):
@@ -50,7 +50,7 @@ def divide(value: str, divisor: str) -> str:
     A divisor of 0, which is what a stored empty divisor becomes, counts as 1.
 
     Raises:
-        ValueError: one of the two is no quantity.
+        ValueError: one of the two is not a quantity.
     """
     by = parse_quantity(divisor or "1") or Decimal(1)
     return str(int((parse_quantity(value) / by).to_integral_value(rounding=ROUND_CEILING)))

@@ -1,12 +1,16 @@
-"""The words that users read: whole sentences in which somebody in particular does something.
+"""The words that people read: whole sentences that name who does what.
 
-A small list instead of a linter: each entry is a habit that readers stumbled over in these pages.
-Architecture decisions and the changelog are records, which stay as they were written.
+A small list instead of a linter: each entry is a habit that readers stumbled over. It holds for the
+pages, for what ``kubectl explain`` and ``--help`` print, and for messages, docstrings and comments
+of the code. Decision records and the changelog stay as they were written.
 """
 
 from __future__ import annotations
 
+import ast
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +26,13 @@ PAGES = [
 # libyaml reads the CRDs ten times as fast.
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 CRDS = sorted((ROOT / "crds").glob("taskctl.dev_*.yaml"))
+# Packages whose code has not been edited yet. This list only ever gets shorter.
+UNEDITED = ("agent", "client", "controllers", "embedded", "kube", "placement", "runtime")
+EDITED = sorted(
+    path
+    for path in (ROOT / "taskctl").iterdir()
+    if path.name not in UNEDITED and (path.suffix == ".py" or (path / "__init__.py").exists())
+)
 # What to write instead. A pattern is a regular expression, in which case does not matter.
 INSTEAD = {
     r"\bnobody\b": "name who does not: the controller, users without a role, ...",
@@ -37,6 +48,7 @@ INSTEAD = {
     r"\b(lest|thereof|hitherto|wherefore)\b": "plain words",
     r"see the message\b": "say here what the message says",
 }
+_ANY = re.compile("|".join(INSTEAD), re.IGNORECASE)
 _CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
 
 
@@ -62,6 +74,24 @@ def descriptions(schema: Any, path: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(schema, list):
         for number, value in enumerate(schema):
             yield from descriptions(value, f"{path}/{number}")
+
+
+def words_of_code(code: str) -> Iterator[tuple[int, str]]:
+    """Yield line and text of each string (f-strings in parts) and each block of comments."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.lineno, node.value
+    first, last, block = 0, 0, ""
+    for token in tokenize.generate_tokens(io.StringIO(code).readline):
+        if token.type != tokenize.COMMENT:
+            continue
+        line = token.start[0]
+        if block and line != last + 1:
+            yield first, block
+            block = ""
+        first, last = (first if block else line), line
+        block += f" {token.string.lstrip('# ')}"
+    yield first, block
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -91,6 +121,26 @@ def test_help_of_every_verb() -> None:
     found = dict(texts(get_command(build_app()), "taskctl"))
     assert len(found) > 100
     assert {path: problems(text) for path, text in found.items() if problems(text)} == {}
+
+
+@pytest.mark.parametrize("package", EDITED, ids=lambda package: package.name)
+def test_messages_docstrings_and_comments(package: Path) -> None:
+    found = {}
+    for path in [package] if package.suffix else sorted(package.rglob("*.py")):
+        code = path.read_text()
+        if _ANY.search(code):
+            found[str(path.relative_to(ROOT))] = [
+                f"line {line}: {problem}"
+                for line, text in words_of_code(code)
+                for problem in problems(text)
+            ]
+    assert {path: wrong for path, wrong in found.items() if wrong} == {}
+
+
+def test_words_of_code() -> None:
+    code = 'x = 1  # no-\n# body goes\n# on\n"""It\ngoes on."""\nf"a {x} whoever"\nwhoever = 2\n'
+    found = [(line, text) for line, text in words_of_code(code) if problems(text)]
+    assert sorted(found) == [(1, " no- body goes on"), (4, "It\ngoes on."), (6, " whoever")]
 
 
 @pytest.mark.parametrize(

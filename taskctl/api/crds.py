@@ -75,7 +75,7 @@ KINDS: Final[tuple[KindInfo, ...]] = (
 
 
 def load_all() -> list[dict[str, Any]]:
-    """Return the CRDs of Task, TaskObject and TaskCluster, as JSON, made anew."""
+    """Build the CRDs of Task, TaskObject and TaskCluster, and return them as JSON values."""
     return [build_crd(info) for info in KINDS]
 
 

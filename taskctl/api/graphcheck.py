@@ -177,7 +177,7 @@ NOTIFY_FILLED: Final = ("queue", "payload")
 
 
 def _strings(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the strings in JSON values with their paths. Keys are no strings of these."""
+    """Yield the strings in JSON values with their paths. Keys of objects are left out."""
     if isinstance(value, str):
         yield path, value
     elif isinstance(value, Mapping):

@@ -244,7 +244,7 @@ def describe_errors(error: ValidationError, model: type[BaseModel] | None = None
 
 
 def likely_field(name: str, known: Collection[str]) -> str | None:
-    """Return the field that somebody who wrote ``name`` most likely meant, or None."""
+    """Return the field that a user who wrote ``name`` most likely meant, or None."""
     plain = {one.lower(): one for one in sorted(known)}
     wanted = re.sub(r"[-_ ]", "", name).lower()
     close = difflib.get_close_matches(wanted, plain, n=1, cutoff=0.75)

@@ -95,7 +95,7 @@ class KindInfo:
         columns: printer columns.
         selectable: JSON paths usable in field selectors (Kubernetes 1.32 and later).
         scale: paths of the `scale` subresource; None: the kind has none. It needs a status.
-        status_default: what readers see before anybody has written a status; None: the kind
+        status_default: what readers see before the controller writes a status; None: the kind
             has no status subresource; empty: it has one without a default.
     """
 

@@ -28,7 +28,7 @@ def _checker(pattern: str, examples: str) -> Callable[[int | str], int | str]:
         text = str(value)
         if len(text) > _MAX_CHARS or not known.match(text):
             raise ValueError(
-                f"{text[:_MAX_CHARS]!r} is no such amount; write for example {examples}"
+                f"{text[:_MAX_CHARS]!r} is not such an amount; write for example {examples}"
             )
         return value
 

@@ -136,7 +136,7 @@ class WorkerTemplate(SpecModel):
                 raise ValueError(RESERVED_MESSAGE)
             if not _KEY.fullmatch(key):
                 raise ValueError(
-                    f"{key!r} is no label key; write NAME or DOMAIN/NAME, with letters, digits, "
+                    f"{key!r} is not a label key; write NAME or DOMAIN/NAME, with letters, digits, "
                     "'-', '_' and '.'"
                 )
         return given

@@ -209,7 +209,7 @@ def _read_input() -> bytes:
 def _workspace() -> Path:
     root = os.environ.get(ENV_WORKSPACE)
     if not root:
-        raise UsageError(f"${ENV_WORKSPACE} is not set: this is no worker with a workspace")
+        raise UsageError(f"${ENV_WORKSPACE} is not set: this is not a worker with a workspace")
     return Path(root)
 
 

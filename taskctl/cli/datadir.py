@@ -56,13 +56,13 @@ class DataDir:
         """Make the directory, for its owner alone.
 
         Raises:
-            ConfigError: it cannot be made, or belongs to somebody else.
+            ConfigError: it cannot be made, or belongs to another user.
         """
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.path.chmod(0o700)
             (self.path / "logs").mkdir(mode=0o700, exist_ok=True)
-            # Nobody wants to commit tokens and volumes.
+            # Tokens and volumes do not belong in a repository.
             ignored = self.path / ".gitignore"
             if not ignored.exists():
                 ignored.write_text("*\n")
@@ -86,7 +86,7 @@ class DataDir:
                     f"a local stack already runs on {self.path} (pid {self._holder()}); stop it "
                     f"with `taskctl local stop`, or choose another directory with --data-dir"
                 ) from error
-            # On a full disk nobody learns our process id; the lock is what counts.
+            # On a full disk the process id cannot be written; the lock is what counts.
             with suppress(OSError):
                 os.ftruncate(file.fileno(), 0)
                 os.write(file.fileno(), f"{os.getpid()}\n".encode())
@@ -117,7 +117,7 @@ class DataDir:
         return {}
 
     def mark_ready(self, url: str) -> None:
-        """Tell whoever waits for the stack that it is up."""
+        """Write the file that says that the stack is up."""
         value = {"pid": os.getpid(), "url": url, "kubeconfig": str(self.kubeconfig)}
         self._write(self.ready, value)
 

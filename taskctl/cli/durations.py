@@ -43,7 +43,7 @@ def parse_whole_seconds(text: str, option: str) -> int:
     """Return :func:`parse_seconds` where a fraction has no place, and 0 no meaning.
 
     Raises:
-        UsageError: it is no duration, has a fraction of a second, or is 0.
+        UsageError: it is not a duration, has a fraction of a second, or is 0.
     """
     value = parse_seconds(text, option)
     if not value.is_integer() or value < 1:

@@ -1,7 +1,7 @@
 """What to do about failures that come from what a task can and cannot see. Pure.
 
-A task runs in a container: it has a ``/tmp`` of its own, and the packages of its image. Whoever
-tries the local stack for the first time meets both.
+A task runs in a container: it has a ``/tmp`` of its own, and the packages of its image. Users who
+try the local stack for the first time meet both.
 """
 
 from __future__ import annotations

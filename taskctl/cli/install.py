@@ -51,7 +51,7 @@ async def apply_crds(client: KubeClient) -> list[str]:
 
 
 async def _update(client: KubeClient, crd: dict[str, Any]) -> str:
-    """Replace the spec of a CRD that exists; a merge would leave rules behind that are no more."""
+    """Replace the spec of a CRD that exists; a merge would leave removed rules behind."""
     from taskctl.kube.resources import CRDS
 
     for _ in range(_CONFLICT_TRIES):
@@ -66,7 +66,7 @@ async def _update(client: KubeClient, crd: dict[str, Any]) -> str:
             continue
         unchanged = replaced["metadata"].get("generation") == found["metadata"].get("generation")
         return "unchanged" if unchanged else "configured"
-    raise CliError(f"{crd['metadata']['name']} is changed by somebody else all the time; try again")
+    raise CliError(f"another program keeps changing {crd['metadata']['name']}; try again")
 
 
 async def _established(client: KubeClient, name: str) -> None:

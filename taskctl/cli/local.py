@@ -101,7 +101,7 @@ def local(options: LocalOptions) -> int:
 
     from taskctl.cli.stack import StackSettings, run_stack
 
-    if options.detach:  # it outlives whoever starts it
+    if options.detach:  # it outlives the program that starts it
         os.environ.pop(ENV_SUPERVISOR, None)
     else:
         attach()

@@ -26,7 +26,7 @@ _CHUNK: Final = 64 * 1024
 _BEGINNING_LOST: Final = (
     "(the container's log has lost its beginning; this is the copy in the workspace)"
 )
-# No kubelet rotates logs as short as this: its limit is 10 MiB unless somebody sets it lower.
+# No kubelet rotates logs as short as this: its limit is 10 MiB unless an administrator lowers it.
 _NEVER_ROTATED_BYTES: Final = 1024 * 1024
 
 

@@ -204,7 +204,7 @@ def workspace_log(options: CopyOptions) -> int:
     """Print the copy of a task's log that lies in the workspace. Runs inside a worker."""
     root = os.environ.get(ENV_WORKSPACE)
     if not root:
-        raise UsageError(f"${ENV_WORKSPACE} is not set: this is no worker with a workspace")
+        raise UsageError(f"${ENV_WORKSPACE} is not set: this is not a worker with a workspace")
     directory = Path(root)
     place = Place(options.task, options.uid, options.attempt)
     if options.size:

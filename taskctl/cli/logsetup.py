@@ -54,7 +54,7 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as text."""
-        # Names and messages of objects are in there, and somebody reads it on a terminal.
+        # It may hold names and messages of objects, and users read it on a terminal.
         message = visible(record.getMessage()).replace("\n", "\n    ")
         context = RECONCILE_ID.get()
         where = f" [{context}]" if context else ""

@@ -117,7 +117,7 @@ def task_manifest(name: str, spec: Mapping[str, Any]) -> Object:
 
 
 def _is_absent(value: Any) -> bool:
-    # By identity: 0 equals False, and is a value that somebody gave.
+    # By identity: 0 equals False, but is a value that the user gave.
     return value is None or value is False or value == [] or value == {}
 
 
@@ -127,7 +127,7 @@ def read_manifests(paths: Sequence[str]) -> list[Object]:
     YAML is read as kubectl does (:mod:`taskctl.cli.yamlread`).
 
     Raises:
-        CliError: a file cannot be read, or holds something else than objects.
+        CliError: a file cannot be read, or holds something other than objects.
     """
     objects: list[Object] = []
     for path in paths:

@@ -105,7 +105,7 @@ async def ui(access: Access, options: UiOptions) -> int:
             listeners.append(listener)
             port = int(listener.getsockname()[1])
         guard = Guard(token, port, write=options.write, origins=origins)
-        # Whoever keeps a token in a file knows it; logs are read by others, too.
+        # A user who keeps the token in a file knows it, and other people read logs.
         url = page_url(port, token if options.token_file is None else "TOKEN")
 
         def ready() -> None:
@@ -180,7 +180,7 @@ def read_token(path: Path) -> str:
     """Return the token in a file.
 
     Raises:
-        ConfigError: it cannot be read, or is too short to keep anybody out.
+        ConfigError: it cannot be read, or is too short to be safe from guessing.
     """
     try:
         token = path.read_text(encoding="utf-8").strip()

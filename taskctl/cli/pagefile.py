@@ -32,7 +32,7 @@ def bind_page(directory: Path) -> socket.socket:
     listener = bind(_HOST, port if free and isinstance(port, int) else 0)
     value = {
         "port": int(listener.getsockname()[1]),
-        # Whoever has the old port may have been sent the token.
+        # The program that has the old port now may have been sent the token.
         "token": kept["token"] if free and kept.get("token") else new_token(),
     }
     temporary = directory / f".{_FILE}.tmp"

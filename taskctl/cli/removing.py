@@ -36,7 +36,7 @@ class DeleteOptions:
         ),
     ]
     ignore_missing: Annotated[
-        bool, typer.Option("--ignore-not-found", help="What is not there is no failure.")
+        bool, typer.Option("--ignore-not-found", help="Do not fail if an object does not exist.")
     ] = False
 
 
@@ -114,7 +114,7 @@ async def prune(access: Access, options: PruneOptions) -> int:
             try:
                 await _delete(session, TASKS, task)
             except (NotFound, Conflict):
-                continue  # somebody else did, or made another of that name
+                continue  # another client removed it, or made another one of that name
     if not old:
         note(f"nothing to prune in namespace {session.namespace}")
     return ExitCode.OK

@@ -279,7 +279,7 @@ def workspace_object(options: FileOptions) -> int:
 
     root = os.environ.get(ENV_WORKSPACE)
     if not root:
-        raise UsageError(f"${ENV_WORKSPACE} is not set: this is no worker with a workspace")
+        raise UsageError(f"${ENV_WORKSPACE} is not set: this is not a worker with a workspace")
     digits = set(options.sha256) <= set("0123456789abcdef")
     if len(options.sha256) != _SHA256_CHARS or not digits:
         raise UsageError("SHA256 must be 64 lower-case hexadecimal digits")

@@ -88,7 +88,7 @@ async def _send_input(session: ExecSession) -> None:
                 if not data:
                     return
 
-    # Not joined: it may wait for a key for ever.
+    # Not joined: it may wait for a key forever.
     threading.Thread(target=read, name="standard input", daemon=True).start()
     with contextlib.suppress(ConnectionError):
         while data := await chunks.get():

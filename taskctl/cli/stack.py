@@ -110,8 +110,8 @@ class Stack:
 
         port = self._port or stored_port(self._directory.path)
         if self._port is None and port and is_taken(_HOST, port):
-            # Whoever has it must not be able to keep the stack from starting. Everybody who asks
-            # the server is told of another port: by the kubeconfig, or by being started again.
+            # A program that has taken the port must not keep the stack from starting. Every client
+            # learns of the new port: from the kubeconfig, or because it is started again.
             listener = bind(_HOST, 0)
             self._say(
                 f"port {port}, where the API server was, is taken by another program (`ss -ltnp` "
@@ -133,7 +133,9 @@ class Stack:
             self._directory.mark_ready(server_url(self._directory))
             echo(banner(self._directory))
             sys.stdout.flush()
-        except OSError as error:  # a full disk; whoever waits for the stack can ask the server
+        except (
+            OSError
+        ) as error:  # a full disk; a program that waits for the stack can ask the server
             self._say(f"it is ready, but that cannot be written down: {error.strerror}")
 
     # --- starting -----------------------------------------------------------------------
@@ -188,7 +190,7 @@ class Stack:
             descriptors = (self._page_listener.fileno(),)
             argv += ["--listen-fd", str(self._page_listener.fileno())]
         if name == "controller":
-            # Whoever has a token of this server may do everything, so nothing is gained by it.
+            # A token of this server allows everything, so run clusters add no rights.
             argv += ["--run-clusters", "any"]
         if self._verbose:
             argv += ["--log-level", "debug"]
@@ -237,7 +239,7 @@ class Stack:
         elif number is not signal.SIGHUP:
             # A hang-up repeats by itself: the kernel sends one for each thread of a program that
             # it kills, until none is left to be the stack's parent (prctl(2), PR_SET_PDEATHSIG).
-            self._say("killed; containers may go on, and the next `taskctl local` adopts them")
+            self._say("killed; containers may still run, and the next `taskctl local` adopts them")
             self._supervisor.kill()
 
     async def _stop_all(self) -> None:

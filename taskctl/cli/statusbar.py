@@ -49,7 +49,7 @@ def render_status(roots: Sequence[Node], style: TreeStyle) -> str:
 
 
 def rate_per_s(views: Sequence[TaskView], now: datetime) -> float:
-    """Return how many tasks ended each second of late; 0 if none did."""
+    """Return how many tasks ended per second recently; 0 if none did."""
     wall = wall_s(views, now)
     # A young tree has not had the whole time.
     window_s = min(RATE_WINDOW_S, wall if wall is not None else RATE_WINDOW_S)

@@ -17,7 +17,7 @@ from taskctl.clock import Clock, SystemClock
 
 _BACKOFF_FIRST_S = 0.2
 _BACKOFF_LAST_S = 10.0
-# Whoever lived that long is not in a crash loop: the back-off begins anew.
+# A component that ran this long is not in a crash loop: its back-off begins again.
 _STEADY_S = 30.0
 # So often may a component die before the stack has been ready once.
 _START_TRIES = 3
@@ -60,8 +60,8 @@ class Supervisor:
         data_dir: where their logs and our state go.
         say: prints a line for the user.
         clock: source of time.
-        ready_once: set when the stack has been up: from then on nobody's death is final.
-        failure: set with an error when there is no use in going on.
+        ready_once: set when the stack has been up; every component that ends is then restarted.
+        failure: set with an error when the stack cannot work, so that it stops.
     """
 
     data_dir: DataDir
@@ -74,7 +74,7 @@ class Supervisor:
     _components: dict[str, _Running] = field(default_factory=dict)
 
     async def start(self, spec: ComponentSpec) -> None:
-        """Start a component and go on restarting it when it ends."""
+        """Start a component, and restart it whenever it ends."""
         running = _Running(spec)
         self._components[spec.name] = running
         await self._spawn(running)

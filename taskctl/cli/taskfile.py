@@ -73,7 +73,7 @@ def read_tasks(path: Path) -> list[dict[str, Any]]:
     A last line that was cut off, as a crash leaves it, is left out with a note.
 
     Raises:
-        CliError: it cannot be read, or a line is no Task; names the line.
+        CliError: it cannot be read, or a line is not a Task; names the line.
     """
     tasks: dict[str, dict[str, Any]] = {}
     try:
@@ -103,7 +103,7 @@ def _is_json(line: bytes) -> bool:
 
 def _task(line: bytes, where: str) -> dict[str, Any]:
     if len(line) > MAX_LINE_BYTES:
-        raise CliError(f"{where}: the line has more than {MAX_LINE_BYTES} bytes, which is no Task")
+        raise CliError(f"{where}: not a Task: the line has more than {MAX_LINE_BYTES} bytes")
     try:
         task = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -188,7 +188,7 @@ class TaskFile:
 
 
 def _matches(view: TaskView, wanted: Mapping[str, str]) -> bool:
-    # A root is no member of its own tree, as in the API server.
+    # A root is not a member of its own tree, as in the API server.
     fields = {
         "status.state": view.state.value,
         "spec.clusterName": view.cluster,

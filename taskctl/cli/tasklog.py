@@ -22,7 +22,7 @@ _CHUNK_BYTES: Final = 64 * 1024
 
 
 def transition_of(task: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return what must change for a Task to get another line; its progress is no transition."""
+    """Return what must change for a Task to get another line; its progress is left out."""
     status, metadata = task.get("status") or {}, task["metadata"]
     conditions = sorted(
         (str(one.get("type")), str(one.get("status"))) for one in status.get("conditions") or ()

@@ -1,4 +1,4 @@
-"""What may reach a terminal of a text that somebody else wrote. Pure.
+"""What may reach a terminal of a text that another program wrote. Pure.
 
 Names, messages and logs come from tasks, which are not trusted: an escape sequence among them
 could clear the screen, set the title, write to the clipboard, or answer for the user. A character

@@ -266,7 +266,7 @@ async def _watch(session: Session, options: TreeOptions) -> int:
     try:
         await show(session, options, trees)
     except asyncio.CancelledError:
-        if live:  # the picture was wiped away; whoever leaves wants to have it on the screen
+        if live:  # the picture was wiped away; a user who leaves wants it on the screen
             height = max(1, shutil.get_terminal_size().lines - 2)
             for line in draw_live(trees, _style(height)):
                 echo(line)

@@ -16,7 +16,7 @@ from taskctl.cli.terminal import one_line
 from taskctl.kube.follow import Selection, follow
 from taskctl.outside.outcome import cause_of, has_succeeded, is_complete, state_of
 
-# A short time to wait is no reason not to look; a server that is away, is.
+# The first look gets this long even if --timeout is shorter, unless the server is away.
 FIRST_LOOK_S: Final = REQUEST_TIMEOUT_S
 
 

@@ -36,7 +36,7 @@ Note = Callable[[str], None]
 
 
 class ManifestError(ValueError):
-    """A file that is no manifest; the message says where and why."""
+    """A file that is not a manifest; the message says where and why."""
 
 
 def read_documents(text: str, note: Note) -> list[Any]:
@@ -175,7 +175,9 @@ def check_texts(value: Any, path: str = "", depth: int = 0) -> None:
             check_texts(item, f"{path}[{number}]", depth + 1)
     elif isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
         where = f"{path}: " if path else ""
-        raise ManifestError(f"{where}{value!r} has half of a surrogate pair; it is no Unicode text")
+        raise ManifestError(
+            f"{where}{value!r} is not Unicode text: it has half of a surrogate pair"
+        )
 
 
 def _canonical(value: Any, path: list[str], note: Note) -> Any:

@@ -131,7 +131,7 @@ def as_json_number(value: float) -> int | float:
 
 
 def key_text(value: Resolved) -> str:
-    """Return the JSON key that sigs.k8s.io/yaml makes of a key that is no text.
+    """Return the JSON key that sigs.k8s.io/yaml makes of a key that is not a text.
 
     Raises:
         ValueError: it makes none; says of what.

@@ -24,7 +24,7 @@ _USER: Final = 65532
 # Lease back 2 s.
 _GRACE_S: Final = 30
 # 60 MB when idle, 4 kB for each Task; 127 MB just after a start that met 10,000 of them. There
-# is no limit: a controller killed at one would meet the same Tasks and be killed again.
+# is no limit: a controller that was killed at its limit would meet the same Tasks again.
 _REQUESTS: Final = {"cpu": "100m", "memory": "128Mi"}
 
 
@@ -50,7 +50,7 @@ def deployment(options: InstallOptions) -> Manifest:
             "replicas": options.replicas,
             "revisionHistoryLimit": 3,
             "selector": {"matchLabels": dict(CONTROLLER_SELECTOR)},
-            # The old leader goes once the new pods know the world, and gives its Lease back.
+            # The old leader ends once the new pods have listed everything; it gives its Lease back.
             "strategy": {
                 "type": "RollingUpdate",
                 "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
@@ -72,7 +72,7 @@ def disruption_budget(options: InstallOptions) -> Manifest:
         "spec": {
             "maxUnavailable": 1,
             "selector": {"matchLabels": dict(CONTROLLER_SELECTOR)},
-            # One that does not work is no reason to hold up a node's drain.
+            # A controller that does not work must not hold up a node's drain.
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
         },
     }

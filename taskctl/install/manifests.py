@@ -40,7 +40,7 @@ def build_parts(options: InstallOptions) -> Parts:
         everything += monitoring.monitoring(options)
     if options.page:
         everything += page.page(options)
-    # A namespace that is served alone is somebody's own: its labels are not ours to set.
+    # A namespace that is served alone belongs to a user: taskctl does not set its labels.
     first = [controller.namespace(options)] if options.scope is Scope.CLUSTER else []
     cluster = [*first, *rights.people_rights()]
     cluster += [one for one in everything if "namespace" not in one["metadata"]]
@@ -55,6 +55,6 @@ def build(options: InstallOptions) -> list[Manifest]:
     parts = build_parts(options)
     if options.crds:
         return [*parts.crds, *parts.cluster, *parts.namespaced]
-    # Without CRDs an install for one namespace is for whoever has that namespace alone.
+    # Without CRDs, an install for one namespace holds only what that namespace's owner may create.
     cluster = parts.cluster if options.scope is Scope.CLUSTER else []
     return [*cluster, *parts.namespaced]

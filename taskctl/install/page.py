@@ -14,7 +14,7 @@ Manifest = dict[str, Any]
 PAGE: Final = "taskctl-page"
 PAGE_SELECTOR: Final = {"app.kubernetes.io/name": PAGE}
 PAGE_LABELS: Final = PAGE_SELECTOR | PART_LABELS
-# Made by whoever installs: a token in a manifest would be everybody's.
+# The user who installs makes it: every reader of a manifest would know a token in it.
 TOKEN_SECRET: Final = PAGE
 TOKEN_KEY: Final = "token"
 _TOKEN_DIRECTORY: Final = "/etc/taskctl-page"

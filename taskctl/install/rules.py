@@ -69,12 +69,12 @@ def node_rules() -> list[Rule]:
 
 def notify_rules() -> list[Rule]:
     """Return what the controller needs to sign notifications, where it may send any."""
-    # Secrets of no other name; and RBAC lets nobody list or watch by name.
+    # Only the Secret of this name, without list and watch: RBAC cannot limit those to a name.
     return [_rule(_CORE, ["secrets"], ["get"], [DEFAULT_SECRET])]
 
 
 def access_rules() -> list[Rule]:
-    """Return what the controller needs to give workers their rights, and nobody any other."""
+    """Return what the controller needs to give workers their rights, and no others."""
     return [
         _rule(_CORE, ["serviceaccounts"], ["get", "create"]),
         _rule(RBAC_GROUP, ["rolebindings"], ["get", "create"]),

@@ -1,6 +1,6 @@
 """The admission policy for ``spec.cluster`` of a Task, which has the controller make a TaskCluster.
 
-Without it whoever may create Tasks could have TaskClusters made, though he may create none.
+Without it, users who may create Tasks but not TaskClusters could have TaskClusters made for them.
 A ValidatingAdmissionPolicy is asked by the API server itself, which knows who the requester is:
 https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/
 """

@@ -10,8 +10,8 @@ from typing import Any, Final
 class Severity(StrEnum):
     """Whom an alert is for."""
 
-    CRITICAL = "critical"  # somebody now
-    WARNING = "warning"  # somebody today
+    CRITICAL = "critical"  # a person must act now
+    WARNING = "warning"  # a person must act today
 
 
 @dataclass(frozen=True, slots=True)

@@ -321,7 +321,7 @@ class Client:
             Of a Task its handle, otherwise the object as stored.
 
         Raises:
-            ConfigError: it is no object of taskctl's.
+            ConfigError: it is not an object of taskctl's.
             AlreadyExists: its name is taken.
             Invalid: it breaks a rule; the error names the field.
             ApiError: the API server refuses otherwise, or is away.

@@ -52,11 +52,11 @@ def archive_of(folder: Path) -> Archive:
     """Pack a folder: its regular files, without hidden ones, caches and environments.
 
     Raises:
-        ConfigError: it is no folder, or has too much in it.
+        ConfigError: it is not a folder, or has too much in it.
     """
     root = Path(os.path.realpath(folder))
     if not root.is_dir():
-        raise ConfigError(f"code: {folder} is no folder")
+        raise ConfigError(f"code: {folder} is not a folder")
     buffer = io.BytesIO()
     count = size = 0
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:

@@ -82,7 +82,7 @@ class Frame:
         payload = self.data
         if self.kind is not FrameKind.DATA:
             fields = {"p": self.path, "m": self.mode, "t": self.text, "w": self.wrong}
-            # As ASCII: names that are no UTF-8 come through.
+            # As ASCII, so that names that are not UTF-8 arrive as they are.
             payload = json.dumps({key: value for key, value in fields.items() if value}).encode()
         return _HEAD.pack(self.kind.encode(), len(payload)) + payload
 
@@ -138,7 +138,7 @@ def _typed(fields: Any, key: str, kind: type, default: Any) -> Any:
 
 
 def _no_frame() -> TransferError:
-    return TransferError("", "the other side sent something else than a copy")
+    return TransferError("", "the other side sent something other than a copy")
 
 
 def checked_path(path: str) -> str:
@@ -148,7 +148,7 @@ def checked_path(path: str) -> str:
         TransferError: it leads elsewhere.
     """
     if path and not all(_is_name(part) for part in path.split("/")):
-        raise TransferError("", f"the other side sent {path!r}, which is no path in the copy")
+        raise TransferError("", f"the other side sent {path!r}, which is not a path in the copy")
     return path
 
 
@@ -159,7 +159,7 @@ def checked_name(name: str) -> str:
         TransferError: it is none.
     """
     if name and ("/" in name or not _is_name(name)):
-        raise TransferError("", f"the other side sent {name!r}, which is no name of a file")
+        raise TransferError("", f"the other side sent {name!r}, which is not the name of a file")
     return name
 
 

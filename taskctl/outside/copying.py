@@ -89,7 +89,7 @@ def path_in_workspace(path: str, mount_path: str = DEFAULT_WORKSPACE_PATH) -> st
         mount_path: where tasks have the workspace; an absolute path must begin with it.
 
     Raises:
-        TransferError: it leads out of the workspace, or is no path.
+        TransferError: it leads out of the workspace, or is not a path.
     """
     pure = PurePosixPath(path)
     if "\0" in path or ".." in pure.parts or not _is_utf8(path):
@@ -227,7 +227,8 @@ def local_target(path: str) -> Target:
     parent, _, name = path.rstrip("/").rpartition("/")
     parent = parent or ("/" if path.startswith("/") else ".")
     if not os.path.isdir(parent):
-        raise TransferError(parent, "is not there, or is no folder; make it first", missing=True)
+        problem = "does not exist, or is not a folder; make it first"
+        raise TransferError(parent, problem, missing=True)
     if name in (".", ".."):
         raise TransferError(path, "is not there", missing=True)
     return Target(Path(os.path.realpath(parent)), name + ("/" if path.endswith("/") else ""))
@@ -266,7 +267,7 @@ async def _way(
     try:
         cluster = await session.client.get(TASKCLUSTERS, place.cluster, session.namespace)
     except Forbidden:
-        pass  # whoever may use the workers needs no right to read it
+        pass  # a user who may use the workers need not be allowed to read it
     else:
         workspace = plan_workspace(cluster)
         if workspace.volume is None:
@@ -282,9 +283,9 @@ async def _way(
     if way is None:
         raise TransferError(
             f"TaskCluster {place.cluster}",
-            "has no worker that runs, and its workspace is reached through one; give it one "
-            "(spec.replicas, or spec.minReplicas where it scales), or submit a task to it, and try "
-            "again; taskctl top shows the workers",
+            "has no running worker, and taskctl reaches the workspace through one; raise "
+            "spec.replicas (spec.minReplicas if it scales) or submit a task to it, and try again; "
+            "taskctl top shows the workers",
         )
     return path, way
 
@@ -328,7 +329,7 @@ async def _to_worker(
                 async with asyncio.timeout(_SILENCE_S):
                     await answering
             except TimeoutError as error:
-                raise Unavailable(f"worker {pod} does not say whether it has written") from error
+                raise Unavailable(f"worker {pod} has not said that the copy is written") from error
             finally:
                 answering.cancel()
                 sending.cancel()
@@ -347,7 +348,7 @@ async def _send(running: ExecSession, frames: AsyncGenerator[Frame, None], pod: 
     except ConnectionError:
         pass  # the answer says why
     except TimeoutError as error:
-        raise Unavailable(f"worker {pod} takes nothing any more") from error
+        raise Unavailable(f"worker {pod} has stopped reading what is sent to it") from error
 
 
 async def _answer(running: ExecSession, pod: str, place: WorkspacePath) -> None:

@@ -39,7 +39,7 @@ class Source:
         root: a trusted directory.
         path: below it; empty: itself. With a slash at its end it must be a folder.
         name: of the copy, if it comes into an existing folder; empty: what is in it comes there.
-        bounded: a file is read as far as it reached when it was opened; it may grow for ever.
+        bounded: a file is read as far as it reached when it was opened; it may grow forever.
         left_out: device and inode of folders that are the local stack's own.
     """
 
@@ -84,7 +84,7 @@ def _entry(source: Source, path: str) -> Frames:
         if not stat.S_ISREG(mode):
             raise TransferError(path, f"is {_special(mode)}; only files and folders are copied")
         if source.path.endswith("/"):
-            raise TransferError(path, "is a file, no folder; leave out the slash at the end")
+            raise TransferError(path, "is a file, not a folder; leave out the slash at the end")
         yield from _file(parent, pure.name, "", source)
 
 

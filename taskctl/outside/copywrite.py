@@ -137,10 +137,10 @@ class Receiver:
                 raise TransferError(path, "is a folder; name the file")
             return "/".join(part for part in (path, name) if part)
         if mode is not None and is_folder:
-            raise TransferError(path, "is no folder, so that a folder cannot be copied to it")
+            raise TransferError(path, "is not a folder, so a folder cannot be copied to it")
         if self._target.path.endswith("/") and not is_folder:
             raise TransferError(
-                path, "is no folder; leave out the slash at the end", missing=not mode
+                path, "is not a folder; leave out the slash at the end", missing=not mode
             )
         parent = "/".join(PurePosixPath(path).parts[:-1])
         if mode is None and self._mode_of(parent) is None:
@@ -183,7 +183,7 @@ class Receiver:
             existing = _status(parent, name)
             if existing and not stat.S_ISLNK(existing.st_mode):
                 raise TransferError(
-                    path, "is there already, and is no symbolic link; remove it first"
+                    path, "exists already, and is not a symbolic link; remove it first"
                 )
             temporary = _TEMPORARY + secrets.token_hex(8)
             os.symlink(frame.text, temporary, dir_fd=parent)
@@ -247,7 +247,7 @@ class StreamReceiver:
         """Carry out one record.
 
         Raises:
-            TransferError: it is no file, or cannot be written.
+            TransferError: it is not a file, or cannot be written.
         """
         if frame.kind is FrameKind.DIRECTORY:
             raise TransferError("-", "takes one file, not a folder")

@@ -1,4 +1,4 @@
-"""A container beside a task's own, for whoever looks into what it left behind."""
+"""A container beside a task's own, for a user who looks into what the task left behind."""
 
 from __future__ import annotations
 
@@ -88,8 +88,8 @@ async def open_place(
     worker, is_same = choose_worker(pods.items, view.pod_uid)
     if worker is None:
         raise DebugError(
-            f"TaskCluster {name} has no worker that runs; give it one (spec.workers), or look what "
-            f"keeps its workers from running: taskctl top"
+            f"TaskCluster {name} has no running worker; raise spec.replicas, or see with "
+            "taskctl top what keeps its workers from running"
         )
     container = build_debug_container(view, worker, wanted)
     metadata = worker["metadata"]

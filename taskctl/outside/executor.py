@@ -70,7 +70,7 @@ class TaskExecutor(Executor):
 
         Raises:
             RuntimeError: after :meth:`shutdown`.
-            Unsendable: it is no function that can be a task.
+            Unsendable: it is not a function that can be a task.
         """
         call: Call[Any, Any] = Call(as_task(fn), args, kwargs)
         return self._start(lambda: self._client.client.submit(call, **self._options))
@@ -166,7 +166,7 @@ class TaskExecutor(Executor):
         except asyncio.CancelledError:
             future.cancel()
             raise
-        except Exception as error:  # noqa: BLE001 - it belongs to whoever waits
+        except Exception as error:  # noqa: BLE001 - the future hands it to its reader
             if _begin(future):
                 future.set_exception(error)
         finally:

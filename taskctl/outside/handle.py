@@ -182,7 +182,7 @@ class Handle(Generic[R]):
         """Yield the lines of the task's log.
 
         Args:
-            follow: wait for the start, and go on until the task is over, its retries included.
+            follow: wait for the start, and continue until the task is over, its retries included.
             attempt: only that one; default: the latest.
 
         Raises:

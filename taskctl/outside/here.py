@@ -67,7 +67,7 @@ async def submit_here(
         options: of the submission; they mean nothing here, but misspelt ones are refused.
 
     Raises:
-        Unsendable: an argument or the result cannot be sent, or it is no function.
+        Unsendable: an argument or the result cannot be sent, or it is not a function.
         TypeError: an option that does not exist.
         Exception: what the function raises.
     """

@@ -130,7 +130,7 @@ def copy_size(directory: Path, place: Place) -> int:
     """Return how many bytes the log had whose copy is in a workspace. Blocking.
 
     Raises:
-        CopyError: it is not there, or is no regular file below the workspace.
+        CopyError: it does not exist, or is not a regular file below the workspace.
     """
     with _readable(place):
         return _pieces(directory, place).size()
@@ -201,16 +201,16 @@ class FrameReader:
         while (head := self._rest.find(b"\n", 0, _HEAD_BYTES)) >= 0:
             words = bytes(self._rest[:head]).split()
             if len(words) != 3 or not all(word.isdigit() for word in words):
-                raise CopyError("the worker sent something else than the log")
+                raise CopyError("the worker sent something other than the log")
             size, end, cut = map(int, words)
             if size > 2 * CHUNK_BYTES:
-                raise CopyError("the worker sent something else than the log")
+                raise CopyError("the worker sent something other than the log")
             if len(self._rest) < head + 1 + size:
                 return
             yield LogPart(bytes(self._rest[head + 1 : head + 1 + size]), end, bool(cut))
             del self._rest[: head + 1 + size]
         if len(self._rest) >= _HEAD_BYTES:
-            raise CopyError("the worker sent something else than the log")
+            raise CopyError("the worker sent something other than the log")
 
 
 # --- through a worker ---------------------------------------------------------------
@@ -233,7 +233,7 @@ class WorkerCopy:
         if output.strip() == NO_COPY.encode():
             raise _not_readable(place, FileNotFoundError())
         if not output.strip().isdigit():
-            raise CopyError(f"worker {self.pod} did not tell the size of the log")
+            raise CopyError(f"worker {self.pod} did not send the size of the log")
         return int(output)
 
     async def read(

@@ -26,7 +26,7 @@ def cause_of(status: Mapping[str, Any]) -> str:
 
 
 def state_of(task: Mapping[str, Any]) -> str:
-    """Return the state of a raw Task; Pending before anybody has written one."""
+    """Return the state of a raw Task; Pending before the controller has written one."""
     return str((task.get("status") or {}).get("state") or TaskState.PENDING.value)
 
 

@@ -193,7 +193,7 @@ class Rerunner:
         raise _contended(root)
 
     async def _requeue(self, task: Mapping[str, Any]) -> KubeObject | None:
-        """Queue a Task of a tree again; None: it is gone, or somebody else was faster."""
+        """Queue a Task of a tree again; None: it is gone, or another client was faster."""
         async with self._gate:
             try:
                 return await self._queue(task, _is_still_ended)
@@ -229,4 +229,4 @@ def _is_still_ended(task: Mapping[str, Any], current: KubeObject) -> bool:
 
 def _contended(task: Mapping[str, Any]) -> RetryRefused:
     name = task["metadata"]["name"]
-    return RetryRefused(f"{name} is changed by somebody else all the time; try again")
+    return RetryRefused(f"another program keeps changing {name}; try again")

@@ -66,7 +66,7 @@ def as_task(function: Any) -> TaskFunction[..., Any]:
         return function
     if not callable(function):
         raise Unsendable(
-            f"{function!r} is no function; submit a function, or a command as a list of texts"
+            f"{function!r} is not a function; submit a function, or a command as a list of texts"
         )
     return TaskFunction(function, {})
 
@@ -116,7 +116,7 @@ def pack(function: Callable[..., Any], name: str, *, everything: bool) -> dict[s
     Args:
         function: the function.
         name: for errors.
-        everything: what else its module defines goes by value, too: nobody could import it.
+        everything: send by value what else its module defines, too, as the task cannot import it.
 
     Raises:
         Unsendable: it cannot be sent.

@@ -20,7 +20,7 @@ from taskctl.sdk import _options, _stored
 from taskctl.sdk._functions import Call, TaskFunction, encode_arguments
 from taskctl.sdk.errors import Unsendable
 
-# Options that are no fields of a child's spec, or that mean something else outside.
+# Options that are not fields of a child's spec, or that mean something else outside.
 _OWN: Final = ("code", "by_value", "cluster", "key", "name")
 # What is larger becomes a TaskObject: each watcher of Tasks gets a Task's spec again and again.
 INLINE_BYTES: Final = 16 * 1024

@@ -1,8 +1,8 @@
 """Bringing a folder of code into a workspace: by tasks, so that it takes no other rights.
 
 The parts of the archive are TaskObjects, and small tasks write them to the workspace. Their names
-derive from the hash and the TaskCluster, so the same code is uploaded once, whoever submits it,
-and the tasks that need it wait for them by ``runAfter``. This works wherever tasks run: on a
+derive from the hash and the TaskCluster, so all clients together upload the same code once, and
+the tasks that need it wait for them by ``runAfter``. This works wherever tasks run: on a
 cluster without the right to exec, and while no worker is up yet.
 """
 

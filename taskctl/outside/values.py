@@ -206,6 +206,6 @@ def decoded(encoded: bytes, reference: Mapping[str, Any], name: str) -> Any:
         return value
     except (ValueError, TypeError, TaskctlError) as error:
         raise ValueUnreadable(
-            f"the value of TaskObject {name}, in the workspace in {reference['path']}, is no "
-            f"{reference['codec']}: {error}"
+            f"the value of TaskObject {name}, in the workspace in {reference['path']}, is not "
+            f"valid {reference['codec']}: {error}"
         ) from error

@@ -16,7 +16,7 @@ def read_object(directory: Path, reference: Mapping[str, Any]) -> bytes:
     """Return the file of a checked reference; its hash is the caller's to check.
 
     Raises:
-        OSError: it is no regular file below the workspace, has another size, or cannot be read.
+        OSError: it is not a regular file below the workspace, has another size, or cannot be read.
     """
     size = reference["size"]
     with (
@@ -31,7 +31,7 @@ def open_object(directory: Path, sha256: str, size: int) -> Iterator[int]:
     """Open the file of a large value and yield its descriptor.
 
     Raises:
-        OSError: it is no regular file below the workspace, or has another size.
+        OSError: it is not a regular file below the workspace, or has another size.
     """
     with beneath.regular_file(directory, object_path(sha256)) as (fd, status):
         if status.st_size != size:

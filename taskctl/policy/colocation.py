@@ -15,7 +15,7 @@ _MANY_NODES: Final = frozenset({"ReadWriteMany", "ReadOnlyMany"})
 class Sharing(StrEnum):
     """What the claims that the workers share allow."""
 
-    NOTHING = "nothing"  # they share no claim
+    NOTHING = "nothing"  # there is no claim that they share
     ONE_NODE = "one node"  # one of the claims can be mounted on one node only
     MANY_NODES = "many nodes"
 

@@ -1,7 +1,7 @@
 """Do Tasks wait for each other in a circle (``spec.runAfter``)?
 
 ``runAfter`` cannot be changed, so a circle closes when its last Task is created, and each of its
-members then waits for ever. Names may be used before the Task exists, so the API server cannot
+members then waits forever. Names may be used before the Task exists, so the API server cannot
 refuse it.
 """
 

@@ -1,7 +1,7 @@
 """May a worker's pod go, with what its status still tells of the containers in it?
 
-Worker pods carry a finalizer. Whoever deletes one (we, ``kubectl delete pod``, an eviction, a
-drain, the garbage collector after its TaskCluster, the end of its namespace), the object stays
+Worker pods carry a finalizer. Whatever deletes one (the controller, ``kubectl delete pod``, an
+eviction, a drain, the garbage collector, the end of its namespace), the object stays
 readable until every task container in it is accounted for: its attempt is over in the Task's
 status, was superseded, or the Task is gone. Then the finalizer is removed. It is never waited
 for something that may not come: once nothing can run in the pod any more

@@ -1,8 +1,8 @@
 """To which hosts the controller may send notifications, and at which addresses.
 
-Whoever may create a Task names a URL, and the controller stands where its author does not: in
-the cluster's network, beside metadata services that hand out credentials. So an administrator lists
-the hosts; nothing is allowed otherwise.
+The author of a Task names a URL, and the controller can reach hosts that its author cannot: it is
+in the cluster's network, beside metadata services that hand out credentials. So an administrator
+lists the hosts, and the controller sends to no other.
 """
 
 from __future__ import annotations
@@ -117,11 +117,11 @@ def target_of(url: str) -> Target:
     """Return where a request to a URL would go.
 
     Raises:
-        ValueError: it is no URL that a request could go to.
+        ValueError: no request could go to this URL.
     """
     parts = urlsplit(url)
     if parts.scheme not in _PORTS or not parts.hostname or parts.username is not None:
-        raise ValueError(f"{url!r} is no http or https URL with a host and without a user")
+        raise ValueError(f"{url!r} is not an http or https URL with a host and without a user")
     port = parts.port  # raises ValueError above 65535
     return Target(parts.scheme, _plain(parts.hostname), port or _PORTS[parts.scheme])
 
@@ -149,7 +149,7 @@ def address_refusal(text: str) -> str | None:
     """
     address = _address(text.partition("%")[0])
     if address is None:
-        return "it is no address"
+        return "it is not an address"
     address = _within(address)
     for what, is_it in (
         ("link-local", address.is_link_local),

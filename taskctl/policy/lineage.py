@@ -59,7 +59,7 @@ def child_name(parent: TaskView, key: str, command: Sequence[str] = ()) -> str:
 
 
 def is_made_key(key: str) -> bool:
-    """Whether the SDK or taskctl-init made a key, as nobody chose one."""
+    """Whether the SDK or taskctl-init made a key because the task gave none."""
     return _MADE_KEY.fullmatch(key) is not None
 
 
@@ -98,7 +98,7 @@ def child_metadata(
         parent: the task that makes it.
         name: its name.
         key: names it among what the parent makes.
-        depth: of a Task: its level in the tree; None: it is no Task.
+        depth: of a Task: its level in the tree; None: it is not a Task.
     """
     annotations = {ANNOTATION_PARENT: parent.name, ANNOTATION_SPAWN_KEY: key}
     if depth is not None:

@@ -14,7 +14,7 @@ One rule rests on time: a pod that was deleted and whose grace has passed by a m
 node answers, the kubelet has killed everything long ago and merely cannot say so. Where the
 node is cut off, it is deleted 300 s after it fell silent (taint-based eviction), and the rule
 applies a minute later; its processes may run on until the node comes back, as with any lease.
-An unreachable worker that nobody has deleted is waited for.
+The controller waits for an unreachable worker until it is deleted.
 
 An exit code in the pod's status is shown to people and kept in ``status.attempts``, no more.
 taskctl-init ends with the command's code only after the agent has recorded the outcome or has

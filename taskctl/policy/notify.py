@@ -1,8 +1,8 @@
 """Whom a root's controller has to tell what of its tree (``spec.notify``), when, and how often.
 
 What is owed stands on the root with the data to be sent (``status.tree.notifications``), before it
-is sent. Whoever begins another run of the tree notes what is owed of the one before in the same
-write, so that no end goes untold. An entry's id follows from root, run, event and receiver: a
+is sent. The write that begins another run of the tree notes what is owed of the run before, so that
+no end goes untold. An entry's id follows from root, run, event and receiver: a
 controller that is killed before it has noted that something was sent sends it again under that id.
 """
 
@@ -33,7 +33,7 @@ Entry = dict[str, Any]
 
 _FIRST_PAUSE_S: Final = 2.0
 _LONGEST_PAUSE_S: Final = 900.0
-# A receiver may ask for a longer pause (Retry-After), but not for ever.
+# A receiver may ask for a longer pause (Retry-After), but not forever.
 _LONGEST_ASKED_S: Final = 3600.0
 _JITTER: Final = 0.25
 LONGEST_WAIT_S: Final = _LONGEST_ASKED_S * (1 + _JITTER)

@@ -1,8 +1,9 @@
 """The task in ``spec.onExit`` of a root: when it is owed, what it is told, what became of it.
 
 It is a root of its own, owned by the first one, whose name follows from that root's UID and the
-number of the run. So who is killed between its creation and the note of it (``status.tree.exit``)
-finds it again; and once it is noted, it is never made a second time, even if somebody deletes it.
+number of the run. So a controller that is killed between creating it and noting it
+(``status.tree.exit``) finds it again; and once it is noted, it is never made a second time, even
+if a user deletes it.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class ExitMissing:
     """It is not there.
 
     Attributes:
-        manifest: what to create; None: it was noted before, so somebody has deleted it.
+        manifest: what to create; None: it was noted before, so a user has deleted it.
     """
 
     manifest: dict[str, Any] | None
@@ -124,7 +125,7 @@ def decide_exit(
 
 
 def exit_refused(root: TaskView, why: Ending, now: datetime) -> ExitNote:
-    """Return the note that the exit task cannot be, or is no more."""
+    """Return the note that the exit task cannot be created, or is gone."""
     return _note(
         {
             "run": exit_run(root),
@@ -138,7 +139,7 @@ def exit_refused(root: TaskView, why: Ending, now: datetime) -> ExitNote:
 
 
 def exit_deleted(root: TaskView, now: datetime) -> ExitNote:
-    """Return the note that somebody has deleted the exit task before it had ended."""
+    """Return the note that the exit task was deleted before it had ended."""
     ending = Ending(Reason.EXIT_TASK_DELETED, "It was deleted before it had ended.")
     return exit_refused(root, ending, now)
 

@@ -76,7 +76,7 @@ class ExitReport:
 
 @dataclass(frozen=True, slots=True)
 class StatusChange:
-    """Write this under the Task's resourceVersion; on a conflict read again and decide anew.
+    """Write this under the Task's resourceVersion; on a conflict read and decide again.
 
     Attributes:
         status_patch: the value of ``status`` in a merge patch.
@@ -166,7 +166,7 @@ def _with_facts(patch: StatusPatch, report: ExitReport, now: datetime) -> Status
         times["userCode"] = format_micro(report.started)
     patch["signal"] = report.signal or None
     if report.reason in (Reason.CONTAINER_LOST, Reason.WORKER_LOST):
-        patch["exitCode"] = None  # nobody saw it; 0 would read as a success
+        patch["exitCode"] = None  # it is not known; 0 would read as a success
     else:
         patch["exitCode"] = _exit_code(report)
         patch["usage"] = {

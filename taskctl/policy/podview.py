@@ -18,9 +18,9 @@ from taskctl.policy.view import time_or_none
 from taskctl.policy.workerpod import ANNOTATION_TEMPLATE
 
 _DEAD_PHASES: Final = frozenset({"Succeeded", "Failed"})
-# Of a container that went while nobody looked the kubelet reports 137 and a reason of its own
+# For a container that vanished unseen, the kubelet reports 137 and a reason of its own
 # (kubelet_pods.go); 137 is also what its SIGKILL leaves, and 255 what a lost runtime does. Only
-# with these reasons has somebody seen the process end by itself.
+# these reasons mean that the runtime saw the process end by itself.
 _SEEN_TO_END: Final = frozenset({"Completed", "Error"})
 _NO_PROOF: Final = frozenset({137, 255})
 # What a kubelet says of any container that it has not come to yet.

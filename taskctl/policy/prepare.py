@@ -1,7 +1,7 @@
 """Which commands to start ahead, in parked containers, before there is a run for them.
 
 ``python -m taskctl.sdk.run module:function`` can be started before its run is known: Python starts,
-imports the module, and waits. What was run of late says what will be run next.
+imports the module, and waits. What ran recently predicts what will run next.
 
 Code that was started ahead may leave files in its container. So a container in which a command was
 prepared runs that command, or a task of the tree that the command was taken from; any other task
@@ -118,7 +118,7 @@ def decide_prepare(
 ) -> Started | None:
     """Return the start whose command to prepare in one more parked container of a class.
 
-    The commands get containers in proportion to how often they were run of late; what cannot be
+    The commands get containers in proportion to how often they ran recently; what cannot be
     prepared counts, too, and its share stays as it is. Where tasks of several trees run several
     commands, one container stays as it is in any case.
 

@@ -223,7 +223,7 @@ def clear_timeout_body(root: Mapping[str, Any]) -> dict[str, Any]:
 def reopen_body(root: Mapping[str, Any], before: TaskView, now: datetime) -> dict[str, Any] | None:
     """Return the merge patch of the status with which a root says that its tree runs again.
 
-    So that whoever waits for the tree from now on does not see its old end. None: the root says
+    A client that waits for the tree from now on then does not see its old end. None: the root says
     so already, as the controller was faster, or it runs itself.
 
     Args:
@@ -242,7 +242,7 @@ def reopen_body(root: Mapping[str, Any], before: TaskView, now: datetime) -> dic
 def rerun_body(task: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     """Return the merge patch of ``tasks/<name>/status`` that queues a finished Task again.
 
-    Guarded by the Task's resourceVersion: Conflict means that somebody else was faster.
+    Guarded by the Task's resourceVersion: Conflict means that another client was faster.
     """
     view = parse_task(task)
     status = view.status

@@ -223,7 +223,7 @@ def _bytes(quantity: Any) -> int:
 
 
 def _whole(quantity: Any, unit: Decimal) -> int:
-    """Return a quantity as a whole number, rounded up; what is no quantity counts as 0."""
+    """Return a quantity as a whole number, rounded up; 0 if it is not a quantity."""
     if quantity is None:
         return 0
     try:

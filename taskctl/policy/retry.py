@@ -2,7 +2,7 @@
 
 Failures by the task's own doing are charged against ``spec.retry.limit`` and answered with
 an exponential back-off. Attempts lost with their worker or container are not charged; they
-have a cap of their own, so that a task that takes its worker down cannot do so for ever.
+have a cap of their own, so that a task that takes its worker down cannot do so forever.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def _infra_delay_s(infra_failures: int) -> float:
 def decide_infra_retry(infra_failures: int) -> Retry | GiveUp:
     """Decide on an attempt lost with its worker or container.
 
-    The first one is tried again at once (a rotation or a drain is no fault of the task);
+    The first one is tried again at once (the task is not to blame for a rotation or a drain);
     then 1, 2, 4 … s, at most ``MAX_INFRA_DELAY_S``.
 
     Args:

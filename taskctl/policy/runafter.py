@@ -3,7 +3,7 @@
 All of them are waited for, so that the answer does not hang on who ended first; only what can
 no longer be otherwise is said at once. By default a dependency counts by its own state, not by
 that of its subtree: a child may run after its own root's process has ended, and would otherwise
-wait for ever for a tree that it belongs to itself.
+wait forever for a tree that it belongs to itself.
 """
 
 from __future__ import annotations

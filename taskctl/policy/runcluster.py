@@ -1,6 +1,6 @@
 """The TaskCluster of one run: a root's ``spec.cluster``.
 
-Its name follows from the root's UID, so whoever makes it twice arrives at the same one, and a
+Its name follows from the root's UID, so a controller that makes it twice finds the same one, and a
 Task made again under the same name gets another. It is owned by the root and goes with it.
 """
 

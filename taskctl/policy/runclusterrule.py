@@ -62,16 +62,16 @@ def problem_with(run_cluster: Mapping[str, Any], mode: RunClusters) -> str:
         return ""
     if mode is RunClusters.NONE:
         return (
-            "spec.cluster is not allowed by this controller (--run-clusters=none). Have somebody "
-            "who may create a TaskCluster do so, and name it as spec.clusterName of a new Task."
+            "spec.cluster is not allowed by this controller (--run-clusters=none). Ask a user "
+            "who may create TaskClusters for one, and name it as spec.clusterName of a new Task."
         )
     path = next(_not_plain(run_cluster), "")
     if not path:
         return ""
     return (
         f"spec.cluster{path} is not allowed by this controller (--run-clusters=plain), because "
-        "whoever may create Tasks could gain rights by it. Leave it out, or have somebody who may "
-        "create a TaskCluster do so, and name it as spec.clusterName of a new Task."
+        "users who may only create Tasks could gain rights by it. Leave it out, or ask a user who "
+        "may create TaskClusters for one, and name it as spec.clusterName of a new Task."
     )
 
 

@@ -17,8 +17,8 @@ _EMPTY: Final[Mapping[str, Any]] = {}
 def run_again(root: TaskView, now: datetime) -> StatusPatch:
     """Return the patch of ``status`` with which a tree that had ended begins another run.
 
-    After it nobody could tell how the run before has ended, so what its receivers are owed is
-    noted along with it.
+    The patch overwrites how the run before has ended, so it also notes what the receivers of that
+    run are owed.
     """
     run = int((root.status.get("tree") or _EMPTY).get("run") or 1)
     tree: StatusPatch = {"run": run + 1, "since": format_micro(now), "timedOut": None}

@@ -32,7 +32,7 @@ class Span:
         parent_id: of the span above; 0: there is none.
         begun: when it began.
         ended: when it ended, not before.
-        outer: the span above was made by somebody else, in another process.
+        outer: another process, outside of taskctl, made the span above.
         error: reason of the failure; empty: it did not fail.
         attributes: by name.
     """

@@ -58,7 +58,7 @@ class TooFast:
 
     Attributes:
         message: for people.
-        after_s: seconds after which it is possible, if nobody else spawns; None: never.
+        after_s: seconds after which it is possible, if no other task spawns; None: never.
     """
 
     message: str

@@ -161,7 +161,7 @@ def with_generation(view: TaskView, patch: StatusPatch | None) -> StatusPatch | 
     """Return a patch, if need be a new one, after which the status is up to date with the spec.
 
     ``observedGeneration`` of the status and of every condition must not stay behind a change of
-    the spec, or tools that wait for it (kstatus, Argo CD) wait for ever. A Task that nothing has
+    the spec, or tools that wait for it (kstatus, Argo CD) wait forever. A Task that nothing has
     been written to is up to date as long as its spec is its first.
     """
     conditions = (patch or {}).get("conditions", view.status.get("conditions")) or ()

@@ -126,7 +126,7 @@ class TaskFacts:
         worker: of a Running Task.
         placed: of a Task that waits to start; None: it is not placed.
         refused: why the API server will not have its container, now and again; or empty.
-        held: failures to place it; None: there were none of late.
+        held: failures to place it; None: there were none recently.
         unserved: why its TaskCluster has had no ready worker for a while; or empty.
         age_s: seconds since it was created.
         jitter: drawn from [0, 1); spreads a back-off.

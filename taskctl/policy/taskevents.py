@@ -1,7 +1,7 @@
 """Which Events a change of a Task deserves: what went wrong, and nothing that goes well.
 
-Decided on the change as observed, whoever wrote it, so the agent's outcomes and the
-controller's own are told alike. The good news is in the status; an Event for each step of
+The decision rests on the change as observed, so outcomes that the agent records and those that
+the controller records are told alike. The good news is in the status; an Event for each step of
 ten thousand tasks would only drown the bad news.
 """
 

@@ -1,8 +1,8 @@
 """Which trace a Task belongs to, and which spans are its own. Pure.
 
-Identifiers follow from UIDs, so nothing has to be stored or handed on: whoever knows a Task knows
-the spans of its parent, its root and each of its attempts, in any process and after any restart.
-The one thing that is carried is the context in which somebody outside submitted a root.
+Identifiers follow from UIDs, so nothing has to be stored or handed on: a process that knows a Task
+knows the spans of its parent, its root and each of its attempts, also after a restart. The one
+thing that is carried is the context in which a program outside submitted a root.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SAMPLED = 1
 
 @dataclass(frozen=True, slots=True)
 class TraceContext:
-    """A span of a trace, for whoever makes spans below it.
+    """A span of a trace, for programs that make spans below it.
 
     Attributes:
         trace_id: 128 bits, not 0.
@@ -49,8 +49,8 @@ def parse_traceparent(text: str) -> TraceContext | None:
 def trace_of(view: TaskView) -> TraceContext:
     """Return the context that the root of a Task's tree is part of.
 
-    Its ``span_id`` is 0 where nobody has submitted the root in a context: the span of the root is
-    then the first of the trace.
+    Its ``span_id`` is 0 if the root was submitted without a context: the span of the root is then
+    the first of the trace.
     """
     outer = parse_traceparent(view.traceparent)
     if outer is not None:

@@ -1,7 +1,7 @@
 """What a root says about the tree below it: counters, and whether it is complete.
 
 All children of a task exist before its exit is recorded, and both are Tasks on one watch,
-so a tree whose known members have all ended is quiet: nobody is left to create more.
+so a tree whose known members have all ended is quiet: no task is left to create more.
 """
 
 from __future__ import annotations

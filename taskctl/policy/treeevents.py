@@ -1,7 +1,7 @@
 """Which Events a change of a root deserves: its tree began, ran out of time, or has ended.
 
 A root that is all of its tree has none: its status says the same, and ten thousand single tasks
-would drown the news. Decided on the change as observed, whoever wrote it.
+would drown the news. The decision rests on the change as observed, whichever process wrote it.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def decide_tree_events(old: TaskView, new: TaskView) -> Iterator[TreeNews]:
 
 
 def _notifications(old: TaskView, new: TaskView) -> Iterator[TreeNews]:
-    """Yield what has been sent or given up. That it is owed is no news."""
+    """Yield what has been sent or given up; what is still owed gets no Event."""
     before = {entry["id"]: entry["state"] for entry in _noted(old)}
     for entry in _noted(new):
         state, where = entry["state"], f"spec.notify[{entry['notify']}]"

@@ -18,7 +18,7 @@ from taskctl.policy.onexit import settled_time
 from taskctl.policy.status import FINE
 from taskctl.policy.view import TaskView, time_or_none
 
-# How often to ask whether somebody still waits for a Task whose time is up.
+# How often to ask whether another Task still waits for one whose time is up.
 AWAITED_LOOK_S: Final = 30.0
 
 
@@ -56,7 +56,7 @@ def released_time(root: TaskView) -> datetime | None:
 
 
 def ttl_s(view: TaskView) -> int | None:
-    """Return the seconds an ended Task stays, by how it ended; None: for ever."""
+    """Return the seconds an ended Task stays, by how it ended; None: forever."""
     ttl = view.spec.get("ttlSecondsAfterFinished") or {}
     value = ttl.get("success" if view.state in FINE else "failure")
     return None if value is None else int(value)

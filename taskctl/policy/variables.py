@@ -1,7 +1,7 @@
 """Puts in what the variables of a TaskCluster stand for, and judges what comes of it.
 
 The value of ``${USER}`` is ``spec.user``, a declared identity: who may set it to what is a matter
-of admission (docs/workers.md). Whoever reads ``workspace``, ``volumes`` or ``volumeMounts`` of a
+of admission (docs/workers.md). Code that reads ``workspace``, ``volumes`` or ``volumeMounts`` of a
 raw TaskCluster reads them through :func:`expanded`.
 """
 

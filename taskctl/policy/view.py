@@ -282,8 +282,8 @@ def _created(stamp: str, annotations: Mapping[str, str]) -> str:
 def lineage_of(task: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return ``spec.lineage`` of a child; None for a root.
 
-    Labels are not asked: whoever may edit a Task may write them. The lineage cannot be changed,
-    and in a copy of the object it names another Task, which makes the copy a root.
+    It does not come from labels, as every user who may edit a Task may write those. The lineage
+    cannot be changed, and in a copy of the object it names another Task: the copy is a root.
     """
     lineage: Mapping[str, Any] | None = (task.get("spec") or _EMPTY).get("lineage")
     if not lineage or lineage.get("task") != task["metadata"]["name"]:

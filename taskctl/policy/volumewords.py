@@ -40,7 +40,7 @@ def _volumes_mounted(pod: Mapping[str, Any]) -> bool:
 
 
 def _words(volume: Mapping[str, Any]) -> str:
-    """Say what a volume is, if mounting it takes somebody else's answer."""
+    """Say what a volume is, if mounting it needs an answer from another component."""
     nfs, csi = volume.get("nfs"), volume.get("csi")
     claim = volume.get("persistentVolumeClaim")
     if nfs is not None:

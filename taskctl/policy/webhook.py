@@ -28,7 +28,7 @@ _MAX_SECRETS: Final = 5
 
 
 class BadSecret(ValueError):
-    """What a Secret holds is no secret to sign with; the message does not quote it."""
+    """The content of a Secret cannot sign a message; the error does not quote it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ class WorkerAccess(StrEnum):
     """Who sees to the rights of workers."""
 
     MANAGE = "manage"  # the controller makes account and binding in each namespace
-    NONE = "none"  # somebody else has made them
+    NONE = "none"  # an administrator has made them
 
 
 def worker_account(cluster: Mapping[str, Any]) -> str:
@@ -74,7 +74,7 @@ def build_binding(
 
 
 def binds_worker(binding: Mapping[str, Any], account: str) -> bool:
-    """Whether a RoleBinding of ours, or somebody's in its place, gives the account its rights.
+    """Whether a RoleBinding, ours or another in its place, gives the account its rights.
 
     A Role of that name is as good as the ClusterRole: a namespaced install has one.
     """

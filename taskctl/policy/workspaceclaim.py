@@ -3,7 +3,7 @@
 The claim outlives its TaskCluster where ``reclaim`` is Retain, and as long as unfinished Tasks
 wait for a TaskCluster of that name: what they have written is still needed. A later TaskCluster
 of the name takes over such a claim, if it is what its spec asks for. No worker runs on a claim
-that belongs to somebody else, differs from the spec, or is being deleted.
+that has another owner, differs from the spec, or is being deleted.
 """
 
 from __future__ import annotations

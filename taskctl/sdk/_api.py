@@ -65,7 +65,7 @@ class Child(SpawnedChild[R_co]):
             ChildGone: it was deleted, or its output.
             InputMissing, InputCorrupt: its output's file in the workspace is gone, or was changed.
             InputInvalid: its output does not fit the annotation of its function.
-            AgentAway: nobody answered in time.
+            AgentAway: the agent did not answer in time.
         """
         from taskctl.sdk import _waiting
 
@@ -76,7 +76,7 @@ class Child(SpawnedChild[R_co]):
         """Cancel it with all its descendants; return whether it was still to be cancelled.
 
         Raises:
-            AgentAway: nobody answered in time.
+            AgentAway: the agent did not answer in time.
         """
         from taskctl.sdk import _waiting
 
@@ -139,7 +139,7 @@ async def gather(
     Raises:
         ChildError: a child has not succeeded; see :meth:`Child.result`.
         ValueError: ``min_success`` is more than there are children.
-        AgentAway: nobody answered in time.
+        AgentAway: the agent did not answer in time.
     """
     found = check_children(children, "gather", then is not None)
     if then is not None:
@@ -159,7 +159,7 @@ def as_completed(children: Iterable[Child[R]]) -> AsyncIterator[Child[R]]:
     ``async for child in as_completed(children): value = await child.result()``
 
     Raises:
-        AgentAway: nobody answered in time.
+        AgentAway: the agent did not answer in time.
     """
     from taskctl.sdk import _waiting
 
@@ -181,7 +181,7 @@ async def wait(
 
     Raises:
         ValueError: ``first`` is more than there are children.
-        AgentAway: nobody answered in time.
+        AgentAway: the agent did not answer in time.
     """
     from taskctl.sdk import _waiting
 
@@ -271,12 +271,12 @@ async def spawn(  # type: ignore[misc]  # the overloads say what fits
         options: see :func:`child`.
 
     Raises:
-        NotInTask: this is no task, so it has no children.
+        NotInTask: the process does not run inside a task, so it has no children.
         Unsendable: an argument has no JSON form, or no other process can find the function.
         SpawnRefused: the agent or the API server refused it.
         LimitExceeded: a budget of the tree is used up.
         KeyConflict: the key or name belongs to something else.
-        AgentAway: nobody answered in time; spawning the same again is safe.
+        AgentAway: the agent did not answer in time; spawning the same again is safe.
     """
     spec = child(target, *args, key=key, name=name, **options)
     return (await _perform(spawn_operation([spec], Child)))[0]
@@ -318,10 +318,10 @@ async def output(value: Any) -> str:
         The name of the TaskObject that will hold it.
 
     Raises:
-        NotInTask: this is no task.
+        NotInTask: the process does not run inside a task.
         Unsendable: the value has no JSON form.
         NoWorkspace: it is large, and the TaskCluster has no workspace.
-        AgentAway: nobody answered in time.
+        AgentAway: the agent did not answer in time.
     """
     return await _perform(output_operation(value))
 
@@ -335,8 +335,8 @@ async def progress(done: int, total: int = 0, message: str = "") -> None:
         message: for people.
 
     Raises:
-        NotInTask: this is no task.
-        AgentAway: nobody answered in time.
+        NotInTask: the process does not run inside a task.
+        AgentAway: the agent did not answer in time.
     """
     await _perform(progress_operation(done, total, message))
 
@@ -345,8 +345,8 @@ async def info() -> Info:
     """Return what the agent knows now: whether and why to stop, and the time left.
 
     Raises:
-        NotInTask: this is no task.
-        AgentAway: nobody answered in time.
+        NotInTask: the process does not run inside a task.
+        AgentAway: the agent did not answer in time.
     """
     return await _perform(info_operation())
 

@@ -44,7 +44,7 @@ async def perform(operation: Operation[T]) -> T:
     """Carry out an operation.
 
     Raises:
-        SdkError: as the operation says; AgentAway when nobody answers.
+        SdkError: as the operation says; AgentAway if the agent does not answer.
         TaskCancelled: the task is to stop.
     """
     try:

@@ -38,7 +38,7 @@ def perform(operation: Operation[T]) -> T:
     """Carry out an operation.
 
     Raises:
-        SdkError: as the operation says; AgentAway when nobody answers.
+        SdkError: as the operation says; AgentAway if the agent does not answer.
     """
     try:
         request = next(operation)

@@ -32,7 +32,7 @@ def stop_requested() -> bool:
 
 
 def install() -> None:
-    """Take SIGTERM over, unless the program handles it itself or this is no main thread."""
+    """Take SIGTERM over, unless the program handles it itself or this is not the main thread."""
     if _State.in_child or _is_worker_process():
         return
     import signal

@@ -54,7 +54,8 @@ class Context:
     def task_dir(self) -> Path:
         """A directory of this task's own in the workspace, kept across its attempts.
 
-        For checkpoints: what an attempt leaves there, the next one finds. Nobody deletes it.
+        For checkpoints: what an attempt leaves there, the next one finds. The
+        clean-up of the workspace removes it (``spec.workspace.cleanup``).
 
         Raises:
             NoWorkspace: the TaskCluster has none.
@@ -82,7 +83,7 @@ class Context:
         Raises:
             InputMissing: it was stored in the workspace, and is gone.
             InputCorrupt: it was stored in the workspace, and is not what it was.
-            AgentAway: nobody answered.
+            AgentAway: the agent did not answer.
         """
         if not self._input:
             self._input.append(self.streamed_input(()))
@@ -101,7 +102,7 @@ def current() -> Context:
 
     Raises:
         NotInTask: this process was not started by taskctl.
-        AgentAway: nobody answered.
+        AgentAway: the agent did not answer.
     """
     if not _current:
         from taskctl.sdk._blocking import call

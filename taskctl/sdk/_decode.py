@@ -32,7 +32,8 @@ def decode(plain: Any, hint: Any, where: str) -> Any:
         raise InputInvalid(f"{where[:200]}: cannot be read: {error}") from error
     except Exception as error:  # of a constructor or a validator, which are the user's code
         raise InputInvalid(
-            f"{where}: {shown(plain)} is no {name_of(hint)} ({type(error).__name__}: {error})"
+            f"{where}: {shown(plain)} is not a valid {name_of(hint)} "
+            f"({type(error).__name__}: {error})"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""What a request to the agent is, whoever carries it: frames, answers, back-off. No I/O."""
+"""What a request to the agent is on any transport: frames, answers, back-off. No I/O."""
 
 from __future__ import annotations
 

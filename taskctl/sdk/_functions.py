@@ -83,7 +83,7 @@ else:
             options: of its tasks, see :func:`taskctl.sdk.child`.
 
         Raises:
-            Unsendable: it is no function that another process could find.
+            Unsendable: it is not a function that another process could find.
             TypeError: an option that does not exist.
         """
         if function is not None:

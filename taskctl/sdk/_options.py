@@ -92,7 +92,7 @@ def command(target: Any) -> list[str]:
     """Return a command's arguments.
 
     Raises:
-        Unsendable: they are no list of texts, or no process could be started with them.
+        Unsendable: they are not a list of texts, or no process could be started with them.
     """
     if isinstance(target, (str, bytes)):
         raise Unsendable(f"a command is a list of texts; for a shell: ['sh', '-c', {target!r}]")
@@ -122,7 +122,7 @@ def merged(options: Mapping[str, Any]) -> dict[str, Any]:
     ``memory`` is request and limit at once, ``cpu`` the request.
 
     Raises:
-        Unsendable: ``resources`` is there as well, or one of them is no amount.
+        Unsendable: ``resources`` is there as well, or one of them is not an amount.
     """
     rest = {name: value for name, value in options.items() if name not in _AMOUNTS}
     given = {name: options[name] for name in _AMOUNTS if options.get(name) is not None}

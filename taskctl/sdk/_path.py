@@ -8,7 +8,7 @@ _MAX_CHARS = 200
 
 
 class Path(NamedTuple):
-    """A place in a value; made for each item, so it is no text until someone asks for it.
+    """A place in a value. One is made for each item, so it becomes a text only when it is needed.
 
     Attributes:
         parent: the place of what holds it; None for the root.

@@ -33,7 +33,7 @@ def check_function(function: Any) -> Any:
     """
     function = getattr(function, "__func__", function) if _is_static(function) else function
     if not callable(function):
-        raise Unsendable(f"{function!r} is no function; put @task directly above its `def`")
+        raise Unsendable(f"{function!r} is not a function; put @task directly above its `def`")
     owner = getattr(function, "__self__", None)
     if owner is not None and not isinstance(owner, (type, type(sys))):
         raise Unsendable(
@@ -175,8 +175,8 @@ def _place(function: Any, namespace: dict[str, Any], name: str) -> tuple[str, st
     path = os.path.abspath(file)
     if not os.path.isfile(path) and not _archive_of(path):
         raise Unsendable(
-            f"{name} is in {path}, which is no file (any more), so no other process can find it; "
-            "put it into a module"
+            f"{name} is in {path}, and there is no such file (any more), so no other process can "
+            "find it; put it into a module"
         )
     return path, _script_directory(path)
 
@@ -232,7 +232,7 @@ def load_task(place: str) -> Any:
     """
     module_name, _, qualname = place.rpartition(":")
     if not module_name or not qualname:
-        raise InputInvalid(f"{place!r} is no module:function")
+        raise InputInvalid(f"{place!r} is not module:function")
     is_file = os.sep in module_name or module_name.endswith(".py")
     module: Any = _load_file(module_name) if is_file else _import(module_name)
     found = _attribute(vars(module), qualname)

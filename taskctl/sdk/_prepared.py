@@ -73,7 +73,7 @@ def _read(socket: int, count: int) -> bytes:
     while len(content) < count:
         part = os.read(socket, count - len(content))
         if not part:
-            os._exit(0)  # nobody wants us any more
+            os._exit(0)  # the supervisor has gone
         content += part
     return content
 

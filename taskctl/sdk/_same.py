@@ -114,7 +114,7 @@ def _attributes(sent: Any, back: Any, names: Any, path: Path) -> Difference | No
 
 
 def _extras(sent: Any, back: Any, path: Path) -> Difference | None:
-    """Compare what was set on an object beyond its fields; computed anew: cached properties."""
+    """Compare what was set on an object beyond its fields, less cached properties."""
     known = {field.name for field in dataclasses.fields(sent)}
     names = [
         name

@@ -45,7 +45,7 @@ def split(
         path: JSON pointer of its place in the input.
 
     Raises:
-        Unsendable: ``encode`` says so, or a dict with a child in it has a key that is no text.
+        Unsendable: ``encode`` says so, or a dict with a child in it has a key that is not a text.
     """
     if not _holds_result(value, 0):
         return encode(value, hint, path)

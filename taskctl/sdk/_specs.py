@@ -215,7 +215,7 @@ def spawn_operation(
     _add_default_keys(messages)
     if attached.get("small_limit"):
         for spec, message in zip(wanted, messages):
-            # Whatever there is room for in the Task needs no object of its own. It is no part of
+            # Whatever there is room for in the Task needs no object of its own. It is not part of
             # what a key is made from.
             if _function_of(spec.target) is not None and "value" in message:
                 message["inline"] = True
@@ -248,7 +248,7 @@ def continuation(
         children: a list of them, or a group.
 
     Raises:
-        Unsendable: ``then`` is no function made by ``@task``.
+        Unsendable: ``then`` is not a function made by ``@task``.
         ValueError: ``min_success`` and errors as results cannot both be had.
     """
     from taskctl.sdk._sources import Group

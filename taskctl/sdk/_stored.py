@@ -225,5 +225,5 @@ def _decode(encoded: bytes, codec: str, where: str) -> Any:
 
             return unpack_value(encoded)
     except (ValueError, WireError) as error:
-        raise InputCorrupt(f"{where} is no {codec}: {error}") from error
+        raise InputCorrupt(f"{where} is not valid {codec}: {error}") from error
     raise InputCorrupt(f"{where} has the codec {codec!r}, which this SDK lacks")

@@ -62,7 +62,7 @@ def unpack(sha256: str) -> str:
 
     Raises:
         InputMissing: it is not in the workspace.
-        InputCorrupt: it was changed, or is no archive that :func:`store` would be sent.
+        InputCorrupt: it was changed, or is not an archive that :func:`store` would be sent.
         NoWorkspace: this TaskCluster has none.
     """
     import atexit
@@ -111,7 +111,7 @@ def _path(sha256: str) -> str:
 def _checked(sha256: Any) -> str:
     text = str(sha256)
     if len(text) != _SHA256_CHARS or not set(text) <= set("0123456789abcdef"):
-        raise InputInvalid(f"{text!r} is no SHA-256")
+        raise InputInvalid(f"{text!r} is not a SHA-256")
     return text
 
 

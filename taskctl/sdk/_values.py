@@ -60,7 +60,7 @@ class _TooDeep(Unsendable):
 
 
 def encode_free(value: Any, where: str) -> Any:
-    """Return the JSON value of a value that nobody turns back: it goes by its own type.
+    """Return the JSON value of a value that is not decoded again: its own type says how.
 
     Raises:
         Unsendable: it has no JSON form.
@@ -332,7 +332,7 @@ class _Encoder:
         return self._by_type(value, path, depth)
 
     def _by_type(self, value: Any, path: Path, depth: int) -> Any:
-        """Encode a value that is no plain JSON and has no annotation."""
+        """Encode a value that is not plain JSON and has no annotation."""
         kind = type(value)
         fields = _free_fields(value)
         if fields is not None:

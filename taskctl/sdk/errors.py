@@ -43,7 +43,7 @@ class NotInTask(SdkError):
 
 
 class AgentAway(SdkError):
-    """Nobody answered within the deadline. The outcome of the request is unknown."""
+    """The agent did not answer within the deadline. The outcome of the request is unknown."""
 
 
 class InputMissing(SdkError):

@@ -7,7 +7,7 @@ The task's input is the function's arguments, what it returns the task's output.
     --path DIR       put DIR on sys.path
     --code SHA[/DIR] take the code from what was uploaded under that hash, DIR of it on sys.path
     --pickled [NAME] the function itself is in the input (taskctl.sdk._byvalue); no module:function,
-                     but at most a name for whoever reads the command
+                     but at most a name for people who read the command
     --part KEY       of the input, what is under KEY belongs to this function
     --many           the input is a list of arguments; the output a list of results
 """
@@ -117,7 +117,7 @@ def _prepare(wanted: Wanted) -> tuple[Callable[..., Any], list[Any]]:
         _use_uploaded(wanted.code)
     if wanted.place:
         function = wanted.loaded or load(wanted.place)
-        # Results of other tasks are no part of an input that has parts.
+        # An input that has parts does not hold results of other tasks.
         places = None if wanted.part else streamed(function)
         given = context.streamed_input(places) if places else _part(context.input, wanted.part)
     else:

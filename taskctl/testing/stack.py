@@ -43,7 +43,7 @@ class LocalStack:
 
     Args:
         data_dir: where all state lives; made if absent. A stack started again on the same
-            directory goes on where the last one was.
+            directory continues where the last one was.
         image_roots: image reference to the directory that stands for its files.
         image_environments: image reference to a Python environment whose programs come first.
         notify_allow: where notifications of Tasks may go.

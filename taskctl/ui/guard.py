@@ -72,7 +72,7 @@ class Guard:
     """The rules for one server.
 
     Attributes:
-        token: whoever knows it may look.
+        token: a browser that sends it may look.
         port: that it listens on.
         hosts: names that it is reached by, without port.
         write: whether anything may be changed at all.
@@ -132,7 +132,7 @@ class Guard:
         return origin.lower() in self._origins_of(headers.get("Host", ""))
 
     def token_right(self, token: object) -> bool:
-        """Whether somebody knows the token."""
+        """Whether a text is the token."""
         return isinstance(token, str) and _same(token, self.token)
 
     def session_right(self, cookie: str | None) -> bool:

@@ -77,7 +77,7 @@ def row_of(task: Mapping[str, Any]) -> Row:
     """Return the row of a raw Task.
 
     Raises:
-        KeyError: it is no object from the API server.
+        KeyError: it is not an object from the API server.
     """
     view = parse_task(task)
     status = view.status
@@ -215,7 +215,7 @@ def cluster_row_of(cluster: Mapping[str, Any]) -> ClusterRow:
     """Return the row of a raw TaskCluster.
 
     Raises:
-        KeyError: it is no object from the API server.
+        KeyError: it is not an object from the API server.
     """
     metadata, spec = cluster["metadata"], cluster.get("spec") or {}
     status = cluster.get("status") or {}

@@ -241,7 +241,7 @@ class PageServer:
 
 
 class _Lookup:
-    """Not too many requests to the API server at once, and none for ever."""
+    """Limits how many requests to the API server run at once, and how long each may take."""
 
     def __init__(self, semaphore: asyncio.Semaphore) -> None:
         self._semaphore = semaphore

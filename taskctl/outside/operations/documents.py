@@ -55,7 +55,7 @@ def read_yaml(text: str) -> Manifests:
     try:
         found = [item for item in yaml.safe_load_all(text) if item is not None]
     except yaml.YAMLError as error:
-        raise ConfigError(f"this is no YAML: {error}") from error
+        raise ConfigError(f"not YAML: {error}") from error
     by_kind: dict[str, dict[str, Any]] = {}
     for item in found:
         kind = str(item.get("kind")) if isinstance(item, dict) else type(item).__name__
@@ -65,7 +65,7 @@ def read_yaml(text: str) -> Manifests:
             )
         by_kind[kind] = item
     if "Task" not in by_kind:
-        raise ConfigError("kind: an operation has a Task, and here is none")
+        raise ConfigError("kind: no document is a Task; an operation has one")
     return checked(Manifests(by_kind["Task"], by_kind.get("TaskCluster")))
 
 

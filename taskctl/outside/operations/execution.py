@@ -92,7 +92,7 @@ async def execute(
         try:
             await submitter.put(TASKCLUSTERS, own)
         except BaseException:
-            # Without workers it would wait for ever.
+            # Without workers it would wait forever.
             options = DeleteOptions(uid=metadata["uid"], propagation=Propagation.BACKGROUND)
             with suppress(ApiError):
                 await client.session.client.delete(

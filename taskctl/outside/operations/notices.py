@@ -18,7 +18,7 @@ class ExitNotice:
 
     Attributes:
         queue: name of a queue or topic, for the receiver.
-        payload: any text, for whoever reads the queue.
+        payload: any text, for the program that reads the queue.
         url: the receiver; empty: that of the environment.
     """
 

@@ -149,7 +149,7 @@ class App {
     if (focused) chips.querySelector(`[data-chip="${focused}"]`)?.focus();
   }
 
-  // Why nothing goes on, where that is so.
+  // Why the tree makes no progress, if it makes none.
   standstill(tasks, at) {
     if (this.trouble) return this.notice(this.trouble);
     if (!at.left || at.counts.Running || at.counts.Scheduled) return this.notice("");
@@ -254,5 +254,5 @@ class App {
   }
 }
 
-// For tests and for whoever is curious in the browser's console.
+// For tests, and for users of the browser's console.
 globalThis.taskctlPage = new App();

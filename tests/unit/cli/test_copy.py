@@ -55,7 +55,7 @@ def cluster(name: str, **spec: Any) -> Object:
         (("task/gone:a", "b"), 3, "gone"),
         (("sweep:../a", "b"), 1, "sweep:../a has '..'"),
         (("sweep:/etc/passwd", "-"), 1, "is not in the workspace"),
-        (("sweep:a", "b"), 1, "has no worker that runs"),
+        (("sweep:a", "b"), 1, "has no running worker"),
         (("bare:a", "b"), 1, "has no workspace"),
         (("./nothing", "sweep:"), 3, "./nothing is not there"),
     ],
@@ -73,4 +73,4 @@ def test_what_a_worker_writes_where_there_is_none(run: Run, tmp_path: Path) -> N
     for verb in ("workspace-read", "workspace-write"):
         result = run(verb, str(tmp_path))
         assert result.exit_code == 2
-        assert "this is no worker" in result.output
+        assert "this is not a worker" in result.output

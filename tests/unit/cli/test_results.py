@@ -191,7 +191,7 @@ def test_msgpack_that_is_no_json_is_refused(run: Run, client: FakeClient, local:
     client.put(taskcluster("c").workspace(enable=True).build(), DONE.build())
     client.put(stored(local, msgpack.packb({"a": b"\xff"}), Codec.MSGPACK))
     result = run("output", "t")
-    assert (result.exit_code, "is no msgpack" in result.stderr) == (1, True)
+    assert (result.exit_code, "is not valid msgpack" in result.stderr) == (1, True)
 
 
 def test_the_tree(run: Run, client: FakeClient) -> None:

@@ -268,7 +268,7 @@ def test_yaml_there_and_back(settings: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "here is none"),
+        ("", "no document is a Task"),
         ("{", "no YAML"),
         ("[1]", "kind"),
         ("kind: Pod", "kind"),

@@ -192,7 +192,7 @@ def test_parts_that_do_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         store(archive, [archive.content[:-1]])
     with pytest.raises(InputMissing, match="submit again"):
         _uploads.unpack(archive.sha256)
-    with pytest.raises(InputInvalid, match="is no SHA-256"):
+    with pytest.raises(InputInvalid, match="is not a SHA-256"):
         _uploads.unpack("../../etc/passwd")
     monkeypatch.delenv("TASKCTL_WORKSPACE")
     with pytest.raises(NoWorkspace, match=r"spec\.workspace"):
@@ -202,7 +202,7 @@ def test_parts_that_do_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from taskctl.outside import codearchive
 
-    with pytest.raises(ConfigError, match="is no folder"):
+    with pytest.raises(ConfigError, match="is not a folder"):
         archive_of(tmp_path / "nowhere")
     monkeypatch.setattr(codearchive, "MAX_ARCHIVE_BYTES", 10)
     with pytest.raises(ConfigError, match="keep data in the workspace"):

@@ -484,8 +484,8 @@ def numbers() -> Any:
         (Maker(), "Maker has no name by which another process"),
         (Maker().bound, "is bound to an object"),
         (numbers, "numbers() yields"),
-        (5, "is no function"),
-        (classmethod(sample.plain), "is no function"),  # type: ignore[arg-type]
+        (5, "is not a function"),
+        (classmethod(sample.plain), "is not a function"),  # type: ignore[arg-type]
     ],
 )
 def test_what_cannot_be_a_task(function: Any, message: str) -> None:
