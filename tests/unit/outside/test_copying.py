@@ -424,7 +424,7 @@ def test_links_that_the_user_names_are_followed(
     assert local_target("new") == Target(source.parent, "new")
     assert local_target("link/new/") == Target(source, "new/")
     for look in (local_source, local_target):
-        with pytest.raises(TransferError, match="is not there") as raised:
+        with pytest.raises(TransferError, match="does not exist") as raised:
             look("gone/file")
         assert raised.value.missing
 

@@ -111,5 +111,5 @@ def test_frames_arrive_in_any_pieces(contents: list[tuple[bytes, bool]], step: i
 
 @pytest.mark.parametrize("sent", [b"Usage: taskctl\n", b"-1 2 0\n", b"999999999 1 0\n", b"x" * 99])
 def test_what_is_no_frame(sent: bytes) -> None:
-    with pytest.raises(CopyError, match="something else"):
+    with pytest.raises(CopyError, match="something other"):
         list(FrameReader().feed(sent))

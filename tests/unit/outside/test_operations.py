@@ -269,7 +269,7 @@ def test_yaml_there_and_back(settings: Any) -> None:
     ("text", "message"),
     [
         ("", "no document is a Task"),
-        ("{", "no YAML"),
+        ("{", "not YAML"),
         ("[1]", "kind"),
         ("kind: Pod", "kind"),
         ("kind: Task\n---\nkind: Task", "kind"),

@@ -84,7 +84,7 @@ def test_asked_for() -> None:
         program_of(as_task(lambda: 1), HERE, by_value=False)
     with pytest.raises(ConfigError, match="exclude each other"):
         program_of(count, HERE, uploaded=Uploaded(str(ROOT), "0" * 64), by_value=True)
-    with pytest.raises(Unsendable, match="no function"):
+    with pytest.raises(Unsendable, match="not a function"):
         as_task(3)
 
 
