@@ -204,7 +204,7 @@ def local_source(path: str) -> Source:
     """
     real = Path(os.path.realpath(path))
     if not os.path.lexists(real):
-        raise TransferError(path, "is not there", missing=True)
+        raise TransferError(path, "does not exist", missing=True)
     last = path.rstrip("/").rpartition("/")[2]
     name = "" if last in ("", ".", "..") else last
     if real.is_dir():
@@ -230,7 +230,7 @@ def local_target(path: str) -> Target:
         problem = "does not exist, or is not a folder; make it first"
         raise TransferError(parent, problem, missing=True)
     if name in (".", ".."):
-        raise TransferError(path, "is not there", missing=True)
+        raise TransferError(path, "does not exist", missing=True)
     return Target(Path(os.path.realpath(parent)), name + ("/" if path.endswith("/") else ""))
 
 

@@ -201,7 +201,7 @@ def copy_error(path: str, error: OSError) -> TransferError:
 def reason(error: OSError) -> str:
     """Return why a path cannot be used, in words that follow it."""
     if isinstance(error, FileNotFoundError):
-        return "is not there"
+        return "does not exist"
     if error.errno in (errno.ENOTDIR, errno.ELOOP):
         return "leads through a file or a symbolic link, which is not followed"
     return f"cannot be used: {error.strerror or error}"

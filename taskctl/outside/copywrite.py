@@ -144,7 +144,7 @@ class Receiver:
             )
         parent = "/".join(PurePosixPath(path).parts[:-1])
         if mode is None and self._mode_of(parent) is None:
-            raise TransferError(parent, "is not there; make that folder first", missing=True)
+            raise TransferError(parent, "does not exist; make that folder first", missing=True)
         return path
 
     def _mode_of(self, path: str) -> int | None:

@@ -57,7 +57,7 @@ def cluster(name: str, **spec: Any) -> Object:
         (("sweep:/etc/passwd", "-"), 1, "is not in the workspace"),
         (("sweep:a", "b"), 1, "has no running worker"),
         (("bare:a", "b"), 1, "has no workspace"),
-        (("./nothing", "sweep:"), 3, "./nothing is not there"),
+        (("./nothing", "sweep:"), 3, "./nothing does not exist"),
     ],
 )
 def test_what_is_refused(
