@@ -112,7 +112,7 @@ def test_urls_that_lead_nowhere(url: str) -> None:
         ("224.0.0.1", "multicast"),
         ("ff02::1", "multicast"),
         ("255.255.255.255", "reserved"),
-        ("nonsense", "no address"),
+        ("nonsense", "not an address"),
     ],
 )
 def test_addresses_that_are_off_limits(address: str, what: str) -> None:

@@ -85,7 +85,9 @@ def test_input_was_changed(agent: FakeAgent, workspace: Path, content: bytes) ->
         _ = sdk.current().input
 
 
-@pytest.mark.parametrize(("codec", "message"), [("pickle", "pickle"), ("msgpack", "not valid msgpack")])
+@pytest.mark.parametrize(
+    ("codec", "message"), [("pickle", "pickle"), ("msgpack", "not valid msgpack")]
+)
 def test_input_in_another_codec(agent: FakeAgent, codec: str, message: str) -> None:
     agent.input = {"ref": {**agent.store([1, "a longer one"]), "codec": codec}}
     with pytest.raises(sdk.InputCorrupt, match=message):
