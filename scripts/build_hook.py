@@ -1,8 +1,12 @@
-"""Compiles the C programs of taskctl/init into taskctl/init/bin.
+"""Compiles the C programs of taskctl/init, and says which platform a wheel is for.
 
 Hatchling runs this as a build hook; developers run it by hand:
 
     python scripts/build_hook.py [--arch x86_64|aarch64] [--output DIR] [--force | --check]
+
+A wheel is for the machine that builds it, or for the platform that TASKCTL_WHEEL_TARGET names (a
+key of TARGETS; scripts/wheels builds all of them). The programs run on Linux only, so a wheel for
+macOS has none: there, taskctl is a client of a cluster.
 
 The compiler is Zig's, from the ``ziglang`` package, so no C toolchain is needed. Without it,
 ``cc`` or ``gcc`` is used where a static libc is installed. A binary ends with a hash of all
@@ -13,7 +17,9 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib.metadata
 import importlib.util
+import json
 import os
 import platform
 import shlex
@@ -21,9 +27,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 try:
     from hatchling.builders.hooks.plugin.interface import BuildHookInterface
@@ -40,13 +47,36 @@ FLAGS = ("-static", "-Os", "-s", "-Wall", "-Wextra", "-Werror")
 HOST_COMPILERS = ("cc", "gcc")
 ARCHES = ("x86_64", "aarch64")
 # A static program runs with any libc, so both families of tags are true. The numbers are the
-# oldest that pip knows for each.
-WHEEL_TAG = "py3-none-manylinux2014_{arch}.musllinux_1_1_{arch}"
+# oldest that pip knows for each; manylinux2014 is the older name of manylinux_2_17.
+LINUX_TAG = "py3-none-manylinux2014_{arch}.manylinux_2_17_{arch}.musllinux_1_1_{arch}"
+# Nothing in it is compiled; macOS 11 is the oldest for both of Apple's architectures.
+MACOS_TAG = "py3-none-macosx_11_0_universal2"
+TARGET_VARIABLE = "TASKCTL_WHEEL_TARGET"
+# What a build makes besides the programs of this machine.
+BUILD = ROOT / "build" / "wheels"
+SBOM = "taskctl.cdx.json"
 COMPILE_TIMEOUT_S = 600
 
 
 class CompileError(Exception):
     """The C programs could not be compiled; the message says what to do."""
+
+
+# Not a dataclass: hatchling loads this file under a name that dataclasses cannot look up.
+class Target(NamedTuple):
+    """A platform that there is a wheel for.
+
+    Attributes:
+        tag: what the wheel says of itself.
+        arch: of the programs in it; None: it has none.
+    """
+
+    tag: str
+    arch: str | None
+
+
+TARGETS = {f"linux-{arch}": Target(LINUX_TAG.format(arch=arch), arch) for arch in ARCHES}
+TARGETS["macos"] = Target(MACOS_TAG, None)
 
 
 class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg,unused-ignore]
@@ -56,18 +86,51 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg,unused-ignor
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile, and give the wheel the tag of the platform that the binaries are for."""
-        del version  # "standard" and "editable" both need the binaries in the source tree
         if self.target_name != "wheel":
             return
-        arch = machine()
-        programs = compile_all(arch)
-        # By name: a program of an older version may lie there, or what a killed build left.
-        build_data["artifacts"] += [f"/{path.relative_to(ROOT).as_posix()}" for path in programs]
+        # An editable installation is for the machine that makes it.
+        asked = "" if version == "editable" else os.environ.get(TARGET_VARIABLE, "")
+        name = asked or own_target()
+        if name not in TARGETS:
+            raise CompileError(f"{TARGET_VARIABLE}={name}: there are {', '.join(TARGETS)}")
+        tag, arch = TARGETS[name]
+        folder = BUILD / name
+        if arch is not None:
+            self._add_programs(arch, name, folder, build_data)
         build_data["pure_python"] = False
-        if sys.platform == "linux":
-            build_data["tag"] = WHEEL_TAG.format(arch=arch)
-        else:  # the controller and the command line run here, the binaries on the workers
-            build_data["infer_tag"] = True
+        build_data["tag"] = tag
+        if version != "editable":
+            bill = write_sbom(folder / SBOM, name)
+            build_data["sbom_files"] = [bill.relative_to(ROOT).as_posix()]
+
+    def _add_programs(
+        self, arch: str, target: str, folder: Path, build_data: dict[str, Any]
+    ) -> None:
+        if target == own_target():
+            # By name: a program of an older version may lie there, or what a killed build left.
+            programs = compile_all(arch)
+            build_data["artifacts"] += [
+                f"/{path.relative_to(ROOT).as_posix()}" for path in programs
+            ]
+        else:  # beside the tree: the programs in it are those that this machine runs
+            programs = compile_all(arch, folder)
+            inside = SOURCES.relative_to(ROOT) / "bin"
+            build_data["force_include"] |= {
+                str(path): (inside / path.name).as_posix() for path in programs
+            }
+
+
+def own_target() -> str:
+    """Return the key in TARGETS of this machine.
+
+    Raises:
+        CompileError: taskctl is not built for it.
+    """
+    if sys.platform == "darwin":
+        return "macos"
+    if sys.platform != "linux":
+        raise CompileError(f"taskctl is built for Linux and macOS, not for {sys.platform}")
+    return f"linux-{machine()}"
 
 
 def machine() -> str:
@@ -204,6 +267,73 @@ def _run(command: Sequence[str]) -> None:
         raise CompileError(f"{shlex.join(command)}: {error}") from error
     if done.returncode != 0:
         raise CompileError(f"{shlex.join(command)}\n{done.stdout}{done.stderr}")
+
+
+def write_sbom(path: Path, target: str) -> Path:
+    """Write what a wheel is made of (PEP 770): CycloneDX, the same for the same input.
+
+    What pip installs beside it is in its metadata, and in what scripts/sbom prints.
+    """
+    own = f"pkg:pypi/taskctl@{version()}"
+    arch = TARGETS[target].arch
+    linked = [] if arch is None else [_libc(compiler(arch))]
+    found: dict[str, Any] = {
+        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": {
+            "component": {
+                "type": "application",
+                "bom-ref": own,
+                "name": "taskctl",
+                "version": version(),
+                "purl": own,
+                "licenses": [{"license": {"id": "Apache-2.0"}}],
+                "properties": [{"name": "taskctl:wheel-target", "value": target}],
+            }
+        },
+        "components": linked,
+        "dependencies": [
+            {"ref": own, "dependsOn": [one["bom-ref"] for one in linked]},
+            *({"ref": one["bom-ref"]} for one in linked),
+        ],
+    }
+    # What is in it decides on the number, so that it can be made again.
+    serial = uuid.uuid5(uuid.NAMESPACE_URL, json.dumps(found, sort_keys=True))
+    found["serialNumber"] = f"urn:uuid:{serial}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}-{os.getpid()}")
+    temporary.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)
+    return path
+
+
+def _libc(command: Sequence[str]) -> dict[str, Any]:
+    """Return the C library that is linked into the programs, as CycloneDX has it."""
+    found: dict[str, Any] = {"type": "library", "bom-ref": "libc", "name": "libc"}
+    if "ziglang" not in command:
+        found["description"] = f"static C library of the machine that built, by {command[0]}"
+        return found
+    found |= {
+        "name": "musl",
+        "bom-ref": "musl",
+        "description": f"as it comes with ziglang {importlib.metadata.version('ziglang')}",
+        "licenses": [{"license": {"id": "MIT"}}],
+    }
+    if number := _musl_version():
+        found |= {"version": number, "bom-ref": f"pkg:generic/musl@{number}"}
+        found["purl"] = found["bom-ref"]
+    return found
+
+
+def _musl_version() -> str | None:
+    spec = importlib.util.find_spec("ziglang")
+    for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
+        header = Path(folder, "lib", "libc", "musl", "src", "internal", "version.h")
+        if header.exists():
+            return header.read_text(encoding="utf-8").split('"')[1]
+    return None
 
 
 def main() -> int:

@@ -13,6 +13,7 @@ from taskctl.cli.datadir import DEFAULT_DATA_DIR, DataDir
 from taskctl.cli.exits import CliError, ExitCode, UsageError
 from taskctl.cli.output import Output, echo, to_json, to_yaml
 from taskctl.cli.verbs import verb
+from taskctl.embedded.host import require_linux
 
 if TYPE_CHECKING:
     from taskctl.embedded.images.names import Image
@@ -75,6 +76,7 @@ def register(app: typer.Typer) -> None:
 
 def add(options: AddOptions) -> int:
     """Unpack images, or say what stands for them. Containers that start later have them."""
+    require_linux()
     options.directory.prepare()
     add_images(options.directory, options.images)
     return ExitCode.OK

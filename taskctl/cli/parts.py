@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import Final
 
 from taskctl.cli.exits import CliError, ExitCode
+from taskctl.embedded.host import require_linux
 
 # By the name of the extra in pyproject.toml: the modules that it brings.
 PARTS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -24,7 +25,10 @@ def require(part: str) -> None:
 
     Raises:
         CliError: packages are missing; says how to install them.
+        ConfigError: this machine cannot run the part; says what works here.
     """
+    if part == "local":
+        require_linux()
     missing = [module for module in PARTS[part] if not _is_there(module)]
     if missing:
         raise CliError(

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import IO, Any, Final, Self
 
 from taskctl.constants import API_VERSION
+from taskctl.embedded.host import require_linux
 from taskctl.errors import AlreadyExists, ConfigError
 from taskctl.outside.client import Client
 from taskctl.outside.sync import SyncClient
@@ -116,7 +117,8 @@ class LocalStack:
         """Start the stack and wait until it is ready; ``with`` does it.
 
         Raises:
-            ConfigError: it does not start, or another one runs on the data directory.
+            ConfigError: it does not start, another one runs on the data directory, or this is
+                not Linux.
         """
         self._launch()
         try:
@@ -128,6 +130,7 @@ class LocalStack:
     def _launch(self) -> None:
         if self._process is not None:
             raise ConfigError("this local stack runs already")
+        require_linux()
         if self._given is None:
             self._temporary = tempfile.mkdtemp(prefix="taskctl-")
             self.data_dir = Path(self._temporary)

@@ -94,34 +94,95 @@ def test_unknown_machine(build_hook: ModuleType, monkeypatch: pytest.MonkeyPatch
         build_hook.machine()
 
 
-def initialize(build_hook: ModuleType, target: str) -> dict[str, Any]:
+def initialize(build_hook: ModuleType, target: str, version: str = "standard") -> dict[str, Any]:
     hook = object.__new__(build_hook.CustomBuildHook)
     type(hook).target_name = property(lambda _: target)
-    build_data: dict[str, Any] = {"pure_python": True, "artifacts": []}
-    hook.initialize("standard", build_data)
+    build_data: dict[str, Any] = {"pure_python": True, "artifacts": [], "force_include": {}}
+    hook.initialize(version, build_data)
     return build_data
+
+
+@pytest.fixture
+def compiled(build_hook: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Nothing is compiled; returns for which architecture and into which folder it would be."""
+    asked: list[tuple[str, str]] = []
+
+    def compile_all(arch: str, output: Path | None = None) -> list[Path]:
+        folder = output or build_hook.SOURCES / "bin"
+        asked.append((arch, folder.relative_to(build_hook.ROOT).as_posix()))
+        return [folder / "shim"]
+
+    monkeypatch.setattr(build_hook, "compile_all", compile_all)
+    monkeypatch.delenv(build_hook.TARGET_VARIABLE, raising=False)
+    return asked
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the tag is for Linux")
 def test_wheel_is_for_this_platform(
-    build_hook: ModuleType, monkeypatch: pytest.MonkeyPatch
+    build_hook: ModuleType, compiled: list[tuple[str, str]]
 ) -> None:
-    compiled: list[str] = []
-
-    def compile_all(arch: str) -> list[Path]:
-        compiled.append(arch)
-        return [build_hook.SOURCES / "bin" / "shim"]
-
-    monkeypatch.setattr(build_hook, "compile_all", compile_all)
     arch = build_hook.machine()
-    assert initialize(build_hook, "wheel") == {
+    found = initialize(build_hook, "wheel")
+    assert found == {
         "pure_python": False,
         "artifacts": ["/taskctl/init/bin/shim"],
-        "tag": f"py3-none-manylinux2014_{arch}.musllinux_1_1_{arch}",
+        "force_include": {},
+        "tag": f"py3-none-manylinux2014_{arch}.manylinux_2_17_{arch}.musllinux_1_1_{arch}",
+        "sbom_files": [f"build/wheels/linux-{arch}/taskctl.cdx.json"],
     }
-    assert compiled == [arch]
-    assert initialize(build_hook, "sdist") == {"pure_python": True, "artifacts": []}
-    assert compiled == [arch], "a source archive holds no binaries"
+    assert compiled == [(arch, "taskctl/init/bin")]
+    sdist = initialize(build_hook, "sdist")
+    assert sdist == {"pure_python": True, "artifacts": [], "force_include": {}}
+    assert len(compiled) == 1, "a source archive holds no binaries"
+
+
+def test_wheel_for_another_platform_leaves_the_programs_of_this_one_alone(
+    build_hook: ModuleType, compiled: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = next(name for name in build_hook.TARGETS if name != build_hook.own_target())
+    arch = build_hook.TARGETS[other].arch
+    monkeypatch.setenv(build_hook.TARGET_VARIABLE, other)
+    found = initialize(build_hook, "wheel")
+    folder = build_hook.BUILD / other
+    assert found["force_include"] == {str(folder / "shim"): "taskctl/init/bin/shim"}
+    assert (found["artifacts"], found["tag"]) == ([], build_hook.TARGETS[other].tag)
+    assert compiled == [(arch, f"build/wheels/{other}")]
+    initialize(build_hook, "wheel", "editable")
+    assert compiled[1:] == [(build_hook.machine(), "taskctl/init/bin")], "for this machine"
+
+
+def test_wheel_for_macos_has_no_programs(
+    build_hook: ModuleType, compiled: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build_hook.sys, "platform", "darwin")
+    assert build_hook.own_target() == "macos"
+    found = initialize(build_hook, "wheel")
+    assert (found["tag"], found["artifacts"], found["force_include"], compiled) == (
+        "py3-none-macosx_11_0_universal2", [], {}, []
+    )  # fmt: skip
+
+
+def test_unknown_platforms_are_refused(
+    build_hook: ModuleType, compiled: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(build_hook.TARGET_VARIABLE, "linux-riscv64")
+    with pytest.raises(build_hook.CompileError, match="linux-riscv64: there are linux-x86_64"):
+        initialize(build_hook, "wheel")
+    monkeypatch.delenv(build_hook.TARGET_VARIABLE)
+    monkeypatch.setattr(build_hook.sys, "platform", "win32")
+    with pytest.raises(build_hook.CompileError, match="Linux and macOS, not for win32"):
+        initialize(build_hook, "wheel")
+    assert compiled == []
+
+
+def test_what_is_linked_in_depends_on_the_compiler(
+    build_hook: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert build_hook._libc(["/usr/bin/cc"])["description"].endswith("by /usr/bin/cc")
+    found = build_hook._libc(build_hook._zig("aarch64"))
+    assert found["purl"] == f"pkg:generic/musl@{found['version']}"
+    monkeypatch.setattr(build_hook, "_musl_version", lambda: None)
+    assert "version" not in build_hook._libc(build_hook._zig("aarch64"))
 
 
 def test_all_programs_are_compiled(build_hook: ModuleType) -> None:
