@@ -16,7 +16,6 @@ CRDS = sorted((REPOSITORY / "crds").glob("*.yaml"))
 SHARED = frozenset(
     {
         "Background",
-        "Backoff",
         "Board",
         "Change",
         "Child",

@@ -17,16 +17,17 @@ from taskctl.agent.context import Context
 from taskctl.agent.exits import Exit
 from taskctl.agent.journal import ToldRun
 from taskctl.agent.outputs import Outputs
-from taskctl.agent.retry import Delays, is_worth_a_line
+from taskctl.agent.retry import is_worth_a_line
 from taskctl.agent.runs import Run, RunPhase
 from taskctl.agent.workspace import Workspace
+from taskctl.backoff import Backoff
 from taskctl.errors import ApiError, Conflict, NotFound
 from taskctl.policy.outcome import ExitReport, Superseded, decide_after_exit
 
 logger = logging.getLogger(__name__)
 
 # A refusal that is not passing (RBAC taken away, a webhook) needs a person, who needs minutes.
-_REFUSED: Final = Delays(first_s=1.0, max_s=30.0)
+_REFUSED: Final = Backoff(1.0, 30.0, (0.5, 1.5))
 DROPPED: Final = "Dropped"  # counted among the states that were recorded
 
 
@@ -151,7 +152,7 @@ class Outcomes:
 
     async def _pause_long(self, failures: int) -> None:
         timing = self._context.timing
-        await timing.sleep(_REFUSED.delay_s(failures, timing.random()))
+        await timing.sleep(_REFUSED.pause_s(failures, timing.random()))
 
     async def _close(self, run: Run, exit_code: int) -> None:
         context = self._context

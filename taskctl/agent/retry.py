@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from taskctl.backoff import Backoff
 from taskctl.clock import Clock
 from taskctl.errors import ApiError, Forbidden, Throttled, Unauthorized, Unavailable
 from taskctl.kube.timing import SYSTEM_TIMING, Timing
@@ -24,31 +25,7 @@ TRANSIENT: Final = (Unavailable, Throttled, Unauthorized)
 # An API server that has just started refuses everybody, until it has read the RBAC rules; a
 # RoleBinding made a moment ago counts a moment later. A task must not fail of that.
 FORBIDDEN_FOR_S: Final = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Delays:
-    """Exponential, capped, with jitter.
-
-    Attributes:
-        first_s: seconds after the first failure.
-        max_s: seconds that the wait never exceeds (but for a longer ``Retry-After``).
-        jitter: random part, 0 to 1: 0.5 means half to one and a half of the wait.
-    """
-
-    first_s: float = 0.1
-    max_s: float = 5.0
-    jitter: float = 0.5
-
-    def delay_s(self, failures: int, chance: float) -> float:
-        """Return how long to wait after the ``failures``-th failure in a row.
-
-        Args:
-            failures: at least 1.
-            chance: random, in [0, 1).
-        """
-        base = min(self.max_s, self.first_s * 2.0 ** min(failures - 1, 30))
-        return base * (1.0 - self.jitter + 2.0 * self.jitter * chance)
+CALL_BACKOFF: Final = Backoff(0.1, 5.0, (0.5, 1.5))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +34,11 @@ class Retrier:
 
     Attributes:
         timing: clock, sleep and chance.
-        delays: the back-off.
+        backoff: how long the pauses are.
     """
 
     timing: Timing = SYSTEM_TIMING
-    delays: Delays = Delays()
+    backoff: Backoff = CALL_BACKOFF
 
     @staticmethod
     def is_transient(error: ApiError) -> bool:
@@ -70,7 +47,7 @@ class Retrier:
 
     async def pause(self, failures: int, error: ApiError | None = None) -> None:
         """Wait as long as the back-off and the server's ``Retry-After`` say."""
-        delay_s = self.delays.delay_s(failures, self.timing.random())
+        delay_s = self.backoff.pause_s(failures, self.timing.random())
         if error is not None:
             delay_s = max(delay_s, error.retry_after_s)
         await self.timing.sleep(delay_s)

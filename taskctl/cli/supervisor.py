@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
+from taskctl.backoff import EXACT, Backoff
 from taskctl.cli.datadir import DataDir
 from taskctl.cli.exits import CliError, ExitCode
 from taskctl.cli.lifeline import lifeline_env
 from taskctl.clock import Clock, SystemClock
 
-_BACKOFF_FIRST_S = 0.2
-_BACKOFF_LAST_S = 10.0
+_BACKOFF = Backoff(0.2, 10.0, EXACT)
 # A component that ran this long is not in a crash loop: its back-off begins again.
 _STEADY_S = 30.0
 # So often may a component die before the stack has been ready once.
@@ -128,7 +128,7 @@ class Supervisor:
 
     async def _keep(self, running: _Running) -> None:
         """Start a component again whenever it ends, for as long as the stack lives."""
-        delay_s = _BACKOFF_FIRST_S
+        failures = 1
         name = running.spec.name
         while not _is_stopping(running):
             began_s = self.clock.monotonic_s()
@@ -141,16 +141,18 @@ class Supervisor:
                     self._fail(running, code)
                     return
                 if self.clock.monotonic_s() - began_s > _STEADY_S:
-                    delay_s = _BACKOFF_FIRST_S
+                    failures = 1
+                delay_s = _BACKOFF.pause_s(failures)
                 self.say(f"{name} ended ({_how(code)}); starting it again in {delay_s:.1f} s")
-            await asyncio.sleep(delay_s)
-            delay_s = min(_BACKOFF_LAST_S, delay_s * 2)
+            await asyncio.sleep(_BACKOFF.pause_s(failures))
+            failures += 1
             if _is_stopping(running):
                 return
             running.process = None
             try:
                 await self._spawn(running)
             except OSError as error:  # no memory, no process ids, no file descriptors
+                delay_s = _BACKOFF.pause_s(failures)
                 self.say(f"{name} cannot be started: {error}; trying again in {delay_s:.1f} s")
 
     def _hopeless(self, running: _Running, code: int) -> bool:

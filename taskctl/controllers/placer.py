@@ -9,6 +9,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Final
 
+from taskctl.backoff import Backoff
 from taskctl.constants import FIELD_MANAGER, Reason
 from taskctl.controllers.cachedapi import CachedApi
 from taskctl.controllers.news import News
@@ -16,7 +17,7 @@ from taskctl.controllers.queues import SHORTEST_LOOK_S, Queues
 from taskctl.errors import AlreadyExists, ApiError, NotFound
 from taskctl.kube.interface import KubeObject, PatchOptions, PatchType
 from taskctl.kube.resources import LEASES, PODS
-from taskctl.kube.timing import Backoff, TimerHandle
+from taskctl.kube.timing import Pauses, TimerHandle
 from taskctl.placement import events as ev
 from taskctl.placement.instructions import (
     Append,
@@ -49,6 +50,8 @@ _APPEND: Final = PatchOptions(
 _RECORD: Final = PatchOptions(field_manager=FIELD_MANAGER, idempotent=True)
 # A conflict comes of the server's own merging with the kubelet's writes; it tries five times.
 _CONFLICTS: Final = 4
+_CONFLICT_BACKOFF: Final = Backoff(0.05, 1.0, (1.0, 2.0))
+_READ_BACKOFF: Final = Backoff(0.2, 10.0, (1.0, 2.0))
 _LEVELS: Final = {LogSeverity.INFO: logging.INFO, LogSeverity.WARNING: logging.WARNING}
 
 
@@ -170,7 +173,7 @@ class Placer:
 
     async def _append(self, batch: Append) -> tuple[ev.Event, KubeObject | None]:
         body = append_body(batch.pod_uid, batch.entries)
-        backoff = Backoff(self._api.timing, initial_s=0.05, cap_s=1.0)
+        pauses = Pauses(_CONFLICT_BACKOFF, self._api.timing)
         for attempt in range(1, _CONFLICTS + 1):
             try:
                 stored = await self._api.client.patch(
@@ -180,7 +183,7 @@ class Placer:
                 if judge_append(error) is not AppendVerdict.CONFLICT or attempt == _CONFLICTS:
                     jitter = self._api.timing.random()
                     return ev.BatchRefused(batch.batch, error, jitter), None
-                await self._api.timing.sleep(backoff.next_s())
+                await self._api.timing.sleep(pauses.next_s())
             else:
                 return ev.BatchStored(batch.batch), stored
         raise AssertionError("the last try ends the loop")
@@ -212,7 +215,7 @@ class Placer:
 
     async def _read(self, request: ReadPod) -> tuple[ev.Event, KubeObject | None]:
         """Read the pod, for as long as it takes to get an answer."""
-        backoff = Backoff(self._api.timing, initial_s=0.2, cap_s=10.0)
+        pauses = Pauses(_READ_BACKOFF, self._api.timing)
         pod: KubeObject | None = None
         while True:
             try:
@@ -221,7 +224,7 @@ class Placer:
                 pod = None
             except ApiError as error:
                 log.info("worker %s cannot be read: %s", request.pod, error)
-                await self._api.timing.sleep(max(error.retry_after_s, backoff.next_s()))
+                await self._api.timing.sleep(max(error.retry_after_s, pauses.next_s()))
                 continue
             break
         present: frozenset[str] | None = None

@@ -7,16 +7,16 @@ import random
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from taskctl.backoff import Backoff
 from taskctl.errors import Gone, Throttled, Unavailable
 
 if TYPE_CHECKING:
     from taskctl.kube.client import KubeClient
     from taskctl.kube.resources import Resource
 
-PAUSE_S = 0.2
-LONGEST_PAUSE_S = 5.0
+_BACKOFF: Final = Backoff(0.2, 5.0, (0.5, 1.5))
 # So often in a row may the API server not answer before the reader is told.
 PATIENCE_TRIES = 20
 
@@ -75,8 +75,7 @@ async def follow(client: KubeClient, selection: Selection) -> AsyncGenerator[Cha
             tries += 1
             if tries >= PATIENCE_TRIES:
                 raise
-            pause_s = min(LONGEST_PAUSE_S, PAUSE_S * 2 ** (tries - 1))
-            await asyncio.sleep(pause_s * (0.5 + random.random()))
+            await asyncio.sleep(_BACKOFF.pause_s(tries, random.random()))
 
 
 async def _watch(

@@ -23,6 +23,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
+from taskctl.backoff import Backoff
 from taskctl.errors import ApiError, Forbidden, Gone, Throttled, Unavailable
 from taskctl.kube.interface import (
     KubeObject,
@@ -34,7 +35,7 @@ from taskctl.kube.interface import (
 from taskctl.kube.resources import Resource
 from taskctl.kube.responses import is_resource_version_too_large
 from taskctl.kube.store import Handler, Store, Transform, keep_metadata, parse_version
-from taskctl.kube.timing import SYSTEM_TIMING, Backoff, Timing
+from taskctl.kube.timing import SYSTEM_TIMING, Pauses, Timing
 from taskctl.kube.watch import resource_version
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ _PAGE_LIMIT: Final = 500
 _FAILURES_BEFORE_RELIST: Final = 4
 # Shorter than client-go's 30 s and two minutes: a server that is restarted twice must not
 # leave us blind for the minute that the second one would begin with.
-_PAUSE_CAP_S: Final = 10.0
+_BACKOFF: Final = Backoff(0.8, 10.0, (1.0, 2.0))
 _CALM_AFTER_S: Final = 30.0
 
 
@@ -96,7 +97,7 @@ class Informer:
         self._client = client
         self._options = options
         self._timing = timing
-        self._backoff = Backoff(timing, cap_s=_PAUSE_CAP_S, reset_after_s=_CALM_AFTER_S)
+        self._pauses = Pauses(_BACKOFF, timing, reset_after_s=_CALM_AFTER_S)
         self._version = ""
         self._listed_at_s = 0.0
         self._contact_s: float | None = None
@@ -217,7 +218,7 @@ class Informer:
             if self._stream_events > 0:
                 # The server was well again: what follows is another outage, not the same one.
                 failures, at_once = 0, True
-                self._backoff.reset()
+                self._pauses.reset()
             if isinstance(error, Throttled):
                 await self._pause(error)
                 continue
@@ -230,7 +231,7 @@ class Informer:
             # The end of a stream is normal and the next one follows at once; but a server
             # that ends each as soon as it begins must not be run against in a tight loop.
             if not at_once:
-                await self._timing.sleep(self._backoff.next_s())
+                await self._timing.sleep(self._pauses.next_s())
             at_once = False
 
     async def _watch_once(self) -> Throttled | Unavailable | None:
@@ -288,7 +289,7 @@ class Informer:
 
     async def _pause(self, error: ApiError) -> None:
         self._last_error = str(error)
-        await self._timing.sleep(max(error.retry_after_s, self._backoff.next_s()))
+        await self._timing.sleep(max(error.retry_after_s, self._pauses.next_s()))
 
 
 def _compose(metadata_only: bool, transform: Transform | None) -> Transform | None:

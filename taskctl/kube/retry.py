@@ -11,11 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from taskctl.backoff import Backoff
 from taskctl.errors import ApiError, Throttled, Unavailable
 from taskctl.kube.requests import Request, Verb
 
 # 500 is left out: the server has judged the request and would judge it the same way again.
 _PASSING_STATUSES: Final = frozenset({0, 502, 503, 504, 507})
+REQUEST_BACKOFF: Final = Backoff(0.1, 3.0, (0.5, 1.5))
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +26,11 @@ class RetryPolicy:
 
     Attributes:
         attempts: in all, the first included.
-        initial_s: first pause.
-        cap_s: longest pause of our own choosing; the server may ask for more.
+        backoff: pauses of our own choosing; the server may ask for more.
     """
 
     attempts: int = 4
-    initial_s: float = 0.1
-    cap_s: float = 3.0
+    backoff: Backoff = REQUEST_BACKOFF
 
     def delay_s(
         self, request: Request, error: ApiError, *, attempt: int, sent: bool, chance: float
@@ -51,9 +51,9 @@ class RetryPolicy:
             return None  # a stream is resumed by whoever reads it, which knows where it was
         if not self._may_repeat(request, error, sent=sent):
             return None
-        pause_s = min(self.cap_s, self.initial_s * 2.0 ** (attempt - 1))
+        pause_s = self.backoff.pause_s(attempt, chance)
         # Never earlier than the server asks, nor all clients at the same moment.
-        return max(error.retry_after_s * (1.0 + 0.25 * chance), pause_s * (0.5 + chance))
+        return max(error.retry_after_s * (1.0 + 0.25 * chance), pause_s)
 
     @staticmethod
     def _may_repeat(request: Request, error: ApiError, *, sent: bool) -> bool:

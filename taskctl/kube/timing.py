@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from taskctl.backoff import Backoff
 from taskctl.clock import Clock, SystemClock
 
 
@@ -41,54 +42,43 @@ class Timing:
 
 
 SYSTEM_TIMING: Final = Timing()
+# client-go's reflector (tools/cache/reflector.go): spread over as much again, so that many clients
+# do not come back in step.
+REFLECTOR_BACKOFF: Final = Backoff(0.8, 30.0, (1.0, 2.0))
 
 
-class Backoff:
-    """Growing pauses between attempts, forgotten after a quiet while.
-
-    The defaults are those of client-go's reflector: 0.8 s doubling to 30 s, spread over
-    as much again, so that many clients do not come back in step; back to the start after
-    two minutes without a call.
+class Pauses:
+    """The pauses of one loop that fails, works again, and fails again.
 
     Args:
+        backoff: how long they are.
         timing: clock and chance.
-        initial_s: first pause.
-        cap_s: longest pause before the spread.
-        factor: growth from one pause to the next.
-        jitter: the spread; a pause becomes up to ``1 + jitter`` times as long.
         reset_after_s: quiet seconds after which the first pause applies again.
     """
 
     def __init__(
         self,
+        backoff: Backoff = REFLECTOR_BACKOFF,
         timing: Timing = SYSTEM_TIMING,
         *,
-        initial_s: float = 0.8,
-        cap_s: float = 30.0,
-        factor: float = 2.0,
-        jitter: float = 1.0,
         reset_after_s: float = 120.0,
     ) -> None:
+        self._backoff = backoff
         self._timing = timing
-        self._initial_s = initial_s
-        self._cap_s = cap_s
-        self._factor = factor
-        self._jitter = jitter
         self._reset_after_s = reset_after_s
-        self._next_s = initial_s
+        self._failures = 0
         self._last_use_s: float | None = None
 
     def next_s(self) -> float:
-        """Return the seconds to wait now, and grow."""
+        """Return the seconds to wait now, after one more failure."""
         now = self._timing.clock.monotonic_s()
         if self._last_use_s is not None and now - self._last_use_s > self._reset_after_s:
-            self._next_s = self._initial_s
+            self._failures = 0
         self._last_use_s = now
-        base_s = min(self._next_s, self._cap_s)
-        self._next_s = min(self._next_s * self._factor, self._cap_s)
-        return base_s * (1.0 + self._jitter * self._timing.random())
+        self._failures += 1
+        return self._backoff.pause_s(self._failures, self._timing.random())
 
     def reset(self) -> None:
         """Start over with the first pause."""
-        self._next_s = self._initial_s
+        self._failures = 0
         self._last_use_s = None

@@ -16,6 +16,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
+from taskctl.backoff import Backoff
 from taskctl.kube.ratelimit import TokenBucket
 from taskctl.kube.timing import SYSTEM_TIMING, TimerHandle, Timing
 
@@ -49,20 +50,22 @@ class QueueObserver(Protocol):
         ...
 
 
+KEY_BACKOFF: Final = Backoff(0.005, 60.0, (0.75, 1.0))
+
+
 @dataclass(frozen=True, slots=True)
 class RateLimits:
     """How failing keys are slowed down.
 
     Attributes:
-        initial_s: pause after a key's first failure; doubles with each further one.
-        cap_s: longest pause. client-go's is 1000 s, too long for work that people wait for.
+        backoff: pauses of one key. client-go's limit is 1000 s, too long for work that people
+            wait for; keys that failed together shall not come back together.
         qps: failures of all keys together that come back a second; bounds a failing
             world, such as an API server that is down.
         burst: of those.
     """
 
-    initial_s: float = 0.005
-    cap_s: float = 60.0
+    backoff: Backoff = KEY_BACKOFF
     qps: float = 50.0
     burst: int = 200
 
@@ -165,12 +168,9 @@ class WorkQueue(Generic[K]):
         Returns:
             The pause in seconds.
         """
-        failures = self._failures.get(key, 0)
-        self._failures[key] = failures + 1
-        # 2 ** 60 overflows nothing, and the cap is reached long before.
-        pause_s = min(self._limits.cap_s, self._limits.initial_s * 2.0 ** min(failures, 60))
-        # Keys that failed together shall not come back together.
-        pause_s *= 0.75 + 0.25 * self._timing.random()
+        failures = self._failures.get(key, 0) + 1
+        self._failures[key] = failures
+        pause_s = self._limits.backoff.pause_s(failures, self._timing.random())
         pause_s = max(pause_s, self._bucket.reserve_s(), at_least_s)
         if self._observer is not None:
             self._observer.retried()

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from taskctl.api.resources import TASKCLUSTERS, TASKOBJECTS, TASKS
+from taskctl.backoff import Backoff
 from taskctl.clock import SystemClock, format_micro
 from taskctl.constants import ANNOTATION_SUBMISSION
 from taskctl.errors import AlreadyExists, ApiError, ConfigError, NotFound, Unavailable
 from taskctl.kube.resources import Resource
-from taskctl.kube.timing import SYSTEM_TIMING, Backoff
+from taskctl.kube.timing import Pauses
 from taskctl.outside import session as sessions
 from taskctl.outside.codearchive import Archive, archive_of
 from taskctl.outside.session import Session
@@ -41,8 +42,7 @@ from taskctl.sdk.errors import InputInvalid, Unsendable
 Decode = Callable[[Any, str], Any]
 # On the local stack no image is pulled: this machine's programs run.
 LOCAL_IMAGE: Final = "this-machine"
-_FIRST_PAUSE_S: Final = 0.2
-_LONGEST_PAUSE_S: Final = 5.0
+_BACKOFF: Final = Backoff(0.2, 5.0, (1.0, 2.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +259,7 @@ class Submitter:
         client, namespace = self._session.client, self._session.namespace
         name = body["metadata"]["name"]
         unavailable: ApiError = Unavailable(f"{resource.kind} {name} was not created in time")
-        backoff = Backoff(SYSTEM_TIMING, initial_s=_FIRST_PAUSE_S, cap_s=_LONGEST_PAUSE_S)
+        pauses = Pauses(_BACKOFF)
         try:
             async with asyncio.timeout(self._timeout_s):
                 while True:
@@ -275,7 +275,7 @@ class Submitter:
                         return found
                     except Unavailable as error:
                         unavailable = error
-                    await asyncio.sleep(backoff.next_s())
+                    await asyncio.sleep(pauses.next_s())
         except TimeoutError:
             raise unavailable from None
 

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from taskctl.backoff import EXACT, Backoff
 from taskctl.placement.rotation import RotationRule, Wear, spread
 from taskctl.policy.podview import PodView
 
 DEFAULT_MAX_TASKS: Final = 100
 DEFAULT_SLOTS: Final = 4
-_MAX_BACKOFF_S: Final = 60.0
-_MAX_DOUBLINGS: Final = 6
+_CREATION_BACKOFF: Final = Backoff(1.0, 60.0, EXACT)
 # Share of the workers that may be replaced at a time because the template has changed.
 _SURGE_DIVISOR: Final = 4
 # The node controller has waited 40 s already; a kubelet that starts again needs a moment more.
@@ -285,9 +285,7 @@ def serial_of(name: str, prefix: str) -> int:
 
 def creation_backoff_s(failures: int) -> float:
     """Return how long to wait after that many workers have failed in a row: 1, 2, 4 … 60 s."""
-    if failures <= 0:
-        return 0.0
-    return min(2.0 ** min(failures - 1, _MAX_DOUBLINGS), _MAX_BACKOFF_S)
+    return _CREATION_BACKOFF.pause_s(failures)
 
 
 def _earliest(*delays_s: float | None) -> float | None:

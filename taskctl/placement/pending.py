@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
+from taskctl.backoff import EXACT, Backoff
 from taskctl.objectkey import ObjectKey
 from taskctl.placement.queue import PendingQueue, PendingTask
 
 # The API server refused the container so often in a row: the Task is at fault.
 MAX_REFUSALS: Final = 3
-_MAX_HOLD_S: Final = 30.0
+_HOLD_BACKOFF: Final = Backoff(0.5, 30.0, EXACT)
 
 
 class HoldKind(Enum):
@@ -134,7 +135,7 @@ class PendingTasks:
         refused = kind is HoldKind.INVALID
         # What is forbidden may also fail for other reasons; that one is what people must know.
         known = before is not None and before.forbidden and kind is HoldKind.FAILED
-        delay_s = min(0.25 * 2.0 ** min(failures, 10), _MAX_HOLD_S)
+        delay_s = _HOLD_BACKOFF.pause_s(failures)
         self._holds[uid] = Hold(
             until_s=now_s + delay_s,
             since_s=before.since_s if before else now_s,

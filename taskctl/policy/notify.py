@@ -23,6 +23,7 @@ from taskctl.api.states import (
     NotifyEvent,
     TaskState,
 )
+from taskctl.backoff import Backoff
 from taskctl.clock import format_micro
 from taskctl.policy.hostlist import AllowedHost, host_refusal
 from taskctl.policy.onexit import exit_run, outcome_json, tree_outcome
@@ -31,11 +32,10 @@ from taskctl.policy.view import TaskView, time_or_none
 
 Entry = dict[str, Any]
 
-_FIRST_PAUSE_S: Final = 2.0
-_LONGEST_PAUSE_S: Final = 900.0
 # A receiver may ask for a longer pause (Retry-After), but not forever.
 _LONGEST_ASKED_S: Final = 3600.0
 _JITTER: Final = 0.25
+_BACKOFF: Final = Backoff(2.0, 900.0, (1 - _JITTER, 1 + _JITTER))
 LONGEST_WAIT_S: Final = _LONGEST_ASKED_S * (1 + _JITTER)
 # Of earlier runs; a tree that runs again and again must not grow its root without bound.
 _OWED_KEPT: Final = 10
@@ -215,10 +215,10 @@ def pause_after(attempts: int, asked_s: float, chance: float) -> float:
         asked_s: pause that the receiver asked for; 0: none.
         chance: a number in [0, 1): receivers that went down together come up together.
     """
-    pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(attempts - 1, 30))
     # Never earlier than the receiver asks.
-    spread_s = pause_s * (1 - _JITTER + 2 * _JITTER * chance)
-    return max(spread_s, min(asked_s, _LONGEST_ASKED_S) * (1 + _JITTER * chance))
+    return max(
+        _BACKOFF.pause_s(attempts, chance), min(asked_s, _LONGEST_ASKED_S) * (1 + _JITTER * chance)
+    )
 
 
 def _judge(answer: DeliveryAnswer) -> tuple[NotifyReason, str, bool]:

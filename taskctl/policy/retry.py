@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from taskctl.backoff import EXACT, Backoff
+
 MAX_INFRA_FAILURES: Final = 10
 MAX_INFRA_DELAY_S: Final = 30.0
+_INFRA_BACKOFF: Final = Backoff(1.0, MAX_INFRA_DELAY_S, EXACT)
 # Containers that end without a word on a worker that is well: a mishap once or twice, after that
 # the task's own doing (it kills its supervisor, for example).
 MAX_CONTAINER_LOSSES: Final = 3
-# 2**62 s is far past any maxBackoffSeconds; the cap keeps the power a small number.
-_MAX_DOUBLINGS: Final = 62
 _SIGNAL_EXIT_BASE: Final = 128
 
 
@@ -108,10 +109,9 @@ def decide_retry(
 
 def backoff_delay_s(policy: RetryPolicy, failures: int, jitter: float) -> float:
     """Return the delay after that many failures, in seconds, at most ``max_backoff_s``."""
-    doublings = min(max(failures - 1, 0), _MAX_DOUBLINGS)
-    base = min(policy.backoff_s * 2.0**doublings, policy.max_backoff_s)
-    spread = 1.0 + policy.jitter * (2.0 * jitter - 1.0)
-    return min(base * spread, policy.max_backoff_s)
+    spread = (1.0 - policy.jitter, 1.0 + policy.jitter)
+    backoff = Backoff(policy.backoff_s, policy.max_backoff_s, spread)
+    return min(backoff.pause_s(max(failures, 1), jitter), policy.max_backoff_s)
 
 
 def longest_delay_s(policy: RetryPolicy, failures: int, infra_failures: int) -> float:
@@ -128,9 +128,7 @@ def longest_delay_s(policy: RetryPolicy, failures: int, infra_failures: int) -> 
 
 
 def _infra_delay_s(infra_failures: int) -> float:
-    if infra_failures <= 1:
-        return 0.0
-    return min(2.0 ** min(infra_failures - 2, _MAX_DOUBLINGS), MAX_INFRA_DELAY_S)
+    return _INFRA_BACKOFF.pause_s(infra_failures - 1)
 
 
 def decide_infra_retry(infra_failures: int) -> Retry | GiveUp:

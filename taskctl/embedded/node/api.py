@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import random
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from urllib.parse import quote, urlsplit
 import aiohttp
 import orjson
 
+from taskctl.backoff import Backoff
 from taskctl.embedded.node.model import Json
 from taskctl.embedded.node.options import NodePaths
 from taskctl.errors import (
@@ -27,6 +27,7 @@ from taskctl.errors import (
     Throttled,
     Unavailable,
 )
+from taskctl.kube.timing import Pauses
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,8 @@ WATCH_TIMEOUT_S: Final = 60
 WATCH_SILENCE_S: Final = WATCH_TIMEOUT_S + 15.0
 SHORT_WATCH_S: Final = 1.0
 MESSAGE_LIMIT: Final = 2048
+SPREAD: Final = (0.8, 1.2)
+CALL_BACKOFF: Final = Backoff(0.1, 5.0, SPREAD)
 
 
 class PatchType(StrEnum):
@@ -44,30 +47,6 @@ class PatchType(StrEnum):
 
     MERGE = "application/merge-patch+json"
     STRATEGIC = "application/strategic-merge-patch+json"
-
-
-class Backoff:
-    """Growing delays with jitter.
-
-    Args:
-        first_s: the first delay.
-        limit_s: no delay is longer.
-    """
-
-    def __init__(self, first_s: float = 0.1, limit_s: float = 5.0) -> None:
-        self._first_s = first_s
-        self._limit_s = limit_s
-        self._next_s = first_s
-
-    def next_s(self) -> float:
-        """Return the next delay in seconds."""
-        delay = self._next_s * random.uniform(0.8, 1.2)
-        self._next_s = min(self._next_s * 2, self._limit_s)
-        return delay
-
-    def reset(self) -> None:
-        """Begin again at the first delay."""
-        self._next_s = self._first_s
 
 
 def core_path(plural: str, namespace: str = "", name: str = "", sub: str = "") -> str:
@@ -344,7 +323,7 @@ class Reflector:
 
     async def run(self) -> None:
         """Go on until cancelled."""
-        backoff = Backoff()
+        pauses = Pauses(CALL_BACKOFF)
         while True:
             try:
                 if not self._version:
@@ -352,9 +331,9 @@ class Reflector:
                 began = asyncio.get_running_loop().time()
                 await self._watch()
                 if asyncio.get_running_loop().time() - began >= SHORT_WATCH_S:
-                    backoff.reset()
+                    pauses.reset()
                 else:  # a server that ends each watch at once must not be hammered
-                    await asyncio.sleep(backoff.next_s())
+                    await asyncio.sleep(pauses.next_s())
             except Gone:
                 self._version = ""
             except ApiError as error:
@@ -363,7 +342,7 @@ class Reflector:
                 if not self._down:
                     log.warning("watch of %s interrupted: %s", self._path, error)
                 self._down = True
-                await asyncio.sleep(max(backoff.next_s(), error.retry_after_s))
+                await asyncio.sleep(max(pauses.next_s(), error.retry_after_s))
 
     async def _list(self) -> None:
         # In one piece: the collections of one machine are small.

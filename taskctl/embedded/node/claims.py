@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Final
 
 from taskctl import beneath
+from taskctl.backoff import Backoff
 from taskctl.embedded.node import binding, removal
-from taskctl.embedded.node.api import Backoff, core_path
+from taskctl.embedded.node.api import SPREAD, core_path
 from taskctl.embedded.node.context import NodeContext
 from taskctl.embedded.node.events import EventReason, Subject
 from taskctl.embedded.node.model import Json
 from taskctl.errors import AlreadyExists, ApiError, Conflict, Invalid, NotFound
+from taskctl.kube.timing import Pauses
 
 log = logging.getLogger(__name__)
 
-_RETRY_LIMIT_S: Final = 10.0
+_BACKOFF: Final = Backoff(0.1, 10.0, SPREAD)
 # How often it is looked whether the last pod of a deleted claim has gone.
 _IN_USE_RETRY_S: Final = 1.0
 
@@ -91,7 +93,7 @@ class ClaimBinder:
 
     async def run(self) -> None:
         """Bind and reclaim until cancelled."""
-        backoff = Backoff(limit_s=_RETRY_LIMIT_S)
+        pauses = Pauses(_BACKOFF)
         delay_s: float | None = None
         while True:
             try:
@@ -106,15 +108,15 @@ class ClaimBinder:
             try:
                 delay_s = await self._pass()
             except (Conflict, NotFound):
-                delay_s = backoff.next_s()  # somebody else was faster; the watch brings the news
+                delay_s = pauses.next_s()  # somebody else was faster; the watch brings the news
             except ApiError as error:
-                delay_s = max(backoff.next_s(), error.retry_after_s)
+                delay_s = max(pauses.next_s(), error.retry_after_s)
                 log.warning("claims: %s; next try in %.1f s", error, delay_s)
             except OSError as error:
-                delay_s = backoff.next_s()
+                delay_s = pauses.next_s()
                 log.error("claims: %s; next try in %.1f s", error, delay_s)
             else:
-                backoff.reset()
+                pauses.reset()
 
     async def _pass(self) -> float | None:
         """Look at every claim and every volume; returns when to look again, in seconds."""

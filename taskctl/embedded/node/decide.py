@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Final
 
+from taskctl.backoff import EXACT, Backoff
 from taskctl.clock import parse_time
 from taskctl.embedded.node.model import (
     NO_VIEW,
@@ -23,8 +25,7 @@ from taskctl.embedded.node.model import (
 )
 
 # The kubelet's crash back-off: 10 s doubling to 5 min, forgotten after a run of 10 min.
-BACKOFF_FIRST_S = 10.0
-BACKOFF_LIMIT_S = 300.0
+_CRASH_BACKOFF: Final = Backoff(10.0, 300.0, EXACT)
 BACKOFF_RESET_S = 600.0
 
 
@@ -54,9 +55,7 @@ class PodPlan:
 
 def crash_delay_s(crashes: int) -> float:
     """Return how long to wait before restart number ``crashes`` (1 is the first) in seconds."""
-    if crashes <= 1:
-        return 0.0
-    return min(BACKOFF_FIRST_S * 2.0 ** min(crashes - 2, 16), BACKOFF_LIMIT_S)
+    return _CRASH_BACKOFF.pause_s(crashes - 1)
 
 
 def will_restart(policy: RestartPolicy, kind: Kind, view: ContainerView, *, sidecar: bool) -> bool:

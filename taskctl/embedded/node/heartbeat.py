@@ -10,10 +10,11 @@ from typing import Final
 
 from taskctl.clock import format_micro, format_seconds
 from taskctl.embedded.node import machine
-from taskctl.embedded.node.api import ApiClient, Backoff, PatchType, core_path, group_path
+from taskctl.embedded.node.api import CALL_BACKOFF, ApiClient, PatchType, core_path, group_path
 from taskctl.embedded.node.context import NodeContext
 from taskctl.embedded.node.model import Json
 from taskctl.errors import AlreadyExists, ApiError, NotFound
+from taskctl.kube.timing import Pauses
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class Heartbeat:
 
     async def run(self) -> None:
         """Go on until cancelled, whatever the server does."""
-        backoff = Backoff()
+        pauses = Pauses(CALL_BACKOFF)
         reported_at_s: float | None = None
         while True:
             now_s = self._context.clock.monotonic_s()
@@ -68,13 +69,13 @@ class Heartbeat:
                 await self._renew()
             except NotFound:
                 reported_at_s = None  # the server has forgotten the node, or its Lease
-                await asyncio.sleep(backoff.next_s())
+                await asyncio.sleep(pauses.next_s())
             except ApiError as error:
                 log.debug("heartbeat: %s", error)
                 reported_at_s = None
-                await asyncio.sleep(max(backoff.next_s(), error.retry_after_s))
+                await asyncio.sleep(max(pauses.next_s(), error.retry_after_s))
             else:
-                backoff.reset()
+                pauses.reset()
                 await asyncio.sleep(LEASE_INTERVAL_S)
 
     async def report(self, *, ready: bool) -> None:

@@ -10,14 +10,18 @@ from typing import Final
 
 import orjson
 
+from taskctl.backoff import Backoff
 from taskctl.embedded.node import removal
-from taskctl.embedded.node.api import Backoff
+from taskctl.embedded.node.api import SPREAD
 from taskctl.embedded.node.context import NodeContext
 from taskctl.embedded.node.model import Json, PodRef, node_of
 from taskctl.embedded.node.scheduler import Scheduler
 from taskctl.embedded.node.worker import PodWorker
+from taskctl.kube.timing import Pauses
 
 log = logging.getLogger(__name__)
+
+_BACKOFF: Final = Backoff(1.0, 60.0, SPREAD)
 
 _STOP_MARGIN_S: Final = 15.0
 
@@ -124,7 +128,7 @@ class PodManager:
 
     async def _run(self, uid: str) -> None:
         """Run a pod's worker; one that fails is replaced, as its containers are all on disk."""
-        backoff = Backoff(1.0, 60.0)
+        pauses = Pauses(_BACKOFF)
         try:
             while True:
                 worker = self._workers[uid]
@@ -132,7 +136,7 @@ class PodManager:
                     await worker.run()
                 except Exception:
                     log.exception("the worker of pod %s failed; starting it anew", worker.ref)
-                    await asyncio.sleep(backoff.next_s())
+                    await asyncio.sleep(pauses.next_s())
                     self._workers[uid] = worker.successor()
                 else:
                     return

@@ -7,11 +7,15 @@ import logging
 from enum import StrEnum
 from typing import Final
 
-from taskctl.embedded.node.api import ApiClient, Backoff, PatchType, core_path
+from taskctl.backoff import Backoff
+from taskctl.embedded.node.api import SPREAD, ApiClient, PatchType, core_path
 from taskctl.embedded.node.model import Json, PodRef
 from taskctl.errors import ApiError, Conflict, Invalid, NotFound
+from taskctl.kube.timing import Pauses
 
 log = logging.getLogger(__name__)
+
+_BACKOFF: Final = Backoff(0.1, 10.0, SPREAD)
 
 # Changes that come together are written together: a container that starts and ends within this
 # time costs one write. The pod's JSON grows with each ephemeral container it ever had.
@@ -70,7 +74,7 @@ class StatusReporter:
 
     async def run(self) -> None:
         """Write until cancelled or the pod is gone."""
-        backoff = Backoff(limit_s=10.0)
+        pauses = Pauses(_BACKOFF)
         while self.delivery is not Delivery.GONE:
             await self._changed.wait()
             await asyncio.sleep(SETTLE_S)
@@ -83,9 +87,9 @@ class StatusReporter:
             except NotFound:
                 self._gone()
             except ApiError as error:
-                await self._failed(status, error, backoff)
+                await self._failed(status, error, pauses)
             else:
-                backoff.reset()
+                pauses.reset()
                 self._done()
                 await asyncio.sleep(MIN_INTERVAL_S)
 
@@ -94,11 +98,11 @@ class StatusReporter:
         body: Json = {"metadata": {"uid": self._ref.uid}, "status": status}
         await self._api.patch(path, body, PatchType.STRATEGIC)
 
-    async def _failed(self, status: Json, error: ApiError, backoff: Backoff) -> None:
+    async def _failed(self, status: Json, error: ApiError, pauses: Pauses) -> None:
         if isinstance(error, Conflict | Invalid) and await self._was_replaced():
             self._gone()
             return
-        delay_s = max(backoff.next_s(), error.retry_after_s)
+        delay_s = max(pauses.next_s(), error.retry_after_s)
         log.warning(
             "status of pod %s not written, next try in %.1f s: %s", self._ref, delay_s, error
         )

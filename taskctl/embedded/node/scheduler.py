@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Final
 
-from taskctl.embedded.node.api import Backoff, PatchType, core_path
+from taskctl.embedded.node.api import CALL_BACKOFF, PatchType, core_path
 from taskctl.embedded.node.binding import SELECTED_NODE, is_bound
 from taskctl.embedded.node.claims import ClaimBinder
 from taskctl.embedded.node.context import NodeContext
@@ -24,10 +23,9 @@ from taskctl.embedded.node.scheduling import (
 )
 from taskctl.embedded.node.status import unscheduled_condition
 from taskctl.errors import ApiError, Conflict, NotFound
+from taskctl.kube.timing import Pauses
 
 log = logging.getLogger(__name__)
-
-_RETRY_LIMIT_S: Final = 5.0
 
 
 class Scheduler:
@@ -99,7 +97,7 @@ class Scheduler:
 
     async def run(self) -> None:
         """Bind pods until cancelled."""
-        backoff = Backoff(limit_s=_RETRY_LIMIT_S)
+        pauses = Pauses(CALL_BACKOFF)
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -113,10 +111,10 @@ class Scheduler:
                     self.withdraw(uid)  # bound or deleted meanwhile; the watch will say
                 except ApiError as error:
                     log.warning("pod %s not bound, trying again: %s", PodRef.of(pod), error)
-                    await asyncio.sleep(max(backoff.next_s(), error.retry_after_s))
+                    await asyncio.sleep(max(pauses.next_s(), error.retry_after_s))
                     self._wake.set()
                 else:
-                    backoff.reset()
+                    pauses.reset()
 
     async def _place(self, pod: Json, node: Json) -> None:
         ref = PodRef.of(pod)

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from taskctl.backoff import Backoff
 from taskctl.clock import parse_time
 from taskctl.embedded.node import records, removal
-from taskctl.embedded.node.api import Backoff
+from taskctl.embedded.node.api import SPREAD
 from taskctl.embedded.node.decide import BACKOFF_RESET_S, crash_delay_s
 from taskctl.embedded.node.instance import LOST_MESSAGE, Instance
 from taskctl.embedded.node.model import ContainerView, Json, PodRef, RunState, Terminated
 from taskctl.embedded.node.records import ExitRecord
+from taskctl.kube.timing import Pauses
 
 # containerd reports every failure to start with this code; the shim's own says which it was.
 START_ERROR_CODE: Final = 128
 _MESSAGE_BYTES: Final = 4096
 _LOG_MESSAGE_BYTES: Final = 2048
-_RETRY_FIRST_S: Final = 1.0
-_RETRY_LIMIT_S: Final = 60.0
+_RETRY_BACKOFF: Final = Backoff(1.0, 60.0, SPREAD)
 
 
 @dataclass(slots=True)
@@ -60,7 +62,7 @@ class ContainerSlot:
         self._image_id = ""
         self._crashes = 0
         self._last: Terminated | None = None
-        self._retry = Backoff(_RETRY_FIRST_S, _RETRY_LIMIT_S)
+        self._retry = Pauses(_RETRY_BACKOFF, reset_after_s=math.inf)
         self._seen_exit: Instance | None = None
         self._terminated: Terminated | None = None
         self._from_api: Terminated | None = None

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from taskctl.backoff import EXACT, Backoff
 from taskctl.cli.datadir import DataDir
 from taskctl.cli.exits import CliError
 from taskctl.cli.lifeline import ENV_SUPERVISOR, attach, lifeline_env
@@ -156,7 +157,7 @@ async def said() -> Said:
 async def supervisor(
     directory: DataDir, said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Supervisor]:
-    monkeypatch.setattr("taskctl.cli.supervisor._BACKOFF_FIRST_S", 0.001)
+    monkeypatch.setattr("taskctl.cli.supervisor._BACKOFF", Backoff(0.001, 10.0, EXACT))
     made = Supervisor(directory, said.say)
     yield made
     made.kill()

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from taskctl.clock import SystemClock
-from taskctl.embedded.node.api import ApiClient, Backoff, Reflector, core_path, group_path
+from taskctl.embedded.node.api import ApiClient, Reflector, core_path, group_path
 from taskctl.embedded.node.options import NodePaths
 from taskctl.embedded.server.access.certificates import ensure_certificates
 from taskctl.errors import AlreadyExists, Conflict, Gone, Invalid, NotFound, Throttled, Unavailable
@@ -220,11 +220,3 @@ def test_paths() -> None:
     assert core_path("pods", "ns", "a/b") == "/api/v1/namespaces/ns/pods/a%2Fb"
     expected = "/apis/coordination.k8s.io/v1/namespaces/ns/leases"
     assert group_path("coordination.k8s.io/v1", "leases", "ns") == expected
-
-
-def test_back_off_grows_to_a_limit_and_starts_over() -> None:
-    backoff = Backoff(1.0, 4.0)
-    for expected in (1, 2, 4, 4):
-        assert expected * 0.8 <= backoff.next_s() <= expected * 1.2
-    backoff.reset()
-    assert backoff.next_s() <= 1.2

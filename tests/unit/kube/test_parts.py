@@ -24,7 +24,7 @@ from taskctl.kube.requests import (
 from taskctl.kube.resources import CRDS, NODES, PODS
 from taskctl.kube.responses import error_from_status, is_resource_version_too_large
 from taskctl.kube.retry import RetryPolicy
-from taskctl.kube.timing import Backoff
+from taskctl.kube.timing import REFLECTOR_BACKOFF, Pauses
 from taskctl.kube.watch import LineBuffer
 from tests.unit.kube.fakes import FakeTime, settle
 
@@ -257,7 +257,7 @@ def test_what_is_sent_again(request_: Request, error: ApiError, sent: bool, agai
 
 
 def test_retries_end_and_heed_the_server() -> None:
-    policy = RetryPolicy(attempts=3, initial_s=0.1)
+    policy = RetryPolicy(attempts=3)
     error = Unavailable("x", 503)
     delays = [
         policy.delay_s(GET, error, attempt=number, sent=True, chance=0.5) for number in (1, 2, 3)
@@ -268,16 +268,17 @@ def test_retries_end_and_heed_the_server() -> None:
     assert delays == [7.0, 8.75], "not earlier, and not everybody at the same moment"
 
 
-def test_backoff_grows_is_capped_and_forgets() -> None:
+def test_pauses_grow_are_capped_and_forgotten() -> None:
     time = FakeTime(chance=0.0)
-    backoff = Backoff(time.timing)
-    pauses = [backoff.next_s() for _ in range(8)]
-    assert pauses == pytest.approx([0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30, 30])
+    pauses = Pauses(REFLECTOR_BACKOFF, time.timing)
+    assert [pauses.next_s() for _ in range(8)] == pytest.approx(
+        [0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30, 30]
+    )
     time.advance(119)
-    assert backoff.next_s() == 30
+    assert pauses.next_s() == 30
     time.advance(121)
-    assert backoff.next_s() == pytest.approx(0.8)
-    assert Backoff(FakeTime(chance=0.999).timing).next_s() == pytest.approx(1.6, rel=0.01)
+    assert pauses.next_s() == pytest.approx(0.8)
+    assert Pauses(timing=FakeTime(chance=0.999).timing).next_s() == pytest.approx(1.6, rel=0.01)
 
 
 def test_strict_is_asked_of_the_server() -> None:
