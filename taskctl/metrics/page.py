@@ -13,7 +13,9 @@ _HEAD: Final = """\
 # Metrics
 
 ```sh
-kubectl get --raw /api/v1/namespaces/taskctl-system/services/taskctl-controller:8080/proxy/metrics |
+leader=$(kubectl -n taskctl-system get lease taskctl-controller \\
+    -o jsonpath='{.spec.holderIdentity}')
+kubectl get --raw "/api/v1/namespaces/taskctl-system/pods/$leader:8080/proxy/metrics" |
     grep '^taskctl_tasks{'
 ```
 

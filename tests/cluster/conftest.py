@@ -43,6 +43,12 @@ def installation(node: NativeNode) -> NativeNode:
     """Install taskctl for the whole cluster, with kubectl, and wait until it serves."""
     if os.environ.get(INSTALLED):
         return node
+    install(node)
+    return node
+
+
+def install(node: NativeNode) -> None:
+    """Install taskctl as docs/install.md says, and wait until it serves."""
     manifests = subprocess.run(
         [sys.executable, "-m", "taskctl", "install", "--namespace", SYSTEM_NAMESPACE],
         check=True, capture_output=True, text=True, timeout=60,
@@ -52,7 +58,6 @@ def installation(node: NativeNode) -> NativeNode:
     # The image may have been built anew under the same name.
     node.kubectl("-n", SYSTEM_NAMESPACE, "rollout", "restart", DEPLOYMENT)
     wait_rolled_out(node)
-    return node
 
 
 def wait_rolled_out(node: NativeNode) -> None:
