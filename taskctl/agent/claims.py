@@ -25,7 +25,7 @@ from taskctl.agent.runs import Run, RunPhase
 from taskctl.api.resources import TASKS
 from taskctl.errors import ApiError, Conflict, NotFound
 from taskctl.policy.claim import AlreadyOurs, Refused, decide_claim
-from taskctl.policy.handover import class_of
+from taskctl.policy.handover import NOT_BEGUN_CODE, class_of
 from taskctl.policy.taskdefaults import filled
 from taskctl.policy.view import parse_task, time_or_none, with_defaults
 from taskctl.wire import Message
@@ -70,6 +70,7 @@ class Claims:
         self._preparations = preparations
         self._pod = pod
         self._handovers = handovers
+        self._handed_back: set[str] = set()
         self._locks: dict[str, asyncio.Lock] = collections.defaultdict(asyncio.Lock)
         self.closed = False
 
@@ -109,7 +110,8 @@ class Claims:
                 raise from_api(error) from error
             if won is None:
                 meters.claims[ClaimOutcome.LOST] += 1
-                return exit_message()
+                handed_back = container in self._handed_back
+                return exit_message(NOT_BEGUN_CODE if handed_back else 0)
             meters.claims[ClaimOutcome.WON] += 1
             run = await self._tell(entry, won)
             meters.starts["standby" if parked else "own"] += 1
@@ -193,6 +195,8 @@ class Claims:
         if self._preparations.admits(entry.claim.container, command, root_uid):
             return True
         other = self._preparations.pass_on(entry, command, root_uid)
+        if other is None:
+            self._handed_back.add(entry.claim.container)
         logger.info(
             "not claimed task=%s container=%s: a command of another tree was prepared there; "
             "passed on to %s",

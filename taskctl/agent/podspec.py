@@ -30,7 +30,9 @@ from taskctl.kube.interface import Reader
 from taskctl.kube.resources import PODS
 from taskctl.policy.claim import ClaimEntry
 from taskctl.policy.handover import Handover, parse_parked
+from taskctl.policy.resources import UNCOUNTED, capacity_of
 from taskctl.policy.taskdefaults import from_text
+from taskctl.policy.workerpod import parse_frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +98,16 @@ class OwnPod:
         reader: where to read the pod.
         identity: which pod.
         retrier: repeats the read while the API server is away.
+
+    Attributes:
+        capacity: what the worker has for tasks; known once the pod has been read.
     """
 
     def __init__(self, reader: Reader, identity: PodIdentity, retrier: Retrier) -> None:
         self._reader = reader
         self._identity = identity
         self._retrier = retrier
+        self.capacity = UNCOUNTED
         self._entries: dict[str, PodEntry | ParkedEntry] = {}
         self._lock = asyncio.Lock()
         self._started = 0
@@ -144,6 +150,7 @@ class OwnPod:
             raise Refusal(
                 ErrorCode.UNKNOWN_CONTAINER, f"pod {name} was deleted and made again meanwhile"
             )
+        self.capacity = capacity_of((parse_frame(pod) or {}).get("resources"))
         for container in pod.get("spec", {}).get("ephemeralContainers") or ():
             entry = parse_entry(container, self._identity)
             if entry is not None:

@@ -14,17 +14,17 @@ from typing import Final
 
 from taskctl.agent.context import Context
 from taskctl.agent.handovers import Handovers
-from taskctl.agent.podspec import ParkedEntry, PodEntry
+from taskctl.agent.podspec import OwnPod, ParkedEntry, PodEntry
 from taskctl.policy.handover import Handover
 from taskctl.policy.prepare import (
     MAX_FAILURES,
-    MAX_PREPARED,
     PREPARE_LIMIT_MS,
     WINDOW,
     Command,
     Preparation,
     Started,
     decide_prepare,
+    most_prepared,
 )
 from taskctl.wire import Message
 
@@ -42,6 +42,7 @@ class Preparations:
 
     Args:
         context: of the agent.
+        pod: knows how much memory there is.
         handovers: knows who waits.
         push: sends a container's taskctl-init an unasked message, if it is connected.
         known: what former lives of the agent have prepared, by container.
@@ -50,11 +51,13 @@ class Preparations:
     def __init__(
         self,
         context: Context,
+        pod: OwnPod,
         handovers: Handovers,
         push: Callable[[str, Message], None],
         known: dict[str, Preparation],
     ) -> None:
         self._context = context
+        self._pod = pod
         self._handovers = handovers
         self._push = push
         self._done = dict(known)
@@ -160,7 +163,7 @@ class Preparations:
             return None
         failing = frozenset(k for k, count in self._failures.items() if count >= MAX_FAILURES)
         have = [self._done[item.container].digest for item in prepared if item in mine]
-        room = MAX_PREPARED - len(prepared)
+        room = most_prepared(self._pod.capacity) - len(prepared)
         start = decide_prepare(recent, have, len(clean), room, failing)
         if start is None:
             return None

@@ -100,7 +100,7 @@ class Service:
         self.results = Results(context, objects, self.waits)
         self.outcomes = Outcomes(context, self.outputs, (self.progress, self.waits))
         self._links: dict[str, InitLink] = {}
-        self._preparations = Preparations(context, handovers, self._push, prepared)
+        self._preparations = Preparations(context, pod, handovers, self._push, prepared)
         self.claims = Claims(context, pod, handovers, self._preparations)
         self._attached: collections.Counter[str] = collections.Counter()
 

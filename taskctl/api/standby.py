@@ -24,23 +24,26 @@ class Standby(SpecModel):
     model_config = ConfigDict(
         json_schema_extra=meta.validations(
             meta.cel(
-                "self.maxPerWorker == 0 || self.minPerWorker <= self.maxPerWorker",
+                "!has(self.maxPerWorker) || self.maxPerWorker == 0"
+                " || self.minPerWorker <= self.maxPerWorker",
                 FLOOR_MESSAGE,
                 field_path=".minPerWorker",
             )
         )
     )
     max_per_worker: Annotated[
-        int,
+        int | None,
         Field(
             ge=0,
             le=100,
             description=(
                 "Largest number of parked containers on a worker. 0: no containers are parked. "
-                "Parked containers count towards `rotation.maxTasks`. Default 16."
+                "Parked containers count towards `rotation.maxTasks`. Default: an eighth of "
+                "`rotation.maxTasks`, 16 at most, and none if that is below 20; those that have "
+                "ended on the worker without a task count towards it."
             ),
         ),
-    ] = 16
+    ] = None
     min_per_worker: Annotated[
         int,
         Field(
@@ -49,10 +52,11 @@ class Standby(SpecModel):
             description=(
                 "Smallest number of parked containers on each worker for each kind of task that "
                 "was started within `idleSeconds`. Between the two limits the number follows how "
-                "many tasks are started per second. Default 1."
+                "many tasks are started per second. Default 0: the TaskCluster has at least one "
+                "for each kind of which tasks are started more often than every `idleSeconds`."
             ),
         ),
-    ] = 1
+    ] = 0
     max: Annotated[
         int,
         Field(

@@ -42,13 +42,14 @@ class ClusterView:
 def parse_cluster(raw: Mapping[str, Any]) -> ClusterView:
     """Return the view of a raw TaskCluster."""
     deleting = bool(raw["metadata"].get("deletionTimestamp"))
+    rotation = RotationRule(cluster_max_tasks(raw), cluster_slots(raw))
     return ClusterView(
         key=ObjectKey.of(raw),
         uid=raw["metadata"]["uid"],
         generation=int(raw["metadata"].get("generation") or 0),
         prefix=worker_prefix(raw),
-        rotation=RotationRule(cluster_max_tasks(raw), cluster_slots(raw)),
+        rotation=rotation,
         defaults=defaults_of(raw),
         allowed_images=raw["spec"].get("allowedImages"),
-        standby=OFF if deleting else standby_rule(raw["spec"]),
+        standby=OFF if deleting else standby_rule(raw["spec"], rotation),
     )

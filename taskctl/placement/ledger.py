@@ -283,17 +283,16 @@ class Placements:
             if name in worker.unreported and container_report(entry).state in _STARTED:
                 worker.unreported.discard(name)
             if name in worker.parked:
-                self._read_parked(worker, name, entry)
+                self._read_parked(worker, name, entry, now.monotonic_s)
             attempt = worker.attempts.get(name)
             if attempt is not None:
                 self._read_container(worker, attempt, entry, now)
 
-    def _read_parked(self, worker: Worker, name: str, entry: Mapping[str, Any]) -> None:
-        fingerprint = worker.parked[name].fingerprint
-        if self.shelf.on_status(worker, name, container_report(entry)):
-            self._changes.stock[worker.pod.cluster_uid] = None
-            if name in worker.parked:
-                self._changes.arrived.append((worker.pod.cluster_uid, fingerprint))
+    def _read_parked(self, worker: Worker, name: str, raw: Mapping[str, Any], now_s: float) -> None:
+        uid, fingerprint = worker.pod.cluster_uid, worker.parked[name].fingerprint
+        news = self.shelf.on_status(worker, name, container_report(raw), now_s)
+        if news is not None:
+            self._changes.parked.append((uid, fingerprint, news))
 
     def _read_container(
         self, worker: Worker, attempt: OpenAttempt, entry: Mapping[str, Any], now: Moment

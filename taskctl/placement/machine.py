@@ -178,9 +178,8 @@ class PlacementMachine:
                 cluster = self._clusters.get(key)
                 if cluster is not None and cluster.standby.ceiling:
                     self._soon(key)
-        for uid, fingerprint in changes.arrived:
-            self._stock.arrived(uid, fingerprint)
-        for uid in changes.stock:
+        for uid, fingerprint, news in changes.parked:
+            self._stock.reported(uid, fingerprint, news, self._now.monotonic_s)
             key = self._key_of_cluster.get(uid)
             if key is not None:
                 self._soon(key)

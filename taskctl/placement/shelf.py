@@ -14,12 +14,13 @@ from taskctl.api.states import TaskState
 from taskctl.clock import Moment
 from taskctl.objectkey import ObjectKey
 from taskctl.placement.attempts import AttemptId, OpenAttempt, Withdrawn
-from taskctl.placement.parked import Parked
+from taskctl.placement.parked import Parked, ParkedNews
 from taskctl.placement.rotation import STATUS_BYTES
 from taskctl.placement.states import AttemptState, ParkedState
 from taskctl.placement.workers import Worker
 from taskctl.policy.entry import json_bytes
 from taskctl.policy.handover import (
+    NOT_BEGUN_CODE,
     Dismissal,
     Handover,
     encode_entry,
@@ -97,23 +98,28 @@ class Shelf:
         )
         return True
 
-    def on_status(self, worker: Worker, name: str, report: ContainerReport) -> bool:
-        """Take in a container's status; return whether that makes a difference to the stock."""
-        parked = worker.parked.get(name)
-        if parked is None:
-            return False
+    def on_status(
+        self, worker: Worker, name: str, report: ContainerReport, now_s: float
+    ) -> ParkedNews | None:
+        """Take in a parked container's status; None: that makes no difference to the stock."""
+        parked = worker.parked[name]
         if report.state is ContainerState.TERMINATED:
+            news = ParkedNews.ENDED
+            # Whether one that is seen for the first time was ever used, is not known.
+            if parked.age_s(now_s) > 0:
+                news = parked.end_news(now_s) if worker.accepting else news
+                worker.unused += not parked.taken
             parked.become(ParkedState.OVER)
             del worker.parked[name]
             self.release(worker, name)
             if name in worker.record or worker.record_wanted.get(name):
                 worker.record_wanted[name] = None
-            return True
+            return news
         parked.running = report.state is ContainerState.RUNNING
         if parked.running and parked.state is ParkedState.COMING:
             parked.become(ParkedState.PARKED)
-            return True
-        return False
+            return ParkedNews.ARRIVED
+        return None
 
     def on_pod_read(self, worker: Worker, now: Moment) -> None:
         """The pod's spec and status were taken in: join them with the record and the Tasks."""
@@ -360,5 +366,7 @@ def _due_s(worker: Worker, attempt: OpenAttempt) -> float:
         return float("inf")
     due_s = attempt.placed_at_s + TAKE_BACK_AFTER_S
     if attempt.ended_at_s is not None:
-        due_s = min(due_s, attempt.ended_at_s + TAKE_BACK_ENDED_AFTER_S)
+        said = attempt.ended is not None and attempt.ended.exit_code == NOT_BEGUN_CODE
+        after_s = 0.0 if said else TAKE_BACK_ENDED_AFTER_S
+        due_s = min(due_s, attempt.ended_at_s + after_s)
     return due_s

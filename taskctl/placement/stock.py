@@ -33,12 +33,18 @@ from taskctl.placement.instructions import (
     ReadPod,
 )
 from taskctl.placement.ledger import Placements
-from taskctl.placement.parked import Parked
+from taskctl.placement.parked import Parked, ParkedNews
 from taskctl.placement.refusals import AppendVerdict, judge_append
 from taskctl.placement.rest import after_batch, gather_s
 from taskctl.placement.rotation import STATUS_BYTES
 from taskctl.placement.shelf import next_due_s, overdue
-from taskctl.placement.standby import GIVE_UP_AFTER_S, ClassDemand, targets
+from taskctl.placement.standby import (
+    GIVE_UP_AFTER_S,
+    ClassDemand,
+    Targets,
+    WorkerStock,
+    targets,
+)
 from taskctl.placement.states import AttemptState, ParkedState, WorkerState
 from taskctl.placement.workers import Worker
 from taskctl.policy.entry import json_bytes
@@ -52,6 +58,9 @@ _MAX_COOL_S: Final = 30.0
 _MAX_DOUBLINGS: Final = 10
 # What else is to be taken out of a record waits for the next write, up to so many entries.
 _MOST_STALE: Final = 32
+# How rarely tasks of a class come is known for so long, and of so many classes of a TaskCluster.
+_KNOWN_S: Final = 3600.0
+_MOST_DEMANDS: Final = 256
 
 Answer = ev.BatchStored | ev.BatchRefused | ev.BatchPodRead | ev.BatchBroke
 
@@ -121,14 +130,18 @@ class Stock:
         demands = self._demands.setdefault(cluster_uid, {})
         demand = demands.get(wanted.fingerprint)
         if demand is None:
+            if len(demands) >= _MOST_DEMANDS:
+                del demands[min(demands, key=lambda one: demands[one].used_s)]
             demand = demands[wanted.fingerprint] = ClassDemand(wanted, now_s)
         demand.start(now_s)
 
-    def arrived(self, cluster_uid: str, fingerprint: str) -> None:
-        """Take note that a parked container has started."""
+    def reported(self, cluster_uid: str, fingerprint: str, news: ParkedNews, now_s: float) -> None:
+        """Take note that a parked container has started, or has ended."""
         demand = self._demands.get(cluster_uid, {}).get(fingerprint)
-        if demand is not None:
+        if demand is not None and news is ParkedNews.ARRIVED:
             demand.recover()
+        elif demand is not None and news is ParkedNews.BROKE and now_s >= demand.pause_until_s:
+            demand.fail(now_s)
 
     # --- one look -----------------------------------------------------------------------
 
@@ -166,19 +179,19 @@ class Stock:
         for key in queued:
             if key in demands:
                 demands[key].wait(now_s)
-        for key in [k for k, d in demands.items() if now_s - d.used_s >= max(idle_s, 60.0)]:
+        for key in [k for k, d in demands.items() if now_s - d.used_s >= max(idle_s, _KNOWN_S)]:
             if now_s >= demands[key].pause_until_s:
                 del demands[key]
         serving = [worker for worker in workers if worker.state is WorkerState.SERVING]
-        wanted = targets(cluster.standby, demands, len(serving), queued, now_s)
+        stocks = [_stock_of(cluster, worker) for worker in serving]
+        wanted = targets(cluster.standby, demands, stocks, queued, now_s)
         self._end(cluster, workers, wanted, now_s)
         spare = sum(len(worker.spare()) for worker in workers)
         out: list[Instruction] = []
         for worker in serving:
-            room = cluster.standby.total - spare
-            parked = self._refill(cluster, worker, wanted, room, now)
-            spare += len(parked)
-            out += parked
+            room, before = cluster.standby.total - spare, len(worker.spare())
+            out += self._refill(cluster, worker, wanted[worker.pod.uid], room, now)
+            spare += len(worker.spare()) - before
         for worker in workers:
             out += self.write(worker, now_s)
         return out
@@ -209,20 +222,21 @@ class Stock:
         self,
         cluster: ClusterView,
         workers: Sequence[Worker],
-        wanted: Mapping[str, int],
+        wanted: Targets,
         now_s: float,
     ) -> None:
         """End what is parked without a use: nothing of its class is started any more, say."""
         left = cluster.standby.total
         for worker in workers:
             kept: Counter[str] = Counter()
+            here = wanted.get(worker.pod.uid, {})
             surplus: list[Parked] = []
             for parked in worker.spare():
                 if not parked.in_spec:
                     kept[parked.fingerprint] += 1  # its batch is on its way
                 elif self._is_idle(cluster, worker, parked, now_s):
                     self._shelf.dismiss(worker, [parked])
-                elif kept[parked.fingerprint] < wanted.get(parked.fingerprint, 0):
+                elif kept[parked.fingerprint] < here.get(parked.fingerprint, 0):
                     kept[parked.fingerprint] += 1
                 else:
                     surplus.append(parked)
@@ -258,6 +272,8 @@ class Stock:
         entries = len(worker.names)
         serial = serial_of(worker.pod.name, cluster.prefix)
         room = min(room, cluster.rotation.budget(serial) - entries, MAX_BATCH)
+        if cluster.standby.unused is not None:
+            room = min(room, cluster.standby.unused - worker.unused - len(worker.spare()))
         lacks: dict[str, int] = {}
         for key, count in wanted.items():
             there = worker.spare(key)
@@ -417,6 +433,19 @@ class Stock:
         doublings = min(worker.record_failures - 1, _MAX_DOUBLINGS)
         wait_s = min(_COOL_S * 2.0**doublings, _MAX_COOL_S) * (1.0 + 0.25 * jitter)
         worker.record_cool_until_s = max(worker.record_cool_until_s, now_s + wait_s)
+
+
+def _stock_of(cluster: ClusterView, worker: Worker) -> WorkerStock:
+    """Return a worker as the policy sees it."""
+    serial = serial_of(worker.pod.name, cluster.prefix)
+    return WorkerStock(
+        uid=worker.pod.uid,
+        serial=serial,
+        budget_left=cluster.rotation.budget(serial) - len(worker.names),
+        free=worker.used < cluster.rotation.slots,
+        parked=Counter(one.fingerprint for one in worker.spare()),
+        unused=worker.unused,
+    )
 
 
 def _key(worker: Worker) -> ObjectKey:

@@ -48,6 +48,7 @@ class Worker:
         gather_until_s: no batch before then unless everything given to it is reported: its
             kubelet would take it up no sooner (monotonic).
         failures: batches that failed in a row.
+        unused: parked containers that have ended without a task.
         withdrawn: attempts that were taken back from parked containers and may be claimed for all
             that, by container; they keep their slots.
         retiring: why it gets no more tasks; None: it does.
@@ -78,6 +79,7 @@ class Worker:
     worn: bool = False
     up_at_s: float | None = None
     parked: dict[str, Parked] = field(default_factory=dict)
+    unused: int = 0
     record: Mapping[str, Handover | Dismissal] = field(default_factory=dict)
     record_wanted: dict[str, str | None] = field(default_factory=dict)
     withdrawn: dict[str, Withdrawn] = field(default_factory=dict)

@@ -39,6 +39,9 @@ _HASH_CHARS: Final = 10
 _CLASS_CHARS: Final = 16
 _ANNOTATION: Final = "handover.taskctl.dev/"
 _NAME_LIMIT: Final = 253
+# With it a parked container ends that was handed an attempt which it must not run (EX_TEMPFAIL of
+# sysexits.h): the attempt can go elsewhere at once.
+NOT_BEGUN_CODE: Final = 75
 # All annotations of an object have 256 KiB at most, and a record has those of many containers.
 DEFAULTS_LIMIT_BYTES: Final = 2048
 

@@ -19,10 +19,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from taskctl.constants import ENV_TASK_NAME, ENV_TASK_NAMESPACE
+from taskctl.policy.resources import Amount
 
 # Interpreters that wait on a worker take no slot, but memory: so many at most, and the SDK lets
 # none wait that has more than 128 MiB (taskctl/sdk/_prepared.py).
 MAX_PREPARED: Final = 8
+_MOST_BYTES: Final = 128 * 1024 * 1024
+# Of the memory that a worker has for tasks, they take this part at most.
+_SHARE_DIVISOR: Final = 8
 # A module that is not imported by then never will be, as far as waiting for it goes.
 PREPARE_LIMIT_MS: Final = 10_000
 # A command that failed to be prepared so often in a row is left alone.
@@ -107,6 +111,15 @@ class Preparation:
     def admits(self, digest: str, root_uid: str) -> bool:
         """Whether a task may run where this was prepared: it is the command, or of its tree."""
         return digest == self.digest or root_uid == self.root_uid
+
+
+def most_prepared(capacity: Amount) -> int:
+    """Return how many interpreters may wait on a worker.
+
+    Args:
+        capacity: what the worker has for tasks.
+    """
+    return min(MAX_PREPARED, capacity.memory_bytes // _SHARE_DIVISOR // _MOST_BYTES)
 
 
 def decide_prepare(

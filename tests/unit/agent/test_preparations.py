@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
+from taskctl.kube.resources import PODS
+from taskctl.policy.handover import NOT_BEGUN_CODE
 from taskctl.policy.prepare import MAX_FAILURES, MAX_PREPARED, PREPARE_LIMIT_MS
+from taskctl.policy.workerpod import ANNOTATION_FRAME
 from taskctl.wire import Message
-from tests.unit.agent.conftest import World, exit_of
+from tests.unit.agent.conftest import POD, World, exit_of
 from tests.unit.agent.fakes import Peer
 from tests.unit.agent.test_parked import NAME, give, park
 
@@ -140,8 +144,19 @@ async def test_without_another_container_it_is_left_to_the_controller(world: Wor
     await ran(world, **tree("r", "first"))
     peer, _, _ = await prepared(world)
     give(world, world.task("second", **OTHER, **tree("q")))
-    assert (await told_to(peer))["action"] == "exit"
+    exits = await told_to(peer)
+    assert (exits["action"], exits["code"]) == ("exit", NOT_BEGUN_CODE), "it need not wait"
     assert world.status("second")["state"] == "Pending"
+
+
+async def test_none_is_prepared_where_a_worker_has_little_memory(world: World) -> None:
+    """One that waits may take 128 MiB, and all of them take an eighth of what there is."""
+    frame = {"volumeMounts": [], "resources": {"limits": {"memory": "1023Mi"}}}
+    annotations = {ANNOTATION_FRAME: json.dumps(frame)}
+    world.api.change(PODS, POD.name, metadata={"annotations": annotations})
+    await ran(world)
+    peer, _ = await waiting(world)
+    assert await peer.is_silent()
 
 
 async def test_the_same_command_of_another_tree_may_run_there(world: World) -> None:

@@ -57,6 +57,7 @@ class FakeNode:
         takes_s: how long an agent takes to begin what was handed to a parked container.
         agents_away: agents hand nothing to parked containers.
         passes_on: agents run what is handed over in another parked container, if one waits.
+        parked_die_after_s: how long a parked container lives that was given nothing.
         unpullable: images that cannot be pulled.
     """
 
@@ -73,6 +74,7 @@ class FakeNode:
     takes_s: float = 0.001
     agents_away: bool = False
     passes_on: bool = False
+    parked_die_after_s: float = float("inf")
     unpullable: set[str] = field(default_factory=set)
     _waiting: set[tuple[str, str]] = field(default_factory=set)
     _passed: dict[tuple[str, str], Handover] = field(default_factory=dict)
@@ -182,9 +184,13 @@ class FakeNode:
         self._report_container(metadata["name"], name, {"running": {}})
         key = (metadata["uid"], name)
         self._waiting.add(key)
+        dies_at_s = self.api.clock.monotonic_s() + self.parked_die_after_s
         while True:
             told = self._passed.get(key) or self._told(pod, name)
             if told is not None and not self.agents_away:
+                break
+            if self.api.clock.monotonic_s() >= dies_at_s:
+                told = None
                 break
             await asyncio.sleep(0.002)
         self._waiting.discard(key)

@@ -20,6 +20,7 @@ from taskctl.errors import (
     Unavailable,
 )
 from taskctl.kube.resources import PODS
+from taskctl.policy.handover import is_parked_name
 from tests.unit.controllers.fake_api import Call
 from tests.unit.controllers.simulation import Simulation, once_each
 from tests.unit.controllers.virtual import run
@@ -32,7 +33,7 @@ TOO_LARGE = [
 
 
 class Appends:
-    """Answers appends by a rule, and counts them.
+    """Answers appends of tasks by a rule, and counts them.
 
     Attributes:
         at_s: when each came.
@@ -52,6 +53,8 @@ class Appends:
         if not isinstance(call.body, dict) or "ephemeralContainers" not in call.body["spec"]:
             return None
         entries = call.body["spec"]["ephemeralContainers"]
+        if all(is_parked_name(entry["name"]) for entry in entries):
+            return None  # a refill: no task waits for it
         self.at_s.append(self._sim.api.clock.monotonic_s())
         self.sizes.append(len(entries))
         return self._answer(entries)

@@ -12,6 +12,7 @@ from taskctl.errors import Conflict, Forbidden, Invalid, Throttled, Unavailable
 from taskctl.kube.interface import KubeObject
 from taskctl.kube.resources import EVENTS, PODS
 from taskctl.placement.events import PodGone
+from taskctl.policy.handover import is_parked_name
 from tests.unit.controllers.fake_api import Call
 from tests.unit.controllers.simulation import Simulation, once_each
 from tests.unit.controllers.virtual import run
@@ -295,6 +296,7 @@ def test_append_without_an_answer(after: bool) -> None:
                 entry["name"]
                 for pod in sim.api.all(PODS)
                 for entry in pod["spec"].get("ephemeralContainers") or ()
+                if not is_parked_name(entry["name"])
             ]
             assert len(entries) == 1
             assert sim.node.runs == [("t", 1)]

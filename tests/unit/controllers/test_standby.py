@@ -84,9 +84,45 @@ def test_what_a_cycle_gives_a_worker_is_one_write() -> None:
     standby(main)
 
 
+def test_with_the_defaults_a_class_in_use_has_one_parked_in_the_taskcluster() -> None:
+    async def main() -> None:
+        async with Simulation.started(replicas=3, standby={}) as sim:
+            await asyncio.sleep(5)
+            for number in range(5):
+                await sim.task(f"t{number}")
+                await sim.finished(f"t{number}")
+                await asyncio.sleep(20)
+                assert sum(len(sim.node.parked(f"c-{one}")) for one in (1, 2, 3)) == 1
+            assert sim.node.handed_over == ["t1", "t2", "t3", "t4"]
+            await asyncio.sleep(70)
+            assert not any(sim.node.parked(f"c-{one}") for one in (1, 2, 3))
+            once_each(sim)
+
+    run(main())
+
+
+@pytest.mark.parametrize("dies_after_s", [0.0, 3.0])
+def test_parked_ones_that_end_at_once_are_not_parked_over_and_over(dies_after_s: float) -> None:
+    """A kubelet that kills them, say: none takes a task, and the worker is not used up."""
+
+    async def main(sim: Simulation) -> None:
+        sim.node.parked_die_after_s = dies_after_s
+        for number in range(60):
+            await sim.task(f"t{number}")
+            await sim.finished(f"t{number}")
+            await asyncio.sleep(2)
+        pod = sim.api.peek(PODS, "c-1")
+        names = [c["name"] for c in pod["spec"]["ephemeralContainers"]]
+        assert len([n for n in names if n.startswith("s-")]) <= 30
+        once_each(sim)
+
+    standby(main, rotation={"maxTasks": 500})
+
+
 def test_without_standby_nothing_is_parked_and_no_record_is_made() -> None:
     async def main() -> None:
-        for spec in ({}, {"standby": {**STANDBY, "maxPerWorker": 0}}):
+        none = {"standby": {**STANDBY, "maxPerWorker": 0}}
+        for spec in ({}, {"standby": {}, "rotation": {"maxTasks": 19}}, none):
             async with Simulation.started(**spec) as sim:
                 for number in range(5):
                     await sim.task(f"t{number}")

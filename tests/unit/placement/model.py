@@ -428,3 +428,54 @@ class ModelWorld:
             held=held,
             unserved=self.machine.unserved(CLUSTER),
         )
+
+    # --- quiet times --------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Answer and deliver everything."""
+        while self.in_flight:
+            self.answer(self.in_flight[0], "ok")
+        while self.task_cache.coming:
+            self.deliver_task()
+        while self.pod_cache.coming:
+            self.deliver_pod()
+        while self.record_cache.coming:
+            self.deliver_record()
+
+    def quiet_round(self) -> None:
+        """Half a second without any trouble."""
+        self.drain()
+        for key in self.due_looks():
+            self.reconcile(key)
+        if self.wake_s is not None and self.wake_s <= self.now_s:
+            self.wake_s = None
+            self.tell(ev.TimeCame())
+        self.drain()
+        for pod_uid in list(self.pods):
+            for entry in self.entries(pod_uid):
+                if entry.container not in self.container_states(pod_uid):
+                    self.set_container(pod_uid, entry.container, {"running": {}})
+                if self.runs_here(pod_uid, entry):
+                    self.set_status(entry.task_uid, {"state": "Succeeded"})
+                else:
+                    self.claim(pod_uid, entry)
+            for name in self.parked(pod_uid):
+                self.quiet_parked(pod_uid, name)
+        self.now_s += 0.5
+
+    def quiet_parked(self, pod_uid: str, name: str) -> None:
+        state = self.container_states(pod_uid).get(name)
+        if state is None:
+            self.set_container(pod_uid, name, {"running": {}})
+        elif state == "running":
+            told, ends = self.bind(pod_uid, name), True
+            entry = self.entry_of(pod_uid, name)
+            if told is None:
+                ends = False
+            elif entry is not None and self.runs_here(pod_uid, entry):
+                self.set_status(entry.task_uid, {"state": "Succeeded"})
+            elif entry is not None and self.claim(pod_uid, entry):
+                ends = False
+            if ends:
+                ended = {"exitCode": 0, "reason": "Completed"}
+                self.set_container(pod_uid, name, {"terminated": ended})

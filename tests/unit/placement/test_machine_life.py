@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -30,6 +30,7 @@ from taskctl.placement.fleet import RetireReason
 from taskctl.placement.instructions import Append, HandOver
 from taskctl.placement.queue import Size
 from taskctl.placement.scaling import ScaleRule
+from taskctl.placement.standby import SHARE_DIVISOR
 from taskctl.placement.states import AttemptState, ParkedState, WorkerState
 from taskctl.placement.workers import Worker
 from taskctl.policy.handover import Dismissal, Handover, parse_record
@@ -65,15 +66,24 @@ class MachineLife(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.world = ModelWorld()
+        self.asked = True
 
-    @initialize(pods=st.integers(0, 3), tasks=st.integers(0, 12), stocked=st.booleans())
-    def begin(self, pods: int, tasks: int, stocked: bool) -> None:
+    @initialize(
+        pods=st.integers(0, 3),
+        tasks=st.integers(0, 12),
+        stocked=st.booleans(),
+        standby=st.sampled_from([STANDBY, {}, {"idleSeconds": 5}]),
+    )
+    def begin(self, pods: int, tasks: int, stocked: bool, standby: Mapping[str, Any]) -> None:
+        self.world.cluster["spec"]["standby"] = dict(standby)
+        self.asked = standby is STANDBY
+        self.world.tell(ev.ClusterSeen(self.world.cluster))
         for _ in range(pods):
             self.world.create_pod()
         if pods and stocked:
             self.world.create_task(1)
             for _ in range(20):
-                self.quiet_round()
+                self.world.quiet_round()
         for number in range(tasks):
             self.world.create_task(1 + number % 5 // 3)
 
@@ -202,6 +212,7 @@ class MachineLife(RuleBasedStateMachine):
             ended = {"exitCode": 0, "reason": "Completed"}
             world.set_container(pod_uid, name, {"terminated": ended})
 
+    @precondition(lambda self: self.asked)
     @rule(most=st.sampled_from([0, 1, 4]))
     def change_standby(self, most: int) -> None:
         self.world.cluster["spec"]["standby"]["maxPerWorker"] = most
@@ -415,6 +426,13 @@ class MachineLife(RuleBasedStateMachine):
         assert [attempt for attempt, count in where.items() if count > 1] == []
 
     @invariant()
+    def what_is_parked_unasked_is_a_share_of_the_budget(self) -> None:
+        share = 30 // SHARE_DIVISOR
+        for worker in () if self.asked else self.workers():
+            if worker.pod.uid not in self.world.excused:
+                assert len(worker.spare()) + worker.unused <= share
+
+    @invariant()
     def an_attempt_is_claimed_once(self) -> None:
         assert max(Counter(self.world.claims).values(), default=1) == 1
 
@@ -554,7 +572,9 @@ class MachineLife(RuleBasedStateMachine):
         for _ in range(400):
             if all(parse_task(task).state in ENDED for task in world.tasks.values()):
                 break
-            self.quiet_round()
+            if len(world.pods[min(world.pods)]["spec"]["ephemeralContainers"]) > 25:
+                world.create_pod()
+            world.quiet_round()
         states = {
             uid: task["status"]
             for uid, task in world.tasks.items()
@@ -567,61 +587,9 @@ class MachineLife(RuleBasedStateMachine):
             or world.record_cache.coming
             or world.in_flight
         ):
-            self.drain()
+            self.world.drain()
         assert world.machine.waiting() == 0
         assert world.machine.open_attempts() == 0
-
-    def drain(self) -> None:
-        world = self.world
-        while world.in_flight:
-            world.answer(world.in_flight[0], "ok")
-        while world.task_cache.coming:
-            world.deliver_task()
-        while world.pod_cache.coming:
-            world.deliver_pod()
-        while world.record_cache.coming:
-            world.deliver_record()
-
-    def quiet_round(self) -> None:
-        world = self.world
-        self.drain()
-        for key in world.due_looks():
-            world.reconcile(key)
-        if world.wake_s is not None and world.wake_s <= world.now_s:
-            world.wake_s = None
-            world.tell(ev.TimeCame())
-        self.drain()
-        for pod_uid in list(world.pods):
-            for entry in world.entries(pod_uid):
-                if entry.container not in world.container_states(pod_uid):
-                    world.set_container(pod_uid, entry.container, {"running": {}})
-                if world.runs_here(pod_uid, entry):
-                    world.set_status(entry.task_uid, {"state": "Succeeded"})
-                else:
-                    world.claim(pod_uid, entry)
-            for name in world.parked(pod_uid):
-                self.quiet_parked(pod_uid, name)
-        if len(world.pods[sorted(world.pods)[0]]["spec"]["ephemeralContainers"]) > 25:
-            world.create_pod()
-        world.now_s += 0.5
-
-    def quiet_parked(self, pod_uid: str, name: str) -> None:
-        world = self.world
-        state = world.container_states(pod_uid).get(name)
-        if state is None:
-            world.set_container(pod_uid, name, {"running": {}})
-        elif state == "running":
-            told, ends = world.bind(pod_uid, name), True
-            entry = world.entry_of(pod_uid, name)
-            if told is None:
-                ends = False
-            elif entry is not None and world.runs_here(pod_uid, entry):
-                world.set_status(entry.task_uid, {"state": "Succeeded"})
-            elif entry is not None and world.claim(pod_uid, entry):
-                ends = False
-            if ends:
-                ended = {"exitCode": 0, "reason": "Completed"}
-                world.set_container(pod_uid, name, {"terminated": ended})
 
 
 def book(

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from taskctl.placement.queue import PendingQueue, PendingTask
-from taskctl.placement.standby import ClassDemand, StandbyRule, targets
+from taskctl.placement.rotation import RotationRule
+from taskctl.placement.standby import (
+    ClassDemand,
+    StandbyRule,
+    Targets,
+    WorkerStock,
+    standby_rule,
+    targets,
+)
 from taskctl.policy.handover import ContainerClass, Dismissal, Handover, decode_entry, encode_entry
 from taskctl.policy.resources import Amount
 
-RULE = StandbyRule(floor=1, ceiling=16, total=200, idle_s=60.0)
+RULE = StandbyRule(floor=0, ceiling=16, total=200, idle_s=60.0)
 
 
 def demand(image: str, starts: int, at_s: float = 100.0) -> ClassDemand:
@@ -17,35 +34,161 @@ def demand(image: str, starts: int, at_s: float = 100.0) -> ClassDemand:
     return found
 
 
+def stocks(count: int, **fields: Any) -> list[WorkerStock]:
+    return [WorkerStock(f"w{number}", number, **fields) for number in range(count)]
+
+
+def totals(found: Targets) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for shares in found.values():
+        counts.update(shares)
+    return dict(counts)
+
+
+def wanted(
+    demands: Mapping[str, ClassDemand],
+    workers: int,
+    queued: Mapping[str, int] | None = None,
+    now_s: float = 100.0,
+    rule: StandbyRule = RULE,
+) -> dict[str, int]:
+    """How many of each class there are to be in all."""
+    return totals(targets(rule, demands, stocks(workers), queued or {}, now_s))
+
+
 def test_without_demand_nothing_is_parked() -> None:
-    assert targets(RULE, {}, 3, {"a": 50}, 100.0) == {}
+    assert wanted({}, 3, {"a": 50}) == {}
     late = {"a": demand("a", 50, at_s=30.0)}
-    assert targets(RULE, late, 3, {}, 100.0) == {}
+    assert wanted(late, 3) == {}
 
 
 def test_what_waits_counts_for_its_own_class() -> None:
     """Of two classes as busy as each other the one is parked of which more wait."""
     demands = {"a": demand("a", 5), "b": demand("b", 5)}
-    alone = targets(RULE, demands, 1, {}, 100.0)
+    alone = wanted(demands, 1)
     assert alone == {"a": 3, "b": 3}
-    assert targets(RULE, demands, 1, {"b": 6}, 100.0) == {"a": 3, "b": 6}
-    assert targets(RULE, demands, 1, {"b": 1000}, 100.0) == {"a": 3, "b": 9}, "three times at most"
-    assert targets(RULE, demands, 1, {"never started": 1000}, 100.0) == alone
+    assert wanted(demands, 1, {"b": 6}) == {"a": 3, "b": 6}
+    assert wanted(demands, 1, {"b": 1000}) == {"a": 3, "b": 9}, "three times at most"
+    assert wanted(demands, 1, {"never started": 1000}) == alone
 
 
 def test_a_class_is_in_use_as_long_as_tasks_of_it_wait() -> None:
     slow = demand("slow", 1, at_s=10.0)
     slow.wait(100.0)
-    assert targets(RULE, {"slow": slow}, 2, {"slow": 5}, 100.0) == {"slow": 1}
-    assert targets(RULE, {"slow": slow}, 2, {}, 161.0) == {}
+    assert wanted({"slow": slow}, 8, {"slow": 2}) == {"slow": 2}, "each will be used"
+    assert wanted({"slow": slow}, 2, {"slow": 5}) == {"slow": 2}, "one for the next free slot"
+    assert wanted({"slow": slow}, 2, now_s=161.0) == {}
 
 
 def test_limits_per_worker_and_in_all() -> None:
     demands = {"a": demand("a", 500), "b": demand("b", 100)}
-    found = targets(RULE, demands, 2, {}, 100.0)
-    assert sum(found.values()) <= RULE.ceiling
-    assert sum(targets(RULE, demands, 50, {}, 100.0).values()) <= 4
-    assert targets(StandbyRule(1, 0, 200, 60.0), demands, 2, {}, 100.0) == {}
+    for shares in targets(RULE, demands, stocks(2), {}, 100.0).values():
+        assert sum(shares.values()) <= RULE.ceiling
+    assert sum(wanted(demands, 50).values()) <= RULE.total
+    assert wanted(demands, 2, rule=StandbyRule(1, 0, 200, 60.0)) == {}
+    few = replace(RULE, total=3)
+    assert sum(wanted(demands, 8, rule=few).values()) == 3
+
+
+def test_a_class_in_use_has_one_in_the_taskcluster_where_most_budget_is_left() -> None:
+    workers = [
+        WorkerStock("worn", 1, budget_left=2),
+        WorkerStock("fresh", 2, budget_left=90),
+        WorkerStock("full", 3, budget_left=95, free=False),
+    ]
+    demands = {"a": demand("a", 1)}
+    assert targets(RULE, demands, workers, {}, 103.0) == {"worn": {}, "fresh": {"a": 1}, "full": {}}
+    workers[0] = replace(workers[0], parked={"a": 1})
+    assert targets(RULE, demands, workers, {}, 103.0)["worn"] == {"a": 1}, "it is there already"
+    on_each = replace(RULE, floor=1)
+    assert totals(targets(on_each, demands, workers, {}, 103.0)) == {"a": 3}, "asked for"
+    none_left = [WorkerStock("w", budget_left=0)]
+    assert targets(RULE, demands, none_left, {}, 103.0) == {"w": {}}
+
+
+def test_a_class_that_is_started_more_rarely_than_it_would_be_kept_is_not_parked() -> None:
+    rare = demand("rare", 1, at_s=0.0)
+    assert wanted({"rare": rare}, 3, now_s=0.0) == {"rare": 1}, "it may be the first of many"
+    rare.start(120.0)
+    assert wanted({"rare": rare}, 3, now_s=120.0) == {}
+    assert wanted({"rare": rare}, 3, {"rare": 1}, now_s=120.0) == {"rare": 1}, "one waits for it"
+    on_each = replace(RULE, floor=1)
+    assert wanted({"rare": rare}, 3, now_s=120.0, rule=on_each) == {"rare": 3}, "asked for"
+    rare.start(140.0)
+    assert wanted({"rare": rare}, 3, now_s=140.0) == {"rare": 1}
+
+
+def test_what_ended_unused_counts_towards_the_share_of_its_worker() -> None:
+    rule = replace(RULE, unused=12)
+    workers = [WorkerStock("a", 1, unused=12), WorkerStock("b", 2, unused=10), WorkerStock("c", 3)]
+    found = targets(rule, {"x": demand("x", 500)}, workers, {}, 100.0)
+    assert found == {"a": {}, "b": {"x": 2}, "c": {"x": 12}}
+
+
+@pytest.mark.parametrize(
+    ("spec", "max_tasks", "expected"),
+    [
+        ({}, 100, StandbyRule(0, 0, 0, 0.0)),
+        ({"standby": {"max": 200}}, 100, StandbyRule(0, 12, 200, 60.0, 12)),
+        ({"standby": {"maxPerWorker": None}}, 500, StandbyRule(0, 16, 200, 60.0, 62)),
+        ({"standby": {}}, 20, StandbyRule(0, 2, 200, 60.0, 2)),
+        ({"standby": {}}, 19, StandbyRule(0, 0, 200, 60.0, 0)),
+        ({"standby": {"minPerWorker": 3}}, 19, StandbyRule(3, 3, 200, 60.0, 3)),
+        ({"standby": {"maxPerWorker": 0}}, 100, StandbyRule(0, 0, 200, 60.0)),
+        ({"standby": {"maxPerWorker": 40, "max": 7}}, 10, StandbyRule(0, 40, 7, 60.0)),
+    ],
+)
+def test_what_a_taskcluster_asks_for(
+    spec: dict[str, Any], max_tasks: int, expected: StandbyRule
+) -> None:
+    assert standby_rule(spec, RotationRule(max_tasks, 4)) == expected
+
+
+STARTS = st.lists(st.tuples(st.sampled_from("abc"), st.floats(0.0, 100.0)), max_size=30)
+WORKERS = st.lists(
+    st.builds(
+        WorkerStock,
+        uid=st.uuids().map(str),
+        serial=st.integers(0, 9),
+        budget_left=st.integers(-5, 100),
+        free=st.booleans(),
+        parked=st.dictionaries(st.sampled_from("abc"), st.integers(0, 5)),
+        unused=st.integers(0, 20),
+    ),
+    max_size=9,
+    unique_by=lambda one: one.uid,
+)
+RULES = st.builds(
+    StandbyRule,
+    floor=st.integers(0, 3),
+    ceiling=st.integers(0, 16),
+    total=st.integers(0, 40),
+    idle_s=st.floats(1.0, 100.0),
+    unused=st.none() | st.integers(0, 16),
+)
+
+
+@given(rule=RULES, starts=STARTS, workers=WORKERS, queued=st.dictionaries(
+    st.sampled_from("abc"), st.integers(0, 50)
+))  # fmt: skip
+def test_limits_hold_whatever_is_asked_for(
+    rule: StandbyRule,
+    starts: list[tuple[str, float]],
+    workers: list[WorkerStock],
+    queued: dict[str, int],
+) -> None:
+    demands: dict[str, ClassDemand] = {}
+    for name, at_s in sorted(starts, key=lambda one: one[1]):
+        demands.setdefault(name, ClassDemand(ContainerClass(name), at_s)).start(at_s)
+    found = targets(rule, demands, workers, queued, 100.0)
+    assert set(found) == {worker.uid for worker in workers}
+    assert sum(totals(found).values()) <= rule.total
+    for worker in workers:
+        shares = found[worker.uid]
+        assert all(count > 0 for count in shares.values())
+        assert sum(shares.values()) <= rule.ceiling
+        if rule.unused is not None:
+            assert sum(shares.values()) + worker.unused <= max(rule.unused, worker.unused)
 
 
 def test_the_queue_counts_by_class() -> None:

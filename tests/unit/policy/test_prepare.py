@@ -14,7 +14,9 @@ from taskctl.policy.prepare import (
     Started,
     command_of,
     decide_prepare,
+    most_prepared,
 )
+from taskctl.policy.resources import UNCOUNTED, Amount
 
 RUN = ("python3", "-m", "taskctl.sdk.run", "sums:square")
 
@@ -124,3 +126,13 @@ def test_who_may_run_where_something_was_prepared() -> None:
     assert preparation.admits("f", "b")
     assert preparation.admits("g", "a")
     assert not preparation.admits("g", "b")
+
+
+@pytest.mark.parametrize(
+    ("memory_mib", "expected"), [(96, 0), (1023, 0), (1024, 1), (4096, 4), (1 << 20, 8)]
+)
+def test_they_take_an_eighth_of_the_memory_that_a_worker_has(
+    memory_mib: int, expected: int
+) -> None:
+    assert most_prepared(Amount(1000, memory_mib << 20)) == expected
+    assert most_prepared(UNCOUNTED) == MAX_PREPARED
