@@ -53,6 +53,7 @@ QUICK = (
     "tests/unit/embedded/server/storage/test_selectors.py",
     "tests/unit/embedded/server/storage/test_store.py",
     "tests/unit/embedded/server/requests/test_options.py",
+    "tests/unit/history",
     "tests/unit/init/test_output.py",
     "tests/unit/install/test_manifests.py",
     "tests/unit/kube",

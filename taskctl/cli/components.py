@@ -8,13 +8,14 @@ import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from taskctl.cli.access import Access
 from taskctl.cli.datadir import DEFAULT_DATA_DIR, DataDir, home_directory, stack_registry
 from taskctl.cli.exits import ExitCode
+from taskctl.cli.historyoptions import HistoryOptions
 from taskctl.cli.images import add_images
 from taskctl.cli.lifeline import attach
 from taskctl.cli.logsetup import LogFormat, LogLevel, set_up_logging
@@ -27,6 +28,9 @@ from taskctl.policy.hostlist import ALLOW_VARIABLE, parse_allowed
 from taskctl.policy.runclusterrule import RunClusters
 from taskctl.policy.workeraccess import WorkerAccess
 from taskctl.policy.workersettings import WorkerSettings
+
+if TYPE_CHECKING:
+    from taskctl.controllers.history import HistorySettings
 
 _PANEL = "Components (taskctl local runs the first three)"
 
@@ -80,7 +84,7 @@ class ControllerAccess(Access):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ControllerOptions(LogOptions):
+class ControllerOptions(HistoryOptions, LogOptions):
     """The options of ``controller``."""
 
     data_dir: Annotated[
@@ -161,6 +165,15 @@ class ControllerOptions(LogOptions):
         ),
     ] = ""
 
+    @property
+    def history_settings(self) -> HistorySettings | None:
+        """Where to keep the history: of a local stack only, in its data directory."""
+        if self.data_dir is None or not self.history:
+            return None
+        from taskctl.controllers.history import HistorySettings
+
+        return HistorySettings(Path(self.data_dir).resolve(), self.limits())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeOptions(LogOptions):
@@ -233,6 +246,7 @@ def controller(access: ControllerAccess, options: ControllerOptions) -> int:
             image=options.worker_image, metrics_port=options.worker_metrics_port
         ),
         otlp_endpoint=options.otlp_endpoint,
+        history=options.history_settings,
     )
     return run(lambda: main.run_controller(settings))
 

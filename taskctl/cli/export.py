@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from taskctl.cli.access import Session
-    from taskctl.cli.tasklog import Transitions
+    from taskctl.history.transitions import Transitions
 
 
 DEFAULT_MAX_MB: Final = 64
@@ -108,7 +108,8 @@ async def export(access: Access, options: ExportOptions) -> int:
 
 
 async def _follow(session: Session, options: ExportOptions) -> int:
-    from taskctl.cli.tasklog import TaskLog, Transitions
+    from taskctl.cli.tasklog import TaskLog
+    from taskctl.history.transitions import Transitions
 
     if options.output == "-":
         async for changed in _transitions(session, options, Transitions()):

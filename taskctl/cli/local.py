@@ -13,6 +13,7 @@ import typer
 
 from taskctl.cli.datadir import DEFAULT_DATA_DIR, DataDir
 from taskctl.cli.exits import CliError, ExitCode
+from taskctl.cli.historyoptions import HistoryOptions
 from taskctl.cli.images import add_images
 from taskctl.cli.lifeline import ENV_SUPERVISOR, attach
 from taskctl.cli.output import Output, echo, to_json, to_yaml
@@ -39,7 +40,7 @@ class DataDirOption:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LocalOptions(DataDirOption):
+class LocalOptions(HistoryOptions, DataDirOption):
     """The options of ``local``."""
 
     port: Annotated[
@@ -113,7 +114,10 @@ def local(options: LocalOptions) -> int:
         return _detach(options)
     with directory.lock():
         settings = StackSettings(
-            port=options.port, verbose=options.verbose, cluster=options.cluster
+            port=options.port,
+            verbose=options.verbose,
+            cluster=options.cluster,
+            history=tuple(options.words()),
         )
         return asyncio.run(run_stack(directory, settings))
 
@@ -132,6 +136,7 @@ def _detach(options: LocalOptions) -> int:
     command = [sys.executable, "-m", "taskctl", "local", "--data-dir", str(directory.path)]
     command += ["--port", str(options.port)] if options.port else []
     command += [] if options.cluster else ["--no-cluster"]
+    command += options.words()
     with directory.log("local").open("wb") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -122,36 +123,59 @@ async def logs(access: Access, options: LogsOptions) -> int:
     )
     if options.tree and options.attempt is not None:
         raise UsageError("--tree and --attempt exclude each other")
+    recorded = options.file is not None or options.history
+    if recorded and options.follow:
+        raise UsageError(
+            f"-f and {'--history' if options.history else '--from'} exclude each other"
+        )
     if options.file is not None:
-        if options.tree or options.follow:
-            raise UsageError(f"--from and {'--tree' if options.tree else '-f'} exclude each other")
-        return await _print_recorded(access, options.file, name, options.attempt, wanted)
-    async with access.connect() as session:
         if options.tree:
-            return await print_tree_logs(session, name, wanted)
-        task = await session.client.get(TASKS, name, session.namespace)
-        if options.follow and options.attempt is None and not parse_task(task).is_graph:
+            raise UsageError("--from and --tree exclude each other")
+        return await _print_recorded(access, options, name, wanted)
+    async with open_source(access, options) as source:
+        session = source.session
+        assert session is not None  # only a file has none
+        if options.tree:
+            return await print_tree_logs(session, name, wanted, source.client)
+        task = await source.client.get(TASKS, name, source.namespace)
+        gone = task["metadata"]["uid"] in source.gone
+        follows = options.follow and options.attempt is None and not gone
+        if follows and not parse_task(task).is_graph:
             task = await _wait_begun(session, task, after=0)
         place = find_place(task, options.attempt)
         printer = LogPrinter(session, await find_copy(session, task), wanted)
-        await printer.print_attempt(place)
-        if options.follow and options.attempt is None:
+        with _explained(gone=gone):
+            await printer.print_attempt(place)
+        if follows:
             await _follow_retries(session, printer, task, place.attempt)
     return ExitCode.OK
 
 
-async def _print_recorded(
-    access: Access, file: str, name: str, attempt: int | None, wanted: Wanted
-) -> int:
+@contextmanager
+def _explained(*, gone: bool) -> Iterator[None]:
+    """Say what becomes of logs of Tasks that are gone."""
+    try:
+        yield
+    except CliError as error:
+        if gone and error.code is ExitCode.NOT_FOUND:
+            raise CliError(
+                f"{error}. How long a log outlives its Task: "
+                "spec.workspace.cleanup.afterDeletionSeconds of the TaskCluster",
+                error.code,
+            ) from error
+        raise
+
+
+async def _print_recorded(access: Access, options: LogsOptions, name: str, wanted: Wanted) -> int:
     """Print the log of a Task that only a file knows any more: the copy in the workspace."""
     from taskctl.api.resources import TASKS
 
-    async with open_source(access, file) as source:
+    async with open_source(access, options) as source:
         task = await source.client.get(TASKS, name, source.namespace)
     async with access.connect() as session:
         session = replace(session, namespace=source.namespace)
         printer = LogPrinter(session, await find_copy(session, task), wanted)
-        await printer.print_attempt(find_place(task, attempt))
+        await printer.print_attempt(find_place(task, options.attempt))
     return ExitCode.OK
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from taskctl.api.resources import TASKS
@@ -35,15 +36,19 @@ class PageOps:
     Attributes:
         access: for the workspace of a local stack.
         client: where to ask.
+        gone: Tasks that only a history has, by UID.
         clock: source of time.
     """
 
     access: Access
     client: KubeClient
+    gone: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     clock: Clock = SystemClock()  # noqa: RUF009 - has no state
 
     async def get(self, ref: TaskRef) -> dict[str, Any]:
         """Return the raw Task, if it is still the same."""
+        if ref.uid in self.gone:
+            return self.gone[ref.uid]
         task = await self.client.get(TASKS, ref.name, ref.namespace)
         if task["metadata"]["uid"] != ref.uid:
             raise NotFound(f"{ref.name} was deleted; another task has its name now")

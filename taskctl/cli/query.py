@@ -102,7 +102,7 @@ def register(app: typer.Typer) -> None:
 async def get(access: Access, options: GetOptions) -> int:
     """Show tasks: state, reason, exit code, worker."""
     everywhere = options.all_namespaces
-    async with open_source(access, options.file, all_namespaces=everywhere) as source:
+    async with open_source(access, options, all_namespaces=everywhere) as source:
         if options.names:
             tasks = await _named(source, options)
         else:

@@ -12,7 +12,7 @@ import typer
 
 from taskctl.api.states import TaskState
 from taskctl.cli import completing
-from taskctl.cli.access import Access, Session
+from taskctl.cli.access import Access
 from taskctl.cli.filewrite import write_whole
 from taskctl.cli.names import parse_name
 from taskctl.cli.output import echo, note
@@ -23,6 +23,7 @@ from taskctl.constants import FIELD_ROOT_UID
 from taskctl.errors import ApiError, Forbidden, TaskctlError
 
 if TYPE_CHECKING:
+    from taskctl.cli.pageops import PageOps
     from taskctl.ui.model import Row
 
 _LOGS_AT_ONCE: Final = 8
@@ -57,13 +58,14 @@ def register(app: typer.Typer) -> None:
 async def report(access: Access, options: ReportOptions) -> int:
     """Write a tree of tasks as one HTML file: the page of `taskctl ui`, without a server."""
     from taskctl.api.resources import TASKCLUSTERS, TASKS
+    from taskctl.cli.pageops import PageOps
     from taskctl.kube.interface import ListOptions
     from taskctl.ui.model import cluster_row_of, detail_of, row_of
     from taskctl.ui.report import Report, render_report
 
     name = parse_name(options.root)
     now = SystemClock().now()
-    async with open_source(access, options.file) as source:
+    async with open_source(access, options) as source:
         root = await source.client.get(TASKS, name, source.namespace)
         members = ListOptions(field_selector=f"{FIELD_ROOT_UID}={root['metadata']['uid']}")
         page = await source.client.list_all(TASKS, source.namespace, options=members)
@@ -76,7 +78,9 @@ async def report(access: Access, options: ReportOptions) -> int:
             note("(TaskClusters may not be read, so the report leaves them out)")
         logs: dict[str, Any] = {}
         if source.session is not None:  # a file of Tasks has no logs
-            logs = await _read_logs(access, source.session, _most_wanted(rows)[: options.logs])
+            chosen = _most_wanted(rows)[: options.logs]
+            ops = PageOps(access, source.session.client, gone=source.gone)
+            logs = await _read_logs(ops, chosen)
     used = {row.cluster for row in rows}
     html = render_report(
         Report(
@@ -105,12 +109,10 @@ def _most_wanted(rows: Sequence[Row]) -> list[Row]:
     return sorted(begun, key=lambda row: (rank.get(TaskState(row.state), 3), row.depth))
 
 
-async def _read_logs(access: Access, session: Session, rows: Sequence[Row]) -> dict[str, Any]:
-    from taskctl.cli.pageops import PageOps
+async def _read_logs(ops: PageOps, rows: Sequence[Row]) -> dict[str, Any]:
     from taskctl.ui.logtext import shown_log
     from taskctl.ui.ops import TaskRef
 
-    ops = PageOps(access, session.client)
     at_once = asyncio.Semaphore(_LOGS_AT_ONCE)
 
     async def read(row: Row) -> tuple[str, Any]:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from taskctl.kube.client import KubeClient
 
 START_TIMEOUT_S = 60.0
+# So long the log of a deleted Task can be read; what it said last stands in the history for longer.
+_KEEP_FILES_S = 86_400
 NODE_NAME = "local"
 _HOST = "127.0.0.1"
 _POLL_S = 0.05
@@ -50,11 +52,13 @@ class StackSettings:
         port: of the API server; None takes that of the last run, or any.
         verbose: also print the components' logs.
         cluster: make TaskCluster ``default``, unless there is one of that name.
+        history: arguments of the controller, how much of a history it keeps.
     """
 
     port: int | None = None
     verbose: bool = False
     cluster: bool = True
+    history: tuple[str, ...] = ()
 
 
 class Stack:
@@ -70,6 +74,7 @@ class Stack:
         self._port = settings.port
         self._verbose = settings.verbose
         self._make_cluster = settings.cluster
+        self._history = settings.history
         self._listener: socket.socket | None = None
         self._page_listener: socket.socket | None = None
         self._asked_to_stop = asyncio.Event()
@@ -172,7 +177,7 @@ class Stack:
         from taskctl.api.resources import TASKCLUSTERS
         from taskctl.policy.defaultcluster import DEFAULT_CLUSTER, default_cluster
 
-        body = default_cluster(os.cpu_count() or 1)
+        body = default_cluster(os.cpu_count() or 1, keep_files_s=_KEEP_FILES_S)
         try:
             await client.create(TASKCLUSTERS, body, body["metadata"]["namespace"])
         except AlreadyExists:
@@ -191,7 +196,7 @@ class Stack:
             argv += ["--listen-fd", str(self._page_listener.fileno())]
         if name == "controller":
             # A token of this server allows everything, so run clusters add no rights.
-            argv += ["--run-clusters", "any"]
+            argv += ["--run-clusters", "any", *self._history]
         if self._verbose:
             argv += ["--log-level", "debug"]
         death_signal = _DEATH_SIGNALS.get(name, signal.SIGTERM)

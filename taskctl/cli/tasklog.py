@@ -15,68 +15,10 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from taskctl.cli.exits import CliError
-from taskctl.cli.taskfile import MAX_LINE_BYTES, read_tasks, write_tasks
+from taskctl.cli.taskfile import read_tasks, write_tasks
+from taskctl.history.files import mend
 
 _OLDER: Final = ".1"
-_CHUNK_BYTES: Final = 64 * 1024
-
-
-def transition_of(task: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return what must change for a Task to get another line; its progress is left out."""
-    status, metadata = task.get("status") or {}, task["metadata"]
-    conditions = sorted(
-        (str(one.get("type")), str(one.get("status"))) for one in status.get("conditions") or ()
-    )
-    return (
-        metadata.get("generation"),
-        metadata.get("deletionTimestamp"),
-        status.get("state"),
-        status.get("reason"),
-        status.get("attempt"),
-        status.get("exitCode"),
-        status.get("phase"),
-        tuple(conditions),
-    )
-
-
-class Transitions:
-    """Which Tasks have got which line; as many as there are Tasks.
-
-    Args:
-        recorded: Tasks as their last lines have them.
-    """
-
-    def __init__(self, recorded: Iterable[Mapping[str, Any]] = ()) -> None:
-        self._last = {task["metadata"]["uid"]: transition_of(task) for task in recorded}
-        self.tasks: dict[str, Mapping[str, Any]] = {}
-
-    def update(
-        self, tasks: Sequence[Mapping[str, Any]], *, deleted: bool, complete: bool
-    ) -> list[Mapping[str, Any]]:
-        """Take notice of Tasks, and return those that get a line.
-
-        Args:
-            tasks: as they are now.
-            deleted: they are gone.
-            complete: there are no others.
-        """
-        if complete:
-            self.tasks.clear()
-        changed = []
-        for task in tasks:
-            uid = task["metadata"]["uid"]
-            now = transition_of(task)
-            if self._last.get(uid) != now:
-                changed.append(task)
-                self._last[uid] = now
-            self.tasks[uid] = task
-        if deleted:
-            for task in tasks:
-                self.tasks.pop(task["metadata"]["uid"], None)
-                self._last.pop(task["metadata"]["uid"], None)
-        if complete:
-            self._last = {uid: last for uid, last in self._last.items() if uid in self.tasks}
-        return changed
 
 
 class TaskLog:
@@ -162,22 +104,8 @@ def _open(path: Path) -> tuple[int, int]:
     fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        size = os.fstat(fd).st_size
-        whole = _end_of_lines(fd, size)
-        if whole < size:
-            os.ftruncate(fd, whole)
+        size = mend(fd)
     except BaseException:
         os.close(fd)
         raise
-    return fd, whole
-
-
-def _end_of_lines(fd: int, size: int) -> int:
-    """Return where the last whole line ends; the file's end where that is nowhere near."""
-    begin = size
-    while begin > max(0, size - MAX_LINE_BYTES):
-        begin, end = max(0, begin - _CHUNK_BYTES), begin
-        found = os.pread(fd, end - begin, begin).rfind(b"\n")
-        if found >= 0:
-            return begin + found + 1
-    return 0 if begin == 0 else size
+    return fd, size

@@ -97,11 +97,12 @@ async def tree(access: Access, options: TreeOptions) -> int:
     if options.root is not None:
         options = replace(options, root=parse_name(options.root))
     if options.watch:
-        if options.file is not None:
-            raise UsageError("--watch and --from exclude each other")
+        if options.file is not None or options.history:
+            chosen = "--history" if options.history else "--from"
+            raise UsageError(f"--watch and {chosen} exclude each other")
         async with access.connect() as session:
             return await _watch(session, options)
-    async with open_source(access, options.file) as source:
+    async with open_source(access, options) as source:
         with _no_garbage():
             _print(await _load(source, options.root), options)
     return ExitCode.OK

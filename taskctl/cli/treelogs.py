@@ -23,6 +23,7 @@ from taskctl.policy.view import parse_task
 
 if TYPE_CHECKING:
     from taskctl.kube.follow import Change
+    from taskctl.kube.interface import Reader
 
 # 31 (red) and 32 (green) say how a task ended elsewhere.
 _COLOURS: Final = (36, 33, 35, 34, 96, 93, 95, 94)
@@ -55,11 +56,19 @@ class Prefixes:
         return f"\x1b[{code}m{text} |\x1b[0m "
 
 
-async def print_tree_logs(session: Session, name: str, wanted: Wanted) -> int:
+async def print_tree_logs(
+    session: Session, name: str, wanted: Wanted, reader: Reader | None = None
+) -> int:
     """Print the logs of a Task and its descendants; returns the exit code.
 
     Without ``wanted.follow`` one after the other, in the order in which the tasks were created.
     With it as they are written, those of tasks that appear later too, until all have ended.
+
+    Args:
+        session: client and namespace.
+        name: of the Task at the top.
+        wanted: what to print.
+        reader: knows the Tasks; None: the session's client. Those that are followed are its.
 
     Raises:
         CliError: there is no such Task, or it was deleted meanwhile.
@@ -75,28 +84,28 @@ async def print_tree_logs(session: Session, name: str, wanted: Wanted) -> int:
         if wanted.follow:
             await _follow(session, name, group)
         else:
-            await _print(session, name, group)
+            await _print(reader or session.client, session.namespace, name, group)
     finally:
         await group.close()
     return ExitCode.FAILED if group.lost else ExitCode.OK
 
 
-async def _print(session: Session, name: str, group: LogGroup) -> None:
-    tasks = [task for task in await _load(session, name) if not parse_task(task).is_graph]
+async def _print(reader: Reader, namespace: str, name: str, group: LogGroup) -> None:
+    tasks = [task for task in await _load(reader, namespace, name) if not parse_task(task).is_graph]
     printed = await group.print_all(tasks)
     if printed < len(tasks):
         left = len(tasks) - printed
         note(f"({left} task{'s have' if left > 1 else ' has'} not run, and so no log)")
 
 
-async def _load(session: Session, name: str) -> list[dict[str, Any]]:
+async def _load(reader: Reader, namespace: str, name: str) -> list[dict[str, Any]]:
     """Return a Task and its descendants, raw, in the order of their creation."""
     from taskctl.api.resources import TASKS
     from taskctl.kube.interface import ListOptions
 
-    top = await session.client.get(TASKS, name, session.namespace)
+    top = await reader.get(TASKS, name, namespace)
     options = ListOptions(field_selector=f"{FIELD_ROOT_UID}={parse_task(top).root_uid}")
-    page = await session.client.list_all(TASKS, session.namespace, options=options)
+    page = await reader.list_all(TASKS, namespace, options=options)
     family = Family(top)
     # Of a root the list does not have itself.
     tasks = {task["metadata"]["uid"]: task for task in [top, *family.add(page.items)]}
@@ -160,13 +169,13 @@ async def _follow(session: Session, name: str, group: LogGroup) -> None:
 
     top = await session.client.get(TASKS, name, session.namespace)
     family = Family(top)
-    tasks = await _load(session, name)
+    tasks = await _load(session.client, session.namespace, name)
     for task in family.add(tasks):
         group.see(task, latest_only=True)
     if not family.ended:
         await _watch(session, top, family, group)
     # The watches end with the root; what they have not told of others is looked up.
-    for task in await _load(session, name):
+    for task in await _load(session.client, session.namespace, name):
         group.see(task)
     await group.drained()
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from taskctl import __version__
 from taskctl.clientsettings import CLIENT_SETTINGS
 from taskctl.constants import LEASE_NAME
+from taskctl.controllers.history import HistorySettings
 from taskctl.controllers.metrics import Metrics
 from taskctl.controllers.setup import Controllers, SetupOptions
 from taskctl.kube.client import KubeClient
@@ -53,6 +54,7 @@ class ControllerSettings:
         notify_allow: hosts that receivers of notifications may be on.
         worker_settings: what all workers have in common.
         otlp_endpoint: base address of the collector that traces go to; empty: there are none.
+        history: where to keep a history of Tasks; None: nowhere.
     """
 
     client: ClientSettings = CLIENT_SETTINGS
@@ -70,6 +72,7 @@ class ControllerSettings:
     notify_allow: tuple[AllowedHost, ...] = ()
     worker_settings: WorkerSettings = field(default_factory=WorkerSettings)
     otlp_endpoint: str = ""
+    history: HistorySettings | None = None
 
 
 async def run_controller(settings: ControllerSettings) -> None:
@@ -104,6 +107,7 @@ async def run_controller(settings: ControllerSettings) -> None:
             notify_allow=settings.notify_allow,
             worker_settings=replace(settings.worker_settings, traces=export is not None),
             spans=None if export is None else export.add,
+            history=settings.history,
             timing=client_settings.timing,
         )
         Controllers(client, metrics, options).add_to(manager)

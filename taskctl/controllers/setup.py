@@ -15,6 +15,7 @@ from taskctl.constants import (
 from taskctl.controllers.cachedapi import CachedApi, Caches
 from taskctl.controllers.claims import ClaimReconciler
 from taskctl.controllers.evidence import EvidenceReconciler
+from taskctl.controllers.history import HistorySettings
 from taskctl.controllers.indexes import TaskChange, TaskIndexes
 from taskctl.controllers.metrics import Metrics
 from taskctl.controllers.news import News
@@ -77,6 +78,7 @@ class SetupOptions:
         poster: sends notifications; None: over HTTP.
         worker_settings: what all workers have in common.
         spans: takes the spans of Tasks that end; None: there are no traces.
+        history: where to keep a history of Tasks; None: nowhere.
         timing: clock, sleep and chance.
     """
 
@@ -90,6 +92,7 @@ class SetupOptions:
     poster: Poster | None = None
     worker_settings: WorkerSettings = DEFAULT_WORKERS
     spans: SpanSink | None = None
+    history: HistorySettings | None = None
     timing: Timing = SYSTEM_TIMING
 
 
@@ -162,6 +165,9 @@ class Controllers:
             access=options.access,
             workers=options.worker_settings,
         )
+        self.history = None
+        if options.history is not None:
+            self.history = options.history.recorder(self.informers.tasks, caches.clusters, timing)
         traces = options.spans is not None
         self.trees = TreeReconciler(api, queues.trees, self.indexes.ages, traces=traces)
         self.notify = NotifyReconciler(
@@ -185,6 +191,9 @@ class Controllers:
         manager.add_background("events", self.recorder.run)
         manager.add_background("placer", self.placer.run, after_sync=True)
         manager.add_at_end("events", self._flush_events)
+        if self.history is not None:
+            manager.add_background("history", self.history.run)
+            manager.add_at_end("history", self.history.close)
 
     def controllers(self) -> list[Controller[Any]]:
         """Return the loops over the queues."""
@@ -238,6 +247,8 @@ class Controllers:
         self.task_metrics.on_task(change.old_view, view)
         if self.tracing is not None:
             self.tracing.on_task(change.old_view, view)
+        if self.history is not None:
+            self.history.on_task(old, new)
         self.trees.on_task(old, new)
         self.notify.on_task(old, new)
         self.ttl.on_task(old, new)

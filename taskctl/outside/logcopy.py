@@ -18,7 +18,12 @@ from taskctl.constants import AGENT_CONTAINER
 from taskctl.errors import ApiError, Forbidden, TaskctlError
 from taskctl.outside.logpieces import CHUNK_BYTES, LogPart, LogPieces
 from taskctl.outside.session import Session
-from taskctl.outside.workspace import LocalWorkspace, WorkerWorkspace, find_workspace
+from taskctl.outside.workspace import (
+    LocalWorkspace,
+    WorkerWorkspace,
+    find_workspace,
+    recorded_workspace,
+)
 from taskctl.policy.runcluster import cluster_of_task
 
 if TYPE_CHECKING:
@@ -93,7 +98,8 @@ async def find_copy(session: Session, task: Mapping[str, Any]) -> Copy | None:
     Raises:
         ApiError: the API server refuses to tell, or is away.
     """
-    match await find_workspace(session, cluster_of_task(task)):
+    way = await find_workspace(session, cluster_of_task(task))
+    match way or await recorded_workspace(session, task):
         case LocalWorkspace(directory):
             return LocalCopy(directory)
         case WorkerWorkspace(pod):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from taskctl.constants import LABEL_CLUSTER
 from taskctl.errors import Forbidden, NotFound
@@ -60,13 +61,32 @@ async def find_workspace(
 
 async def _directory(session: Session, workspace: Workspace) -> Path | None:
     """Return the directory of this machine that holds the workspace, or None."""
+    host_path = (workspace.volume or {}).get("hostPath") or {}
+    return await _place(session, workspace.claim_name, host_path.get("path"))
+
+
+async def _place(session: Session, claim: str, host_path: str | None) -> Path | None:
     data_dir = await asyncio.to_thread(sessions.data_dir_of, session.kubeconfig, session.context)
     if data_dir is None:
         return None
-    if workspace.claim_name:
-        return data_dir / "volumes" / session.namespace / workspace.claim_name
-    host_path = (workspace.volume or {}).get("hostPath")
-    return Path(host_path["path"]) if host_path else None
+    if claim:
+        return data_dir / "volumes" / session.namespace / claim
+    return Path(host_path) if host_path else None
+
+
+async def recorded_workspace(session: Session, task: Mapping[str, Any]) -> LocalWorkspace | None:
+    """Return the workspace that a history noted for a Task whose TaskCluster is gone, or None.
+
+    Only on this machine: elsewhere no worker is left that mounts it.
+    """
+    from taskctl.history.lines import noted_of
+    from taskctl.history.workspaces import CLAIM, HOST_PATH
+
+    noted = noted_of(task).workspace or {}
+    directory = await _place(session, str(noted.get(CLAIM) or ""), noted.get(HOST_PATH))
+    if directory is None or not await asyncio.to_thread(directory.is_dir):
+        return None
+    return LocalWorkspace(directory)
 
 
 async def any_worker(session: Session, cluster_name: str) -> str:

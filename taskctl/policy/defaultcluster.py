@@ -23,13 +23,17 @@ def choose_cluster(names: Iterable[str]) -> str | None:
     return known[0] if len(known) == 1 else None
 
 
-def default_cluster(processors: int, namespace: str = "default") -> dict[str, Any]:
+def default_cluster(
+    processors: int, namespace: str = "default", *, keep_files_s: int = 0
+) -> dict[str, Any]:
     """Return the TaskCluster ``default`` for one machine: one worker, a slot per processor.
 
     Args:
         processors: of the machine; there are at least four slots, as most tasks also wait.
         namespace: where it is made.
+        keep_files_s: how long logs outlive their Task, in seconds.
     """
+    cleanup = {"cleanup": {"afterDeletionSeconds": keep_files_s}} if keep_files_s else {}
     return {
         "apiVersion": API_VERSION,
         "kind": "TaskCluster",
@@ -37,6 +41,6 @@ def default_cluster(processors: int, namespace: str = "default") -> dict[str, An
         "spec": {
             "replicas": 1,
             "slotsPerWorker": min(max(processors, _SLOTS_MIN), _SLOTS_MAX),
-            "workspace": {"enable": True},
+            "workspace": {"enable": True} | cleanup,
         },
     }

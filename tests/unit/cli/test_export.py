@@ -11,8 +11,8 @@ import pytest
 
 from taskctl.api.states import TaskState
 from taskctl.cli import access
-from taskctl.cli.taskfile import MAX_LINE_BYTES
 from taskctl.errors import ConfigError
+from taskctl.history.lines import MAX_LINE_BYTES
 from taskctl.testing.builders import task
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.fake import FakeClient

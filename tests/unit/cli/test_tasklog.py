@@ -11,7 +11,8 @@ import pytest
 
 from taskctl.api.states import TaskState
 from taskctl.cli.exits import CliError
-from taskctl.cli.tasklog import TaskLog, Transitions
+from taskctl.cli.tasklog import TaskLog
+from taskctl.history.transitions import Transitions
 from taskctl.kube.interface import EventType, WatchEvent
 from taskctl.testing.builders import TaskBuilder, task
 from tests.unit.cli.conftest import Run

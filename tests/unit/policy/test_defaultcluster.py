@@ -4,6 +4,7 @@ import pytest
 
 from taskctl.api.taskcluster import TaskCluster
 from taskctl.policy.defaultcluster import choose_cluster, default_cluster
+from taskctl.policy.leftovers import cleanup_rules
 
 
 @pytest.mark.parametrize(
@@ -25,3 +26,11 @@ def test_the_one_of_a_local_stack(processors: int, slots: int) -> None:
     made = TaskCluster.model_validate(default_cluster(processors))
     assert (made.metadata.name, made.metadata.namespace) == ("default", "default")
     assert (made.spec.replicas, made.spec.slots_per_worker) == (1, slots)
+
+
+def test_how_long_logs_outlive_their_tasks() -> None:
+    for keep_files_s in (0, 60):
+        made = default_cluster(1, keep_files_s=keep_files_s)
+        TaskCluster.model_validate(made)
+        made["metadata"]["uid"] = "1"
+        assert cleanup_rules(made).after_deletion_s == keep_files_s
