@@ -176,7 +176,12 @@ RECONCILE_SECONDS: Final = Metric(
     ("controller",),
     buckets=_SECONDS,
 )
-WORKQUEUE_DEPTH: Final = Metric("taskctl_workqueue_depth", _GAUGE, "Keys waiting.", ("queue",))
+WORKQUEUE_DEPTH: Final = Metric(
+    "taskctl_workqueue_depth",
+    _GAUGE,
+    "Keys waiting. One that stands by counts all that it will see to when it leads.",
+    ("queue",),
+)
 WORKQUEUE_ADDS: Final = Metric("taskctl_workqueue_adds_total", _COUNTER, "Keys queued.", ("queue",))
 WORKQUEUE_RETRIES: Final = Metric(
     "taskctl_workqueue_retries_total", _COUNTER, "Keys queued again after a failure.", ("queue",)

@@ -59,7 +59,10 @@ PANELS: Final = (
         (
             (
                 "{{reason}}",
-                f'sum by (reason) (taskctl_tasks{{{_OF},state=~"Pending|Scheduled"}})',
+                # Tasks that wait for a slot have no reason, and Grafana would call that "Value".
+                "label_replace(sum by (reason) "
+                f'(taskctl_tasks{{{_OF},state=~"Pending|Scheduled"}}), '
+                '"reason", "in the queue", "reason", "")',
             ),
         ),
         stacked=True,
@@ -120,8 +123,8 @@ PANELS: Final = (
         (
             (
                 "attempts",
-                "rate(taskctl_task_attempts_sum[$__rate_interval]) "
-                "/ rate(taskctl_task_attempts_count[$__rate_interval])",
+                "sum(rate(taskctl_task_attempts_sum[$__rate_interval])) "
+                "/ sum(rate(taskctl_task_attempts_count[$__rate_interval]))",
             ),
         ),
     ),
@@ -207,14 +210,21 @@ PANELS: Final = (
         (
             (
                 "{{controller}} {{outcome}}",
-                _rate("taskctl_reconcile_total", "controller, outcome", ""),
+                # Seven controllers have six outcomes each, of which most never come.
+                _rate("taskctl_reconcile_total", "controller, outcome", "") + " > 0",
             ),
         ),
         unit="ops",
     ),
     Panel(
         "Keys waiting for a reconcile",
-        (("{{queue}}", "sum by (queue) (taskctl_workqueue_depth)"),),
+        (
+            (
+                "{{queue}}",
+                # A controller that stands by keeps the keys of all objects for when it leads.
+                "sum by (queue) (taskctl_workqueue_depth and on (instance) taskctl_leader == 1)",
+            ),
+        ),
     ),
     Panel(
         "Spans of traces",

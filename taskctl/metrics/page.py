@@ -22,9 +22,10 @@ kubectl get --raw "/api/v1/namespaces/taskctl-system/pods/$leader:8080/proxy/met
 The controller serves its metrics in Prometheus' text format at `/metrics`, next to its probes. An
 installation serves them on port 8080 of each controller's pod, behind the headless Service
 `taskctl-controller` ([install.md](install.md)); Tasks, queues and workers are reported by the one
-that leads. `taskctl controller --health-port PORT` serves them on the loopback address. They are
-not served without it, nor by the local stack. There is no password: metrics name TaskClusters
-and count, and no label holds the name of a Task, its command, its environment or a Secret.
+that leads, which is the one that the Lease names. `taskctl controller --health-port PORT` serves
+them on the loopback address. They are not served without it, nor by the local stack. There is no
+password: metrics name TaskClusters and count, and no label holds the name of a Task, its command,
+its environment or a Secret.
 
 The agent of each worker serves its own at `/metrics` of its pod where the controller is started
 with `--worker-metrics-port PORT`, as `taskctl install --monitoring` does with 9464. Workers made
@@ -41,6 +42,12 @@ be installed, and a ConfigMap with a dashboard, which Grafana's sidecar loads (l
 Without the operator, give Prometheus `config/monitoring/alerts.rules.yaml` in `rule_files`, and
 import `config/monitoring/dashboard.json` in Grafana. The scrape has to keep the metrics' own label
 `namespace` (`honor_labels: true`): it is that of the TaskCluster.
+
+![Six panels: tasks by state, tasks that end, why they wait, queue, slots](images/dashboard.png)
+
+The picture has samples of a real node: three rounds of thirty short tasks and some that fail, on
+three workers with four slots. It is drawn with Grafana's own panels (`@grafana/ui`), not by a
+Grafana server.
 
 ## What is counted, and by whom
 - Only the controller that leads reports Tasks, queues and workers. One that stands by reports

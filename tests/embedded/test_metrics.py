@@ -37,6 +37,7 @@ NOT_YET = {
     "Requests on the agents' sockets: refused: {{error}}",
     "Requests of agents to the API server: {{verb}} {{code}}",
     "Requests to the API server: again: {{verb}}",
+    "Reconciles: {{controller}} {{outcome}}",
     "Attempts that failed or were lost: failed",
     "Attempts that failed or were lost: lost",
 }

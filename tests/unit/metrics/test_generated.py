@@ -72,6 +72,20 @@ def test_alerts_and_panels_ask_for_what_there_is(name: str, expression: str) -> 
         assert any(wanted <= KNOWN[series] for series, _ in found), f"{name}: by {by}"
 
 
+@pytest.mark.parametrize(
+    ("legend", "expression"),
+    [pytest.param(*one, id=f"{panel.title}: {one[0]}") for panel in PANELS for one in panel.series],
+)
+def test_each_line_of_a_panel_has_a_name_of_its_own(legend: str, expression: str) -> None:
+    """The lines of a query differ in the labels that it keeps, and the legend says all of them."""
+    grouped = re.findall(
+        r"\b(?:sum|max|min|avg)(?: by \(([^)]*)\))? \(|\b(?:sum|max|min)\(", expression
+    )
+    assert grouped, "one line for each process that is scraped"
+    kept = {label.strip() for by in grouped for label in by.split(",") if label}
+    assert set(re.findall(r"{{(\w+)}}", legend)) == kept - {"le"}
+
+
 def test_each_metric_of_tasks_and_workers_has_a_panel() -> None:
     drawn = " ".join(expression for panel in PANELS for _, expression in panel.series)
     left_out = {m.name for m in CATALOG if not re.search(rf"{m.name}(_bucket|_sum)?\b", drawn)}
