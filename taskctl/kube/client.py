@@ -32,9 +32,7 @@ from taskctl.kube.interface import (
     WatchEvent,
     WatchOptions,
 )
-from taskctl.kube.kubeconfig import plain_connection, read_kubeconfig
 from taskctl.kube.paging import PAGE_LIMIT, next_limit, with_page
-from taskctl.kube.plugins import library_connection
 from taskctl.kube.ratelimit import TokenBucket
 from taskctl.kube.requests import Request, Verb
 from taskctl.kube.resources import Resource
@@ -74,8 +72,13 @@ async def find_connection(settings: ClientSettings, around: Surroundings) -> Con
     place = await asyncio.to_thread(find_place, settings, around)
     if isinstance(place, InClusterPlace):
         return await asyncio.to_thread(in_cluster_connection, place, around, settings.timing)
+    # Programs that are told where their server is need no YAML.
+    from taskctl.kube.kubeconfig import plain_connection, read_kubeconfig
+
     config = await asyncio.to_thread(read_kubeconfig, place.paths, settings.context)
     if config.needs_library:
+        from taskctl.kube.plugins import library_connection
+
         return await library_connection(config, settings.timing, around.environ)
     return await asyncio.to_thread(plain_connection, config, settings.timing, around.environ)
 

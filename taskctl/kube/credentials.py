@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import ssl
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from taskctl.clock import Clock
 from taskctl.errors import ConfigError
@@ -34,6 +35,15 @@ class Credentials(Protocol):
         Returns:
             Whether there is now another header to try.
         """
+        ...
+
+
+@runtime_checkable
+class CertificateSource(Protocol):
+    """Credentials that renew a client certificate as well."""
+
+    def bind(self, context: ssl.SSLContext) -> None:
+        """Show renewed client certificates through ``context``."""
         ...
 
 

@@ -44,7 +44,7 @@ _PAGE_LIMIT: Final = 500
 _FAILURES_BEFORE_RELIST: Final = 4
 # Shorter than client-go's 30 s and two minutes: a server that is restarted twice must not
 # leave us blind for the minute that the second one would begin with.
-_BACKOFF: Final = Backoff(0.8, 10.0, (1.0, 2.0))
+OUTAGE_BACKOFF: Final = Backoff(0.8, 10.0, (1.0, 2.0))
 _CALM_AFTER_S: Final = 30.0
 
 
@@ -59,6 +59,7 @@ class InformerOptions:
         relist_period_s: compare with a full list so often, a cheap guard against our own
             mistakes; 0 for never.
         optional: where the server forbids it, work with an empty store instead of waiting.
+        backoff: pauses while the server is away.
     """
 
     label_selector: str = ""
@@ -66,6 +67,7 @@ class InformerOptions:
     metadata_only: bool = False
     relist_period_s: float = 3600.0
     optional: bool = False
+    backoff: Backoff = OUTAGE_BACKOFF
 
 
 class Informer:
@@ -97,12 +99,13 @@ class Informer:
         self._client = client
         self._options = options
         self._timing = timing
-        self._pauses = Pauses(_BACKOFF, timing, reset_after_s=_CALM_AFTER_S)
+        self._pauses = Pauses(options.backoff, timing, reset_after_s=_CALM_AFTER_S)
         self._version = ""
         self._listed_at_s = 0.0
         self._contact_s: float | None = None
         self._last_error = ""
         self._refusal = ""
+        self._trouble = ""
         self._stream_events = 0
 
     @property
@@ -161,7 +164,7 @@ class Informer:
                 if self._options.optional and isinstance(error, Forbidden):
                     self._do_without(error)
                 else:
-                    log.warning("%s: %s", self.name, error)
+                    self._warn(error)
                 await self._pause(error)
 
     # --- list ---------------------------------------------------------------------------
@@ -270,8 +273,17 @@ class Informer:
         period_s = self._options.relist_period_s
         return period_s > 0 and self._timing.clock.monotonic_s() - self._listed_at_s >= period_s
 
+    def _warn(self, error: ApiError) -> None:
+        """Log a trouble once, however often the next tries meet it."""
+        level = logging.DEBUG if self._trouble == str(error) else logging.WARNING
+        log.log(level, "%s: %s", self.name, error)
+        self._trouble = str(error)
+
     def _note_contact(self) -> None:
         self._contact_s = self._timing.clock.monotonic_s()
+        if self._trouble:
+            log.info("%s: the API server answers again", self.name)
+            self._trouble = ""
         self._last_error = ""
 
     def _do_without(self, error: Forbidden) -> None:

@@ -278,8 +278,18 @@ class Watcher(Protocol):
         ...
 
 
-class ListerWatcher(Reader, Watcher, Protocol):
+class ListerWatcher(Watcher, Protocol):
     """What an informer needs."""
+
+    async def list_all(
+        self,
+        res: Resource,
+        namespace: str | None = None,
+        *,
+        options: ListOptions = ListOptions(),  # frozen
+    ) -> ListPage:
+        """Return all pages as one."""
+        ...
 
 
 class Client(Reader, Writer, StatusWriter, Watcher, Protocol):

@@ -72,6 +72,12 @@ class Resource:
 
 
 PODS: Final = Resource("", "v1", "pods", "Pod")
+PERSISTENTVOLUMES: Final = Resource(
+    "", "v1", "persistentvolumes", "PersistentVolume", namespaced=False
+)
+STORAGECLASSES: Final = Resource(
+    "storage.k8s.io", "v1", "storageclasses", "StorageClass", namespaced=False
+)
 PVCS: Final = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
 EVENTS: Final = Resource("", "v1", "events", "Event")
 CONFIGMAPS: Final = Resource("", "v1", "configmaps", "ConfigMap")

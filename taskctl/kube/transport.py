@@ -16,7 +16,7 @@ from yarl import URL
 
 from taskctl.errors import ApiError, Unavailable
 from taskctl.kube.config import ClientSettings, Connection
-from taskctl.kube.plugins import PluginCredentials
+from taskctl.kube.credentials import CertificateSource
 from taskctl.kube.requests import Request
 from taskctl.kube.responses import ERROR_BODY_LIMIT_BYTES, error_from_response
 from taskctl.kube.tls import Trust
@@ -66,7 +66,7 @@ class Transport:
         if connection.server.startswith("https:"):
             self._trust = Trust(connection.tls)
             context = self._trust.context
-            if isinstance(connection.credentials, PluginCredentials):
+            if isinstance(connection.credentials, CertificateSource):
                 connection.credentials.bind(context)
         self._crud = self._make_session(context, limit=_CRUD_CONNECTIONS, buffer_bytes=2**20)
         self._urgent = self._make_session(

@@ -13,11 +13,12 @@ from typing import Any, TypeVar
 
 import aiohttp
 
-from taskctl.embedded.node.api import ApiClient, PatchType, core_path
+from taskctl.embedded.node.api import ApiClient, core_path
 from taskctl.embedded.node.main import Node
 from taskctl.embedded.node.options import NodeOptions
 from taskctl.embedded.server.main import EmbeddedServer, ServerOptions
 from taskctl.errors import NotFound
+from taskctl.kube.interface import PatchType
 
 Json = dict[str, Any]
 T = TypeVar("T")

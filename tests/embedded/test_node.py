@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from taskctl.embedded.node.api import PatchType, core_path
+from taskctl.embedded.node.api import core_path
+from taskctl.kube.interface import PatchType
 from tests.embedded.node_world import NodeWorld, container_status, node_world
 
 LOOP = "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.05; done"

@@ -1,52 +1,53 @@
-"""The node's own client of the API server: requests with deadlines, and list+watch."""
+"""The way to the API server of the data directory, which may come back as another one."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
-import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
-from enum import StrEnum
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Final, Protocol, Self
 from urllib.parse import quote, urlsplit
 
-import aiohttp
 import orjson
 
 from taskctl.backoff import Backoff
 from taskctl.embedded.node.model import Json
 from taskctl.embedded.node.options import NodePaths
-from taskctl.errors import (
-    ERROR_BY_STATUS,
-    AlreadyExists,
-    ApiError,
-    Gone,
-    Throttled,
-    Unavailable,
+from taskctl.errors import ApiError, ConfigError, Unauthorized, Unavailable
+from taskctl.kube.client import KubeClient
+from taskctl.kube.config import ClientSettings, Connection
+from taskctl.kube.credentials import StaticHeader
+from taskctl.kube.informer import Informer, InformerOptions
+from taskctl.kube.interface import (
+    KubeObject,
+    ListOptions,
+    ListPage,
+    PatchType,
+    WatchEvent,
+    WatchOptions,
 )
-from taskctl.kube.timing import Pauses
+from taskctl.kube.requests import JSON
+from taskctl.kube.resources import Resource
+from taskctl.kube.responses import decode_object
+from taskctl.kube.retry import RetryPolicy
+from taskctl.kube.tls import TlsSettings
 
 log = logging.getLogger(__name__)
 
-REQUEST_TIMEOUT_S: Final = 10.0
-CONNECT_TIMEOUT_S: Final = 5.0
-# The server ends a watch after this time, so that a dead connection is noticed.
-WATCH_TIMEOUT_S: Final = 60
-WATCH_SILENCE_S: Final = WATCH_TIMEOUT_S + 15.0
-SHORT_WATCH_S: Final = 1.0
-MESSAGE_LIMIT: Final = 2048
 SPREAD: Final = (0.8, 1.2)
 CALL_BACKOFF: Final = Backoff(0.1, 5.0, SPREAD)
-
-
-class PatchType(StrEnum):
-    """Content types of a PATCH."""
-
-    MERGE = "application/merge-patch+json"
-    STRATEGIC = "application/strategic-merge-patch+json"
+# Each caller repeats its own requests. The server is on this machine and holds nobody back.
+_SETTINGS: Final = ClientSettings(
+    qps=0, timeout_s=10.0, user_agent="taskctl-node", retry=RetryPolicy(attempts=1)
+)
+# What is in flight has ended by then.
+_CLOSE_AFTER_S: Final = 2 * _SETTINGS.timeout_s
+_LIST: Final = ListOptions()
+_WATCH: Final = WatchOptions()
 
 
 def core_path(plural: str, namespace: str = "", name: str = "", sub: str = "") -> str:
@@ -72,27 +73,24 @@ def _path(root: str, plural: str, namespace: str, name: str, sub: str) -> str:
 class _Endpoint:
     url: str
     token: str
-    tls: ssl.SSLContext
+    authority: bytes
 
 
 class ApiClient:
-    """One connection pool to the API server of the data directory.
+    """A client of the API server of the data directory.
 
-    The address, the token and the authority that vouches for the server are read anew whenever
+    The address, the token and the authority that vouches for the server are read again whenever
     the server cannot be reached or refuses the token: it may have come back as another one.
     """
 
     def __init__(self, paths: NodePaths) -> None:
         self._paths = paths
         self._endpoint: _Endpoint | None = None
-        self._trusted: tuple[str, ssl.SSLContext] | None = None
-        self._session: aiohttp.ClientSession | None = None
+        self._client: KubeClient | None = None
+        self._is_doubtful = False
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=64),
-            json_serialize=lambda value: orjson.dumps(value).decode(),
-        )
         return self
 
     async def __aexit__(
@@ -101,8 +99,11 @@ class ApiClient:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
+        for task in self._closing:
+            task.cancel()
+        await asyncio.gather(*self._closing, return_exceptions=True)
+        if self._client is not None:
+            await self._client.close()
 
     def address(self) -> tuple[str, str, int]:
         """Return scheme, host and port of the API server as last read.
@@ -110,12 +111,12 @@ class ApiClient:
         Raises:
             Unavailable: the server has not said yet where it listens.
         """
-        url = urlsplit(self._load().url)
+        url = urlsplit((self._endpoint or self._read()).url)
         return url.scheme, url.hostname or "127.0.0.1", url.port or 443
 
-    async def get(self, path: str, params: Mapping[str, str] | None = None) -> Json:
-        """GET an object or a list."""
-        return await self.request("GET", path, params=params)
+    async def get(self, path: str) -> Json:
+        """GET an object."""
+        return await self.request("GET", path)
 
     async def create(self, path: str, body: Json) -> Json:
         """POST an object."""
@@ -133,167 +134,115 @@ class ApiClient:
         return await self.request("DELETE", path, body=body)
 
     async def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: Json | None = None,
-        params: Mapping[str, str] | None = None,
-        content_type: str = "application/json",
+        self, method: str, path: str, *, body: Json | None = None, content_type: str = JSON
     ) -> Json:
         """Send a request and return the decoded answer.
 
         Raises:
             ApiError: the server refused; :class:`Unavailable` when it could not be reached.
         """
-        timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S)
-        headers = {"Content-Type": content_type} if body is not None else {}
         data = orjson.dumps(body) if body is not None else None
-        endpoint = self._load()
+        client = self._connect()
         try:
-            async with self._require_session().request(
-                method,
-                endpoint.url + path,
-                data=data,
-                params=params,
-                headers={**headers, **_auth(endpoint)},
-                timeout=timeout,
-                ssl=endpoint.tls,
-            ) as response:
-                content = await response.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            self._endpoint = None
-            raise Unavailable(f"{method} {path}: {error or type(error).__name__}") from error
-        if response.status >= 400:
-            raise self._failure(response.status, content, response.headers)
-        return _decode(content)
+            content = await client.request(method, path, body=data, content_type=content_type)
+        except ApiError as error:
+            self._doubt(error)
+            raise
+        return decode_object(content, f"{method} {path}")
 
-    async def watch(self, path: str, resource_version: str) -> AsyncIterator[Json]:
-        """Yield watch events until the server ends the stream.
-
-        Raises:
-            Gone: the resourceVersion is too old; list again.
-            ApiError: anything else went wrong.
-        """
-        params = {
-            "watch": "true",
-            "allowWatchBookmarks": "true",
-            "resourceVersion": resource_version,
-            "timeoutSeconds": str(WATCH_TIMEOUT_S),
-        }
-        timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=WATCH_SILENCE_S
-        )
-        endpoint = self._load()
+    async def list_all(
+        self, res: Resource, namespace: str | None = None, *, options: ListOptions = _LIST
+    ) -> ListPage:
+        """Return all objects of a kind; see :meth:`KubeClient.list_all`."""
+        client = self._connect()
         try:
-            async with self._require_session().get(
-                endpoint.url + path,
-                params=params,
-                headers=_auth(endpoint),
-                timeout=timeout,
-                ssl=endpoint.tls,
-            ) as response:
-                if response.status >= 400:
-                    content = await response.read()
-                    raise self._failure(response.status, content, response.headers)
-                async for line in _lines(response):
-                    event = _decode(line)
-                    if event.get("type") == "ERROR":
-                        raise _from_status(event.get("object") or {})
+            return await client.list_all(res, namespace, options=options)
+        except ApiError as error:
+            self._doubt(error)
+            raise
+
+    async def watch(
+        self, res: Resource, namespace: str | None = None, *, options: WatchOptions = _WATCH
+    ) -> AsyncGenerator[WatchEvent, None]:
+        """Yield events until the server ends the stream; see :meth:`KubeClient.watch`."""
+        client = self._connect()
+        try:
+            async with aclosing(client.watch(res, namespace, options=options)) as events:
+                async for event in events:
                     yield event
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            self._endpoint = None
-            raise Unavailable(f"watch {path}: {error or type(error).__name__}") from error
+        except ApiError as error:
+            self._doubt(error)
+            raise
 
-    def _require_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            raise RuntimeError("ApiClient is used outside of its async with block")
-        return self._session
+    def _doubt(self, error: ApiError) -> None:
+        unreachable = isinstance(error, Unavailable) and error.status == 0
+        if unreachable or isinstance(error, Unauthorized):
+            self._is_doubtful = True
 
-    def _load(self) -> _Endpoint:
-        if self._endpoint is None:
-            try:
-                url = str(json.loads(self._paths.server_file.read_text())["url"])
-                token = self._paths.token_file.read_text().strip()
-                tls = self._tls(url)
-            except (OSError, ValueError, KeyError) as error:
-                raise Unavailable(
-                    f"no API server yet: {self._paths.server_file}, {self._paths.token_file} or "
-                    f"{self._paths.authority_file} cannot be used: {error}"
-                ) from error
-            self._endpoint = _Endpoint(url.rstrip("/"), token, tls)
-        return self._endpoint
-
-    def _tls(self, url: str) -> ssl.SSLContext:
-        """Return what checks the server; the same as before while the authority is the same.
+    def _connect(self) -> KubeClient:
+        """Return a client of the server as it is announced now.
 
         Raises:
-            ValueError: the server is none that proves who it is, and would be shown the token.
+            Unavailable: the server has not said yet where it listens.
         """
-        if not url.startswith("https:"):
-            raise ValueError(f"{url} is not an https address")
-        pem = self._paths.authority_file.read_text()
-        if self._trusted is None or self._trusted[0] != pem:
-            self._trusted = (pem, ssl.create_default_context(cadata=pem))
-        return self._trusted[1]
+        if self._client is not None and not self._is_doubtful:
+            return self._client
+        endpoint = self._read()
+        if self._client is None or endpoint != self._endpoint:
+            try:
+                made = KubeClient(self._connection(endpoint), _SETTINGS)
+            except ConfigError as error:
+                raise Unavailable(f"no API server yet: {error}") from error
+            if self._client is not None:
+                self._close_later(self._client)
+            self._client, self._endpoint = made, endpoint
+        self._is_doubtful = False
+        return self._client
 
-    def _failure(self, status: int, content: bytes, headers: Mapping[str, str]) -> ApiError:
-        if status == 401:
-            self._endpoint = None
+    def _connection(self, endpoint: _Endpoint) -> Connection:
+        return Connection(
+            server=endpoint.url,
+            source=str(self._paths.server_file),
+            credentials=StaticHeader.bearer(endpoint.token),
+            tls=TlsSettings(ca_data=endpoint.authority),
+        )
+
+    def _close_later(self, client: KubeClient) -> None:
+        async def close() -> None:
+            try:
+                await asyncio.sleep(_CLOSE_AFTER_S)
+            finally:
+                await client.close()
+
+        task = asyncio.create_task(close(), name="close-old-connections")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    def _read(self) -> _Endpoint:
+        """Read where the server listens and what proves that it is the one.
+
+        Raises:
+            Unavailable: it has not said so yet.
+        """
         try:
-            body = orjson.loads(content)
-        except ValueError:
-            body = {"message": content.decode("utf-8", "replace")}
-        body = body if isinstance(body, dict) else {}
-        body.setdefault("code", status)
-        error = _from_status(body)
-        retry_after = headers.get("Retry-After", "")
-        error.retry_after_s = float(retry_after) if retry_after.isdigit() else 0.0
-        return error
-
-
-def _auth(endpoint: _Endpoint) -> dict[str, str]:
-    return {"Authorization": f"Bearer {endpoint.token}"}
-
-
-def _decode(content: bytes) -> Json:
-    try:
-        value = orjson.loads(content)
-    except ValueError as error:
-        raise Unavailable("the API server's answer is not JSON") from error
-    if not isinstance(value, dict):
-        raise Unavailable("the API server's answer is not an object")
-    return value
-
-
-def _from_status(body: Mapping[str, Any]) -> ApiError:
-    code = int(body.get("code") or 500)
-    reason = str(body.get("reason") or "")
-    message = str(body.get("message") or f"HTTP status {code}")[:MESSAGE_LIMIT]
-    if code == 409 and reason == "AlreadyExists":
-        return AlreadyExists(message, status=code, reason=reason)
-    return ERROR_BY_STATUS.get(code, Unavailable)(message, status=code, reason=reason)
-
-
-async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """Split the stream at newlines; aiohttp's own readline has a limit that pods can pass."""
-    parts: list[bytes] = []
-    async for chunk in response.content.iter_any():
-        *whole, rest = chunk.split(b"\n")
-        for line in whole:
-            parts.append(line)
-            if joined := b"".join(parts):
-                yield joined
-            parts.clear()
-        if rest:
-            parts.append(rest)
+            url = str(json.loads(self._paths.server_file.read_text())["url"])
+            token = self._paths.token_file.read_text().strip()
+            authority = self._paths.authority_file.read_bytes()
+            if not url.startswith("https:"):  # it would be shown the token all the same
+                raise ValueError(f"{url} is not an https address")
+        except (OSError, ValueError, KeyError) as error:
+            raise Unavailable(
+                f"no API server yet: {self._paths.server_file}, {self._paths.token_file} or "
+                f"{self._paths.authority_file} cannot be used: {error}"
+            ) from error
+        return _Endpoint(url.rstrip("/"), token, authority)
 
 
 class WatchHandler(Protocol):
-    """Gets what a :class:`Reflector` sees. The methods must not block."""
+    """Gets what a :class:`ObjectFeed` sees. The methods must not block."""
 
     def replace(self, items: list[Json]) -> None:
-        """All objects there are; what is not among them is gone."""
+        """All objects there are, once; what is not among them is gone."""
         ...
 
     def applied(self, item: Json) -> None:
@@ -305,67 +254,33 @@ class WatchHandler(Protocol):
         ...
 
 
-class Reflector:
-    """Lists and watches one collection for as long as it runs, whatever the server does.
+class ObjectFeed:
+    """Tells a handler what there is of a kind, and then what changes, whatever the server does.
 
     Args:
         api: the client.
-        path: of the collection.
+        res: the kind.
         handler: gets the objects.
     """
 
-    def __init__(self, api: ApiClient, path: str, handler: WatchHandler) -> None:
-        self._api = api
-        self._path = path
+    def __init__(self, api: ApiClient, res: Resource, handler: WatchHandler) -> None:
+        self._informer = Informer(api, res, options=InformerOptions(backoff=CALL_BACKOFF))
+        self._informer.add_handler(self._changed)
         self._handler = handler
-        self._version = ""
-        self._down = False
+        self._is_synced = False
 
     async def run(self) -> None:
-        """Go on until cancelled."""
-        pauses = Pauses(CALL_BACKOFF)
-        while True:
-            try:
-                if not self._version:
-                    await self._list()
-                began = asyncio.get_running_loop().time()
-                await self._watch()
-                if asyncio.get_running_loop().time() - began >= SHORT_WATCH_S:
-                    pauses.reset()
-                else:  # a server that ends each watch at once must not be hammered
-                    await asyncio.sleep(pauses.next_s())
-            except Gone:
-                self._version = ""
-            except ApiError as error:
-                if not isinstance(error, Unavailable | Throttled):
-                    self._version = ""  # an unforeseen refusal: start over with a list
-                if not self._down:
-                    log.warning("watch of %s interrupted: %s", self._path, error)
-                self._down = True
-                await asyncio.sleep(max(pauses.next_s(), error.retry_after_s))
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._informer.run(), name=f"informer-{self._informer.name}")
+            await self._informer.synced.wait()
+            self._is_synced = True
+            self._handler.replace(self._informer.store.objects())
 
-    async def _list(self) -> None:
-        # In one piece: the collections of one machine are small.
-        page = await self._api.get(self._path)
-        items = list(page.get("items") or ())
-        self._version = str((page.get("metadata") or {}).get("resourceVersion") or "")
-        self._up()
-        self._handler.replace(items)
-
-    async def _watch(self) -> None:
-        async for event in self._api.watch(self._path, self._version):
-            self._up()
-            item = event.get("object") or {}
-            version = (item.get("metadata") or {}).get("resourceVersion")
-            match event.get("type"):
-                case "ADDED" | "MODIFIED":
-                    self._handler.applied(item)
-                case "DELETED":
-                    self._handler.deleted(item)
-            if version:
-                self._version = str(version)
-
-    def _up(self) -> None:
-        if self._down:
-            log.info("watch of %s works again", self._path)
-            self._down = False
+    def _changed(self, old: KubeObject | None, new: KubeObject | None) -> None:
+        if not self._is_synced:
+            return  # comes with all the others
+        if new is not None:
+            self._handler.applied(new)
+        elif old is not None:
+            self._handler.deleted(old)

@@ -73,7 +73,7 @@ class Collection:
 class ClaimBinder:
     """Binds claims and cleans up after them.
 
-    ``claims``, ``volumes`` and ``classes`` (StorageClasses) are fed by Reflectors.
+    ``claims``, ``volumes`` and ``classes`` (StorageClasses) are told by ObjectFeeds.
 
     Args:
         context: the node.

@@ -10,10 +10,11 @@ from typing import Final
 
 from taskctl.clock import format_micro, format_seconds
 from taskctl.embedded.node import machine
-from taskctl.embedded.node.api import CALL_BACKOFF, ApiClient, PatchType, core_path, group_path
+from taskctl.embedded.node.api import CALL_BACKOFF, ApiClient, core_path, group_path
 from taskctl.embedded.node.context import NodeContext
 from taskctl.embedded.node.model import Json
 from taskctl.errors import AlreadyExists, ApiError, NotFound
+from taskctl.kube.interface import PatchType
 from taskctl.kube.timing import Pauses
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from taskctl.clock import Clock, SystemClock
 from taskctl.embedded.images.model import ImageError
 from taskctl.embedded.images.store import ImageStore
 from taskctl.embedded.node import machine
-from taskctl.embedded.node.api import ApiClient, Reflector, WatchHandler, core_path
+from taskctl.embedded.node.api import ApiClient, ObjectFeed, WatchHandler
 from taskctl.embedded.node.claims import ClaimBinder
 from taskctl.embedded.node.context import NodeContext
 from taskctl.embedded.node.env import Sources
@@ -33,11 +33,11 @@ from taskctl.embedded.node.scheduler import Scheduler
 from taskctl.embedded.node.secrecy import HiddenPaths, register
 from taskctl.errors import ApiError, ConfigError
 from taskctl.init import shim_binary_path
+from taskctl.kube.resources import NODES, PERSISTENTVOLUMES, PODS, PVCS, STORAGECLASSES, Resource
 
 log = logging.getLogger(__name__)
 
 _FAREWELL_S: Final = 3.0
-_STORAGE_CLASSES: Final = "/apis/storage.k8s.io/v1/storageclasses"
 
 
 async def run_node(options: NodeOptions) -> None:
@@ -124,23 +124,22 @@ class Node:
             if isolation_message:
                 subject = Subject("Node", "", self._options.node_name, self._options.node_name)
                 context.events.warn(subject, EventReason.ISOLATION_REDUCED, isolation_message)
-            watches: dict[str, WatchHandler] = {
-                "pods": manager,
-                "nodes": scheduler,
-                "persistentvolumeclaims": binder.claims,
-                "persistentvolumes": binder.volumes,
+            watches: dict[Resource, WatchHandler] = {
+                PODS: manager,
+                NODES: scheduler,
+                PVCS: binder.claims,
+                PERSISTENTVOLUMES: binder.volumes,
+                STORAGECLASSES: binder.classes,
             }
-            classes = Reflector(api, _STORAGE_CLASSES, binder.classes)
             parts = [
                 pods.create_task(heartbeat.run(), name="heartbeat"),
                 pods.create_task(scheduler.run(), name="scheduler"),
                 pods.create_task(binder.run(), name="claims"),
                 pods.create_task(context.events.run(), name="events"),
             ]
-            parts.append(pods.create_task(classes.run(), name="storageclasses"))
             parts += [
-                pods.create_task(Reflector(api, core_path(plural), handler).run(), name=plural)
-                for plural, handler in watches.items()
+                pods.create_task(ObjectFeed(api, res, handler).run(), name=res.plural)
+                for res, handler in watches.items()
             ]
             log.info("node %s is up", self._options.node_name)
             try:

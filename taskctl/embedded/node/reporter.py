@@ -8,9 +8,10 @@ from enum import StrEnum
 from typing import Final
 
 from taskctl.backoff import Backoff
-from taskctl.embedded.node.api import SPREAD, ApiClient, PatchType, core_path
+from taskctl.embedded.node.api import SPREAD, ApiClient, core_path
 from taskctl.embedded.node.model import Json, PodRef
 from taskctl.errors import ApiError, Conflict, Invalid, NotFound
+from taskctl.kube.interface import PatchType
 from taskctl.kube.timing import Pauses
 
 log = logging.getLogger(__name__)

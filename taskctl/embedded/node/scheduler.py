@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from taskctl.embedded.node.api import CALL_BACKOFF, PatchType, core_path
+from taskctl.embedded.node.api import CALL_BACKOFF, core_path
 from taskctl.embedded.node.binding import SELECTED_NODE, is_bound
 from taskctl.embedded.node.claims import ClaimBinder
 from taskctl.embedded.node.context import NodeContext
@@ -23,6 +23,7 @@ from taskctl.embedded.node.scheduling import (
 )
 from taskctl.embedded.node.status import unscheduled_condition
 from taskctl.errors import ApiError, Conflict, NotFound
+from taskctl.kube.interface import PatchType
 from taskctl.kube.timing import Pauses
 
 log = logging.getLogger(__name__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import pytest
 from aiohttp import web
 
 from taskctl.clock import SystemClock
-from taskctl.embedded.node.api import ApiClient, Reflector, core_path, group_path
+from taskctl.embedded.node.api import ApiClient, ObjectFeed, core_path, group_path
 from taskctl.embedded.node.options import NodePaths
 from taskctl.embedded.server.access.certificates import ensure_certificates
 from taskctl.errors import AlreadyExists, Conflict, Gone, Invalid, NotFound, Throttled, Unavailable
+from taskctl.kube.resources import PODS
 
 Json = dict[str, Any]
 
@@ -30,8 +32,10 @@ class Script:
         self.status = 200
         self.body: Json = {}
         self.headers: dict[str, str] = {}
+        self.tokens: set[str] = set()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
+        self.tokens.add(request.headers.get("Authorization", ""))
         if request.path.endswith("/one"):
             return web.json_response(self.body, status=self.status, headers=self.headers)
         if "watch" not in request.query:
@@ -86,28 +90,38 @@ def script() -> Script:
     return Script()
 
 
-@pytest.fixture
-async def api(script: Script, tmp_path: Path) -> AsyncIterator[ApiClient]:
+@asynccontextmanager
+async def served(script: Script, data_dir: Path, token: str) -> AsyncIterator[int]:
+    """Serve a script on a free port, which the data directory names, and yield the port."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", script.handle)
     runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
-    certificates = ensure_certificates(tmp_path, (), SystemClock().now())
+    certificates = ensure_certificates(data_dir, (), SystemClock().now())
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=certificates.server_context()).start()
     port = runner.addresses[0][1]
-    (tmp_path / "server.json").write_text(json.dumps({"url": f"https://127.0.0.1:{port}"}))
-    (tmp_path / "token").write_text("t\n")
-    async with ApiClient(NodePaths(tmp_path)) as api:
-        yield api
+    (data_dir / "server.json").write_text(json.dumps({"url": f"https://127.0.0.1:{port}"}))
+    (data_dir / "token").write_text(f"{token}\n")
+    yield port
     await runner.cleanup()
 
 
+@pytest.fixture
+async def api(script: Script, tmp_path: Path) -> AsyncIterator[ApiClient]:
+    async with served(script, tmp_path, "t"), ApiClient(NodePaths(tmp_path)) as api:
+        yield api
+
+
+async def until(done: Callable[[], bool]) -> None:
+    async with asyncio.timeout(50):
+        while not done():
+            await asyncio.sleep(0.01)
+
+
 async def play(api: ApiClient, seen: Seen, done: Callable[[], bool]) -> None:
-    task = asyncio.create_task(Reflector(api, "/api/v1/pods", seen).run())
+    task = asyncio.create_task(ObjectFeed(api, PODS, seen).run())
     try:
-        async with asyncio.timeout(10):
-            while not done():
-                await asyncio.sleep(0.01)
+        await until(done)
     finally:
         task.cancel()
         await asyncio.wait([task])
@@ -129,7 +143,7 @@ async def test_expired_version_means_a_new_list(api: ApiClient, script: Script) 
     seen = Seen()
     await play(api, seen, lambda: len(script.asked) == 4)
     assert script.asked == ["list", "watch 10", "list", "watch 10"]
-    assert seen.calls == [("replace", ["a"]), ("replace", ["b"])]
+    assert seen.calls == [("replace", ["a"]), ("applied", ["b"]), ("deleted", ["a"])]
 
 
 async def test_lines_longer_than_any_buffer(api: ApiClient, script: Script) -> None:
@@ -156,7 +170,8 @@ async def test_lines_longer_than_any_buffer(api: ApiClient, script: Script) -> N
 async def test_refusals(
     api: ApiClient, script: Script, status: int, reason: str, kind: type[Exception]
 ) -> None:
-    script.status, script.body = status, {"code": status, "reason": reason, "message": "why"}
+    script.status = status
+    script.body = {"kind": "Status", "code": status, "reason": reason, "message": "why"}
     with pytest.raises(kind, match="why"):
         await api.get("/one")
 
@@ -208,10 +223,30 @@ async def test_the_token_is_shown_to_nobody_else(
             with pytest.raises(Unavailable):
                 await client.get("/one")
             with pytest.raises(Unavailable):
-                async for _ in client.watch("/one", "1"):
+                async for _ in client.watch(PODS):
                     pass
     assert heard == []
     await runner.cleanup()
+
+
+async def test_a_server_that_came_back_elsewhere_is_followed(tmp_path: Path) -> None:
+    """With another address and another token, in the middle of a watch."""
+    first, second, seen = Script(), Script(), Seen()
+    first.lists, first.watches = [[item("a", "5")]], [[]]
+    second.lists = [[item("a", "5"), item("c", "12")]]
+    second.watches = [[event("ADDED", "c", "12")]]
+    async with ApiClient(NodePaths(tmp_path)) as api:
+        feed = asyncio.create_task(ObjectFeed(api, PODS, seen).run())
+        async with served(first, tmp_path, "t") as port:
+            await until(lambda: first.asked == ["list", "watch 10"])
+            assert api.address()[2] == port
+        async with served(second, tmp_path, "u") as port:
+            await until(lambda: ("applied", ["c"]) in seen.calls)
+            assert api.address()[2] == port
+        feed.cancel()
+        await asyncio.wait([feed])
+    assert seen.calls == [("replace", ["a"]), ("applied", ["c"])]
+    assert (first.tokens, second.tokens) == ({"Bearer t"}, {"Bearer u"})
 
 
 def test_paths() -> None:

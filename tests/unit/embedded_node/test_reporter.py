@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from taskctl.embedded.node import reporter as module
-from taskctl.embedded.node.api import ApiClient, PatchType
+from taskctl.embedded.node.api import ApiClient
 from taskctl.embedded.node.events import EventReason, EventRecorder, Subject
 from taskctl.embedded.node.model import PodRef
 from taskctl.embedded.node.options import NodePaths
 from taskctl.embedded.node.reporter import Delivery, StatusReporter
 from taskctl.errors import AlreadyExists, ApiError, Invalid, NotFound, Unavailable
+from taskctl.kube.interface import PatchType
 from tests.unit.embedded_node.builders import FakeClock
 
 Json = dict[str, Any]
