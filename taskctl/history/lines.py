@@ -18,6 +18,8 @@ from taskctl.policy.view import parse_task
 
 # What the recorder adds stands beside `metadata`, `spec` and `status`.
 FIELD: Final = "history"
+# Stands in each line of a deletion as :func:`encode` writes it, and may stand in others.
+DELETED_TEXT: Final = '"deleted":true'
 # etcd holds no object of more than 1.5 MiB; as JSON on one line it may be somewhat more.
 MAX_LINE_BYTES: Final = 8 * 1024 * 1024
 # What the verbs look into.

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from taskctl.errors import ConfigError
 from taskctl.history.files import is_cut_off, read_segments
-from taskctl.history.lines import decode, noted_of
+from taskctl.history.lines import DELETED_TEXT, decode, noted_of
 from taskctl.policy.view import parse_task
 
 _PROBLEMS: Final = 20
@@ -35,6 +35,8 @@ class Wanted:
     def needles(self) -> tuple[bytes, ...]:
         """What stands in the lines of all that match; decoding the others would take long."""
         found = [f'"{text}"' for text in (self.namespace, self.name, self.root_uid) if text]
+        # The line of a deletion is the last one of its Task.
+        found += [DELETED_TEXT] if self.gone else []
         return tuple(text.encode() for text in found)
 
 

@@ -194,7 +194,7 @@ class Recorder:
             tasks = await asyncio.to_thread(_last_lines, files, missing)
             for task in tasks:
                 self._put(self._entry(task, deleted=True, late=True))
-            log.info("history: %d Tasks were deleted while no recorder ran", len(tasks))
+            log.info("history: Tasks that were deleted while no recorder ran: %d", len(tasks))
         self._restored = True
         if not self._waiting:
             self._idle.set()

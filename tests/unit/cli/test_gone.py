@@ -142,8 +142,9 @@ def test_a_line_that_cannot_be_read_is_named_and_left_out(run: Run, data_dir: Pa
     with (data_dir / "history" / "tasks-00000001.jsonl").open("ab") as file:
         file.write(b"rubbish\n")
         file.write(b'{"kind":"Task","half')  # is being written just now
-    result = run("get", "--history", "-A", "-o", "name")
-    assert names_in(result.stdout) == {"root", "kid"}
+    assert names_in(run("get", "--history", "-o", "name").stdout) == {"root", "kid"}
+    result = run("get", "--from", str(data_dir / "history"), "-o", "name")
+    assert names_in(result.stdout) == {"root", "kid", "alive"}
     assert "tasks-00000001.jsonl:5: not JSON" in result.stderr
     assert ":6" not in result.stderr
 

@@ -216,6 +216,18 @@ async def test_what_waits_is_bounded_and_what_is_lost_is_said(
     assert len(found) + found[0]["history"]["lost"] == 130
 
 
+async def test_a_text_that_looks_like_a_deletion_is_none(site: Site) -> None:
+    site.synced.set()
+    recorder = site.recorder()
+    odd = task("odd").spec(env=[{"name": "X", "value": 'is "deleted":true'}]).metadata(deleted=True)
+    async with site.running(recorder):
+        recorder.on_task(None, odd.build())
+        recorder.on_task(None, PENDING.build())
+        recorder.on_task(PENDING.build(), None)
+    gone = read_history(site.root, BELOW, Wanted(gone=True)).tasks
+    assert [one["metadata"]["name"] for one in gone] == ["a"]
+
+
 async def test_many_more_than_a_batch(site: Site) -> None:
     site.synced.set()
     recorder = site.recorder()
