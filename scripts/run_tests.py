@@ -2,12 +2,16 @@
 
     ./scripts/test                      everything, in two processes of pytest
     ./scripts/test quick                something of each package, less the tests marked slow
+    ./scripts/test quick --coverage     the same, and which lines of the pure packages it has run
     ./scripts/test tests/unit -k queue  what pytest makes of these arguments, in one process
 
 The tests with local stacks mostly wait for processes, the others mostly compute: side by side they
 take about as long as the longer half. Only the options in ``ANY_HALF`` are given to both halves;
 with any other argument one process of pytest does it all, and ``TASKCTL_TEST_PROCESSES=1`` asks for
 that as well. Each half has its own cache, and what failed in either is what ``--last-failed`` runs.
+
+Coverage is measured on request only, as it doubles what the tests compute. ``tool.coverage`` of
+pyproject.toml names the packages and the floor; under the floor the command fails.
 """
 
 from __future__ import annotations
@@ -71,6 +75,8 @@ QUICK = (
 ANY_HALF = re.compile(
     r"-[qvl]+|-r\w+|--(tb|timeout|durations|durations-min|randomly-seed|hypothesis-\w+|color)=.*"
 )
+# Asks for a report of coverage, with `quick`.
+COVERAGE = "--coverage"
 # pytest's exit codes.
 PASSED, TESTS_FAILED, NOTHING_COLLECTED = 0, 1, 5
 # How long a half may take to stop its stacks after it was interrupted.
@@ -215,10 +221,24 @@ def remember(failed: dict[str, bool]) -> None:
     path.write_text(json.dumps(failed, indent=2))
 
 
+def with_coverage(arguments: Sequence[str]) -> int:
+    """Run pytest, print what of the code has run, and return the exit code of what failed first."""
+    coverage = [sys.executable, "-m", "coverage"]
+    for step in (["run", "-m", "pytest", *arguments], ["report"]):
+        status = subprocess.run([*coverage, *step], cwd=ROOT, check=False).returncode
+        if status != PASSED:
+            return status
+    return PASSED
+
+
 def main(arguments: list[str]) -> int:
     """Run the tests that the arguments ask for; return the exit code."""
     if arguments[:1] == ["quick"]:
-        arguments = ["-q", "-m", "not slow", "--durations=10", *QUICK, *arguments[1:]]
+        chosen = [argument for argument in arguments[1:] if argument != COVERAGE]
+        quick = ["-q", "-m", "not slow", "--durations=10", *QUICK, *chosen]
+        if COVERAGE in arguments:
+            return with_coverage(quick)
+        arguments = quick
     elif os.environ.get("TASKCTL_TEST_PROCESSES") != "1" and all(
         ANY_HALF.fullmatch(argument) for argument in arguments
     ):

@@ -6,7 +6,7 @@ from typing import Final
 
 from taskctl.clock import Clock
 from taskctl.constants import WORKER_ACCOUNT
-from taskctl.controllers.apply import namespace_goes
+from taskctl.controllers.writes import namespace_goes
 from taskctl.errors import AlreadyExists, Forbidden, NotFound
 from taskctl.kube.interface import Client, KubeObject
 from taskctl.kube.resources import ROLEBINDINGS, SERVICEACCOUNTS, Resource
@@ -31,7 +31,7 @@ class AccessKeeper:
     """Makes the ServiceAccount and the RoleBinding of workers, where it is to.
 
     They are asked for when a worker is to be created, and once a minute at most, so a
-    TaskCluster that has its workers costs nothing, and what somebody has deleted is made anew.
+    TaskCluster that has its workers costs nothing, and what a user has deleted is made again.
 
     Args:
         client: the API server.
@@ -81,7 +81,7 @@ class AccessKeeper:
         if not binds_worker(binding, account):
             return (
                 f"RoleBinding {str(ObjectKey.of(binding))!r} exists and binds another role or "
-                "account; delete it, and it is made anew."
+                "account; delete it, and the controller makes it again."
             )
         self._seen[uid] = (account, self._clock.monotonic_s())
         return ""

@@ -40,7 +40,7 @@ class Ages:
         """Return how many seconds ago the moment of a stamp was; negative: it is to come.
 
         Args:
-            key: whose stamp it is; another stamp under the same key begins anew.
+            key: whose stamp it is; another stamp under the same key begins again.
             stamp: the moment.
             at_least_s: the least that the age can have been when the stamp was first seen: 0
                 where it tells of something that has happened, -10 where it names a moment at most

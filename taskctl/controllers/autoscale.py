@@ -1,4 +1,4 @@
-"""Remembers what a TaskCluster needed of late; says how many workers it is to have now."""
+"""Remembers what a TaskCluster needed recently; says how many workers it is to have now."""
 
 from __future__ import annotations
 

@@ -36,6 +36,11 @@ class Caches:
     nodes: Store | None = None
     nodes_refusal: Callable[[], str] = str
 
+    def living_task(self, uid: str) -> KubeObject | None:
+        """Return the cached Task with that UID; None if it is gone, or is being deleted."""
+        task = self.tasks.get_by_uid(uid)
+        return None if task is None or task["metadata"].get("deletionTimestamp") else task
+
     def task_by_uid(self, uid: str) -> TaskView | None:
         """Return the cached Task with that UID, or None."""
         raw = self.tasks.get_by_uid(uid)

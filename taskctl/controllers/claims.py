@@ -11,11 +11,11 @@ from typing import Final
 from taskctl.api.resources import TASKCLUSTERS
 from taskctl.api.states import Reclaim
 from taskctl.constants import LABEL_MANAGED_BY, Reason
-from taskctl.controllers.apply import namespace_goes
 from taskctl.controllers.cachedapi import CachedApi
 from taskctl.controllers.news import News
 from taskctl.controllers.queues import Queues
 from taskctl.controllers.task import state_of
+from taskctl.controllers.writes import namespace_goes
 from taskctl.errors import AlreadyExists, BadRequest, Conflict, Forbidden, Invalid, NotFound
 from taskctl.kube.controller import DONE, Result
 from taskctl.kube.interface import DeleteOptions, KubeObject

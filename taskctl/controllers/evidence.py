@@ -151,7 +151,7 @@ class EvidenceReconciler:
             if standing is Standing.UNKNOWN:
                 standing = Standing.CLOSED  # no such Task, or one that knows of no such attempt
         if view is not None and view.deleting and ended:
-            standing = Standing.CLOSED  # nobody writes outcomes of a Task that is going itself
+            standing = Standing.CLOSED  # no outcome is written to a Task that is being deleted
         return _Open(entry, standing)
 
     def _surely_deleted(self, entry: EntryView, view: TaskView | None) -> bool:
@@ -174,7 +174,7 @@ class EvidenceReconciler:
     # --- effects ------------------------------------------------------------------------
 
     def _have_written_off(self, pod: PodView, attempts: list[_Open]) -> None:
-        """Whoever still claims to run here does not: its Task's reconciler says so."""
+        """Queue the Tasks that still say that they run here; their reconciler writes them off."""
         for item in attempts:
             if item.standing is Standing.CLAIMED:
                 self._queues.tasks.add(ObjectKey(pod.namespace, item.entry.task_name))
@@ -197,8 +197,8 @@ class EvidenceReconciler:
         except NotFound:
             return
         except Invalid:
-            # Somebody else's finalizer came or went, ours was removed by hand, or the name
-            # belongs to another pod by now: look at what is there, and decide anew.
+            # Another finalizer came or went, a user removed ours, or the name belongs to
+            # another pod by now: look at what is there, and decide again.
             try:
                 pods.observe(await self._api.client.get(PODS, pod.name, pod.namespace))
             except NotFound:

@@ -119,7 +119,7 @@ class Families:
         """Return the name of a Task above this one that is cancelled with its descendants.
 
         Beside it stands the name of the task that did it, since it needs it no more; empty where
-        somebody else did. Both are empty where there is no such Task.
+        a user did. Both are empty where there is no such Task.
         Costs the depth of the Task, in trees with a cancelled one.
         """
         if view.is_root:

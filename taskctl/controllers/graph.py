@@ -1,8 +1,8 @@
 """Creates the tasks of a root that has some (``spec.tasks``); the root itself runs nothing.
 
-The root stays Pending until all of them exist, and is Running from then on. So whoever is killed
-in between begins again with what is missing, and a task that a user deletes later is not made
-again. How it ends says the tree controller.
+The root stays Pending until all of them exist, and is Running from then on. So a controller
+that is killed in between begins again with what is missing, and a task that a user deletes later is
+not made again. The tree controller says how it ends.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class GraphStarter:
 
 def _taken(name: str) -> str:
     return (
-        f"A Task named {name} exists and is no task of this root; delete it, or create the root "
+        f"A Task named {name} exists and is not a task of this root; delete it, or create the root "
         "under another name."
     )
 

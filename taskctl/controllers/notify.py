@@ -99,8 +99,8 @@ class NotifyReconciler:
             ApiError: the API server refused, or did not answer.
         """
         api = self._api
-        root = api.caches.tasks.get_by_uid(root_uid)
-        if root is None or root["metadata"].get("deletionTimestamp"):
+        root = api.caches.living_task(root_uid)
+        if root is None:
             self._unwritten.pop(root_uid, None)
             return DONE
         view = parse_task(root)
@@ -209,8 +209,8 @@ class NotifyReconciler:
         try:
             return parse_secrets(base64.b64decode(coded).decode())
         except (BadSecret, binascii.Error, UnicodeDecodeError) as error:
-            why = str(error) if isinstance(error, BadSecret) else "it is no text"
-            what = f"Key {key} of the {where} is no secret to sign with: {why}."
+            why = str(error) if isinstance(error, BadSecret) else "it is not a text"
+            what = f"Key {key} of the {where} cannot sign messages: {why}."
             return DeliveryAnswer(reason=NotifyReason.SECRET_INVALID, message=what)
 
     # --- noting -------------------------------------------------------------------------

@@ -12,8 +12,8 @@ from typing import Final
 
 from taskctl.api.resources import TASKCLUSTERS, TASKS
 from taskctl.controllers.ages import Ages
-from taskctl.controllers.apply import namespace_goes
 from taskctl.controllers.cachedapi import CachedApi
+from taskctl.controllers.writes import namespace_goes
 from taskctl.errors import AlreadyExists, BadRequest, Forbidden, Invalid, NotFound
 from taskctl.kube.interface import KubeObject
 from taskctl.objectkey import ObjectKey
@@ -65,10 +65,10 @@ class RunClusterMaker:
     async def make(self, view: TaskView) -> Made | None:
         """Make the TaskCluster that a Task waits for, if it is that of its tree's root.
 
-        Whoever is killed in between, and whoever comes second, finds it by its name.
+        A controller that was killed in between, and one that comes second, finds it by its name.
 
         Returns:
-            What came of it; None: the Task waits for a TaskCluster of somebody else.
+            What came of it; None: the Task waits for a TaskCluster that has another owner.
 
         Raises:
             Conflict: the root has changed meanwhile.

@@ -150,7 +150,7 @@ class TaskReconciler:
         stores = self._caches
         cluster = stores.clusters.get(ObjectKey(view.namespace, view.cluster))
         if cluster is not None and "cluster" in view.own_spec and run_of(cluster) != view.uid:
-            cluster = None  # somebody else's has the name of its own
+            cluster = None  # a TaskCluster of another owner has the name
         input_key, source = _input_key(view), self._source(view)
         cancelled_with, stopped_with = self._indexes.families.cancelled_with(view)
         after = self.joins.after(view)
@@ -181,7 +181,7 @@ class TaskReconciler:
         found = stores.objects.get(key)
         maker = "" if found is None else _maker(found)
         if found is not None and not maker:
-            return None  # somebody else's object
+            return None  # an object of another owner
         # Without that Task the object is to come, or is the output of one that is gone.
         named = _source_key(key)
         raw = stores.tasks.get_by_uid(maker) if maker else None

@@ -14,7 +14,6 @@ from taskctl.api.conditions import ConditionUpdate
 from taskctl.api.resources import TASKCLUSTERS
 from taskctl.controllers.access import AccessKeeper
 from taskctl.controllers.ages import Ages
-from taskctl.controllers.apply import create_owned, in_parallel, namespace_goes
 from taskctl.controllers.autoscale import Autoscaler, Wanted
 from taskctl.controllers.cachedapi import CachedApi
 from taskctl.controllers.claims import ClaimKeeper, ClaimStanding
@@ -26,6 +25,7 @@ from taskctl.controllers.queues import Queues, look_again
 from taskctl.controllers.runclusters import RunEnds
 from taskctl.controllers.troubles import TroubledObject, Troubles
 from taskctl.controllers.workerfacts import NodeSight, age_keys, worker_facts, worker_problem
+from taskctl.controllers.writes import create_owned, in_parallel, namespace_goes
 from taskctl.errors import ApiError, BadRequest, Conflict, Forbidden, Invalid, NotFound
 from taskctl.kube.controller import DONE, Result
 from taskctl.kube.interface import DeleteOptions, KubeObject
@@ -101,7 +101,7 @@ class _ClusterMemory:
         status_at_s: when the status was last written (monotonic).
         judged: generation and last applied manifest that ``invalid`` is about.
         invalid: what of the spec is not understood: a sentence; empty: nothing.
-        autoscaler: how many workers were needed of late.
+        autoscaler: how many workers were needed recently.
         moving: others are created when the last worker has left its node.
         sharing: what the claims of the workers allow, as far as it was asked; None: not yet.
     """

@@ -224,7 +224,7 @@ def stage_seconds(view: TaskView) -> dict[str, float]:
 def _standing(view: TaskView) -> _CountedAs:
     reason = str(view.status.get("reason") or "")
     if reason and reason not in _REASONS:
-        reason = OTHER  # whoever may write a status may write any word
+        reason = OTHER  # a client that may write a status may write any word
     return _CountedAs(ObjectKey(view.namespace, view.cluster), view.state.value, reason)
 
 

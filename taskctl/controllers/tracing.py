@@ -1,4 +1,4 @@
-"""Tells whoever exports traces of Tasks that end."""
+"""Tells the exporter of traces of Tasks that end."""
 
 from __future__ import annotations
 

@@ -115,8 +115,8 @@ class TreeReconciler:
             ApiError: the API server refused, or did not answer.
         """
         api = self._api
-        root = api.caches.tasks.get_by_uid(root_uid)
-        if root is None or root["metadata"].get("deletionTimestamp"):
+        root = api.caches.living_task(root_uid)
+        if root is None:
             return DONE
         view = parse_task(root)
         counts, now = self.counts(Tree.of(view)), api.timing.clock.now()

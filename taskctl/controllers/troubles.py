@@ -34,7 +34,7 @@ class TroubledObject:
 
     Attributes:
         uid: of the object.
-        normal: Events that are no warnings tell it too.
+        normal: Events that are not warnings tell it too.
     """
 
     uid: str

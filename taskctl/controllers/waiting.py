@@ -214,7 +214,7 @@ class Waiters:
         return self._by_group.get(group)
 
     def task_reopened(self, task: ObjectKey) -> Iterator[ObjectKey]:
-        """An ended Task runs again, or was made anew: yield the Tasks to look at."""
+        """Yield the Tasks to look at when an ended Task runs again or was created again."""
         yield from self._by_task.get(task)
 
     def task_appeared(self, task: ObjectKey) -> Iterator[ObjectKey]:

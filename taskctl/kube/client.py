@@ -56,7 +56,7 @@ _RESERVED_BURST: Final = 20
 # A 429 without a Retry-After, which the API server always sends.
 _PAUSE_S: Final = 1.0
 
-# A shell at which nobody types is silent; its connection is not to be taken for dead.
+# A shell is silent while its user does not type; its connection is not dead.
 _EXEC_HEARTBEAT_S: Final = 30.0
 
 # Beyond the server's own end of a watch, before we take the connection for hung.
@@ -190,7 +190,7 @@ class KubeClient:
         decoded = decode_object(body, str(request))
         items = decoded.get("items")
         if items is not None and not isinstance(items, list):
-            raise Unavailable(f"{request}: the answer is no list of objects")
+            raise Unavailable(f"{request}: the answer is not a list of objects")
         items = items or []
         for item in items:
             # Lists of built-in kinds leave these out.
@@ -227,7 +227,7 @@ class KubeClient:
             except Gone:
                 if not token:
                     raise
-                log.info("%s: the list changed too much between pages; asking anew", res.plural)
+                log.info("%s: the list changed too much between pages; asking again", res.plural)
                 return await self.list(res, namespace, options=with_page(options, 0, ""))
             items += page.items
             size_bytes += page.size_bytes

@@ -68,8 +68,8 @@ class ClientSettings:
         pages: how large the pages of :meth:`KubeClient.list_all` may be.
         retry: how often a request is repeated.
         timing: clock, sleep, chance.
-        observer: told of every request; None for nobody.
-        retry_observer: told of every request that is sent again; None for nobody.
+        observer: told of every request, or None.
+        retry_observer: told of every request that is sent again, or None.
     """
 
     kubeconfig: str | os.PathLike[str] | None = None
@@ -161,7 +161,7 @@ def find_place(settings: ClientSettings, around: Surroundings) -> KubeconfigPlac
     named = around.environ.get("KUBECONFIG")
     if named:
         return KubeconfigPlace(_existing(named, "$KUBECONFIG"))
-    # A context is an entry of a kubeconfig, so whoever names one does not mean the pod's account.
+    # A context is an entry of a kubeconfig, so who names one does not mean the pod's account.
     if settings.context is None and _in_cluster(around):
         return InClusterPlace(around.service_account_dir)
     usual = [around.home / ".kube" / "config"]
@@ -175,7 +175,7 @@ def find_place(settings: ClientSettings, around: Surroundings) -> KubeconfigPlac
         remedy += f", or start the local stack with `{settings.local_command}`"
     raise ConfigError(
         f"no API server is configured: {remedy} (looked for "
-        f"{' and '.join(map(str, usual))}, and this is no pod with a service account)"
+        f"{' and '.join(map(str, usual))}, and this is not a pod with a service account)"
     )
 
 

@@ -63,7 +63,7 @@ class ControllerOptions:
 
     Attributes:
         timeout_s: deadline of one reconcile.
-        observer: told of every reconcile; None for nobody.
+        observer: told of every reconcile, or None.
         timing: clock.
     """
 
@@ -147,7 +147,7 @@ class Controller(Generic[K]):
             self.queue.forget(key)
             return Outcome.TERMINAL
         except Conflict as error:
-            # Somebody else was faster, or our view was stale: routine.
+            # Another client was faster, or our view was stale: routine.
             pause_s = self.queue.add_rate_limited(key)
             log.debug("%s %s: %s; again in %.3f s", self.name, key, error, pause_s)
             return Outcome.CONFLICT

@@ -30,7 +30,7 @@ class Credentials(Protocol):
         ...
 
     async def refresh(self, refused: str | None) -> bool:
-        """Fetch the credentials anew, since the server refused ``refused``.
+        """Fetch the credentials again, since the server refused ``refused``.
 
         Returns:
             Whether there is now another header to try.
@@ -48,7 +48,7 @@ class CertificateSource(Protocol):
 
 
 class NoCredentials:
-    """Nobody in particular, or whoever the client certificate says."""
+    """An anonymous client, or the user that the client certificate names."""
 
     async def authorization(self) -> str | None:
         """Return None."""
@@ -89,7 +89,7 @@ class StaticHeader:
 
 
 class TokenFile:
-    """A token in a file that somebody renews, as the kubelet does for service accounts.
+    """A token in a file that another process renews, as the kubelet does for service accounts.
 
     Args:
         path: the file.

@@ -89,7 +89,7 @@ class EventRecorder:
         component: who speaks, for example ``job-controller``.
         host: the instance of it, for example the pod's name.
         timing: clock.
-        dropped: told the cause of each event that is not written; None for nobody.
+        dropped: told the cause of each event that is not written, or None.
     """
 
     def __init__(

@@ -17,7 +17,7 @@ import orjson
 from taskctl.errors import ApiError, Unavailable
 
 PROTOCOL: Final = "v4.channel.k8s.io"
-# Kubernetes serves it from 1.30 on; without it, nobody can say that standard input has ended.
+# Kubernetes serves it from 1.30 on; without it, a client cannot say that standard input has ended.
 PROTOCOL_WITH_END: Final = "v5.channel.k8s.io"
 STDIN: Final = 0
 STDOUT: Final = 1

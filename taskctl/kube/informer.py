@@ -5,7 +5,7 @@ The rules are those of client-go's reflector (tools/cache/reflector.go):
 - list in pages, newest state (no resourceVersion), so that a restarted process never
   travels back in time; replace the store in one go, announcing what vanished;
 - watch from the list's version with bookmarks; remember the version of every event and
-  bookmark, and go on from there when the server ends the stream;
+  bookmark, and continue from there when the server ends the stream;
 - 410, as answer or as event: list again. Other failures: back off and watch from where
   we were; after a few in a row list again, in case the server's history is another one;
 - 70 s without a byte means a dead connection, since bookmarks come every 60 s.
@@ -175,7 +175,7 @@ class Informer:
             objects, version = await self._fetch()
         except Forbidden:
             if self._options.optional and len(self.store):
-                # What is no longer watched must not be believed for ever.
+                # What is no longer watched must not be believed forever.
                 self.store.replace([], self._version, trust=True)
             raise
         # Lists without a resourceVersion never go back, unless the server's data did.

@@ -138,7 +138,7 @@ class LogOptions:
     """Options of a container's log.
 
     Attributes:
-        follow: go on until the container ends.
+        follow: continue until the container ends.
         previous: of the instance before the last restart.
         tail_lines: only so many lines from the end.
         since_s: only lines of the last so many seconds.
@@ -225,7 +225,7 @@ class Writer(Protocol):
     async def replace(
         self, res: Resource, obj: KubeObject, *, subresource: str | None = None
     ) -> KubeObject:
-        """Replace an object; with a resourceVersion in it, only if nobody changed it."""
+        """Replace an object; with a resourceVersion in it, only if it is still that version."""
         ...
 
     async def patch(

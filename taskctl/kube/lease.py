@@ -1,7 +1,7 @@
 """Leader election by a Lease, after client-go (tools/leaderelection/leaderelection.go).
 
 It keeps two controllers from working against each other most of the time. It does not
-fence: a leader that was paused may go on for a moment after another has taken over. Every
+fence: a leader that was paused may continue for a moment after another has taken over. Every
 side effect must be safe under two leaders, for example by comparing resourceVersions.
 
 Clocks of different machines are never compared: a lease counts as held for its duration
@@ -76,7 +76,7 @@ class LeaderElector:
         client: where the Lease lives.
         settings: which lease, and times.
         timing: clock, sleep and chance.
-        changed: told whenever we begin or cease to lead; None for nobody.
+        changed: told whenever we begin or cease to lead, or None.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class LeaderElector:
 
     @property
     def holder(self) -> str:
-        """Who held the lease when last seen; empty for nobody."""
+        """The holder of the lease when last seen; empty if there was none."""
         return str(self._record.get("holderIdentity") or "")
 
     @property

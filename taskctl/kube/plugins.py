@@ -53,7 +53,7 @@ class PluginCredentials:
         self._context = context
 
     async def authorization(self) -> str | None:
-        """Return the header, fetching it anew when it is about to expire."""
+        """Return the header, fetching another one when it is about to expire."""
         if self._stale():
             async with self._fetching:
                 if self._stale():
@@ -61,7 +61,7 @@ class PluginCredentials:
         return self._header
 
     async def refresh(self, refused: str | None) -> bool:
-        """Fetch anew, unless another request has just done so."""
+        """Fetch another one, unless another request has just done so."""
         certificate = self.certificate
         async with self._fetching:
             if self._header == refused and self._age_s() >= _MIN_REFRESH_PERIOD_S:

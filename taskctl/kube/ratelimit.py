@@ -39,7 +39,7 @@ class TokenBucket:
         self._filled_at_s = timing.clock.monotonic_s()
 
     def pause(self, seconds: float) -> None:
-        """Hand out nothing for so many seconds, then go on at the rate, without a burst.
+        """Hand out nothing for so many seconds, then continue at the rate, without a burst.
 
         For when the server says that it is overloaded (429): what one request was told holds
         for those after it. Of overlapping pauses the one that ends last counts.

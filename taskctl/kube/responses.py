@@ -31,7 +31,7 @@ def decode_object(body: bytes, what: str) -> dict[str, Any]:
         what: the request in words, for the error.
 
     Raises:
-        Unavailable: the body is no JSON object, so it is not from an API server.
+        Unavailable: the body is not a JSON object, so it is not from an API server.
     """
     try:
         decoded = orjson.loads(body)

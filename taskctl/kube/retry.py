@@ -48,7 +48,7 @@ class RetryPolicy:
             Seconds to wait before sending it again; None where it must not be.
         """
         if attempt >= self.attempts or request.verb in (Verb.WATCH, Verb.LOG):
-            return None  # a stream is resumed by whoever reads it, which knows where it was
+            return None  # the reader of a stream resumes it, as it knows where it was
         if not self._may_repeat(request, error, sent=sent):
             return None
         pause_s = self.backoff.pause_s(attempt, chance)

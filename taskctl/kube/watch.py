@@ -12,7 +12,7 @@ from taskctl.kube.interface import EventType, KubeObject, WatchEvent
 from taskctl.kube.responses import error_from_status
 from taskctl.kube.timing import Timing
 
-# A pod near etcd's 1.5 MiB limit is some 3 MiB of JSON; what is far above is no event.
+# A pod near etcd's 1.5 MiB limit is some 3 MiB of JSON; what is far above is not an event.
 MAX_LINE_BYTES: Final = 32 * 1024 * 1024
 
 # The server sends a bookmark about every 60 s and remembers 75 s of history (apiserver,
@@ -71,7 +71,7 @@ def decode_event(line: bytes) -> WatchEvent:
     Raises:
         ApiError: the line is an ERROR event; ``Gone`` means that the resource version is
             too old and a new list is due.
-        Unavailable: the line is no watch event: cut short, or not from an API server.
+        Unavailable: the line is not a watch event: cut short, or not from an API server.
     """
     try:
         raw = orjson.loads(line)

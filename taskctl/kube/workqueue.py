@@ -22,7 +22,7 @@ from taskctl.kube.timing import SYSTEM_TIMING, TimerHandle, Timing
 
 K = TypeVar("K", bound=Hashable)
 
-# A timer may ring a hair early on some clocks; without this a key would be due "in 0 s" for ever.
+# A timer may ring a hair early on some clocks; without this a key would be due "in 0 s" forever.
 _EPSILON_S: Final = 1e-6
 
 
@@ -77,7 +77,7 @@ class WorkQueue(Generic[K]):
         name: for the log and metrics.
         timing: clock, timer and chance.
         limits: how failing keys are slowed down.
-        observer: told what happens; None for nobody.
+        observer: told what happens, or None.
     """
 
     def __init__(

@@ -24,6 +24,7 @@ from taskctl.outside.copywrite import Receiver, StreamReceiver, Target
 from taskctl.outside.session import Session
 from taskctl.outside.workspace import LocalWorkspace, WorkerWorkspace, find_workspace
 from taskctl.safetext import one_line
+from taskctl.sdk._stored import is_unicode
 
 if TYPE_CHECKING:
     from taskctl.kube.execute import ExecSession
@@ -92,7 +93,7 @@ def path_in_workspace(path: str, mount_path: str = DEFAULT_WORKSPACE_PATH) -> st
         TransferError: it leads out of the workspace, or is not a path.
     """
     pure = PurePosixPath(path)
-    if "\0" in path or ".." in pure.parts or not _is_utf8(path):
+    if "\0" in path or ".." in pure.parts or not is_unicode(path):
         raise TransferError(path, "has '..' or characters that no path in a workspace may have")
     if pure.is_absolute():
         if not pure.is_relative_to(mount_path):
@@ -103,14 +104,6 @@ def path_in_workspace(path: str, mount_path: str = DEFAULT_WORKSPACE_PATH) -> st
         pure = pure.relative_to(mount_path)
     end = "/" if path.endswith("/") and pure.parts else ""
     return "/".join(pure.parts) + end
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 async def copy_from(session: Session, place: WorkspacePath, local: str, report: Omissions) -> None:

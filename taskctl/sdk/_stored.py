@@ -56,7 +56,7 @@ def is_plain(value: Any, where: str, depth: int = 0) -> bool:
     if value is None or kind is bool:
         return True
     if kind is str:
-        return value.isascii() or _is_unicode(value)
+        return value.isascii() or is_unicode(value)
     if kind is int:
         return bool(-(2**63) <= value < 2**63)
     if kind is float:
@@ -66,14 +66,14 @@ def is_plain(value: Any, where: str, depth: int = 0) -> bool:
     if kind is dict:
         return all(
             type(key) is str
-            and (key.isascii() or _is_unicode(key))
+            and (key.isascii() or is_unicode(key))
             and is_plain(item, where, depth + 1)
             for key, item in value.items()
         )
     return False
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
     """Whether a text has no lone surrogate, which UTF-8 cannot say."""
     try:
         text.encode()

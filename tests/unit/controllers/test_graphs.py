@@ -120,7 +120,7 @@ def test_cancel_goes_for_the_tree() -> None:
             "circle: a → b → a",
         ),
         ([{"name": "a", "args": ["{{params.x}}"]}], {}, "names no parameter"),
-        ([{"name": "taken"}], {}, "exists and is no task of this root"),
+        ([{"name": "taken"}], {}, "exists and is not a task of this root"),
     ],
 )
 def test_what_cannot_run_is_said_at_once(

@@ -1,4 +1,4 @@
-"""Carries out plans: writes, in an order and with guards that make a repetition harmless."""
+"""Writes that may be repeated without harm: objects of a TaskCluster, and several at a time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from taskctl.constants import LABEL_CLUSTER_UID
 from taskctl.errors import AlreadyExists, ApiError, Forbidden, NotFound
-from taskctl.kube.interface import KubeObject, Writer
+from taskctl.kube.interface import Client, KubeObject
 from taskctl.kube.resources import Resource
 from taskctl.kube.store import Store
 
@@ -25,12 +25,12 @@ def namespace_goes(error: ApiError) -> bool:
 
 
 async def create_owned(
-    client: Writer, res: Resource, manifest: KubeObject, existing: Store
+    client: Client, res: Resource, manifest: KubeObject, existing: Store
 ) -> KubeObject | None:
-    """Create an object of a TaskCluster; one that is there already and ours is fine.
+    """Create an object of a TaskCluster, or return the one that the TaskCluster has already.
 
     Returns:
-        The object as stored, or as it is; None: the name is taken by somebody else's.
+        The object as stored; None: an object of another owner has the name.
 
     Raises:
         ApiError: any other refusal, or no answer.
@@ -45,12 +45,11 @@ async def create_owned(
 
 
 async def _ours(
-    client: Writer, res: Resource, manifest: KubeObject, existing: Store
+    client: Client, res: Resource, manifest: KubeObject, existing: Store
 ) -> KubeObject | None:
     metadata = manifest["metadata"]
-    reader: Any = client
     try:
-        found: KubeObject = await reader.get(res, metadata["name"], metadata["namespace"])
+        found: KubeObject = await client.get(res, metadata["name"], metadata["namespace"])
     except NotFound:
         return None  # it went just now; the next pass creates it
     wanted_owner = metadata["labels"][LABEL_CLUSTER_UID]
