@@ -24,7 +24,7 @@ from taskctl.agent.runmessage import command_for, micros, run_message, timeout_m
 from taskctl.agent.runs import Run, RunPhase
 from taskctl.api.resources import TASKS
 from taskctl.errors import ApiError, Conflict, NotFound
-from taskctl.policy.claim import AlreadyOurs, Refused, decide_claim
+from taskctl.policy.claim import AlreadyOurs, ClaimRefused, decide_claim
 from taskctl.policy.handover import NOT_BEGUN_CODE, class_of
 from taskctl.policy.taskdefaults import filled
 from taskctl.policy.view import parse_task, time_or_none, with_defaults
@@ -160,7 +160,7 @@ class Claims:
                 now = context.timing.clock.now()
                 decision = decide_claim(task, claim, now)
                 match decision:
-                    case Refused(reason):
+                    case ClaimRefused(reason):
                         logger.info("not claimed %s: %s", label, reason)
                         return None
                     case AlreadyOurs():

@@ -11,12 +11,12 @@ from typing import Any, Final
 
 import yaml
 
-from taskctl.api.schema import Column, KindInfo, Scale, build_crd
+from taskctl.api.schema import KindInfo, PrinterColumn, Scale, build_crd
 from taskctl.api.task import Task
 from taskctl.api.taskcluster import TaskCluster
 from taskctl.api.taskobject import TaskObject
 
-_AGE = Column("Age", "date", ".metadata.creationTimestamp")
+_AGE = PrinterColumn("Age", "date", ".metadata.creationTimestamp")
 
 KINDS: Final[tuple[KindInfo, ...]] = (
     KindInfo(
@@ -24,17 +24,17 @@ KINDS: Final[tuple[KindInfo, ...]] = (
         plural="tasks",
         short_names=("tk",),
         columns=(
-            Column("State", "string", ".status.state"),
-            Column("Reason", "string", ".status.reason"),
-            Column("Runs", "string", ".status.runs"),
-            Column("Cluster", "string", ".spec.clusterName", wide=True),
-            Column("Attempt", "integer", ".status.attempt", wide=True),
-            Column("Exit", "integer", ".status.exitCode", wide=True),
-            Column("Pod", "string", ".status.podName", wide=True),
-            Column("Key", "string", ".spec.lineage.key", wide=True),
-            Column("Root", "string", ".status.root", wide=True),
-            Column("Depth", "integer", ".status.depth", wide=True),
-            Column("Message", "string", ".status.message", wide=True),
+            PrinterColumn("State", "string", ".status.state"),
+            PrinterColumn("Reason", "string", ".status.reason"),
+            PrinterColumn("Runs", "string", ".status.runs"),
+            PrinterColumn("Cluster", "string", ".spec.clusterName", wide=True),
+            PrinterColumn("Attempt", "integer", ".status.attempt", wide=True),
+            PrinterColumn("Exit", "integer", ".status.exitCode", wide=True),
+            PrinterColumn("Pod", "string", ".status.podName", wide=True),
+            PrinterColumn("Key", "string", ".spec.lineage.key", wide=True),
+            PrinterColumn("Root", "string", ".status.root", wide=True),
+            PrinterColumn("Depth", "integer", ".status.depth", wide=True),
+            PrinterColumn("Message", "string", ".status.message", wide=True),
             _AGE,
         ),
         selectable=(
@@ -51,7 +51,7 @@ KINDS: Final[tuple[KindInfo, ...]] = (
         model=TaskObject,
         plural="taskobjects",
         short_names=("tobj",),
-        columns=(Column("Size", "integer", ".ref.size"), _AGE),
+        columns=(PrinterColumn("Size", "integer", ".ref.size"), _AGE),
         # Whether a file in the workspace is still needed.
         selectable=(".ref.sha256",),
     ),
@@ -60,12 +60,12 @@ KINDS: Final[tuple[KindInfo, ...]] = (
         plural="taskclusters",
         short_names=("tc",),
         columns=(
-            Column("Replicas", "integer", ".status.replicas"),
-            Column("Ready", "integer", ".status.ready"),
-            Column("Busy", "integer", ".status.busySlots"),
-            Column("Free", "integer", ".status.freeSlots"),
-            Column("Queue", "integer", ".status.queueLength"),
-            Column("Workers", "integer", ".status.workers", wide=True),
+            PrinterColumn("Replicas", "integer", ".status.replicas"),
+            PrinterColumn("Ready", "integer", ".status.ready"),
+            PrinterColumn("Busy", "integer", ".status.busySlots"),
+            PrinterColumn("Free", "integer", ".status.freeSlots"),
+            PrinterColumn("Queue", "integer", ".status.queueLength"),
+            PrinterColumn("Workers", "integer", ".status.workers", wide=True),
             _AGE,
         ),
         scale=Scale(".spec.replicas", ".status.workers", ".status.selector"),

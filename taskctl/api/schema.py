@@ -38,7 +38,7 @@ _ROOT_DESCRIPTIONS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class PrinterColumn:
     """One of ``additionalPrinterColumns``.
 
     Attributes:
@@ -102,7 +102,7 @@ class KindInfo:
     model: type[BaseModel]
     plural: str
     short_names: tuple[str, ...]
-    columns: tuple[Column, ...]
+    columns: tuple[PrinterColumn, ...]
     selectable: tuple[str, ...] = ()
     scale: Scale | None = None
     status_default: Mapping[str, Any] | None = None

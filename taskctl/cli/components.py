@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LogOptions:
+class LogSettings:
     """How to log."""
 
     log_level: Annotated[LogLevel, typer.Option(help="What is worth a line.")] = LogLevel.INFO
@@ -46,7 +46,7 @@ class LogOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServerOptions(LogOptions):
+class ServerArguments(LogSettings):
     """The options of ``server``."""
 
     data_dir: Annotated[str, typer.Option(metavar="DIR", help="Where everything is kept.")] = (
@@ -84,7 +84,7 @@ class ControllerAccess(Access):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ControllerOptions(HistoryOptions, LogOptions):
+class ControllerArguments(HistoryOptions, LogSettings):
     """The options of ``controller``."""
 
     data_dir: Annotated[
@@ -176,7 +176,7 @@ class ControllerOptions(HistoryOptions, LogOptions):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NodeOptions(LogOptions):
+class NodeArguments(LogSettings):
     """The options of ``node``."""
 
     data_dir: Annotated[str, typer.Option(metavar="DIR", help="Of the API server.")] = (
@@ -199,7 +199,7 @@ def register(app: typer.Typer) -> None:
     verb(app, "agent-prepare", rich_help_panel=_PANEL)(agent_prepare)
 
 
-def server(options: ServerOptions) -> int:
+def server(options: ServerArguments) -> int:
     """Run the API server of the local stack."""
     require("local")
     prepare(options)
@@ -215,7 +215,7 @@ def server(options: ServerOptions) -> int:
     return run(lambda: main.run_server(settings))
 
 
-def controller(access: ControllerAccess, options: ControllerOptions) -> int:
+def controller(access: ControllerAccess, options: ControllerArguments) -> int:
     """Run the controller. On the local stack or in a cluster."""
     require("controller")
     if options.otlp_endpoint:
@@ -251,12 +251,12 @@ def controller(access: ControllerAccess, options: ControllerOptions) -> int:
     return run(lambda: main.run_controller(settings))
 
 
-def node(options: NodeOptions) -> int:
+def node(options: NodeArguments) -> int:
     """Run the node of the local stack. It runs pods as processes of this machine."""
     require("local")
     prepare(options)
     from taskctl.embedded.node import main
-    from taskctl.embedded.node.options import NodeOptions as Settings
+    from taskctl.embedded.node.options import NodeArguments as Settings
 
     directory = DataDir(Path(options.data_dir).resolve())
     if options.image:
@@ -269,7 +269,7 @@ def node(options: NodeOptions) -> int:
     return run(lambda: main.run_node(settings))
 
 
-def agent(options: LogOptions) -> int:
+def agent(options: LogSettings) -> int:
     """Run the agent: the main container of a worker pod. Its settings are in the environment."""
     prepare(options)
     from taskctl.agent import main
@@ -277,7 +277,7 @@ def agent(options: LogOptions) -> int:
     return run(lambda: main.run_agent(main.settings_from_environment()))
 
 
-def agent_prepare(options: LogOptions) -> int:
+def agent_prepare(options: LogSettings) -> int:
     """Fill a worker's runtime volume: its init container, so that no task starts before."""
     prepare(options)
     from taskctl.agent import runtime_dir
@@ -287,7 +287,7 @@ def agent_prepare(options: LogOptions) -> int:
     return ExitCode.OK
 
 
-def prepare(options: LogOptions) -> None:
+def prepare(options: LogSettings) -> None:
     """Set up what every component needs, before the imports that take time."""
     attach()
     set_up_logging(options.log_level, options.log_format)

@@ -30,7 +30,7 @@ from taskctl.outside.copying import (
     workspace_source,
 )
 from taskctl.outside.copyread import read_frames
-from taskctl.outside.copywrite import Receiver, Target
+from taskctl.outside.copywrite import CopyTarget, Receiver
 from taskctl.outside.session import Session
 from taskctl.policy.defaultcluster import DEFAULT_CLUSTER
 
@@ -178,7 +178,7 @@ def workspace_write(options: PathOptions) -> int:
     """Write what comes on standard input to the workspace. Runs inside a worker."""
     root = _workspace()
     try:
-        _receive(Receiver(Target(root, path_in_workspace(options.path), gives_away=True)))
+        _receive(Receiver(CopyTarget(root, path_in_workspace(options.path), gives_away=True)))
     except TransferError as error:
         _send_failed(error)
     else:

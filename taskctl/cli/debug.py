@@ -58,14 +58,14 @@ async def debug(access: Access, options: DebugOptions) -> int:
     from taskctl.api.resources import TASKS
     from taskctl.cli.shell import converse, has_terminal
     from taskctl.outside.debugging import DebugError, close_place, new_container_name, open_place
-    from taskctl.policy.debugging import SHELL, Wanted
+    from taskctl.policy.debugging import SHELL, DebugRequest
 
     name = parse_name(options.task)
     timeout_s = parse_seconds(options.timeout, "--timeout")
     if options.image is not None and not options.image.strip():
         raise UsageError("--image is empty; leave it out for the task's own image")
     is_terminal = has_terminal()
-    wanted = Wanted(
+    wanted = DebugRequest(
         name=new_container_name(),
         image=options.image or "",
         limit_s=int(_LIMIT_S),

@@ -50,7 +50,7 @@ class AddOptions(ImageOptions):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ListOptions(ImageOptions):
+class ImageListArguments(ImageOptions):
     """The options of ``image list``."""
 
     output: Annotated[Output | None, typer.Option("--output", "-o", help="json or yaml.")] = None
@@ -82,7 +82,7 @@ def add(options: AddOptions) -> int:
     return ExitCode.OK
 
 
-def list_(options: ListOptions) -> int:
+def list_(options: ImageListArguments) -> int:
     """List the images that this stack knows."""
     from taskctl.embedded.images.names import short
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from taskctl.cli.access import Session
 from taskctl.cli.loggroup import LogGroup
-from taskctl.cli.logprint import Wanted
+from taskctl.cli.logprint import LogRequest
 from taskctl.cli.logsink import LineWriter, PlainWriter, Writer
 
 
@@ -30,7 +30,7 @@ async def stderr_logs(session: Session, *, several: bool) -> AsyncIterator[LogGr
             return LineWriter(f"{task['metadata']['name']} | ", filtered=filtered, err=True)
         return PlainWriter(filtered=filtered, err=True)
 
-    group = LogGroup(session, writer_for, Wanted(follow=True, filtered=filtered))
+    group = LogGroup(session, writer_for, LogRequest(follow=True, filtered=filtered))
     try:
         yield group
     finally:

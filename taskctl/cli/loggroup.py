@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from taskctl.cli.access import Session
-from taskctl.cli.logprint import LogPrinter, Wanted
+from taskctl.cli.logprint import LogPrinter, LogRequest
 from taskctl.cli.logsink import Spool, Writer
 from taskctl.cli.output import note
 from taskctl.errors import Forbidden, TaskctlError
@@ -57,7 +57,7 @@ class LogGroup:
         lost: how many logs could not be printed whole; each was told on stderr.
     """
 
-    def __init__(self, session: Session, writer_for: WriterFor, wanted: Wanted) -> None:
+    def __init__(self, session: Session, writer_for: WriterFor, wanted: LogRequest) -> None:
         self._session = session
         self._writer_for = writer_for
         self._wanted = wanted

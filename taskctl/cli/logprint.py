@@ -31,7 +31,7 @@ _NEVER_ROTATED_BYTES: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class LogRequest:
     """What to print of a log, and how.
 
     Attributes:
@@ -69,7 +69,7 @@ class LogPrinter:
         self,
         session: Session,
         copy: Copy | None,
-        wanted: Wanted,
+        wanted: LogRequest,
         *,
         writer: Writer | None = None,
         tell: Callable[[str], None] = note,

@@ -15,7 +15,7 @@ import typer
 from taskctl.cli import completing
 from taskctl.cli.access import Access, Session
 from taskctl.cli.exits import CliError, ExitCode, UsageError
-from taskctl.cli.logprint import LogPrinter, Wanted
+from taskctl.cli.logprint import LogPrinter, LogRequest
 from taskctl.cli.names import parse_name
 from taskctl.cli.output import echo, note
 from taskctl.cli.taskfile import TaskFileOptions, open_source
@@ -115,7 +115,7 @@ async def logs(access: Access, options: LogsOptions) -> int:
     from taskctl.api.resources import TASKS
 
     name = parse_name(options.task)
-    wanted = Wanted(
+    wanted = LogRequest(
         follow=options.follow,
         tail=options.tail,
         timestamps=options.timestamps,
@@ -166,7 +166,9 @@ def _explained(*, gone: bool) -> Iterator[None]:
         raise
 
 
-async def _print_recorded(access: Access, options: LogsOptions, name: str, wanted: Wanted) -> int:
+async def _print_recorded(
+    access: Access, options: LogsOptions, name: str, wanted: LogRequest
+) -> int:
     """Print the log of a Task that only a file knows any more: the copy in the workspace."""
     from taskctl.api.resources import TASKS
 

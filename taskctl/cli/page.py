@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from taskctl.cli.access import Access, open_client
-from taskctl.cli.components import LogOptions, prepare, run
+from taskctl.cli.components import LogSettings, prepare, run
 from taskctl.cli.datadir import DEFAULT_DATA_DIR
 from taskctl.cli.exits import ExitCode, UsageError
 from taskctl.cli.output import echo, note
@@ -70,7 +70,7 @@ class UiOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PageOptions(LogOptions):
+class PageOptions(LogSettings):
     """The options of the component."""
 
     data_dir: Annotated[str, typer.Option(metavar="DIR", help="Of the local stack.")] = (

@@ -18,7 +18,7 @@ from taskctl.cli.output import Output, echo, note
 from taskctl.cli.tables import by_creation, print_tasks
 from taskctl.cli.taskfile import TaskFileOptions, TaskSource, open_source
 from taskctl.cli.verbs import verb
-from taskctl.cli.waiting import Goal, Wait, verdict, wait_for
+from taskctl.cli.waiting import Goal, WaitSettings, verdict, wait_for
 from taskctl.constants import FIELD_ROOT_UID
 
 
@@ -174,7 +174,7 @@ async def wait(access: Access, options: WaitOptions) -> int:
     names = parse_names(options.names)
     timeout_s = None if options.timeout is None else parse_seconds(options.timeout, "--timeout")
     async with access.connect() as session:
-        wanted = Wait(names=names, goal=options.goal, timeout_s=timeout_s)
+        wanted = WaitSettings(names=names, goal=options.goal, timeout_s=timeout_s)
         code = await wait_for(session, wanted, report=report)
     if options.output is not None:
         print_tasks(ended, options.output, single=len(names) == 1)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeleteOptions:
+class DeleteArguments:
     """The options of ``delete``."""
 
     names: Annotated[
@@ -64,7 +64,7 @@ def register(app: typer.Typer) -> None:
     verb(app, "prune")(prune)
 
 
-async def delete(access: Access, options: DeleteOptions) -> int:
+async def delete(access: Access, options: DeleteArguments) -> int:
     """Delete tasks and other objects. A root goes with its tree; what runs is stopped."""
     from taskctl.api import resources
     from taskctl.errors import NotFound
@@ -86,7 +86,7 @@ async def delete(access: Access, options: DeleteOptions) -> int:
 
 
 async def _delete(session: Session, resource: Resource, obj: Mapping[str, Any]) -> None:
-    from taskctl.kube.interface import DeleteOptions as Options
+    from taskctl.kube.interface import DeleteArguments as Options
 
     metadata = obj["metadata"]
     # By its UID: what was made since under the same name is left alone.

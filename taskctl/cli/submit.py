@@ -399,7 +399,7 @@ async def _create(
 async def _wait_for(session: Session, objects: Sequence[Object]) -> int:
     from taskctl.cli.hints import hint_for
     from taskctl.cli.livelog import stderr_logs
-    from taskctl.cli.waiting import Wait, verdict, wait_for
+    from taskctl.cli.waiting import WaitSettings, verdict, wait_for
 
     tasks = [obj["metadata"]["name"] for obj in objects if obj["kind"] == "Task"]
     namespaces = {obj["metadata"]["namespace"] for obj in objects if obj["kind"] == "Task"}
@@ -417,7 +417,7 @@ async def _wait_for(session: Session, objects: Sequence[Object]) -> int:
                 note(hint)
 
         try:
-            return await wait_for(there, Wait(names=tasks), report=tell, see=logs.see)
+            return await wait_for(there, WaitSettings(names=tasks), report=tell, see=logs.see)
         except asyncio.CancelledError:
             names = " ".join(tasks)
             note(f"not waited for any longer; to stop what was submitted: taskctl cancel {names}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from taskctl.cli.access import Session
 from taskctl.cli.exits import CliError, ExitCode
 from taskctl.cli.loggroup import LogGroup
-from taskctl.cli.logprint import Wanted
+from taskctl.cli.logprint import LogRequest
 from taskctl.cli.logsink import LineWriter, Writer
 from taskctl.cli.output import note, wants_colour
 from taskctl.cli.tables import natural
@@ -57,7 +57,7 @@ class Prefixes:
 
 
 async def print_tree_logs(
-    session: Session, name: str, wanted: Wanted, reader: Reader | None = None
+    session: Session, name: str, wanted: LogRequest, reader: Reader | None = None
 ) -> int:
     """Print the logs of a Task and its descendants; returns the exit code.
 

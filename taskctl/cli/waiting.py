@@ -42,7 +42,7 @@ def verdict(task: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wait:
+class WaitSettings:
     """What to wait for.
 
     Attributes:
@@ -58,7 +58,7 @@ class Wait:
 
 async def wait_for(
     session: Session,
-    wait: Wait,
+    wait: WaitSettings,
     *,
     report: Callable[[dict[str, Any]], Awaitable[None]],
     see: Callable[[dict[str, Any]], None] = lambda _: None,
@@ -97,7 +97,7 @@ async def wait_for(
 
 async def _watch(
     session: Session,
-    wait: Wait,
+    wait: WaitSettings,
     waiting: set[str],
     told: tuple[
         Callable[[dict[str, Any]], None],

@@ -18,7 +18,7 @@ from taskctl.cli.yamlscalars import (
     INT64_MAX,
     INT64_MIN,
     Resolved,
-    Special,
+    SpecialScalar,
     as_json_number,
     is_timestamp,
     key_text,
@@ -243,7 +243,7 @@ class _Reader:
             if isinstance(event, yaml.DocumentStartEvent):
                 self._anchors.clear()
                 value = self._value(next(self._events))
-                if isinstance(value, Special):
+                if isinstance(value, SpecialScalar):
                     value = value.value
                 yield value
 
@@ -352,13 +352,13 @@ class _Reader:
         if isinstance(event, yaml.ScalarEvent) and event.anchor is not None:
             self._anchors[event.anchor] = value
         try:
-            return key_text(event.value if isinstance(value, Special) else value)
+            return key_text(event.value if isinstance(value, SpecialScalar) else value)
         except ValueError as error:
             raise self._error(event, f"{error} cannot be a key; quote it") from None
 
     def _json_scalar(self, event: Any) -> Any:
         value = self._scalar(event)
-        if isinstance(value, Special):
+        if isinstance(value, SpecialScalar):
             return event.value
         if type(value) not in (int, float):
             return value
@@ -410,5 +410,5 @@ _KINDS: Final[dict[str, tuple[type, ...]]] = {
     "float": (float,),
     "bool": (bool,),
     "null": (type(None),),
-    "merge": (Special,),
+    "merge": (SpecialScalar,),
 }

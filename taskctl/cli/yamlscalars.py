@@ -20,14 +20,14 @@ UINT64_MAX: Final = 2**64 - 1
 _FLOAT_AS_INT_BELOW: Final = 1e21
 
 
-class Special(Enum):
+class SpecialScalar(Enum):
     """What a plain scalar may be besides a JSON value."""
 
     MERGE = "<<"
     TIMESTAMP = "timestamp"
 
 
-Resolved = str | int | float | bool | None | Special
+Resolved = str | int | float | bool | None | SpecialScalar
 
 _TRUE: Final = ("y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON")
 _FALSE: Final = ("n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF")
@@ -38,7 +38,7 @@ _WORDS: Final[dict[str, Resolved]] = {
     **dict.fromkeys([".nan", ".NaN", ".NAN"], float("nan")),
     **dict.fromkeys([".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF"], float("inf")),
     **dict.fromkeys(["-.inf", "-.Inf", "-.INF"], float("-inf")),
-    "<<": Special.MERGE,
+    "<<": SpecialScalar.MERGE,
 }
 _INTEGER: Final = re.compile(
     r"(?P<sign>[-+]?)(?:0[xX](?P<hex>[0-9a-fA-F]+)|0[bB](?P<bin>[01]+)|0[oO]?(?P<oct>[0-7]+)"
@@ -65,7 +65,7 @@ def resolve(text: str) -> Resolved:
     if text[0] not in "+-0123456789":
         return text
     if is_timestamp(text):
-        return Special.TIMESTAMP
+        return SpecialScalar.TIMESTAMP
     plain = text.replace("_", "")
     integer = _integer(plain)
     if integer is not None and _fits(integer, signed=plain[0] in "+-"):

@@ -12,7 +12,7 @@ from taskctl.placement.workers import Worker
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedWorkers:
     """How many workers there are to be.
 
     Attributes:
@@ -38,7 +38,7 @@ class Autoscaler:
         workers: Sequence[Worker],
         queued: Mapping[Size, int],
         now_s: float,
-    ) -> Wanted:
+    ) -> WantedWorkers:
         """Return how many workers are wanted.
 
         Args:
@@ -56,7 +56,7 @@ class Autoscaler:
         self._demand = before.with_need(need, now_s, rule.idle_s)
         falls_s = self._demand.falls_in_s(now_s, rule.idle_s)
         matters = self._demand.highest > rule.least
-        return Wanted(rule.clamp(self._demand.highest), falls_s if matters else None)
+        return WantedWorkers(rule.clamp(self._demand.highest), falls_s if matters else None)
 
     def _is_busy(self, worker: Worker) -> bool:
         """Whether it runs something or was given something since the last look."""

@@ -15,14 +15,14 @@ from taskctl.objectkey import ObjectKey
 from taskctl.policy.view import TaskView, parse_task
 
 
-class Tree(NamedTuple):
+class TreeKey(NamedTuple):
     """Names a tree. A root of another namespace is none of its own."""
 
     namespace: str
     root_uid: str
 
     @classmethod
-    def of(cls, view: TaskView) -> Tree:
+    def of(cls, view: TaskView) -> TreeKey:
         """Return the tree that a Task belongs to."""
         return cls(view.namespace, view.root_uid)
 
@@ -44,7 +44,7 @@ class Families:
 
     def __init__(self, find: Callable[[str], TaskView | None]) -> None:
         self._find = find
-        self._families: dict[Tree, _Family] = {}
+        self._families: dict[TreeKey, _Family] = {}
 
     def __len__(self) -> int:
         return len(self._families)
@@ -60,7 +60,7 @@ class Families:
                 self._forget(parse_task(old))
             return []
         view = parse_task(new)
-        tree = Tree.of(view)
+        tree = TreeKey.of(view)
         family = self._families.get(tree)
         live = not view.is_root and not view.state.terminal
         if family is None:
@@ -90,7 +90,7 @@ class Families:
         return found
 
     def _forget(self, view: TaskView) -> None:
-        tree = Tree.of(view)
+        tree = TreeKey.of(view)
         family = self._families.get(tree)
         if family is not None:
             family.live.pop(view.uid, None)
@@ -99,20 +99,20 @@ class Families:
                 family.suspended = family.timed_out = False
             self._tidy(tree, family)
 
-    def _tidy(self, tree: Tree, family: _Family) -> None:
+    def _tidy(self, tree: TreeKey, family: _Family) -> None:
         if not (family.live or family.cancelled or family.suspended or family.timed_out):
             del self._families[tree]
 
     def suspended_with(self, view: TaskView) -> str:
         """Return the name of the suspended root above a Task, or an empty text."""
-        family = None if view.is_root else self._families.get(Tree.of(view))
+        family = None if view.is_root else self._families.get(TreeKey.of(view))
         return view.root_name if family is not None and family.suspended else ""
 
     def timed_out(self, view: TaskView) -> bool:
         """Whether the tree of a Task has run out of time; of a root its own."""
         if view.is_root:
             return view.tree_timed_out
-        family = self._families.get(Tree.of(view))
+        family = self._families.get(TreeKey.of(view))
         return family is not None and family.timed_out
 
     def cancelled_with(self, view: TaskView) -> tuple[str, str]:
@@ -124,7 +124,7 @@ class Families:
         """
         if view.is_root:
             return "", ""
-        family = self._families.get(Tree.of(view))
+        family = self._families.get(TreeKey.of(view))
         if family is None or not family.cancelled:
             return "", ""
         if view.root_uid in family.cancelled:

@@ -96,7 +96,7 @@ class Tally:
 
 
 @dataclass(slots=True)
-class Group:
+class CountedGroup:
     """One group, its members counted alone and with their descendants."""
 
     alone: Tally = field(default_factory=Tally)
@@ -111,7 +111,7 @@ class Groups:
     """All groups that have members."""
 
     def __init__(self) -> None:
-        self._groups: dict[GroupKey, Group] = {}
+        self._groups: dict[GroupKey, CountedGroup] = {}
 
     def __len__(self) -> int:
         return len(self._groups)
@@ -121,9 +121,9 @@ class Groups:
         group = self._groups.get(key)
         return Tally() if group is None else group.tally(subtree=subtree)
 
-    def member(self, key: GroupKey) -> Group:
+    def member(self, key: GroupKey) -> CountedGroup:
         """Return the group, to change it."""
-        return self._groups.setdefault(key, Group())
+        return self._groups.setdefault(key, CountedGroup())
 
     def leave(self, key: GroupKey, uid: str) -> None:
         """A member was deleted."""

@@ -19,7 +19,7 @@ from taskctl.kube.workqueue import WorkQueue
 from taskctl.objectkey import ObjectKey
 from taskctl.policy.cycles import Cycles, GroupNode, Place, SubtreeNode, failed_for_cycle
 from taskctl.policy.readiness import ReadinessFacts
-from taskctl.policy.runafter import NOTHING, Dependency, RunAfter, parse_run_after, spare
+from taskctl.policy.runafter import NOTHING, Dependency, RunAfterRule, parse_run_after, spare
 from taskctl.policy.status import FINE, is_complete
 from taskctl.policy.view import TaskView, parse_task
 
@@ -104,20 +104,20 @@ class Joins:
 
     # --- facts --------------------------------------------------------------------------
 
-    def after(self, view: TaskView) -> RunAfter:
+    def after(self, view: TaskView) -> RunAfterRule:
         """Return what a Task still waits for; nothing once it has begun.
 
         What has begun once had its predecessors; they may be removed by now.
         """
         return parse_run_after(view.spec) if view.attempt == 0 else NOTHING
 
-    def dependencies(self, view: TaskView, after: RunAfter) -> tuple[Dependency, ...]:
+    def dependencies(self, view: TaskView, after: RunAfterRule) -> tuple[Dependency, ...]:
         """Return the tasks that a Task names, as they stand."""
         return tuple(
             Dependency(name, self._state(view, name, subtree=after.subtree)) for name in after.tasks
         )
 
-    def tally(self, view: TaskView, after: RunAfter) -> Tally:
+    def tally(self, view: TaskView, after: RunAfterRule) -> Tally:
         """Return how the group stands that a Task waits for."""
         key = awaited_group(view, after)
         return Tally() if key is None else self.groups.tally(key, subtree=after.subtree)
@@ -162,7 +162,7 @@ class Joins:
 
     # --- circles ------------------------------------------------------------------------
 
-    def cycle(self, view: TaskView, after: RunAfter) -> tuple[str, ...]:
+    def cycle(self, view: TaskView, after: RunAfterRule) -> tuple[str, ...]:
         """Return the circle of ``runAfter`` that a Task is on; empty: it is on none.
 
         A circle is closed by the last of its members to be created, which the one before waits
@@ -174,7 +174,7 @@ class Joins:
         above = self.subtrees.ancestors(Node(view.namespace, view.uid))
         return self._cycles.find(view.namespace, view.name, _Graph(self, view, above).waits)
 
-    def _may_close(self, view: TaskView, after: RunAfter) -> bool:
+    def _may_close(self, view: TaskView, after: RunAfterRule) -> bool:
         key = ObjectKey(view.namespace, view.name)
         group = group_of(view)
         return (
@@ -282,7 +282,7 @@ def group_of(view: TaskView) -> GroupKey | None:
     return GroupKey(view.namespace, view.root_uid, str(name)) if name else None
 
 
-def awaited_group(view: TaskView, after: RunAfter) -> GroupKey | None:
+def awaited_group(view: TaskView, after: RunAfterRule) -> GroupKey | None:
     """Return the group that a Task waits for; None: for none."""
     return GroupKey(view.namespace, view.root_uid, after.group) if after.group else None
 

@@ -14,7 +14,7 @@ from taskctl.api.conditions import ConditionUpdate
 from taskctl.api.resources import TASKCLUSTERS
 from taskctl.controllers.access import AccessKeeper
 from taskctl.controllers.ages import Ages
-from taskctl.controllers.autoscale import Autoscaler, Wanted
+from taskctl.controllers.autoscale import Autoscaler, WantedWorkers
 from taskctl.controllers.cachedapi import CachedApi
 from taskctl.controllers.claims import ClaimKeeper, ClaimStanding
 from taskctl.controllers.colocation import SharedClaimsReader
@@ -237,16 +237,16 @@ class TaskClusterReconciler:
 
     def _wanted(
         self, cluster: KubeObject, workers: Sequence[Worker], memory: _ClusterMemory
-    ) -> Wanted:
+    ) -> WantedWorkers:
         """Return how many workers there are to be: as many as needed, or a fixed number."""
         left_s = self._runs.workers_left_s(cluster)
         if left_s == 0:
-            return Wanted(0)
+            return WantedWorkers(0)
         rule = scale_rule(cluster)
         if rule is None:
             memory.autoscaler = Autoscaler()
             replicas = cluster["spec"].get("replicas")
-            return Wanted(1 if replicas is None else int(replicas), left_s)
+            return WantedWorkers(1 if replicas is None else int(replicas), left_s)
         queued = self._placer.machine.queued_sizes(ObjectKey.of(cluster))
         wanted = memory.autoscaler.wanted(
             rule, cluster_size(cluster), workers, queued, self._api.now_s()

@@ -12,7 +12,7 @@ from taskctl.api.states import ConditionStatus, ConditionType, TaskState
 from taskctl.constants import Reason
 from taskctl.controllers.ages import Ages
 from taskctl.controllers.cachedapi import CachedApi
-from taskctl.controllers.families import Tree
+from taskctl.controllers.families import TreeKey
 from taskctl.controllers.onexit import ExitTasks, exit_of
 from taskctl.controllers.queues import look_again
 from taskctl.controllers.task import state_of
@@ -50,13 +50,13 @@ class TreeReconciler:
         self._ages = ages
         self._queue = queue
         self._exits = ExitTasks(api, traces=traces)
-        self._counts: dict[Tree, TreeCounts] = {}
+        self._counts: dict[TreeKey, TreeCounts] = {}
         self._written_at_s: dict[str, float] = {}
 
     def __len__(self) -> int:
         return len(self._counts)
 
-    def counts(self, tree: Tree) -> TreeCounts:
+    def counts(self, tree: TreeKey) -> TreeCounts:
         """Return the counters of a tree; zeros for one without descendants."""
         return self._counts.get(tree) or TreeCounts()
 
@@ -81,7 +81,7 @@ class TreeReconciler:
 
     def _on_root(self, root: KubeObject) -> None:
         uid = root["metadata"]["uid"]
-        tree = Tree(root["metadata"].get("namespace", ""), uid)
+        tree = TreeKey(root["metadata"].get("namespace", ""), uid)
         ended, complete = state_of(root).terminal, _says_complete(root)
         # A root with tasks may have lost them all: then no count of theirs tells that it is over.
         empty = tree not in self._counts and parse_task(root).is_graph
@@ -93,7 +93,7 @@ class TreeReconciler:
         if ended != complete or (ended and tree in self._counts):
             self._queue.add(uid)
 
-    def _count(self, tree: Tree, state: TaskState, stopped: bool, count: int) -> None:
+    def _count(self, tree: TreeKey, state: TaskState, stopped: bool, count: int) -> None:
         counts = self._counts.get(tree)
         if counts is None:
             counts = self._counts[tree] = TreeCounts()
@@ -119,7 +119,7 @@ class TreeReconciler:
         if root is None:
             return DONE
         view = parse_task(root)
-        counts, now = self.counts(Tree.of(view)), api.timing.clock.now()
+        counts, now = self.counts(TreeKey.of(view)), api.timing.clock.now()
         settled = self._settled(view)
         if settled is not None:
             await api.write_status(TASKS, root, settled)
@@ -185,7 +185,7 @@ class TreeReconciler:
         return ran or others
 
 
-def _place(task: Mapping[str, Any] | None) -> tuple[Tree, TaskState, bool] | None:
+def _place(task: Mapping[str, Any] | None) -> tuple[TreeKey, TaskState, bool] | None:
     """Return where a descendant counts: its tree, its state, and whether the tree stopped it.
 
     None for a root.
@@ -198,7 +198,7 @@ def _place(task: Mapping[str, Any] | None) -> tuple[Tree, TaskState, bool] | Non
     state = state_of(task)
     reason = (task.get("status") or {}).get("reason")
     stopped = state is TaskState.CANCELLED and reason == Reason.STOPPED
-    return Tree(task["metadata"].get("namespace", ""), lineage["rootUID"]), state, stopped
+    return TreeKey(task["metadata"].get("namespace", ""), lineage["rootUID"]), state, stopped
 
 
 def _says_complete(task: Mapping[str, Any]) -> bool:

@@ -25,8 +25,8 @@ from taskctl.outside.here import submit_here
 from taskctl.outside.info import TaskInfo
 from taskctl.outside.options import Event, EventType, Options, Page
 from taskctl.outside.session import Session
-from taskctl.outside.submitter import Submitter, Target
-from taskctl.outside.tracker import Tracker
+from taskctl.outside.submitter import SubmitTarget, Submitter
+from taskctl.outside.tracker import TaskTracker
 from taskctl.outside.values import Values
 from taskctl.sdk._functions import Call
 
@@ -82,8 +82,8 @@ class Client:
         self._session: Session | None = None
         self._submitter: Submitter | None = None
         self._values: Values | None = None
-        self._own: Tracker | None = None
-        self._others: dict[str, Tracker] = {}
+        self._own: TaskTracker | None = None
+        self._others: dict[str, TaskTracker] = {}
         self.id = secrets.token_hex(8)
 
     async def __aenter__(self) -> Self:
@@ -122,7 +122,7 @@ class Client:
         """Work on an open session; for programs that have one already."""
         self._session = session
         self._values = Values(session)
-        self._own = Tracker(session, f"{LABEL_CLIENT}={self.id}")
+        self._own = TaskTracker(session, f"{LABEL_CLIENT}={self.id}")
         self._submitter = Submitter(session, self.id, self._defaults, self._timeout_s)
 
     async def close(self) -> None:
@@ -207,7 +207,7 @@ class Client:
             AlreadyExists: ``name`` is taken.
             ApiError: the API server refuses, or was not there within ``timeout_s``.
         """
-        return await self._submit(Target(target, args), options)
+        return await self._submit(SubmitTarget(target, args), options)
 
     async def submit_many(
         self, target: Any, calls: Sequence[tuple[Any, ...]], **options: Unpack[Options]
@@ -224,9 +224,9 @@ class Client:
         """
         if options.get("debug"):
             raise TypeError("debug: only submit() and map() can run a function in this process")
-        return await self._submit(Target(target, (), tuple(calls)), options)
+        return await self._submit(SubmitTarget(target, (), tuple(calls)), options)
 
-    async def _submit(self, target: Target, options: Mapping[str, Any]) -> Handle[Any]:
+    async def _submit(self, target: SubmitTarget, options: Mapping[str, Any]) -> Handle[Any]:
         self.session  # noqa: B018 - says that it is closed
         assert self._submitter is not None
         assert self._own is not None
@@ -284,7 +284,7 @@ class Client:
 
         async def work() -> None:
             for number, item in numbered:
-                handles[number] = await self._submit(Target(function, (item,)), options)
+                handles[number] = await self._submit(SubmitTarget(function, (item,)), options)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(concurrency):
@@ -457,14 +457,14 @@ class Client:
 
     # --- below --------------------------------------------------------------------------
 
-    def tracker_of(self, name: str, *, own: bool) -> Tracker:
+    def tracker_of(self, name: str, *, own: bool) -> TaskTracker:
         """Return the watch that tells of a Task."""
         session = self.session
         assert self._own is not None
         if own:
             return self._own
         if name not in self._others:
-            self._others[name] = Tracker(session, field_selector=f"metadata.name={name}")
+            self._others[name] = TaskTracker(session, field_selector=f"metadata.name={name}")
         return self._others[name]
 
     def renew(self, tasks: Iterable[Mapping[str, Any]]) -> None:

@@ -20,7 +20,7 @@ from taskctl.errors import ApiError, Forbidden, NotFound, Unavailable
 from taskctl.outside import session as sessions
 from taskctl.outside.copyframes import Frame, FrameKind, TransferError, TransferReader
 from taskctl.outside.copyread import Frames, Source, read_frames, stream_frames
-from taskctl.outside.copywrite import Receiver, StreamReceiver, Target
+from taskctl.outside.copywrite import CopyTarget, Receiver, StreamReceiver
 from taskctl.outside.session import Session
 from taskctl.outside.workspace import LocalWorkspace, WorkerWorkspace, find_workspace
 from taskctl.safetext import one_line
@@ -169,7 +169,7 @@ async def copy_to(session: Session, local: str, place: WorkspacePath, report: Om
         try:
             match way:
                 case LocalWorkspace(directory):
-                    receiver = Receiver(Target(directory, path, gives_away=True))
+                    receiver = Receiver(CopyTarget(directory, path, gives_away=True))
                     try:
                         async for frame in noted:
                             try:
@@ -206,7 +206,7 @@ def local_source(path: str) -> Source:
     return Source(real.parent, real.name + end, name, bounded=False)
 
 
-def local_target(path: str) -> Target:
+def local_target(path: str) -> CopyTarget:
     """Return a path of this machine as the place of a copy. Blocking.
 
     Raises:
@@ -215,8 +215,8 @@ def local_target(path: str) -> Target:
     if os.path.exists(path):
         real = Path(os.path.realpath(path))
         if real.is_dir():
-            return Target(real, "")
-        return Target(real.parent, real.name + ("/" if path.endswith("/") else ""))
+            return CopyTarget(real, "")
+        return CopyTarget(real.parent, real.name + ("/" if path.endswith("/") else ""))
     parent, _, name = path.rstrip("/").rpartition("/")
     parent = parent or ("/" if path.startswith("/") else ".")
     if not os.path.isdir(parent):
@@ -224,7 +224,7 @@ def local_target(path: str) -> Target:
         raise TransferError(parent, problem, missing=True)
     if name in (".", ".."):
         raise TransferError(path, "does not exist", missing=True)
-    return Target(Path(os.path.realpath(parent)), name + ("/" if path.endswith("/") else ""))
+    return CopyTarget(Path(os.path.realpath(parent)), name + ("/" if path.endswith("/") else ""))
 
 
 def _without_stack(session: Session, source: Source, workspace: Path, path: str) -> Source:
@@ -234,14 +234,14 @@ def _without_stack(session: Session, source: Source, workspace: Path, path: str)
         TransferError: a folder of the workspace would be copied into itself.
     """
     if source.root.is_relative_to(os.path.realpath(workspace)):
-        _check_apart(source.root / source.path, Target(workspace, path))
+        _check_apart(source.root / source.path, CopyTarget(workspace, path))
         return source
     stack = sessions.data_dir_of(session.kubeconfig, session.context)
     left_out = [os.stat(one) for one in (workspace, stack) if one is not None and one.exists()]
     return replace(source, left_out=frozenset((one.st_dev, one.st_ino) for one in left_out))
 
 
-def _check_apart(source: Path, target: Target) -> None:
+def _check_apart(source: Path, target: CopyTarget) -> None:
     """Refuse to copy a folder of this machine into itself."""
     here = Path(os.path.realpath(source))
     there = Path(os.path.realpath(target.root / target.path))

@@ -32,7 +32,7 @@ _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXE
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class CopyTarget:
     """Where the copy goes to, by the rules of ``cp``.
 
     Attributes:
@@ -65,7 +65,7 @@ class Receiver:
         target: where.
     """
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: CopyTarget) -> None:
         self._target = target
         self._top: str | None = None
         self._is_folder = False

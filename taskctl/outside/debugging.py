@@ -16,7 +16,7 @@ from taskctl.kube.follow import Selection, follow
 from taskctl.kube.interface import ListOptions, PatchOptions, PatchType
 from taskctl.kube.resources import PODS
 from taskctl.outside.session import Session
-from taskctl.policy.debugging import PREFIX, Wanted, build_debug_container, choose_worker
+from taskctl.policy.debugging import PREFIX, DebugRequest, build_debug_container, choose_worker
 from taskctl.policy.entry import append_body
 from taskctl.policy.podview import ContainerReport, ContainerState, container_report
 from taskctl.policy.runcluster import cluster_of_task
@@ -65,7 +65,7 @@ class DebugPlace:
 
 
 async def open_place(
-    session: Session, task: Mapping[str, Any], wanted: Wanted, *, timeout_s: float
+    session: Session, task: Mapping[str, Any], wanted: DebugRequest, *, timeout_s: float
 ) -> DebugPlace:
     """Add a container to a worker of a Task, and wait until it runs.
 

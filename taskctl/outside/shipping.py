@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from taskctl.errors import ConfigError
-from taskctl.outside.submission import Program
+from taskctl.outside.submission import FunctionCommand
 from taskctl.sdk import _byvalue
 from taskctl.sdk._functions import TaskFunction
 from taskctl.sdk._places import command_of
@@ -79,7 +79,7 @@ def program_of(
     by_value: bool | None = None,
     many: bool = False,
     part: str = "",
-) -> Program:
+) -> FunctionCommand:
     """Return what runs a function.
 
     Args:
@@ -99,15 +99,15 @@ def program_of(
             raise ConfigError("code and by_value exclude each other; leave one out")
         pair = (uploaded.root, uploaded.sha256)
         command = command_of(function, host.python, pair)
-        return Program(_with(command, many, part), after=uploaded.tasks)
+        return FunctionCommand(_with(command, many, part), after=uploaded.tasks)
     if by_value is None:
         by_value = not _is_known_there(function, host)
     if not by_value:
-        return Program(_with(command_of(function, host.python), many, part))
+        return FunctionCommand(_with(command_of(function, host.python), many, part))
     name = f"{function.__module__}.{function.__qualname__}"
     packed = pack(function.function, name, everything=not _is_importable_there(function))
     command = [host.python, *RUN, "--pickled", function.__qualname__]
-    return Program(_with(command, many, part), {_byvalue.FUNCTION: packed})
+    return FunctionCommand(_with(command, many, part), {_byvalue.FUNCTION: packed})
 
 
 def pack(function: Callable[..., Any], name: str, *, everything: bool) -> dict[str, Any]:

@@ -30,7 +30,7 @@ _STEM_CHARS: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
+class FunctionCommand:
     """What runs a function: the command, and what belongs to the input beside the arguments.
 
     Attributes:
@@ -99,14 +99,14 @@ def arguments_of(call: Call[Any, Any]) -> dict[str, Any]:
     return encode_arguments(call)
 
 
-def envelope(program: Program, arguments: Any) -> Any:
+def envelope(program: FunctionCommand, arguments: Any) -> Any:
     """Return the input for a program: the arguments, with what belongs to them."""
     return {**program.envelope, "arguments": arguments} if program.envelope else arguments
 
 
 def build(
     frame: Frame,
-    program: Program | Sequence[str],
+    program: FunctionCommand | Sequence[str],
     arguments: Any,
     name: str,
     options: Mapping[str, Any],
@@ -133,7 +133,7 @@ def build(
         if named_input is not None:
             raise Unsendable("input: leave out either input or input_object")
         value, has_input = _stored.to_plain(given.pop("input"), "input"), True
-    if isinstance(program, Program):
+    if isinstance(program, FunctionCommand):
         if has_input or named_input is not None:
             raise Unsendable("input: a function's arguments are its input; leave this out")
         value, has_input = envelope(program, arguments), True

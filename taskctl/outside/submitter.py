@@ -24,7 +24,7 @@ from taskctl.outside.session import Session
 from taskctl.outside.shipping import Host, Uploaded, as_task, program_of
 from taskctl.outside.submission import (
     Frame,
-    Program,
+    FunctionCommand,
     Submission,
     arguments_of,
     build,
@@ -46,7 +46,7 @@ _BACKOFF: Final = Backoff(0.2, 5.0, (1.0, 2.0))
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class SubmitTarget:
     """What to run.
 
     Attributes:
@@ -100,7 +100,7 @@ class Submitter:
         self._lock = asyncio.Lock()
 
     async def submit(
-        self, target: Target, options: Mapping[str, Any]
+        self, target: SubmitTarget, options: Mapping[str, Any]
     ) -> tuple[dict[str, Any], Decode | None]:
         """Create a Task; return it as stored, and what turns its result back.
 
@@ -280,7 +280,9 @@ class Submitter:
             raise unavailable from None
 
 
-def _resolve(target: Target, given: dict[str, Any]) -> tuple[Call[Any, Any] | None, dict[str, Any]]:
+def _resolve(
+    target: SubmitTarget, given: dict[str, Any]
+) -> tuple[Call[Any, Any] | None, dict[str, Any]]:
     """Return the call that a target stands for (None: a command), and all options."""
     what = target.what
     if isinstance(what, Call):
@@ -297,7 +299,7 @@ def _resolve(target: Target, given: dict[str, Any]) -> tuple[Call[Any, Any] | No
 
 def _built(
     frame: Frame,
-    program: Program,
+    program: FunctionCommand,
     calls: tuple[Call[Any, Any], tuple[tuple[Any, ...], ...] | None],
     name: str,
     given: dict[str, Any],

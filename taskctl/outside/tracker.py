@@ -22,7 +22,7 @@ _CHECKS_AT_ONCE: Final = 16
 _RECENT: Final = 4096
 
 
-class Tracker:
+class TaskTracker:
     """Tells of the Tasks that a label selector matches when they change and end.
 
     Made and used in one event loop.

@@ -60,7 +60,7 @@ class AlreadyOurs:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class ClaimRefused:
     """The container must exit without running anything.
 
     Attributes:
@@ -72,7 +72,7 @@ class Refused:
 
 def decide_claim(
     task: Mapping[str, Any], entry: ClaimEntry, now: datetime
-) -> Claimed | AlreadyOurs | Refused:
+) -> Claimed | AlreadyOurs | ClaimRefused:
     """Decide whether the container may run its attempt.
 
     Args:
@@ -82,12 +82,12 @@ def decide_claim(
     """
     view = parse_task(task)
     if view.uid != entry.task_uid:
-        return Refused(f"task {view.name} was deleted and made again since this was placed")
+        return ClaimRefused(f"task {view.name} was deleted and made again since this was placed")
     if is_running_here(view, entry):
         return AlreadyOurs()
     refusal = _refusal(view, entry)
     if refusal:
-        return Refused(refusal)
+        return ClaimRefused(refusal)
     return Claimed(_claim_patch(view, entry, now))
 
 

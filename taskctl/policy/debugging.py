@@ -29,7 +29,7 @@ _TASKCTL_PREFIX: Final = "TASKCTL_"
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class DebugRequest:
     """What is asked for.
 
     Attributes:
@@ -70,7 +70,9 @@ def _serves(pod: Mapping[str, Any]) -> bool:
     return view.agent_running and view.deletion is None and parse_frame(pod) is not None
 
 
-def build_debug_container(view: TaskView, pod: Mapping[str, Any], wanted: Wanted) -> dict[str, Any]:
+def build_debug_container(
+    view: TaskView, pod: Mapping[str, Any], wanted: DebugRequest
+) -> dict[str, Any]:
     """Return the ephemeral container.
 
     Args:

@@ -8,7 +8,7 @@ from datetime import datetime
 from taskctl.api.states import TaskState
 from taskctl.clock import format_micro
 from taskctl.constants import Reason
-from taskctl.policy.retry import Retry, decide_retry, parse_retry
+from taskctl.policy.retry import RetryLater, decide_retry, parse_retry
 from taskctl.policy.status import (
     Ending,
     StatusPatch,
@@ -61,7 +61,7 @@ def failure_patch(view: TaskView, charge: Charge, now: datetime, jitter: float) 
     if ending.reason is Reason.NON_ZERO_EXIT:  # else the log does not say why it ended
         sentence = with_cause(sentence, charge.tail)
     decision = decide_retry(parse_retry(view.spec), failures, charge.rule_code, jitter)
-    if isinstance(decision, Retry):
+    if isinstance(decision, RetryLater):
         message = with_tail(sentence, charge.tail)
         patch = pending_patch(view, charge.attempt, Ending(Reason.BACK_OFF, message))
         patch["nextAttemptTime"] = next_attempt_time(decision, now)

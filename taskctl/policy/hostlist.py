@@ -48,7 +48,7 @@ class AllowedHost:
     port: int | None
     below: bool = False
 
-    def covers(self, target: Target) -> bool:
+    def covers(self, target: RequestTarget) -> bool:
         """Whether a request may go there."""
         if self.scheme != target.scheme or self.port not in (None, target.port):
             return False
@@ -56,7 +56,7 @@ class AllowedHost:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class RequestTarget:
     """Where a request would go.
 
     Attributes:
@@ -113,7 +113,7 @@ def _parse(text: str) -> AllowedHost:
     return AllowedHost(scheme, _plain(host), number, below=bool(below))
 
 
-def target_of(url: str) -> Target:
+def target_of(url: str) -> RequestTarget:
     """Return where a request to a URL would go.
 
     Raises:
@@ -123,7 +123,7 @@ def target_of(url: str) -> Target:
     if parts.scheme not in _PORTS or not parts.hostname or parts.username is not None:
         raise ValueError(f"{url!r} is not an http or https URL with a host and without a user")
     port = parts.port  # raises ValueError above 65535
-    return Target(parts.scheme, _plain(parts.hostname), port or _PORTS[parts.scheme])
+    return RequestTarget(parts.scheme, _plain(parts.hostname), port or _PORTS[parts.scheme])
 
 
 def host_refusal(url: str, allowed: Iterable[AllowedHost]) -> str | None:

@@ -33,7 +33,7 @@ from taskctl.clock import format_micro
 from taskctl.constants import Reason
 from taskctl.policy.failure import Charge, failure_patch
 from taskctl.policy.podview import ContainerReport, PodView
-from taskctl.policy.retry import MAX_CONTAINER_LOSSES, Retry, decide_infra_retry
+from taskctl.policy.retry import MAX_CONTAINER_LOSSES, RetryLater, decide_infra_retry
 from taskctl.policy.status import (
     Ending,
     StatusPatch,
@@ -115,7 +115,7 @@ def infra_patch(
     """
     infra_failures = view.infra_failures + 1
     decision = decide_infra_retry(infra_failures)
-    if isinstance(decision, Retry):
+    if isinstance(decision, RetryLater):
         patch = pending_patch(view, attempt, ending)
         patch["nextAttemptTime"] = next_attempt_time(decision, now)
         past = _past(view, attempt, ending.reason, now) | {"exitCode": exit_code}

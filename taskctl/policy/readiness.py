@@ -15,7 +15,7 @@ from taskctl.policy.runafter import (
     NOTHING,
     Dependency,
     GroupFacts,
-    RunAfter,
+    RunAfterRule,
     decide_run_after,
 )
 from taskctl.policy.status import Ending
@@ -69,7 +69,7 @@ class ReadinessFacts:
     allowed_images: Sequence[str] | None = None
     resources: ClusterResources = OPEN_WORKERS
     input_exists: bool = True
-    after: RunAfter = NOTHING
+    after: RunAfterRule = NOTHING
     dependencies: tuple[Dependency, ...] = ()
     group: GroupFacts = NO_GROUP
     cycle: tuple[str, ...] = ()

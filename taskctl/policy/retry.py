@@ -23,7 +23,7 @@ _SIGNAL_EXIT_BASE: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
-class RetryPolicy:
+class RetryRule:
     """``Task.spec.retry``.
 
     Attributes:
@@ -44,7 +44,7 @@ class RetryPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class Retry:
+class RetryLater:
     """Another attempt, ``delay_s`` seconds from now."""
 
     delay_s: float
@@ -61,11 +61,11 @@ class GiveUp:
     message: str
 
 
-def parse_retry(spec: Mapping[str, Any]) -> RetryPolicy:
+def parse_retry(spec: Mapping[str, Any]) -> RetryRule:
     """Return ``spec.retry`` of a Task, absent fields as the CRD defaults them."""
     raw = spec.get("retry") or {}
-    default = RetryPolicy()
-    return RetryPolicy(
+    default = RetryRule()
+    return RetryRule(
         limit=int(raw.get("limit") or 0),
         backoff_s=float(_given(raw.get("backoffSeconds"), default.backoff_s)),
         max_backoff_s=float(_given(raw.get("maxBackoffSeconds"), default.max_backoff_s)),
@@ -85,8 +85,8 @@ def rule_exit_code(code: int, signal: int) -> int:
 
 
 def decide_retry(
-    policy: RetryPolicy, failures: int, exit_code: int | None, jitter: float
-) -> Retry | GiveUp:
+    policy: RetryRule, failures: int, exit_code: int | None, jitter: float
+) -> RetryLater | GiveUp:
     """Decide on a failure by the task's own doing.
 
     Args:
@@ -104,17 +104,17 @@ def decide_retry(
         return GiveUp("retry.onExitCodes does not name this exit.")
     if exit_code in policy.except_exit_codes:
         return GiveUp(f"retry.exceptExitCodes names {exit_code}.")
-    return Retry(backoff_delay_s(policy, failures, jitter))
+    return RetryLater(backoff_delay_s(policy, failures, jitter))
 
 
-def backoff_delay_s(policy: RetryPolicy, failures: int, jitter: float) -> float:
+def backoff_delay_s(policy: RetryRule, failures: int, jitter: float) -> float:
     """Return the delay after that many failures, in seconds, at most ``max_backoff_s``."""
     spread = (1.0 - policy.jitter, 1.0 + policy.jitter)
     backoff = Backoff(policy.backoff_s, policy.max_backoff_s, spread)
     return min(backoff.pause_s(max(failures, 1), jitter), policy.max_backoff_s)
 
 
-def longest_delay_s(policy: RetryPolicy, failures: int, infra_failures: int) -> float:
+def longest_delay_s(policy: RetryRule, failures: int, infra_failures: int) -> float:
     """Return the longest that a Task may be made to wait for its next attempt, in seconds.
 
     Whichever kind of failure the wait is for.
@@ -131,7 +131,7 @@ def _infra_delay_s(infra_failures: int) -> float:
     return _INFRA_BACKOFF.pause_s(infra_failures - 1)
 
 
-def decide_infra_retry(infra_failures: int) -> Retry | GiveUp:
+def decide_infra_retry(infra_failures: int) -> RetryLater | GiveUp:
     """Decide on an attempt lost with its worker or container.
 
     The first one is tried again at once (the task is not to blame for a rotation or a drain);
@@ -142,4 +142,4 @@ def decide_infra_retry(infra_failures: int) -> Retry | GiveUp:
     """
     if infra_failures >= MAX_INFRA_FAILURES:
         return GiveUp(f"{infra_failures} attempts were lost with their worker or container.")
-    return Retry(_infra_delay_s(infra_failures))
+    return RetryLater(_infra_delay_s(infra_failures))

@@ -21,7 +21,7 @@ _EMPTY: Final[Mapping[str, Any]] = {}
 
 
 @dataclass(frozen=True, slots=True)
-class RunAfter:
+class RunAfterRule:
     """``spec.runAfter``, with ``spec.when``.
 
     Attributes:
@@ -44,13 +44,13 @@ class RunAfter:
         return bool(self.tasks or self.group)
 
 
-def parse_run_after(spec: Mapping[str, Any]) -> RunAfter:
+def parse_run_after(spec: Mapping[str, Any]) -> RunAfterRule:
     """Return what a raw ``spec`` of a Task says about the tasks to wait for."""
     raw = spec.get("runAfter") or _EMPTY
     # Who takes their results waits for them, whether they are named twice or not.
     tasks = tuple(dict.fromkeys((*(raw.get("tasks") or ()), *_sources(spec))))
     group, min_success = str(raw.get("group") or ""), raw.get("minSuccess")
-    return RunAfter(
+    return RunAfterRule(
         tasks=tasks,
         group=group,
         count=_expected(raw.get("count"), (min_success or 0) - len(tasks)) if group else 0,
@@ -111,7 +111,7 @@ class GroupFacts:
         return self.succeeded + self.skipped + self.open_count + self.bad_count
 
 
-NOTHING: Final = RunAfter()
+NOTHING: Final = RunAfterRule()
 NO_GROUP: Final = GroupFacts()
 
 
@@ -135,7 +135,7 @@ class _Sum:
 
 
 def decide_run_after(
-    after: RunAfter, dependencies: Iterable[Dependency], group: GroupFacts
+    after: RunAfterRule, dependencies: Iterable[Dependency], group: GroupFacts
 ) -> Wait | Never | None:
     """Decide on a Task by those it runs after; None: they do not keep it.
 
@@ -153,16 +153,16 @@ def decide_run_after(
     return _all_over(after, found)
 
 
-def spare(after: RunAfter, total: int) -> int:
+def spare(after: RunAfterRule, total: int) -> int:
     """Return how many of so many may fail without settling anything before all have ended."""
     return total if after.when != When.SUCCESS else total - _needed(after, total)
 
 
-def _needed(after: RunAfter, total: int) -> int:
+def _needed(after: RunAfterRule, total: int) -> int:
     return total if after.min_success is None else after.min_success
 
 
-def _doomed(after: RunAfter, found: _Sum) -> Never | None:
+def _doomed(after: RunAfterRule, found: _Sum) -> Never | None:
     """Whether failures alone rule the Task out, whatever the others do.
 
     A skipped task does not count here, or the outcome would hang on who ended first.
@@ -178,7 +178,7 @@ def _doomed(after: RunAfter, found: _Sum) -> Never | None:
     )
 
 
-def _all_over(after: RunAfter, found: _Sum) -> Never | None:
+def _all_over(after: RunAfterRule, found: _Sum) -> Never | None:
     needed = _needed(after, found.total)
     names = _some(found.skipped_names, found.skipped)
     if after.when == When.SUCCESS and found.good < needed:
@@ -198,7 +198,7 @@ def _all_over(after: RunAfter, found: _Sum) -> Never | None:
     return None
 
 
-def _sum(after: RunAfter, dependencies: Iterable[Dependency], group: GroupFacts) -> _Sum:
+def _sum(after: RunAfterRule, dependencies: Iterable[Dependency], group: GroupFacts) -> _Sum:
     found = _Sum()
     for dependency in dependencies:
         state = dependency.state
@@ -228,13 +228,13 @@ def _sum(after: RunAfter, dependencies: Iterable[Dependency], group: GroupFacts)
     return found
 
 
-def _how(after: RunAfter, dependency: Dependency) -> str:
+def _how(after: RunAfterRule, dependency: Dependency) -> str:
     if not after.subtree:
         return f"{dependency.name} is {dependency.state}"
     return f"the subtree of {dependency.name} has failed"
 
 
-def _waits(after: RunAfter, found: _Sum, group: GroupFacts) -> str:
+def _waits(after: RunAfterRule, found: _Sum, group: GroupFacts) -> str:
     """Return the sentences on what is waited for, and on what does not even exist."""
     sentences = []
     left = found.open + found.missing

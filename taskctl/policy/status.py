@@ -21,7 +21,7 @@ from taskctl.api.conditions import (
 from taskctl.api.states import ConditionStatus, ConditionType, TaskState
 from taskctl.clock import format_micro
 from taskctl.constants import Reason
-from taskctl.policy.retry import GiveUp, Retry
+from taskctl.policy.retry import GiveUp, RetryLater
 from taskctl.policy.view import TaskView, time_or_none
 
 StatusPatch = dict[str, Any]
@@ -206,7 +206,7 @@ def with_past_attempt(view: TaskView, record: Mapping[str, Any]) -> list[dict[st
     return past[-PAST_ATTEMPTS_KEPT:]
 
 
-def next_attempt_time(decision: Retry, now: datetime) -> str | None:
+def next_attempt_time(decision: RetryLater, now: datetime) -> str | None:
     """Return ``status.nextAttemptTime`` for a retry; None when it may start at once."""
     return format_micro(now + timedelta(seconds=decision.delay_s)) if decision.delay_s > 0 else None
 

@@ -42,7 +42,7 @@ class _UsageError(Exception):
     """The arguments are wrong."""
 
 
-class Wanted:
+class RunRequest:
     """What to run.
 
     Attributes:
@@ -82,7 +82,7 @@ class Wanted:
 def main(arguments: list[str]) -> int:
     """Run a function with the task's input as arguments; returns the exit code."""
     try:
-        wanted = Wanted(arguments)
+        wanted = RunRequest(arguments)
     except _UsageError:
         print(USAGE, file=sys.stderr)  # noqa: T201  (a program)
         return EXIT_USAGE
@@ -110,7 +110,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _prepare(wanted: Wanted) -> tuple[Callable[..., Any], list[Any]]:
+def _prepare(wanted: RunRequest) -> tuple[Callable[..., Any], list[Any]]:
     """Return the function, and the input of each of its calls."""
     context = current()
     if wanted.code:
@@ -143,7 +143,7 @@ def _part(whole: Any, key: str) -> Any:
     return whole[key]
 
 
-def _load_ahead(wanted: Wanted) -> None:
+def _load_ahead(wanted: RunRequest) -> None:
     """Load what the run will need; of uploaded and pickled code only the SDK's own modules."""
     from taskctl.sdk import _blocking, _decode, _specs, _values  # noqa: F401
 

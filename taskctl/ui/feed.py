@@ -31,12 +31,12 @@ class Boards(Protocol):
     """What the page shows."""
 
     @property
-    def tasks(self) -> Board:
+    def tasks(self) -> FeedRows:
         """Rows of Tasks."""
         ...
 
     @property
-    def clusters(self) -> Board:
+    def clusters(self) -> FeedRows:
         """Rows of TaskClusters."""
         ...
 
@@ -70,7 +70,7 @@ class Told:
     uids: tuple[str, ...] = ()
 
 
-class Board:
+class FeedRows:
     """All rows, by UID, in order of arrival."""
 
     def __init__(self) -> None:
@@ -123,7 +123,7 @@ class Feed:
         max_pending: with more than so many, begin again with everything.
     """
 
-    def __init__(self, board: Board, max_pending: int) -> None:
+    def __init__(self, board: FeedRows, max_pending: int) -> None:
         self._board = board
         self._max_pending = max_pending
         self._pending: dict[str, None] = {}

@@ -11,7 +11,7 @@ from typing import Any, Final
 from taskctl.api.resources import TASKCLUSTERS, TASKS
 from taskctl.kube.informer import Informer
 from taskctl.kube.interface import KubeObject, ListerWatcher
-from taskctl.ui.feed import Board
+from taskctl.ui.feed import FeedRows
 from taskctl.ui.model import cluster_row_of, row_of
 
 log = logging.getLogger(__name__)
@@ -28,8 +28,8 @@ class Watching:
     """
 
     def __init__(self, client: ListerWatcher, namespace: str | None) -> None:
-        self.tasks = Board()
-        self.clusters = Board()
+        self.tasks = FeedRows()
+        self.clusters = FeedRows()
         self._informers = (
             Informer(client, TASKS, namespace, transform=_keep_task_row),
             Informer(client, TASKCLUSTERS, namespace, transform=_keep_cluster_row),
@@ -69,7 +69,7 @@ class Watching:
 class _Filler:
     """Writes a store's changes on a board."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: FeedRows) -> None:
         self._board = board
 
     def __call__(self, old: KubeObject | None, new: KubeObject | None) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from taskctl.embedded.listening import bind
 from taskctl.errors import NotFound
-from taskctl.ui.feed import Board
+from taskctl.ui.feed import FeedRows
 from taskctl.ui.guard import Guard
 from taskctl.ui.model import row_of
 from taskctl.ui.ops import LogText, TaskRef
@@ -22,8 +22,8 @@ Object = dict[str, Any]
 class MadeUp:
     """Rows without an API server."""
 
-    tasks: Board = field(default_factory=Board)
-    clusters: Board = field(default_factory=Board)
+    tasks: FeedRows = field(default_factory=FeedRows)
+    clusters: FeedRows = field(default_factory=FeedRows)
     problem: str = ""
 
 

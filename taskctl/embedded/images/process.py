@@ -40,7 +40,7 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class UnixGroup:
     """A line of ``/etc/group``."""
 
     name: str
@@ -53,7 +53,7 @@ class Accounts:
     """Users and groups of an image."""
 
     users: tuple[Account, ...] = ()
-    groups: tuple[Group, ...] = ()
+    groups: tuple[UnixGroup, ...] = ()
 
     @classmethod
     def parse(cls, passwd: str, group: str) -> Accounts:
@@ -64,7 +64,7 @@ class Accounts:
             if _is_id(parts[2]) and _is_id(parts[3])
         ]
         groups = [
-            Group(parts[0], int(parts[2]), frozenset(parts[3].split(",")) - {""})
+            UnixGroup(parts[0], int(parts[2]), frozenset(parts[3].split(",")) - {""})
             for parts in _lines(group, 4)
             if _is_id(parts[2])
         ]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from taskctl.clock import Clock
 from taskctl.embedded.node.api import ApiClient
-from taskctl.embedded.node.env import Sources
+from taskctl.embedded.node.env import EnvSources
 from taskctl.embedded.node.events import EventRecorder
 from taskctl.embedded.node.images import NodeImages
 from taskctl.embedded.node.options import NodeOptions, NodePaths
@@ -42,6 +42,6 @@ class NodeContext:
     shim: Path
     isolation: Isolation
     hidden: HiddenPaths
-    sources: Sources
+    sources: EnvSources
     images: NodeImages
     fields_told: set[str] = field(default_factory=set)

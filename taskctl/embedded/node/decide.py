@@ -12,9 +12,9 @@ from taskctl.backoff import EXACT, Backoff
 from taskctl.clock import parse_time
 from taskctl.embedded.node.model import (
     NO_VIEW,
+    ContainerKind,
     ContainerView,
     Json,
-    Kind,
     RestartPolicy,
     RunState,
     containers_of,
@@ -29,7 +29,7 @@ _CRASH_BACKOFF: Final = Backoff(10.0, 300.0, EXACT)
 BACKOFF_RESET_S = 600.0
 
 
-class StopReason(StrEnum):
+class ContainerStopReason(StrEnum):
     """Why a whole pod is stopped."""
 
     NONE = ""
@@ -49,7 +49,7 @@ class PodPlan:
     """
 
     start: tuple[str, ...] = ()
-    stop: StopReason = StopReason.NONE
+    stop: ContainerStopReason = ContainerStopReason.NONE
     wake_at: datetime | None = None
 
 
@@ -58,12 +58,14 @@ def crash_delay_s(crashes: int) -> float:
     return _CRASH_BACKOFF.pause_s(crashes - 1)
 
 
-def will_restart(policy: RestartPolicy, kind: Kind, view: ContainerView, *, sidecar: bool) -> bool:
+def will_restart(
+    policy: RestartPolicy, kind: ContainerKind, view: ContainerView, *, sidecar: bool
+) -> bool:
     """Whether a container that has exited is started again."""
-    if view.state is not RunState.EXITED or kind is Kind.EPHEMERAL:
+    if view.state is not RunState.EXITED or kind is ContainerKind.EPHEMERAL:
         return False
     failed = view.terminated is not None and view.terminated.exit_code != 0
-    if kind is Kind.INIT and not sidecar:
+    if kind is ContainerKind.INIT and not sidecar:
         return failed and policy is not RestartPolicy.NEVER
     if sidecar or policy is RestartPolicy.ALWAYS:
         return True
@@ -76,10 +78,10 @@ def is_initialized(pod: Json, views: Mapping[str, ContainerView]) -> bool:
     A regular container that was ever started proves it, also when the records of the init
     containers are gone.
     """
-    for _, container in containers_of(pod, Kind.REGULAR):
+    for _, container in containers_of(pod, ContainerKind.REGULAR):
         if _view(views, container).state is not RunState.ABSENT:
             return True
-    for kind, container in containers_of(pod, Kind.INIT):
+    for kind, container in containers_of(pod, ContainerKind.INIT):
         view = _view(views, container)
         if is_sidecar(kind, container):
             if view.state is not RunState.RUNNING:
@@ -98,7 +100,7 @@ def failed_init(pod: Json, views: Mapping[str, ContainerView]) -> bool:
         and view.terminated.exit_code != 0
         and restart_policy(pod) is RestartPolicy.NEVER
         and not is_sidecar(kind, container)
-        for kind, container in containers_of(pod, Kind.INIT)
+        for kind, container in containers_of(pod, ContainerKind.INIT)
     )
 
 
@@ -108,7 +110,7 @@ def all_done(pod: Json, views: Mapping[str, ContainerView]) -> bool:
     return all(
         (view := _view(views, container)).state is RunState.EXITED
         and not will_restart(policy, kind, view, sidecar=False)
-        for kind, container in containers_of(pod, Kind.REGULAR)
+        for kind, container in containers_of(pod, ContainerKind.REGULAR)
     )
 
 
@@ -127,24 +129,24 @@ def decide(pod: Json, views: Mapping[str, ContainerView], now: datetime) -> PodP
     when all regular containers are done, the whole pod is, ephemeral containers included.
     """
     if is_deleted(pod):
-        return PodPlan(stop=StopReason.DELETED)
+        return PodPlan(stop=ContainerStopReason.DELETED)
     if is_finished(pod):
-        return PodPlan(stop=StopReason.FINISHED)
+        return PodPlan(stop=ContainerStopReason.FINISHED)
     ends_at = deadline(pod)
     if ends_at is not None and now >= ends_at:
-        return PodPlan(stop=StopReason.DEADLINE)
+        return PodPlan(stop=ContainerStopReason.DEADLINE)
     if all_done(pod, views) or failed_init(pod, views):
-        return PodPlan(stop=StopReason.FINISHED)
+        return PodPlan(stop=ContainerStopReason.FINISHED)
     candidates = [
         (kind, container)
-        for kind, container in containers_of(pod, Kind.EPHEMERAL)
+        for kind, container in containers_of(pod, ContainerKind.EPHEMERAL)
         if _view(views, container).state is RunState.ABSENT
     ]
     candidates += _next_inits(pod, views)
     if is_initialized(pod, views):
         candidates += [
             (kind, container)
-            for kind, container in containers_of(pod, Kind.REGULAR)
+            for kind, container in containers_of(pod, ContainerKind.REGULAR)
             if _wants_start(pod, kind, container, views)
         ]
     due, waits = [], [ends_at] if ends_at is not None else []
@@ -157,11 +159,11 @@ def decide(pod: Json, views: Mapping[str, ContainerView], now: datetime) -> PodP
     return PodPlan(start=tuple(due), wake_at=min(waits, default=None))
 
 
-def _next_inits(pod: Json, views: Mapping[str, ContainerView]) -> list[tuple[Kind, Json]]:
+def _next_inits(pod: Json, views: Mapping[str, ContainerView]) -> list[tuple[ContainerKind, Json]]:
     """The first init container that is not done, and sidecars that have ended."""
     initialized = is_initialized(pod, views)
     result = []
-    for kind, container in containers_of(pod, Kind.INIT):
+    for kind, container in containers_of(pod, ContainerKind.INIT):
         sidecar = is_sidecar(kind, container)
         if initialized and not sidecar:
             continue
@@ -175,7 +177,7 @@ def _next_inits(pod: Json, views: Mapping[str, ContainerView]) -> list[tuple[Kin
 
 
 def _wants_start(
-    pod: Json, kind: Kind, container: Json, views: Mapping[str, ContainerView]
+    pod: Json, kind: ContainerKind, container: Json, views: Mapping[str, ContainerView]
 ) -> bool:
     view = _view(views, container)
     return view.state is RunState.ABSENT or will_restart(

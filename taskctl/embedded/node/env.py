@@ -28,7 +28,7 @@ class EnvError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class EnvSources:
     """The objects that a container's environment refers to.
 
     Attributes:
@@ -76,7 +76,7 @@ def references(container: Json) -> tuple[set[str], set[str]]:
 
 
 def build_env(
-    pod: Json, container: Json, *, base: Mapping[str, str], sources: Sources
+    pod: Json, container: Json, *, base: Mapping[str, str], sources: EnvSources
 ) -> dict[str, str]:
     """Return the container's environment.
 
@@ -107,7 +107,7 @@ def build_env(
     return result
 
 
-def field_value(pod: Json, path: str, *, sources: Sources) -> str:
+def field_value(pod: Json, path: str, *, sources: EnvSources) -> str:
     """Return the field of the pod that a ``fieldRef`` names.
 
     Raises:
@@ -143,7 +143,7 @@ def format_map(values: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
-def resource_value(pod: Json, container: Json, ref: Json, *, sources: Sources) -> str:
+def resource_value(pod: Json, container: Json, ref: Json, *, sources: EnvSources) -> str:
     """Return what a ``resourceFieldRef`` says; an unset limit is what the node has.
 
     Raises:
@@ -164,7 +164,7 @@ def resource_value(pod: Json, container: Json, ref: Json, *, sources: Sources) -
         raise EnvError(f"resourceFieldRef {ref.get('resource')!r}: {error}") from error
 
 
-def _env_from(entry: Json, sources: Sources) -> dict[str, str]:
+def _env_from(entry: Json, sources: EnvSources) -> dict[str, str]:
     prefix = entry.get("prefix") or ""
     if ref := entry.get("configMapRef"):
         found = sources.config_maps.get(ref.get("name", ""))
@@ -183,7 +183,7 @@ def _env_from(entry: Json, sources: Sources) -> dict[str, str]:
     return {prefix + k: str(v) for k, v in data.items() if _NAME.match(prefix + k)}
 
 
-def _value_from(pod: Json, container: Json, source: Json, sources: Sources) -> str | None:
+def _value_from(pod: Json, container: Json, source: Json, sources: EnvSources) -> str | None:
     if ref := source.get("fieldRef"):
         return field_value(pod, ref["fieldPath"], sources=sources)
     if ref := source.get("resourceFieldRef"):

@@ -21,7 +21,7 @@ from taskctl.embedded.node import machine
 from taskctl.embedded.node.api import ApiClient, ObjectFeed, WatchHandler
 from taskctl.embedded.node.claims import ClaimBinder
 from taskctl.embedded.node.context import NodeContext
-from taskctl.embedded.node.env import Sources
+from taskctl.embedded.node.env import EnvSources
 from taskctl.embedded.node.events import EventReason, EventRecorder, Subject
 from taskctl.embedded.node.heartbeat import ADDRESS, Heartbeat, NodeFacts
 from taskctl.embedded.node.images import NodeImages, used_images
@@ -98,7 +98,7 @@ class Node:
                     shim=shim,
                     isolation=finding.isolation,
                     hidden=HiddenPaths(paths.data_dir, self._options.registry, self._options.home),
-                    sources=Sources(host_ip=ADDRESS, pod_ip=ADDRESS, allocatable=resources),
+                    sources=EnvSources(host_ip=ADDRESS, pod_ip=ADDRESS, allocatable=resources),
                     images=NodeImages(
                         ImageStore(paths.images),
                         self._options.image_roots,

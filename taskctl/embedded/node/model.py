@@ -14,7 +14,7 @@ Json = dict[str, Any]
 DEFAULT_TERMINATION_GRACE_S = 30.0
 
 
-class Kind(StrEnum):
+class ContainerKind(StrEnum):
     """The three lists of containers in a pod's spec."""
 
     INIT = "initContainers"
@@ -122,16 +122,16 @@ class ContainerView:
 NO_VIEW = ContainerView()
 
 
-def containers_of(pod: Json, *kinds: Kind) -> Iterator[tuple[Kind, Json]]:
+def containers_of(pod: Json, *kinds: ContainerKind) -> Iterator[tuple[ContainerKind, Json]]:
     """Yield the containers of these lists (of all three when none is named), in spec order."""
-    for kind in kinds or tuple(Kind):
+    for kind in kinds or tuple(ContainerKind):
         for container in pod["spec"].get(kind.value) or ():
             yield kind, container
 
 
-def is_sidecar(kind: Kind, container: Json) -> bool:
+def is_sidecar(kind: ContainerKind, container: Json) -> bool:
     """Whether this is an init container that goes on running (KEP-753)."""
-    return kind is Kind.INIT and container.get("restartPolicy") == RestartPolicy.ALWAYS
+    return kind is ContainerKind.INIT and container.get("restartPolicy") == RestartPolicy.ALWAYS
 
 
 def restart_policy(pod: Json) -> RestartPolicy:

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from taskctl.embedded.node import removal
-from taskctl.embedded.node.env import EnvError, Sources, field_value, resource_value
+from taskctl.embedded.node.env import EnvError, EnvSources, field_value, resource_value
 from taskctl.embedded.node.model import Json
 
 DEFAULT_MODE: Final = 0o644
@@ -87,7 +87,7 @@ def select(data: Mapping[str, bytes] | None, source: Json, *, kind: str, mode: i
     return result
 
 
-def downward(pod: Json, items: list[Json], *, sources: Sources, mode: int) -> Payload:
+def downward(pod: Json, items: list[Json], *, sources: EnvSources, mode: int) -> Payload:
     """Return the files of a downward API source.
 
     Raises:

@@ -211,7 +211,7 @@ class Starter:
         contents = [payloads.secret_data(secret) for secret in found if secret]
         return [data[_PULL_SECRET] for data in contents if _PULL_SECRET in data]
 
-    async def _sources(self, ref: PodRef, container: Json) -> env.Sources:
+    async def _sources(self, ref: PodRef, container: Json) -> env.EnvSources:
         maps, secrets = env.references(container)
         if not maps and not secrets:
             return self._context.sources

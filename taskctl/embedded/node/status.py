@@ -10,7 +10,7 @@ from typing import Final
 
 from taskctl.clock import format_seconds
 from taskctl.embedded.node.decide import (
-    StopReason,
+    ContainerStopReason,
     all_done,
     failed_init,
     is_initialized,
@@ -18,9 +18,9 @@ from taskctl.embedded.node.decide import (
 )
 from taskctl.embedded.node.model import (
     NO_VIEW,
+    ContainerKind,
     ContainerView,
     Json,
-    Kind,
     PodPhase,
     RunState,
     Terminated,
@@ -36,13 +36,13 @@ MESSAGE_LIMIT_BYTES: Final = 4096
 POD_MESSAGE_LIMIT_BYTES: Final = 12 * 1024
 
 _STATUS_KEYS: Final = {
-    Kind.INIT: "initContainerStatuses",
-    Kind.REGULAR: "containerStatuses",
-    Kind.EPHEMERAL: "ephemeralContainerStatuses",
+    ContainerKind.INIT: "initContainerStatuses",
+    ContainerKind.REGULAR: "containerStatuses",
+    ContainerKind.EPHEMERAL: "ephemeralContainerStatuses",
 }
 
 
-class Condition(StrEnum):
+class PodCondition(StrEnum):
     """Condition types of a pod that the node writes."""
 
     SCHEDULED = "PodScheduled"
@@ -65,7 +65,7 @@ class StatusInputs:
 
     views: Mapping[str, ContainerView]
     now: datetime
-    stop: StopReason = StopReason.NONE
+    stop: ContainerStopReason = ContainerStopReason.NONE
     host_ip: str = "127.0.0.1"
     trouble: str = ""
 
@@ -85,8 +85,11 @@ def pod_status(pod: Json, inputs: StatusInputs) -> Json:
     }
     if (generation := pod["metadata"].get("generation")) is not None:
         result["observedGeneration"] = generation
-    if inputs.stop is StopReason.DEADLINE or old.get("reason") == StopReason.DEADLINE:
-        result["reason"] = StopReason.DEADLINE.value
+    if (
+        inputs.stop is ContainerStopReason.DEADLINE
+        or old.get("reason") == ContainerStopReason.DEADLINE
+    ):
+        result["reason"] = ContainerStopReason.DEADLINE.value
         result["message"] = "Pod was active on the node longer than the specified deadline"
     total = sum(1 for _ in containers_of(pod))
     limit = min(MESSAGE_LIMIT_BYTES, POD_MESSAGE_LIMIT_BYTES // max(total, 1))
@@ -103,7 +106,7 @@ def pod_status(pod: Json, inputs: StatusInputs) -> Json:
 
 def unscheduled_condition(pod: Json, reason: str, message: str, now: datetime) -> Json:
     """Return the PodScheduled condition of a pod that this node does not take."""
-    return _condition(pod, Condition.SCHEDULED, False, now, reason=reason, message=message)
+    return _condition(pod, PodCondition.SCHEDULED, False, now, reason=reason, message=message)
 
 
 def differs(old: Json, new: Json) -> bool:
@@ -126,13 +129,13 @@ def _phase(pod: Json, inputs: StatusInputs) -> PodPhase:
     if is_finished(pod):
         return PodPhase(pod["status"]["phase"])  # final, whatever happened to the records
     views = inputs.views
-    if inputs.stop is StopReason.DEADLINE or failed_init(pod, views):
+    if inputs.stop is ContainerStopReason.DEADLINE or failed_init(pod, views):
         return PodPhase.FAILED
     if _ends(pod, views) and any(v.state is RunState.RUNNING for v in views.values()):
         # As the kubelet: a pod is over when the last of all its containers is, also of those
         # that do not count for the phase.
         return PodPhase((pod.get("status") or {}).get("phase") or PodPhase.RUNNING)
-    regular = [views.get(c["name"], NO_VIEW) for _, c in containers_of(pod, Kind.REGULAR)]
+    regular = [views.get(c["name"], NO_VIEW) for _, c in containers_of(pod, ContainerKind.REGULAR)]
     if _ends(pod, views):
         bad = any(v.terminated is None or v.terminated.exit_code != 0 for v in regular)
         return PodPhase.FAILED if bad else PodPhase.SUCCEEDED
@@ -146,7 +149,7 @@ def _phase(pod: Json, inputs: StatusInputs) -> PodPhase:
 
 def _ends(pod: Json, views: Mapping[str, ContainerView]) -> bool:
     """Whether no regular container runs, and none will again."""
-    regular = [views.get(c["name"], NO_VIEW) for _, c in containers_of(pod, Kind.REGULAR)]
+    regular = [views.get(c["name"], NO_VIEW) for _, c in containers_of(pod, ContainerKind.REGULAR)]
     return all_done(pod, views) or (
         is_deleted(pod) and bool(regular) and all(v.state is RunState.EXITED for v in regular)
     )
@@ -160,12 +163,12 @@ def _conditions(pod: Json, phase: PodPhase, inputs: StatusInputs) -> list[Json]:
     not_initialized = "" if initialized else "ContainersNotInitialized"
     unready = [
         c["name"]
-        for _, c in containers_of(pod, Kind.REGULAR)
+        for _, c in containers_of(pod, ContainerKind.REGULAR)
         if views.get(c["name"], NO_VIEW).state is not RunState.RUNNING
     ]
     unready += [
         c["name"]
-        for kind, c in containers_of(pod, Kind.INIT)
+        for kind, c in containers_of(pod, ContainerKind.INIT)
         if is_sidecar(kind, c) and views.get(c["name"], NO_VIEW).state is not RunState.RUNNING
     ]
     ready = not unready and initialized and not finished
@@ -183,17 +186,17 @@ def _conditions(pod: Json, phase: PodPhase, inputs: StatusInputs) -> list[Json]:
         else {}
     )
     result = [
-        _condition(pod, Condition.SCHEDULED, True, now),
+        _condition(pod, PodCondition.SCHEDULED, True, now),
         _condition(
             pod,
-            Condition.INITIALIZED,
+            PodCondition.INITIALIZED,
             initialized,
             now,
             reason=done_reason if phase is PodPhase.SUCCEEDED else not_initialized,
             message="" if initialized else inputs.trouble,
         ),
-        _condition(pod, Condition.READY, ready and not gates, now, **gate_why),
-        _condition(pod, Condition.CONTAINERS_READY, ready, now, **why),
+        _condition(pod, PodCondition.READY, ready and not gates, now, **gate_why),
+        _condition(pod, PodCondition.CONTAINERS_READY, ready, now, **why),
     ]
     return result
 
@@ -205,7 +208,13 @@ def _closed_gates(pod: Json) -> list[str]:
 
 
 def _condition(
-    pod: Json, kind: Condition, value: bool, now: datetime, *, reason: str = "", message: str = ""
+    pod: Json,
+    kind: PodCondition,
+    value: bool,
+    now: datetime,
+    *,
+    reason: str = "",
+    message: str = "",
 ) -> Json:
     text = "True" if value else "False"
     old_list = (pod.get("status") or {}).get("conditions") or ()
@@ -227,7 +236,12 @@ def _condition(
 
 
 def _container_status(
-    pod: Json, kind: Kind, container: Json, inputs: StatusInputs, old: Json | None, limit: int
+    pod: Json,
+    kind: ContainerKind,
+    container: Json,
+    inputs: StatusInputs,
+    old: Json | None,
+    limit: int,
 ) -> Json:
     view = inputs.views.get(container["name"], NO_VIEW)
     if view.state is RunState.ABSENT and old and "terminated" in (old.get("state") or {}):
@@ -243,9 +257,9 @@ def _container_status(
         "state": _state(pod, kind, container, inputs, limit),
         "lastState": {},
     }
-    if kind is Kind.INIT and not is_sidecar(kind, container):
+    if kind is ContainerKind.INIT and not is_sidecar(kind, container):
         result["ready"] = view.terminated is not None and view.terminated.exit_code == 0
-    if kind is Kind.EPHEMERAL:
+    if kind is ContainerKind.EPHEMERAL:
         result["ready"] = False
     if view.container_id:
         result["containerID"] = view.container_id
@@ -255,12 +269,14 @@ def _container_status(
     return result
 
 
-def _state(pod: Json, kind: Kind, container: Json, inputs: StatusInputs, limit: int) -> Json:
+def _state(
+    pod: Json, kind: ContainerKind, container: Json, inputs: StatusInputs, limit: int
+) -> Json:
     view = inputs.views.get(container["name"], NO_VIEW)
     if view.state is RunState.RUNNING:
         started = format_seconds(view.started_at) if view.started_at else None
         return {"running": {"startedAt": started} if started else {}}
-    stopping = is_deleted(pod) or inputs.stop is not StopReason.NONE
+    stopping = is_deleted(pod) or inputs.stop is not ContainerStopReason.NONE
     if view.state is RunState.EXITED and view.terminated is not None:
         again = not stopping and will_restart(
             restart_policy(pod), kind, view, sidecar=is_sidecar(kind, container)
@@ -271,7 +287,7 @@ def _state(pod: Json, kind: Kind, container: Json, inputs: StatusInputs, limit: 
             return {"waiting": _crash_loop(pod, container)}
     if view.waiting_reason:
         return {"waiting": {"reason": view.waiting_reason, "message": view.waiting_message}}
-    waits_for_init = kind is Kind.REGULAR and not is_initialized(pod, inputs.views)
+    waits_for_init = kind is ContainerKind.REGULAR and not is_initialized(pod, inputs.views)
     return {"waiting": {"reason": "PodInitializing" if waits_for_init else "ContainerCreating"}}
 
 

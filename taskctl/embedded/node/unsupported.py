@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-from taskctl.embedded.node.model import Json, Kind, containers_of
+from taskctl.embedded.node.model import ContainerKind, Json, containers_of
 
 _POD_FIELDS: Final = (
     "dnsConfig",
@@ -78,7 +78,9 @@ def ignored_fields(pod: Json, in_images: Collection[str] = ()) -> Ignored:
     whole = spec.get("securityContext") or {}
     everywhere = all(container["name"] in in_images for _, container in containers_of(pod))
     contexts = [("spec.securityContext", _without_users(whole) if everywhere else whole)]
-    for kind, container in containers_of(pod, Kind.INIT, Kind.REGULAR, Kind.EPHEMERAL):
+    for kind, container in containers_of(
+        pod, ContainerKind.INIT, ContainerKind.REGULAR, ContainerKind.EPHEMERAL
+    ):
         prefix = f"spec.{kind.value}[]"
         own |= {f"{prefix}.{name}" for name in _of_container(kind, container)}
         own_context = container.get("securityContext") or {}
@@ -106,8 +108,8 @@ def not_yet_told(ignored: Ignored, by_pod: set[str], by_node: set[str]) -> tuple
     return tuple(sorted(news))
 
 
-def _of_container(kind: Kind, container: Json) -> set[str]:
-    names = _EPHEMERAL_FIELDS if kind is Kind.EPHEMERAL else _CONTAINER_FIELDS
+def _of_container(kind: ContainerKind, container: Json) -> set[str]:
+    names = _EPHEMERAL_FIELDS if kind is ContainerKind.EPHEMERAL else _CONTAINER_FIELDS
     found = {name for name in names if container.get(name)}
     found |= {
         f"resources.{name}"

@@ -15,7 +15,7 @@ from taskctl.clock import Clock, parse_time
 from taskctl.embedded.node import payloads
 from taskctl.embedded.node.api import ApiClient, core_path
 from taskctl.embedded.node.binding import PROVISIONED_BY, PROVISIONER
-from taskctl.embedded.node.env import Sources
+from taskctl.embedded.node.env import EnvSources
 from taskctl.embedded.node.model import Json, PodRef
 from taskctl.embedded.node.mounts import VolumeSource
 from taskctl.embedded.node.options import NodePaths
@@ -55,7 +55,7 @@ class PodVolumes:
     """
 
     def __init__(
-        self, ref: PodRef, *, paths: NodePaths, api: ApiClient, clock: Clock, sources: Sources
+        self, ref: PodRef, *, paths: NodePaths, api: ApiClient, clock: Clock, sources: EnvSources
     ) -> None:
         self._ref = ref
         self._paths = paths

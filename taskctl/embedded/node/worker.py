@@ -14,13 +14,13 @@ from taskctl.clock import SteadyClock
 from taskctl.embedded.node import records, removal
 from taskctl.embedded.node.api import core_path
 from taskctl.embedded.node.context import NodeContext
-from taskctl.embedded.node.decide import PodPlan, StopReason, decide
+from taskctl.embedded.node.decide import ContainerStopReason, PodPlan, decide
 from taskctl.embedded.node.events import EventReason, Subject
 from taskctl.embedded.node.images import RunImage
 from taskctl.embedded.node.model import (
+    ContainerKind,
     ContainerView,
     Json,
-    Kind,
     PodRef,
     RunState,
     containers_of,
@@ -186,13 +186,13 @@ class PodWorker:
                 self._on_exit(slot, ended.directory.name)
         plan = self._plan(now)
         wake_at = plan.wake_at
-        if plan.stop is not StopReason.NONE or self._vanished or self._node_stops:
+        if plan.stop is not ContainerStopReason.NONE or self._vanished or self._node_stops:
             wake_at = self._stop(now)
         elif self._pod is not None:
             for name in plan.start:
                 self._start(name)
         self._report(self._context.clock.now(), plan.stop)
-        if plan.stop is StopReason.DELETED and not self._vanished:
+        if plan.stop is ContainerStopReason.DELETED and not self._vanished:
             self._delete_when_stopped()
         return wake_at
 
@@ -328,7 +328,7 @@ class PodWorker:
             kind = self._kind_of(slot.name)
             subject = Subject.pod(self.ref, slot.name, kind.value)
             self._context.events.warn(subject, EventReason.FAILED, f"Error: {end.message}")
-        if view.not_before is not None and self._kind_of(slot.name) is not Kind.EPHEMERAL:
+        if view.not_before is not None and self._kind_of(slot.name) is not ContainerKind.EPHEMERAL:
             message = f"Back-off restarting failed container {slot.name} in pod {self.ref.name}"
             self._context.events.warn(self._subject, EventReason.BACK_OFF, message)
         if self._group is not None:
@@ -340,14 +340,14 @@ class PodWorker:
         except OSError as error:
             log.warning("pod %s: container %s: %s", self.ref, slot.name, error)
 
-    def _kind_of(self, name: str) -> Kind:
+    def _kind_of(self, name: str) -> ContainerKind:
         if self._pod is not None:
             for kind, container in containers_of(self._pod):
                 if container["name"] == name:
                     return kind
-        return Kind.EPHEMERAL
+        return ContainerKind.EPHEMERAL
 
-    def _report(self, now: datetime, stop: StopReason) -> None:
+    def _report(self, now: datetime, stop: ContainerStopReason) -> None:
         if self._pod is None or self._vanished:
             return
         for name, slot in self._slots.items():

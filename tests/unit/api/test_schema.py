@@ -8,7 +8,7 @@ import pytest
 from pydantic import Field, WithJsonSchema
 
 from taskctl.api.meta import Quantity, RawValue, SpecModel
-from taskctl.api.schema import Column, KindInfo, build_crd, structural_schema
+from taskctl.api.schema import KindInfo, PrinterColumn, build_crd, structural_schema
 from taskctl.errors import TerminalError
 
 RawObject = Annotated[
@@ -94,4 +94,4 @@ def test_crd_without_extras() -> None:
     assert build_crd(info(Thing, status_default={}))["spec"]["versions"][0]["subresources"] == {
         "status": {}
     }
-    assert Column("A", "string", ".a", wide=True).to_json()["priority"] == 1
+    assert PrinterColumn("A", "string", ".a", wide=True).to_json()["priority"] == 1

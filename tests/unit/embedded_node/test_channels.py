@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskctl.embedded.node.remote.channels import Message, Protocol, choose, decode, encode
+from taskctl.embedded.node.remote.channels import ChannelMessage, Protocol, choose, decode, encode
 
 
 @pytest.mark.parametrize(
@@ -36,14 +36,14 @@ def test_what_is_sent_is_understood(
     assert isinstance(message, str) == (protocol is Protocol.V4_BASE64)
     if isinstance(message, str) and not as_text:
         message = message.encode()  # some clients send text as binary messages
-    assert decode(protocol, message) == Message(channel, data)
+    assert decode(protocol, message) == ChannelMessage(channel, data)
 
 
 @pytest.mark.parametrize(
     ("protocol", "message", "meant"),
     [
-        (Protocol.V5, b"\xff\x00", Message(0, ended=True)),
-        (Protocol.V4, b"\xff\x00", Message(255, b"\x00")),
+        (Protocol.V5, b"\xff\x00", ChannelMessage(0, ended=True)),
+        (Protocol.V4, b"\xff\x00", ChannelMessage(255, b"\x00")),
         (Protocol.V5, b"\xff", None),
         (Protocol.V5, b"", None),
         (Protocol.V4_BASE64, "", None),
@@ -52,6 +52,6 @@ def test_what_is_sent_is_understood(
     ],
 )
 def test_ends_and_malformed_messages(
-    protocol: Protocol, message: bytes | str, meant: Message | None
+    protocol: Protocol, message: bytes | str, meant: ChannelMessage | None
 ) -> None:
     assert decode(protocol, message) == meant

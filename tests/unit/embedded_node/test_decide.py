@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from taskctl.embedded.node.decide import PodPlan, StopReason, crash_delay_s, decide
+from taskctl.embedded.node.decide import ContainerStopReason, PodPlan, crash_delay_s, decide
 from taskctl.embedded.node.model import ContainerView, Json
 from tests.unit.embedded_node.builders import NOW, RUNNING, container, ended, later, pod
 
@@ -48,7 +48,7 @@ def test_init_containers_run_one_after_another(
 
 def test_failed_init_container_with_policy_never_ends_the_pod() -> None:
     subject = pod(initContainers=INITS, restartPolicy="Never")
-    assert plan(subject, i1=ended(1)).stop is StopReason.FINISHED
+    assert plan(subject, i1=ended(1)).stop is ContainerStopReason.FINISHED
 
 
 def test_sidecar_must_run_before_the_next_and_is_restarted() -> None:
@@ -57,7 +57,9 @@ def test_sidecar_must_run_before_the_next_and_is_restarted() -> None:
     assert plan(subject, side=RUNNING).start == ("i",)
     assert plan(subject, side=RUNNING, i=ended(0)).start == ("main",)
     assert plan(subject, side=ended(0), i=ended(0), main=RUNNING).start == ("side",)
-    assert plan(subject, side=RUNNING, i=ended(0), main=ended(0)).stop is StopReason.FINISHED
+    assert (
+        plan(subject, side=RUNNING, i=ended(0), main=ended(0)).stop is ContainerStopReason.FINISHED
+    )
 
 
 @pytest.mark.parametrize(
@@ -74,7 +76,7 @@ def test_sidecar_must_run_before_the_next_and_is_restarted() -> None:
 def test_restart_policy(policy: str, code: int, again: bool) -> None:
     found = plan(pod(restartPolicy=policy), main=ended(code))
     assert (found.start == ("main",)) == again
-    assert (found.stop is StopReason.FINISHED) != again
+    assert (found.stop is ContainerStopReason.FINISHED) != again
 
 
 def test_back_off_delays_the_start_and_says_until_when() -> None:
@@ -86,19 +88,19 @@ def test_back_off_delays_the_start_and_says_until_when() -> None:
 def test_one_running_container_keeps_the_pod() -> None:
     subject = pod(container("a"), container("b"), restartPolicy="Never")
     assert plan(subject, a=ended(1), b=RUNNING) == PodPlan()
-    assert plan(subject, a=ended(1), b=ended(0)).stop is StopReason.FINISHED
+    assert plan(subject, a=ended(1), b=ended(0)).stop is ContainerStopReason.FINISHED
 
 
 def test_deleted_and_finished_pods_are_stopped() -> None:
     deleted = pod(meta={"deletionTimestamp": "2026-01-01T00:00:00Z"})
-    assert plan(deleted, main=RUNNING) == PodPlan(stop=StopReason.DELETED)
-    assert plan(pod(status={"phase": "Failed"})) == PodPlan(stop=StopReason.FINISHED)
+    assert plan(deleted, main=RUNNING) == PodPlan(stop=ContainerStopReason.DELETED)
+    assert plan(pod(status={"phase": "Failed"})) == PodPlan(stop=ContainerStopReason.FINISHED)
 
 
 def test_active_deadline() -> None:
     subject = pod(activeDeadlineSeconds=60, status={"startTime": "2026-01-02T03:04:00Z"})
     assert plan(subject, main=RUNNING) == PodPlan(wake_at=later(55))
-    assert decide(subject, {"main": RUNNING}, later(55)).stop is StopReason.DEADLINE
+    assert decide(subject, {"main": RUNNING}, later(55)).stop is ContainerStopReason.DEADLINE
 
 
 def test_crash_delays_double_up_to_five_minutes() -> None:

@@ -4,11 +4,18 @@ from typing import Any
 
 import pytest
 
-from taskctl.embedded.node.env import EnvError, Sources, build_env, expand, field_value, references
+from taskctl.embedded.node.env import (
+    EnvError,
+    EnvSources,
+    build_env,
+    expand,
+    field_value,
+    references,
+)
 from taskctl.quantity import divide, parse_quantity
 from tests.unit.embedded_node.builders import container, pod
 
-SOURCES = Sources(
+SOURCES = EnvSources(
     config_maps={"cm": {"data": {"a": "1", "b": "2"}}},
     secrets={"s": {"k": b"hidden"}},
     allocatable={"cpu": "4", "memory": "1024Ki"},

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from taskctl.embedded.node import payloads
-from taskctl.embedded.node.env import Sources
+from taskctl.embedded.node.env import EnvSources
 from taskctl.embedded.node.payloads import PayloadError, PayloadFile
 from tests.unit.embedded_node.builders import pod
 
@@ -49,11 +49,11 @@ def test_binary_data() -> None:
 def test_downward_files() -> None:
     items = [{"path": "l", "fieldRef": {"fieldPath": "metadata.labels"}}]
     subject = pod(meta={"labels": {"b": 'quo"te', "a": "1"}})
-    found = payloads.downward(subject, items, sources=Sources(), mode=0o644)
+    found = payloads.downward(subject, items, sources=EnvSources(), mode=0o644)
     assert found["l"].content == b'a="1"\nb="quo\\"te"'
     bad = [{"path": "x", "fieldRef": {"fieldPath": "spec.none"}}]
     with pytest.raises(PayloadError, match="spec"):
-        payloads.downward(subject, bad, sources=Sources(), mode=0o644)
+        payloads.downward(subject, bad, sources=EnvSources(), mode=0o644)
 
 
 def test_files_are_replaced_as_one(tmp_path: Path) -> None:

@@ -4,13 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from taskctl.embedded.node.decide import StopReason
+from taskctl.embedded.node.decide import ContainerStopReason
 from taskctl.embedded.node.model import ContainerView, Json, Terminated
 from taskctl.embedded.node.status import StatusInputs, differs, pod_status
 from tests.unit.embedded_node.builders import NOW, RUNNING, container, ended, later, pod
 
 
-def status(subject: Json, stop: StopReason = StopReason.NONE, /, **views: ContainerView) -> Json:
+def status(
+    subject: Json, stop: ContainerStopReason = ContainerStopReason.NONE, /, **views: ContainerView
+) -> Json:
     return pod_status(subject, StatusInputs(views, NOW, stop))
 
 
@@ -71,7 +73,7 @@ def test_a_pod_is_over_when_its_last_container_is() -> None:
 
 
 def test_deadline_fails_the_pod() -> None:
-    found = status(pod(), StopReason.DEADLINE, main=RUNNING)
+    found = status(pod(), ContainerStopReason.DEADLINE, main=RUNNING)
     assert (found["phase"], found["reason"]) == ("Failed", "DeadlineExceeded")
 
 
@@ -142,8 +144,8 @@ def test_without_a_record_the_api_is_believed() -> None:
 
 def test_deleted_pod_whose_containers_have_ended_is_terminal() -> None:
     subject = pod(meta={"deletionTimestamp": "2026-01-01T00:00:00Z"})
-    assert status(subject, StopReason.DELETED, main=ended(143))["phase"] == "Failed"
-    assert status(subject, StopReason.DELETED, main=RUNNING)["phase"] == "Running"
+    assert status(subject, ContainerStopReason.DELETED, main=ended(143))["phase"] == "Failed"
+    assert status(subject, ContainerStopReason.DELETED, main=RUNNING)["phase"] == "Running"
 
 
 def test_differs_sees_only_what_the_node_writes() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from taskctl.clock import format_seconds
-from taskctl.embedded.node.env import Sources
+from taskctl.embedded.node.env import EnvSources
 from taskctl.embedded.node.model import PodRef
 from taskctl.embedded.node.options import NodePaths
 from taskctl.embedded.node.volumes import PodVolumes
@@ -43,7 +43,7 @@ def volumes_of(api: Api, tmp_path: Path) -> PodVolumes:
         paths=NodePaths(tmp_path),
         api=api,  # type: ignore[arg-type]
         clock=api.clock,
-        sources=Sources(),
+        sources=EnvSources(),
     )
 
 

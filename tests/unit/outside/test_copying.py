@@ -19,7 +19,7 @@ from taskctl.outside.copyframes import (
 )
 from taskctl.outside.copying import Omissions, local_source, local_target, path_in_workspace
 from taskctl.outside.copyread import MAX_DEPTH, Source, read_frames
-from taskctl.outside.copywrite import Receiver, StreamReceiver, Target
+from taskctl.outside.copywrite import CopyTarget, Receiver, StreamReceiver
 
 K = FrameKind
 FOLDER = Frame(K.DIRECTORY, mode=0o755, text="got")
@@ -27,7 +27,7 @@ FILE = Frame(K.FILE, mode=0o644, text="got")
 END, COMPLETE = Frame(K.END), Frame(K.COMPLETE)
 
 
-def receive(frames: Iterable[Frame], target: Target) -> list[Frame]:
+def receive(frames: Iterable[Frame], target: CopyTarget) -> list[Frame]:
     """Carry records over a wire in odd pieces; return them."""
     reader, receiver, taken = TransferReader(), Receiver(target), []
     wire = b"".join(frame.encoded() for frame in frames)
@@ -41,7 +41,7 @@ def receive(frames: Iterable[Frame], target: Target) -> list[Frame]:
     return taken
 
 
-def copy(source: Source, target: Target) -> list[Frame]:
+def copy(source: Source, target: CopyTarget) -> list[Frame]:
     return receive(read_frames(source), target)
 
 
@@ -171,7 +171,7 @@ HOSTILE: dict[str, list[Frame]] = {
 @pytest.mark.parametrize("frames", HOSTILE.values(), ids=HOSTILE)
 def test_made_up_records(frames: list[Frame], tmp_path: Path, target: Path) -> None:
     with pytest.raises(TransferError):
-        receive(frames, Target(target, ""))
+        receive(frames, CopyTarget(target, ""))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["target"]
     left = [path for path in target.rglob("*") if path.name != "got" and not path.is_dir()]
     assert all(path.is_symlink() and path.resolve().is_relative_to(target) for path in left)
@@ -196,7 +196,7 @@ def test_what_is_no_record(sent: bytes) -> None:
 
 
 def test_permissions_are_those_of_people(target: Path) -> None:
-    receive([Frame(K.FILE, mode=0o6755, text="got"), END, COMPLETE], Target(target, ""))
+    receive([Frame(K.FILE, mode=0o6755, text="got"), END, COMPLETE], CopyTarget(target, ""))
     assert (target / "got").stat().st_mode & 0o7000 == 0
 
 
@@ -221,7 +221,7 @@ def test_a_folder_with_all_that_may_be_in_it(source: Path, target: Path) -> None
             bound.bind("socket")
         finally:
             os.chdir(here)
-    frames = copy(Source(source, "", "source"), Target(target, ""))
+    frames = copy(Source(source, "", "source"), CopyTarget(target, ""))
     assert tree(target / "source") == {
         "d": "/",
         "d/none": "/",
@@ -243,7 +243,7 @@ def test_names_that_are_no_text(source: Path, target: Path) -> None:
     name = os.fsencode(source) + b"/\xff\xfe"
     with open(name, "wb") as file:
         file.write(b"x")
-    copy(Source(source, "", "s"), Target(target, ""))
+    copy(Source(source, "", "s"), CopyTarget(target, ""))
     assert os.listdir(os.fsencode(target / "s")) == [b"\xff\xfe"]
 
 
@@ -256,7 +256,7 @@ def test_where_a_file_goes(source: Path, target: Path, wanted: str, got: str) ->
     (target / "d").mkdir()
     for content in ("content", "another"):  # overwritten the second time
         (source / "file").write_text(content)
-        copy(Source(source, "file", "file"), Target(target, wanted))
+        copy(Source(source, "file", "file"), CopyTarget(target, wanted))
         assert (target / got).read_text() == content
     assert len(tree(target)) == 2
 
@@ -278,7 +278,7 @@ def test_where_a_folder_goes(source: Path, target: Path, wanted: str, name: str,
     (target / "d").mkdir()
     (target / "d" / "there").touch()
     for _ in range(2):
-        copy(Source(source, "", name), Target(target, wanted))
+        copy(Source(source, "", name), CopyTarget(target, wanted))
         if wanted == "new" and name:  # it is there the second time
             wanted, got = "new", "new/s"
         assert (target / ("new" if wanted.startswith("new") else got) / "file").exists()
@@ -326,7 +326,7 @@ def test_what_is_refused(
     before = tree_of_names(tmp_path)
     name = Path(path).name
     with pytest.raises(TransferError, match=words) as raised:
-        copy(Source(source, path, name), Target(target, wanted or "taken"))
+        copy(Source(source, path, name), CopyTarget(target, wanted or "taken"))
     assert raised.value.missing is missing
     assert tree_of_names(tmp_path) == before
     assert (outside / "file").read_text() == "secret"
@@ -339,9 +339,9 @@ def tree_of_names(root: Path) -> list[str]:
 def test_a_file_that_broke_off_leaves_what_was_there(target: Path) -> None:
     (target / "got").write_text("before")
     half = [FILE, Frame(K.DATA, data=b"half")]
-    receive(half, Target(target, ""))
+    receive(half, CopyTarget(target, ""))
     assert tree(target) == {"got": "before"}
-    receive([*half, Frame(K.END, text="cannot be used: I/O error")], Target(target, ""))
+    receive([*half, Frame(K.END, text="cannot be used: I/O error")], CopyTarget(target, ""))
     assert tree(target) == {"got": "before"}
 
 
@@ -350,7 +350,7 @@ def test_folders_too_deep_are_left_out(source: Path, target: Path) -> None:
     for _ in range(MAX_DEPTH + 1):
         deep = deep / "d"
         deep.mkdir()
-    frames = copy(Source(source, "", "s"), Target(target, ""))
+    frames = copy(Source(source, "", "s"), CopyTarget(target, ""))
     (skipped,) = [frame for frame in frames if frame.kind is K.SKIPPED]
     assert skipped.wrong
     assert skipped.text == "lies too deep"
@@ -361,7 +361,7 @@ def test_folders_of_the_local_stack_are_left_out(source: Path, target: Path) -> 
     (source / "code").touch()
     status = (source / "stack").stat()
     left_out = frozenset({(status.st_dev, status.st_ino)})
-    frames = copy(Source(source, "", "", left_out=left_out), Target(target, ""))
+    frames = copy(Source(source, "", "", left_out=left_out), CopyTarget(target, ""))
     assert tree(target) == {"code": ""}
     assert [frame.path for frame in frames if frame.kind is K.SKIPPED] == ["stack"]
 
@@ -390,7 +390,7 @@ def test_a_file_that_grows_is_read_as_far_as_it_reached(source: Path, target: Pa
             with file.open("a") as more:
                 more.write("more\n")
 
-    receive(growing(), Target(target, ""))
+    receive(growing(), CopyTarget(target, ""))
     assert (target / "log").read_text() == "line\n" * 20_000
 
 
@@ -419,10 +419,10 @@ def test_links_that_the_user_names_are_followed(
     assert local_source("./") == Source(source.parent, "", "", bounded=False)
     assert local_source("source/..") == Source(source.parent, "", "", bounded=False)
     assert local_source("filelink") == Source(source, "file", "filelink", bounded=False)
-    assert local_target("link") == Target(source, "")
-    assert local_target("filelink") == Target(source, "file")
-    assert local_target("new") == Target(source.parent, "new")
-    assert local_target("link/new/") == Target(source, "new/")
+    assert local_target("link") == CopyTarget(source, "")
+    assert local_target("filelink") == CopyTarget(source, "file")
+    assert local_target("new") == CopyTarget(source.parent, "new")
+    assert local_target("link/new/") == CopyTarget(source, "new/")
     for look in (local_source, local_target):
         with pytest.raises(TransferError, match="does not exist") as raised:
             look("gone/file")

@@ -14,13 +14,13 @@ from taskctl.api.taskobject import TaskObject
 from taskctl.errors import ConfigError
 from taskctl.outside.submission import (
     Frame,
-    Program,
+    FunctionCommand,
     arguments_of,
     build,
     default_name,
     split_options,
 )
-from taskctl.outside.submitter import Target, _resolve, decoder
+from taskctl.outside.submitter import SubmitTarget, _resolve, decoder
 from taskctl.sdk._functions import Call, TaskFunction, decode_arguments, encode_result
 from taskctl.sdk._path import Path
 from taskctl.sdk._same import difference
@@ -37,7 +37,7 @@ FRAME = Frame(
     submission_id="this",
     created="2026-01-01T00:00:00.000000Z",
 )
-PROGRAM = Program(("python3", "-m", "taskctl.sdk.run", "m:f"))
+PROGRAM = FunctionCommand(("python3", "-m", "taskctl.sdk.run", "m:f"))
 
 
 def test_a_function_becomes_a_task() -> None:
@@ -65,7 +65,7 @@ def test_a_large_input_is_an_object_of_its_own() -> None:
 
 
 def test_uploads_are_waited_for() -> None:
-    program = Program(("x",), after=("code-1",))
+    program = FunctionCommand(("x",), after=("code-1",))
     spec = build(FRAME, program, {}, "t", {"run_after": ["a"]}).task["spec"]
     assert spec["runAfter"] == {"tasks": ["a", "code-1"]}
 
@@ -123,16 +123,16 @@ def test_names(target: Any, name: str) -> None:
 
 
 def test_options_of_the_function_count_unless_others_are_given() -> None:
-    call, options = _resolve(Target(count, (1,)), {"slots": 1})
+    call, options = _resolve(SubmitTarget(count, (1,)), {"slots": 1})
     assert call is not None
     assert (call.args, options) == ((1,), {"retry": 2, "slots": 1})
-    call, options = _resolve(Target(count.call(number=1, limit=2)), {})
+    call, options = _resolve(SubmitTarget(count.call(number=1, limit=2)), {})
     assert call is not None
     assert (call.kwargs, options["retry"]) == ({"number": 1, "limit": 2}, 2)
     with pytest.raises(Unsendable, match="to call"):
-        _resolve(Target(count.call(1), (2,)), {})
+        _resolve(SubmitTarget(count.call(1), (2,)), {})
     with pytest.raises(Unsendable, match="only a function takes arguments"):
-        _resolve(Target(["true"], (2,)), {})
+        _resolve(SubmitTarget(["true"], (2,)), {})
 
 
 def test_all_kinds_of_parameters() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskctl.policy.claim import AlreadyOurs, Claimed, ClaimEntry, Refused, decide_claim
+from taskctl.policy.claim import AlreadyOurs, Claimed, ClaimEntry, ClaimRefused, decide_claim
 from taskctl.policy.status import status_body
 from tests.unit.policy.build import NOW, child, conditions, raw_task, running, written
 
@@ -94,13 +94,13 @@ def test_a_cancelled_run_of_ours_is_still_ours() -> None:
 )
 def test_refused(parts: dict[str, Any], words: str) -> None:
     decision = decide_claim(raw_task(**parts), ENTRY, NOW)
-    assert isinstance(decision, Refused)
+    assert isinstance(decision, ClaimRefused)
     assert words in decision.reason
 
 
 def test_a_gap_in_attempts_is_refused() -> None:
     decision = decide_claim(raw_task(), ClaimEntry("uid-t", 3, "k", "w", "p", ""), NOW)
-    assert isinstance(decision, Refused)
+    assert isinstance(decision, ClaimRefused)
 
 
 def test_body_is_guarded() -> None:

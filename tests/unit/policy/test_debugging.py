@@ -12,13 +12,13 @@ from taskctl.constants import (
     TOKEN_VOLUME,
     WORKSPACE_VOLUME,
 )
-from taskctl.policy.debugging import Wanted, build_debug_container, choose_worker
+from taskctl.policy.debugging import DebugRequest, build_debug_container, choose_worker
 from taskctl.policy.entry import parse_entry
 from taskctl.policy.handover import is_parked_name
 from taskctl.policy.workerpod import build_worker
 from tests.unit.policy.build import raw_cluster, view
 
-WANTED = Wanted(name="debug-0a", image="", limit_s=60, term="")
+WANTED = DebugRequest(name="debug-0a", image="", limit_s=60, term="")
 
 
 def worker(name: str, created: int = 0, **spec: Any) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def test_the_container_has_what_the_task_has_and_no_rights() -> None:
 
 def test_another_image_and_a_terminal() -> None:
     task = view(spec={"env": [{"name": "TERM", "value": "dumb"}]})
-    wanted = Wanted(name="debug-0a", image="tools:1", limit_s=60, term="xterm")
+    wanted = DebugRequest(name="debug-0a", image="tools:1", limit_s=60, term="xterm")
     made = build_debug_container(task, worker("w"), wanted)
     assert made["image"] == "tools:1"
     assert [one["value"] for one in made["env"] if one["name"] == "TERM"] == ["xterm"]

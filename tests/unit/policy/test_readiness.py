@@ -10,7 +10,7 @@ from taskctl.api.states import TaskState
 from taskctl.constants import Reason
 from taskctl.policy.readiness import ReadinessFacts, Source, decide_readiness
 from taskctl.policy.resources import ClusterResources
-from taskctl.policy.runafter import Dependency, RunAfter
+from taskctl.policy.runafter import Dependency, RunAfterRule
 from taskctl.policy.verdicts import Never, Ready, Wait
 from tests.unit.policy.build import view
 
@@ -20,7 +20,7 @@ FACTS = ReadinessFacts(worker_slots=4)
 def after(*states: TaskState | None, when: str = "Success") -> ReadinessFacts:
     names = "abcdefgh"
     dependencies = tuple(Dependency(names[i], state) for i, state in enumerate(states))
-    run_after = RunAfter(tasks=tuple(names[: len(states)]), when=when)
+    run_after = RunAfterRule(tasks=tuple(names[: len(states)]), when=when)
     return ReadinessFacts(worker_slots=4, after=run_after, dependencies=dependencies)
 
 

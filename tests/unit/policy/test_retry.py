@@ -9,8 +9,8 @@ from taskctl.policy.retry import (
     MAX_INFRA_DELAY_S,
     MAX_INFRA_FAILURES,
     GiveUp,
-    Retry,
-    RetryPolicy,
+    RetryLater,
+    RetryRule,
     backoff_delay_s,
     decide_infra_retry,
     decide_retry,
@@ -19,7 +19,7 @@ from taskctl.policy.retry import (
 
 
 def test_defaults_match_the_crd() -> None:
-    assert parse_retry({}) == RetryPolicy(0, 1.0, 300.0, 0.2, frozenset(), frozenset())
+    assert parse_retry({}) == RetryRule(0, 1.0, 300.0, 0.2, frozenset(), frozenset())
 
 
 def test_zero_is_not_absent() -> None:
@@ -27,13 +27,13 @@ def test_zero_is_not_absent() -> None:
 
 
 def test_doubling_and_cap() -> None:
-    policy = RetryPolicy(limit=9, backoff_s=2, max_backoff_s=10, jitter=0)
+    policy = RetryRule(limit=9, backoff_s=2, max_backoff_s=10, jitter=0)
     assert [backoff_delay_s(policy, n, 0.9) for n in (1, 2, 3, 4, 5)] == [2, 4, 8, 10, 10]
 
 
 def test_says_why_it_gives_up() -> None:
-    assert decide_retry(RetryPolicy(), 1, 1, 0.5) == GiveUp("")
-    spent = decide_retry(RetryPolicy(limit=2), 3, 1, 0.5)
+    assert decide_retry(RetryRule(), 1, 1, 0.5) == GiveUp("")
+    spent = decide_retry(RetryRule(limit=2), 3, 1, 0.5)
     assert isinstance(spent, GiveUp)
     assert "limit=2" in spent.message
 
@@ -48,7 +48,7 @@ def test_says_why_it_gives_up() -> None:
 def test_delay_is_bounded(
     base: float, cap: float, jitter: float, failures: int, draw: float
 ) -> None:
-    policy = RetryPolicy(failures, base, cap, jitter)
+    policy = RetryRule(failures, base, cap, jitter)
     delay_s = backoff_delay_s(policy, failures, draw)
     assert 0 <= delay_s <= cap
     assert delay_s >= min(base, cap) * (1 - jitter) - 1e-9
@@ -58,7 +58,7 @@ def test_infra_delays_grow_to_the_cap() -> None:
     delays = []
     for failures in range(1, MAX_INFRA_FAILURES):
         decision = decide_infra_retry(failures)
-        assert isinstance(decision, Retry)
+        assert isinstance(decision, RetryLater)
         delays.append(decision.delay_s)
     assert delays[:5] == [0, 1, 2, 4, 8]
     assert delays == sorted(delays)

@@ -14,7 +14,7 @@ from taskctl.policy.runafter import (
     NO_GROUP,
     Dependency,
     GroupFacts,
-    RunAfter,
+    RunAfterRule,
     decide_run_after,
     parse_run_after,
     spare,
@@ -38,7 +38,7 @@ def word(verdict: Wait | Never | None) -> str:
 
 def split(
     states: list[TaskState | None], in_group: int
-) -> tuple[list[Dependency], GroupFacts, RunAfter]:
+) -> tuple[list[Dependency], GroupFacts, RunAfterRule]:
     """The first are members of a group, the rest have names."""
     names = [Dependency(f"n{n}", state) for n, state in enumerate(states[in_group:])]
     members = [state for state in states[:in_group] if state is not None]
@@ -51,7 +51,7 @@ def split(
         bad=tuple(bad),
         bad_count=len(bad),
     )
-    after = RunAfter(
+    after = RunAfterRule(
         tasks=tuple(one.name for one in names),
         group="g" if in_group else "",
         count=in_group,
@@ -75,7 +75,7 @@ def test_no_verdict_hangs_on_the_order(
 
     def decide(now: list[TaskState | None]) -> str:
         names, group, after = split(now, in_group)
-        after = RunAfter(after.tasks, after.group, after.count, min_success, False, when)
+        after = RunAfterRule(after.tasks, after.group, after.count, min_success, False, when)
         return word(decide_run_after(after, names, group))
 
     said = decide(states)
@@ -96,7 +96,7 @@ def test_spare_is_how_many_may_fail(
     states: list[TaskState], min_success: int | None, when: str
 ) -> None:
     total = len(states)
-    after = RunAfter(tuple("abcde"[:total]), "", 0, min_success, False, when)
+    after = RunAfterRule(tuple("abcde"[:total]), "", 0, min_success, False, when)
     bad = sum(state in (BAD, STOPPED) for state in states)
     pending = [Dependency(str(n), state) for n, state in enumerate(states)]
     pending.append(Dependency("open", OPEN))
@@ -121,7 +121,7 @@ def test_members_expected(raw: dict[str, object], expected: int) -> None:
 
 
 def test_what_does_not_exist_is_named() -> None:
-    after = RunAfter(("a", "b", "c"), "g", 10)
+    after = RunAfterRule(("a", "b", "c"), "g", 10)
     found = [Dependency("a", OPEN), Dependency("b", None), Dependency("c", OK)]
     group = GroupFacts(succeeded=1, open=("m1",), open_count=1)
     verdict = decide_run_after(after, found, group)
@@ -133,7 +133,7 @@ def test_what_does_not_exist_is_named() -> None:
 
 
 def test_long_lists_stay_short() -> None:
-    after = RunAfter(tuple(f"t{n}" for n in range(10_000)), "g", 10_000)
+    after = RunAfterRule(tuple(f"t{n}" for n in range(10_000)), "g", 10_000)
     found = [Dependency(name, None) for name in after.tasks]
     group = GroupFacts(open=("m",) * 6, open_count=10_000)
     verdict = decide_run_after(after, found, group)

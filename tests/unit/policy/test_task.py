@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskctl.api.states import TaskState
-from taskctl.policy.claim import ClaimEntry, Refused, decide_claim
+from taskctl.policy.claim import ClaimEntry, ClaimRefused, decide_claim
 from taskctl.policy.podview import ContainerReport, ContainerState
 from taskctl.policy.readiness import ReadinessFacts
-from taskctl.policy.runafter import Dependency, RunAfter
+from taskctl.policy.runafter import Dependency, RunAfterRule
 from taskctl.policy.task import (
     NOTHING,
     ClaimedAttempt,
@@ -98,7 +98,7 @@ def test_cancelled_after_placing_spends_the_attempt() -> None:
 
 def test_dependency_failed() -> None:
     failed = (Dependency("a", TaskState.FAILED),)
-    facts = ReadinessFacts(worker_slots=4, after=RunAfter(tasks=("a",)), dependencies=failed)
+    facts = ReadinessFacts(worker_slots=4, after=RunAfterRule(tasks=("a",)), dependencies=failed)
     task = raw_task()
     plan = step(task, readiness=facts)
     assert result(task, plan)["reason"] == "DependencyFailed"
@@ -259,7 +259,7 @@ def test_what_is_written_off_cannot_be_claimed(
     after = written(task, plan.patch)
     after["spec"] = after["spec"] | {"cancel": False, "suspend": False}
     late = ClaimEntry("uid-t", attempt + 1, "k", "w-1", "pod-1", "")
-    assert isinstance(decide_claim(after, late, NOW), Refused)
+    assert isinstance(decide_claim(after, late, NOW), ClaimRefused)
 
 
 def test_how_the_container_ended_is_kept() -> None:

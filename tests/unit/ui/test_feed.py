@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taskctl.ui.feed import Board, Feed, Step, apply_told
+from taskctl.ui.feed import Feed, FeedRows, Step, apply_told
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def drain(feed: Feed, mirror: dict[str, Any], limit: int = 3) -> None:
 def test_deltas_applied_to_a_snapshot_are_a_fresh_snapshot(
     before: list[tuple[str, str, int]], after: list[tuple[str, str, int]]
 ) -> None:
-    board = Board()
+    board = FeedRows()
     for step, uid, value in before:
         if step == "put":
             board.put(Thing(uid, value))
@@ -56,7 +56,7 @@ def test_deltas_applied_to_a_snapshot_are_a_fresh_snapshot(
 
 
 def test_a_row_that_changes_often_is_sent_once() -> None:
-    board, mirror = Board(), dict[str, Any]()
+    board, mirror = FeedRows(), dict[str, Any]()
     feed = board.feed()
     drain(feed, mirror)
     for value in range(1000):
@@ -68,7 +68,7 @@ def test_a_row_that_changes_often_is_sent_once() -> None:
 
 
 def test_a_row_that_did_not_change_is_not_sent() -> None:
-    board, mirror = Board(), dict[str, Any]()
+    board, mirror = FeedRows(), dict[str, Any]()
     board.put(Thing("a", 1))
     feed = board.feed()
     drain(feed, mirror)
@@ -77,7 +77,7 @@ def test_a_row_that_did_not_change_is_not_sent() -> None:
 
 
 def test_a_browser_that_falls_behind_begins_again() -> None:
-    board, mirror = Board(), dict[str, Any]()
+    board, mirror = FeedRows(), dict[str, Any]()
     feed = board.feed(max_pending=10)
     drain(feed, mirror)
     for number in range(100):  # as many come as go, so that the board stays small
@@ -92,7 +92,7 @@ def test_a_browser_that_falls_behind_begins_again() -> None:
 
 
 def test_the_end_of_a_snapshot_is_told() -> None:
-    board = Board()
+    board = FeedRows()
     for number in range(5):
         board.put(Thing(f"u{number}", 1))
     feed = board.feed()
@@ -101,7 +101,7 @@ def test_the_end_of_a_snapshot_is_told() -> None:
 
 
 async def test_waiting_ends_when_there_is_news() -> None:
-    board = Board()
+    board = FeedRows()
     feed = board.feed()
     await feed.wait()
     feed.take()

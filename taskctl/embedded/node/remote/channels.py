@@ -42,7 +42,7 @@ class Channel(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class ChannelMessage:
     """Bytes from the client; ``ended`` says that no more will come on this channel."""
 
     channel: int
@@ -62,7 +62,7 @@ def encode(protocol: Protocol, channel: int, data: bytes) -> bytes | str:
     return bytes([channel]) + data
 
 
-def decode(protocol: Protocol, message: bytes | str) -> Message | None:
+def decode(protocol: Protocol, message: bytes | str) -> ChannelMessage | None:
     """Return what a client's message says; None for one that is malformed."""
     if isinstance(message, str):
         message = message.encode()
@@ -70,12 +70,12 @@ def decode(protocol: Protocol, message: bytes | str) -> Message | None:
         return None
     if protocol is Protocol.V4_BASE64:
         try:
-            return Message(int(message[:1]), base64.b64decode(message[1:], validate=True))
+            return ChannelMessage(int(message[:1]), base64.b64decode(message[1:], validate=True))
         except (ValueError, binascii.Error):
             return None
     if protocol is Protocol.V5 and message[0] == _CLOSE:
-        return Message(message[1], ended=True) if len(message) > 1 else None
-    return Message(message[0], message[1:])
+        return ChannelMessage(message[1], ended=True) if len(message) > 1 else None
+    return ChannelMessage(message[0], message[1:])
 
 
 class ChannelSocket:
@@ -106,7 +106,7 @@ class ChannelSocket:
         except TimeoutError:
             raise ConnectionAbortedError("the client does not read") from None
 
-    async def receive(self) -> Message | None:
+    async def receive(self) -> ChannelMessage | None:
         """Return the client's next message; None when it has gone."""
         while True:
             message = await self._socket.receive()

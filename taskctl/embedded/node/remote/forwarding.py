@@ -140,7 +140,7 @@ async def _hear(socket: ChannelSocket, connections: Sequence[Connection]) -> Non
 
 
 @dataclass(slots=True)
-class _Pair:
+class _StreamPair:
     """The two streams of one forwarded connection."""
 
     port: int
@@ -159,7 +159,7 @@ class SpdyForwarder:
         self._socket = socket
         self._group = group
         self._session = spdy.Session()
-        self._pairs: dict[str, _Pair] = {}
+        self._pairs: dict[str, _StreamPair] = {}
         self._connections: dict[int, Connection] = {}  # by the number of the data stream
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
@@ -206,7 +206,7 @@ class SpdyForwarder:
             return
         # Clients before 1.6 send no number: the data stream follows the error stream.
         request = headers.get("requestid") or str(stream - 2 * (kind == "data"))
-        pair = self._pairs.setdefault(request, _Pair(int(port)))
+        pair = self._pairs.setdefault(request, _StreamPair(int(port)))
         if kind in pair.streams or len(self._pairs) + len(self._tasks) > _MAX_CONNECTIONS:
             await self._write(spdy.reset_frame(stream))
             return
@@ -216,7 +216,7 @@ class SpdyForwarder:
             del self._pairs[request]
             await self._connect(pair, ended=ended and kind == "data")
 
-    async def _connect(self, pair: _Pair, *, ended: bool) -> None:
+    async def _connect(self, pair: _StreamPair, *, ended: bool) -> None:
         data, error = pair.streams["data"], pair.streams["error"]
         wrong = False
 
