@@ -256,7 +256,7 @@ def node(options: NodeArguments) -> int:
     require("local")
     prepare(options)
     from taskctl.embedded.node import main
-    from taskctl.embedded.node.options import NodeArguments as Settings
+    from taskctl.embedded.node.options import NodeOptions as Settings
 
     directory = DataDir(Path(options.data_dir).resolve())
     if options.image:

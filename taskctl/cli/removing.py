@@ -86,7 +86,7 @@ async def delete(access: Access, options: DeleteArguments) -> int:
 
 
 async def _delete(session: Session, resource: Resource, obj: Mapping[str, Any]) -> None:
-    from taskctl.kube.interface import DeleteArguments as Options
+    from taskctl.kube.interface import DeleteOptions as Options
 
     metadata = obj["metadata"]
     # By its UID: what was made since under the same name is left alone.
