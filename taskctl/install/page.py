@@ -20,7 +20,7 @@ TOKEN_KEY: Final = "token"
 _TOKEN_DIRECTORY: Final = "/etc/taskctl-page"
 _PORT: Final = 8080
 _PORT_NAME: Final = "page"
-# An idle page takes 70 MB; each Task that it shows a kilobyte or two.
+# 55 MB when idle; 110 MB just after a start that met 7,500 Tasks.
 _REQUESTS: Final = {"cpu": "20m", "memory": "128Mi"}
 
 
