@@ -1,4 +1,4 @@
-"""Compiles the C programs of taskctl/init, and says which platform a wheel is for.
+"""Compiles the C programs of taskctl/init, a folder each, and says which platform a wheel is for.
 
 Hatchling runs this as a build hook; developers run it by hand:
 
@@ -43,7 +43,8 @@ except ImportError:  # run by hand, where hatchling is not installed
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ROOT / "taskctl" / "init"
 TRAILER = b"\ntaskctl-build:"
-FLAGS = ("-static", "-Os", "-s", "-Wall", "-Wextra", "-Werror")
+# With -flto the units of a program are optimized as a whole, which keeps it as small as one file.
+FLAGS = ("-static", "-Os", "-flto", "-s", "-Wall", "-Wextra", "-Wmissing-prototypes", "-Werror")
 HOST_COMPILERS = ("cc", "gcc")
 ARCHES = ("x86_64", "aarch64")
 # A static program runs with any libc, so both families of tags are true. The numbers are the
@@ -187,14 +188,24 @@ def compile_all(arch: str, output: Path | None = None, *, force: bool = False) -
     """
     output = output or SOURCES / "bin"
     output.mkdir(parents=True, exist_ok=True)
-    return [
-        compile_one(source, output / source.stem, arch, force=force)
-        for source in sorted(SOURCES.glob("*.c"))
-    ]
+    return [compile_one(source, output / source.stem, arch, force=force) for source in programs()]
+
+
+def programs() -> list[Path]:
+    """Return what the programs are made from: each a folder of units."""
+    return sorted({unit.parent for unit in SOURCES.glob("*/*.c")})
+
+
+def units_of(source: Path) -> list[Path]:
+    """Return the files to compile: those of a folder, or a program's only one."""
+    return sorted(source.glob("*.c")) if source.is_dir() else [source]
 
 
 def compile_one(source: Path, binary: Path, arch: str, *, force: bool = False) -> Path:
-    """Compile one program if it is not up to date; see :func:`compile_all`."""
+    """Compile one program, a folder of units or a file, if it is not up to date.
+
+    See :func:`compile_all`.
+    """
     command = _command(compiler(arch))
     stamp = _stamp(command, source)
     if force or not _ends_with(binary, stamp):
@@ -217,8 +228,9 @@ def _command(start: Sequence[str]) -> list[str]:
 
 
 def _stamp(command: Sequence[str], source: Path) -> bytes:
-    headers = sorted(source.parent.glob("*.h"))
-    return TRAILER + _digest(command, [source, *headers]).encode() + b"\n"
+    units = units_of(source)
+    headers = sorted(units[0].parent.glob("*.h"))
+    return TRAILER + _digest(command, [*units, *headers]).encode() + b"\n"
 
 
 def _digest(command: Sequence[str], files: Sequence[Path]) -> str:
@@ -246,7 +258,7 @@ def _compile(command: Sequence[str], source: Path, binary: Path, stamp: bytes) -
     os.close(handle)
     temporary = Path(name)
     try:
-        _run([*command, "-o", name, str(source)])
+        _run([*command, "-o", name, *map(str, units_of(source))])
         with temporary.open("ab") as file:
             file.write(stamp)
         temporary.chmod(0o755)
@@ -350,7 +362,7 @@ def main() -> int:
     try:
         if args.check:
             arch, output = args.arch or machine(), args.output or SOURCES / "bin"
-            sources = SOURCES.glob("*.c")
+            sources = programs()
             return 0 if all(is_current(s, output / s.stem, arch) for s in sources) else 1
         for binary in compile_all(args.arch or machine(), args.output, force=args.force):
             print(binary)

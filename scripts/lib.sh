@@ -80,7 +80,7 @@ show_pip() {
 # Everything that the installed package is made of, besides the Python files themselves.
 fingerprint() {
     cat "$root/pyproject.toml" "$root/scripts/constraints.txt" "$root/scripts/build_hook.py" \
-        "$root/taskctl/__init__.py" "$root"/taskctl/init/*.[ch] | cksum
+        "$root/taskctl/__init__.py" "$root"/taskctl/init/*/*.[ch] | cksum
 }
 
 # Sees to it that taskctl-init and the shim are there and made from these sources; quick if so.

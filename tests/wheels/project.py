@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 INFO = f"taskctl-{PROJECT['version']}.dist-info"
 SHARED = f"taskctl-{PROJECT['version']}.data/data/share"
-PROGRAMS = {path.stem for path in (ROOT / "taskctl" / "init").glob("*.c")}
+PROGRAMS = {path.parent.name for path in (ROOT / "taskctl" / "init").glob("*/*.c")}
 # What builds, tests and editors leave behind. None of it is in a wheel.
 LEFTOVERS = (
     "taskctl/init/bin/.taskctl-init-x1y2",

@@ -1,6 +1,6 @@
 """The local node: does for pods what a kubelet does, with processes.
 
-Each container is one process under a ``shim`` (``taskctl/init/shim.c``), which gives it a private
+Each container is one process under a ``shim`` (``taskctl/init/shim``), which gives it a private
 view of the host's files and outlives the node. What the node must remember is on disk below
 ``<data>/pods``, so a node that was killed takes its running containers over.
 

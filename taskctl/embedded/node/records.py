@@ -1,4 +1,4 @@
-"""What a shim leaves in a container's directory (the format is described in ``shim.c``)."""
+"""What a shim leaves in a container's directory (the format is described in ``shim/main.c``)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ``spec`` file that tells a shim what to run (the format is described in ``shim.c``)."""
+"""The ``spec`` file that tells a shim what to run (the format is described in ``shim/main.c``)."""
 
 from __future__ import annotations
 

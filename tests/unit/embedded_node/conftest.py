@@ -12,7 +12,7 @@ import pytest
 from taskctl.init import shim_binary_path
 from tests.unit.embedded_node.shim_box import ShimBox
 
-SOURCE = Path(__file__).resolve().parents[3] / "taskctl" / "init" / "shim.c"
+SOURCE = Path(__file__).resolve().parents[3] / "taskctl" / "init" / "shim"
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +25,8 @@ def sanitized_shim() -> Iterator[Path]:
     directory.chmod(0o755)
     binary = directory / "shim"
     flags = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    built = subprocess.run([gcc, *flags, "-o", str(binary), str(SOURCE)], capture_output=True)
+    command = [gcc, *flags, "-o", str(binary), *map(str, SOURCE.glob("*.c"))]
+    built = subprocess.run(command, capture_output=True)
     errors = built.stderr.decode()
     if "cannot find -lasan" in errors or "cannot find -lubsan" in errors:
         shutil.rmtree(directory)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -15,7 +15,7 @@ from tests.unit.init.fake_agent import Agent, Init
 from tests.unit.init.fake_shell import Shell
 
 ROOT = Path(__file__).resolve().parents[3]
-SOURCE = ROOT / "taskctl" / "init" / "taskctl-init.c"
+SOURCE = ROOT / "taskctl" / "init" / "taskctl-init"
 
 
 def load_build_hook() -> ModuleType:
@@ -36,16 +36,17 @@ def build_released() -> Path:
     hook = load_build_hook()
     binaries = SOURCE.parent / "bin"
     binaries.mkdir(exist_ok=True)
-    return Path(hook.compile_one(SOURCE, binaries / SOURCE.stem, hook.machine()))
+    return Path(hook.compile_one(SOURCE, binaries / SOURCE.name, hook.machine()))
 
 
-def build_sanitized(source: Path, binary: Path) -> Path:
+def build_sanitized(units: Sequence[Path], binary: Path) -> Path:
     gcc = shutil.which("gcc")
     if gcc is None:
         pytest.skip("no gcc: the suite does not run under sanitizers here")
     flags = ["-g", "-O1", "-Wall", "-Wextra", "-Werror", "-fno-sanitize-recover=all"]
     flags.append(f'-DTASKCTL_VERSION="{load_build_hook().version()}"')
-    command = [gcc, *flags, "-fsanitize=address,undefined", "-o", str(binary), str(source)]
+    flags += ["-I", str(SOURCE), "-fsanitize=address,undefined", "-o", str(binary)]
+    command = [gcc, *flags, *map(str, units)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0 and "cannot find -l" in done.stderr:
         pytest.skip("no libasan: the suite does not run under sanitizers here")
@@ -63,7 +64,7 @@ def binary(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     folder.mkdir()
     (folder.parent / "python").mkdir()
     if request.param == "sanitized":
-        return build_sanitized(SOURCE, folder / "taskctl-init")
+        return build_sanitized([*SOURCE.glob("*.c")], folder / "taskctl-init")
     return Path(shutil.copy(build_released(), folder))
 
 

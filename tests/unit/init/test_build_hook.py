@@ -186,8 +186,32 @@ def test_what_is_linked_in_depends_on_the_compiler(
 
 
 def test_all_programs_are_compiled(build_hook: ModuleType) -> None:
-    names = {path.stem for path in build_hook.SOURCES.glob("*.c")}
-    assert "taskctl-init" in names
+    assert {path.name for path in build_hook.programs()} == {"shim", "taskctl-init"}
+
+
+def test_a_folder_of_units_is_one_program(build_hook: ModuleType, tmp_path: Path) -> None:
+    folder = tmp_path / "adder"
+    folder.mkdir()
+    (folder / "add.h").write_text("int add(int a, int b);\n")
+    (folder / "add.c").write_text('#include "add.h"\nint add(int a, int b) { return a + b; }\n')
+    (folder / "main.c").write_text('#include "add.h"\nint main(void) { return add(3, 4); }\n')
+    binary = build_hook.compile_one(folder, tmp_path / "out", build_hook.machine())
+    assert subprocess.run([binary], check=False).returncode == 7
+    first = binary.stat().st_ino
+    build_hook.compile_one(folder, binary, build_hook.machine())
+    assert binary.stat().st_ino == first, "left as it is"
+    (folder / "add.c").write_text('#include "add.h"\nint add(int a, int b) { return a - b; }\n')
+    build_hook.compile_one(folder, binary, build_hook.machine())
+    assert subprocess.run([binary], check=False).returncode == 255
+
+
+def test_units_are_short(build_hook: ModuleType) -> None:
+    long = {
+        path.name: lines
+        for path in build_hook.SOURCES.glob("*/*.[ch]")
+        if (lines := len(path.read_text().splitlines())) > 500
+    }
+    assert not long
 
 
 def test_binaries_are_found(build_hook: ModuleType) -> None:

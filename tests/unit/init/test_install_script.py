@@ -38,7 +38,7 @@ class Checkout:
         return self.root / "taskctl" / "init" / "bin" / "tiny"
 
     def make(self) -> None:
-        (self.root / "taskctl" / "init").mkdir(parents=True)
+        (self.root / "taskctl" / "init" / "tiny").mkdir(parents=True)
         (self.root / "taskctl" / "__init__.py").write_text('__version__ = "1.2.3"\n')
         self.source("5")
         (self.root / "scripts").mkdir()
@@ -52,7 +52,7 @@ class Checkout:
         self.program(".venv/bin/python", self.python)
 
     def source(self, code: str) -> None:
-        path = self.root / "taskctl" / "init" / "tiny.c"
+        path = self.root / "taskctl" / "init" / "tiny" / "main.c"
         path.write_text(f"int main(void) {{ return {code}; }}\n")
 
     def program(self, name: str, script: str) -> None:

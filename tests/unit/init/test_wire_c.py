@@ -11,7 +11,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from tests.unit.init.conftest import build_sanitized
+from tests.unit.init.conftest import SOURCE, build_sanitized
 from tests.unit.init.fake_agent import sanitizer_env
 
 FRAMES = 20_000
@@ -20,8 +20,9 @@ Verdict = bool | None  # None: Python refuses for a reason of its own
 
 @pytest.fixture(scope="module")
 def checker(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    source = Path(__file__).with_name("wire_check.c")
-    return build_sanitized(source, tmp_path_factory.mktemp("wire") / "wire_check")
+    units = [unit for unit in SOURCE.glob("*.c") if unit.name != "main.c"]
+    units.append(Path(__file__).with_name("wire_check.c"))
+    return build_sanitized(units, tmp_path_factory.mktemp("wire") / "wire_check")
 
 
 def random_value(rng: random.Random, depth: int) -> Any:

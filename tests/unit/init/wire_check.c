@@ -1,8 +1,12 @@
 /* Reads frames (length, body) from stdin; prints for each whether taskctl-init takes its body
  * for a message: one digit, 1 or 0. Then walks all of it through the lookups. */
-#define main taskctl_init_main
-#include "../../../taskctl/init/taskctl-init.c"
-#undef main
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "conn.h"
+#include "load.h"
+#include "msgpack.h"
 
 static void look_up(Reader message) {
     static const char *const keys[] = {"id", "ok", "a", "argv", ""};

@@ -2,5 +2,5 @@
 
 Here lives the kubelet's half of ``kubectl exec``, ``cp``, ``attach`` and ``port-forward``. The API
 server relays the messages of a WebSocket without looking into them. What does not belong here:
-how a process gets into a container (``shim_enter.h``), and who may ask (the API server).
+how a process gets into a container (``shim/enter.c``), and who may ask (the API server).
 """
