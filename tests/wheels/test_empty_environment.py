@@ -28,11 +28,11 @@ import pytest
 from tests.wheels.project import PROJECT, ROOT
 
 pytestmark = [
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1500),
     pytest.mark.skipif(sys.platform != "linux", reason="the local stack needs Linux"),
 ]
 
-INSTALL_TIMEOUT_S = 400
+INSTALL_TIMEOUT_S = 700
 # For a busy machine; nothing here is about speed.
 STEP_TIMEOUT_S = 180
 POLL_S = 0.1
