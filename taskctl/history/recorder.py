@@ -75,6 +75,7 @@ class Recorder:
         self._lost = 0
         self._restored = False
         self._complained_s = float("-inf")
+        self._pause_s = _FIRST_PAUSE_S
         self.trouble = ""
 
     def on_task(self, old: Task | None, new: Task | None) -> None:
@@ -124,21 +125,20 @@ class Recorder:
 
     async def run(self) -> None:
         """Write until cancelled."""
-        pause_s = _FIRST_PAUSE_S
         while True:
             try:
                 files = await asyncio.to_thread(self._open_files)
                 try:
                     await self._restore(files)
-                    self._well()
-                    pause_s = _FIRST_PAUSE_S
+                    if not self._waiting:
+                        self._well()
                     await self._write(files)
                 finally:
                     files.close()
             except (OSError, ConfigError) as error:
                 self._complain(error)
-                await self._around.sleep(pause_s)
-                pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
+                await self._around.sleep(self._pause_s)
+                self._pause_s = min(_LONGEST_PAUSE_S, self._pause_s * 2)
 
     async def close(self) -> None:
         """Wait until all is written, for some seconds at most."""
@@ -220,6 +220,7 @@ class Recorder:
         if self.trouble:
             log.info("history: it can be written again")
         self.trouble = ""
+        self._pause_s = _FIRST_PAUSE_S
 
 
 def _append(files: HistoryFiles, batch: list[Transition], first: int, lost: int) -> None:
