@@ -36,7 +36,6 @@ SHARED = frozenset(
         "Node",
         "Options",
         "Outcome",
-        "PatchType",
         "PodVolumes",
         "Propagation",
         "Reader",
