@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from taskctl.backoff import Backoff
 from taskctl.errors import ApiError
 from taskctl.objectkey import ObjectKey
 from taskctl.placement.attempts import OpenAttempt
@@ -46,9 +47,7 @@ _PASSING: Final = frozenset(
 )
 # Of a batch that was refused, so many in a row are refused alone before the rest has to wait.
 _SINGLES: Final = 3
-_COOL_S: Final = 1.0
-_MAX_COOL_S: Final = 30.0
-_MAX_DOUBLINGS: Final = 10
+_COOL_BACKOFF: Final = Backoff(1.0, 30.0, (1.0, 1.25))
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,8 +284,8 @@ class Batches:
         """Leave the worker alone for a while."""
         worker = batch.worker
         worker.failures += 1
-        wait_s = min(_COOL_S * 2.0 ** min(worker.failures - 1, _MAX_DOUBLINGS), _MAX_COOL_S)
-        wait_s = max(wait_s, error.retry_after_s) * (1.0 + 0.25 * jitter)
+        asked_s = error.retry_after_s * (1.0 + 0.25 * jitter)
+        wait_s = max(_COOL_BACKOFF.pause_s(worker.failures, jitter), asked_s)
         worker.cool_until_s = max(worker.cool_until_s, now_s + wait_s)
 
     # --- assumptions --------------------------------------------------------------------

@@ -24,6 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from taskctl.backoff import EXACT, Backoff
 from taskctl.placement.rotation import STRICT_BELOW, RotationRule
 from taskctl.policy.handover import ContainerClass
 
@@ -41,9 +42,7 @@ _RAMP: Final = 3.0
 # A parked container that has not started by then is given up, and its class pauses: its image
 # cannot be pulled on this node, a Secret is missing, or the node is very busy.
 GIVE_UP_AFTER_S: Final = 30.0
-_PAUSE_S: Final = 30.0
-_MAX_PAUSE_S: Final = 600.0
-_MAX_DOUBLINGS: Final = 6
+_BACKOFF: Final = Backoff(30.0, 600.0, EXACT)
 # Of classes that are in use at the same time, the busiest ones are parked.
 MAX_CLASSES: Final = 32
 
@@ -149,8 +148,7 @@ class ClassDemand:
     def fail(self, now_s: float) -> None:
         """Take note that what was parked did not start, or was refused."""
         self.failures += 1
-        pause_s = _PAUSE_S * 2.0 ** min(self.failures - 1, _MAX_DOUBLINGS)
-        self.pause_until_s = now_s + min(pause_s, _MAX_PAUSE_S)
+        self.pause_until_s = now_s + _BACKOFF.pause_s(self.failures)
 
     def recover(self) -> None:
         """Take note that one has started."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from taskctl.backoff import Backoff
 from taskctl.clock import Moment
 from taskctl.errors import ApiError
 from taskctl.objectkey import ObjectKey
@@ -53,9 +54,7 @@ from taskctl.policy.lost import SHOW_SCHEDULED_AFTER_S
 from taskctl.policy.view import TaskView
 from taskctl.policy.workerpod import parse_frame
 
-_COOL_S: Final = 1.0
-_MAX_COOL_S: Final = 30.0
-_MAX_DOUBLINGS: Final = 10
+_COOL_BACKOFF: Final = Backoff(1.0, 30.0, (1.0, 1.25))
 # What else is to be taken out of a record waits for the next write, up to so many entries.
 _MOST_STALE: Final = 32
 # How rarely tasks of a class come is known for so long, and of so many classes of a TaskCluster.
@@ -366,7 +365,7 @@ class Stock:
                 if verdict is AppendVerdict.UNKNOWN:
                     again = parking.asked
                     parking.asked = True
-                    worker.cool_until_s = now_s + _COOL_S * (1.0 + event.jitter)
+                    worker.cool_until_s = now_s + _COOL_BACKOFF.first_s * (1.0 + event.jitter)
                     return [] if again else None
                 worker.full |= verdict is AppendVerdict.TOO_LARGE
                 self._shelf.forget_unwritten(worker, names)
@@ -430,8 +429,7 @@ class Stock:
     def _cool(self, worker: Worker, now_s: float, jitter: float) -> None:
         """Hand nothing over to a worker for a while."""
         worker.record_failures += 1
-        doublings = min(worker.record_failures - 1, _MAX_DOUBLINGS)
-        wait_s = min(_COOL_S * 2.0**doublings, _MAX_COOL_S) * (1.0 + 0.25 * jitter)
+        wait_s = _COOL_BACKOFF.pause_s(worker.record_failures, jitter)
         worker.record_cool_until_s = max(worker.record_cool_until_s, now_s + wait_s)
 
 
