@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -11,11 +12,11 @@ import pytest
 
 from taskctl.api.resources import TASKCLUSTERS, TASKS
 from taskctl.clock import parse_time
-from taskctl.errors import Forbidden, Unavailable
+from taskctl.errors import Conflict, Forbidden, Throttled, Unavailable
 from taskctl.kube.resources import LEASES, PODS
 from taskctl.policy.handover import DEFAULTS_LIMIT_BYTES, Handover, parse_record
 from tests.unit.controllers.fake_api import Call
-from tests.unit.controllers.simulation import Simulation, once_each
+from tests.unit.controllers.simulation import Simulation, kill, once_each
 from tests.unit.controllers.virtual import run
 
 STANDBY = {"maxPerWorker": 6, "minPerWorker": 3, "max": 50, "idleSeconds": 60}
@@ -587,6 +588,69 @@ def test_two_controllers_in_a_row_with_the_first_ones_write_arriving_late() -> N
         await sim.until(lambda: sim.node.parked("c-1") == [], timeout_s=300)
 
     standby(main)
+
+
+@pytest.mark.timeout(300)
+def test_two_controllers_at_once() -> None:
+    """One has lost its lease and does not know it yet: both hand over, each attempt runs once."""
+
+    async def main(sim: Simulation) -> None:
+        await stocked(sim)
+        first = sim._controller
+        assert first is not None
+        await sim.start_controller()
+        for number in range(12):
+            await sim.task(f"t{number}", "sleep", "0.3")
+        await sim.all_finished(timeout_s=300)
+        assert sim.node.handed_over
+        once_each(sim)
+        await kill(first)
+        await sim.until(lambda: sim.node.parked("c-1") == [], timeout_s=300)
+
+    standby(main)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("seed", range(2))
+def test_random_faults_while_tasks_are_handed_over(seed: int) -> None:
+    """Answers lost, requests lost, refusals, parked containers and workers that die."""
+    chance = random.Random(seed)
+
+    def faults(call: Call, after: bool) -> Exception | None:
+        ours = call.verb == "create" and call.name.startswith("t")
+        if ours or call.verb in ("list", "watch") or chance.random() > 0.08:
+            return None
+        choices: list[Exception] = [Unavailable("lost"), Unavailable("reset")]
+        if not after:
+            choices += [Throttled("slow", 429), Conflict("changed", 409)]
+        return chance.choice(choices)
+
+    async def main(sim: Simulation) -> None:
+        await stocked(sim)
+        sim.api.faults = faults
+        await sim.task("chain", "chain", "5")
+        for number in range(10):
+            await sim.task(f"t{number}", "sleep", "0.3")
+            await asyncio.sleep(chance.random() / 2)
+            match number:
+                case 3:
+                    await sim.restart_controller()
+                case 5:
+                    sim.node.kill_containers(sim.api.peek(PODS, "c-1")["metadata"]["uid"])
+                case 7:
+                    sim.api.mark_deleted(PODS, "c-1", 30)
+        await asyncio.sleep(20)
+        sim.api.faults = None
+        await sim.all_finished(timeout_s=300)
+        once_each(sim)
+        await sim.until(lambda: not any(map(sim.node.parked, live(sim))), timeout_s=300)
+
+    standby(main, replicas=2)
+
+
+def live(sim: Simulation) -> list[str]:
+    return [pod["metadata"]["name"] for pod in sim.api.all(PODS)]
 
 
 def test_an_agent_passes_on_what_it_was_handed() -> None:
