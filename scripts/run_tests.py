@@ -2,7 +2,7 @@
 
     ./scripts/test                      everything, in two processes of pytest
     ./scripts/test quick                something of each package, less the tests marked slow
-    ./scripts/test quick --coverage     the same, and which lines of the pure packages it has run
+    ./scripts/test quick --coverage     the same, and which lines of some packages it has not run
     ./scripts/test tests/unit -k queue  what pytest makes of these arguments, in one process
 
 The tests with local stacks mostly wait for processes, the others mostly compute: side by side they
@@ -224,6 +224,7 @@ def remember(failed: dict[str, bool]) -> None:
 def with_coverage(arguments: Sequence[str]) -> int:
     """Run pytest, print what of the code has run, and return the exit code of what failed first."""
     coverage = [sys.executable, "-m", "coverage"]
+    (ROOT / ".coverage").mkdir(exist_ok=True)
     for step in (["run", "-m", "pytest", *arguments], ["report"]):
         status = subprocess.run([*coverage, *step], cwd=ROOT, check=False).returncode
         if status != PASSED:

@@ -73,7 +73,6 @@ RUNTIME_PATH: Final = "/taskctl"
 STATE_PATH: Final = "/taskctl-state"
 PARKED_PREFIX: Final = "s-"  # of the names of containers that are parked
 INIT_PATH: Final = "/taskctl/bin/taskctl-init"
-SDK_PATH: Final = "/taskctl/python"
 SOCKET_PATH: Final = "/taskctl/agent.sock"
 TOKEN_PATH: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
 DEFAULT_WORKSPACE_PATH: Final = "/workspace"
@@ -157,7 +156,6 @@ class Reason(StrEnum):
     WAITING_TO_START = "WaitingToStart"
     # Task, Running
     STARTED = "Started"
-    CANCELLING = "Cancelling"
     # Task, terminal
     COMPLETED = "Completed"
     NON_ZERO_EXIT = "NonZeroExit"
@@ -193,4 +191,3 @@ class Reason(StrEnum):
     WORKSPACE_MISMATCH = "WorkspaceMismatch"
     WORKSPACE_TERMINATING = "WorkspaceTerminating"
     NAME_CONFLICT = "NameConflict"
-    ROTATING = "Rotating"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.run_tests import ANY_HALF, QUICK, STACKS, everything, together
+from scripts.run_tests import ANY_HALF, QUICK, STACKS, everything, main, together
 
 # Some cases start two processes of pytest.
 pytestmark = pytest.mark.timeout(180)
@@ -30,6 +30,7 @@ first = run_tests.Half("first", ("first",), niceness=5)
 second = run_tests.Half("second", ("second",), live=True)
 sys.exit(run_tests.side_by_side([first, second], sys.argv[2:]))
 """
+REPORT = ["-m", "coverage", "report"]
 PASSES = "def test_passes(): pass\n"
 FAILS = "def test_fails(): assert False\n"
 WAITS = """
@@ -165,3 +166,23 @@ def test_quick_has_something_of_each_package() -> None:
 
 def test_quick_starts_no_local_stack() -> None:
     assert [name for name in QUICK if name.startswith((*STACKS, "tests/conformance"))] == []
+
+
+def test_coverage_is_reported_after_tests_that_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[list[str]] = []
+    statuses = iter([0, 2, 1])
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        ran.append(command[1:])
+        return subprocess.CompletedProcess(command, next(statuses))
+
+    monkeypatch.setattr("scripts.run_tests.subprocess.run", run)
+    assert main(["quick", "--coverage", "-x"]) == 2, "below the floor"
+    assert [command[:3] for command in ran] == [
+        ["-m", "coverage", "run"],
+        ["-m", "coverage", "report"],
+    ]
+    assert {*QUICK, "-x"} < set(ran[0])
+    assert "--coverage" not in ran[0]
+    assert main(["quick", "--coverage"]) == 1, "tests failed, so there is no report"
+    assert len(ran) == 3

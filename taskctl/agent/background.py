@@ -38,7 +38,7 @@ class Background:
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        # Refusals and API errors are answered to whoever waits; here is the last place
-        # where a bug in work that nobody waits for would show.
+        # Refusals and API errors are answered to the peer that waits; here is the last place
+        # where a bug in work that no peer waits for would show.
         if not task.cancelled() and task.exception() is not None:
             logger.debug("%s ended: %r", task.get_name(), task.exception())

@@ -44,7 +44,7 @@ class Cleaner:
     """Looks at the workspace now and then.
 
     Every worker has one. Each waits the longer the more workers there are, so the workspace is
-    looked at once in a period, whoever does it.
+    looked at once in a period, by one of them.
 
     Args:
         context: of the agent.

@@ -1,8 +1,8 @@
 """One connection on the socket: frames in, frames out, and limits on both.
 
-Whoever connects may send anything at any speed, or not read what it is sent. None of that may
-cost another task its share: the first frame is small and must come soon, what is received counts
-as it arrives and only on the account of whoever sent it, what a frame would cost is known before
+A process that connects may send anything at any speed, or not read what it is sent. None of that
+may cost another task its share: the first frame is small and must come soon, what is received
+counts as it arrives and only on the account of its sender, what a frame would cost is known before
 it is decoded, and a peer that does not read is cut off rather than waited for.
 """
 
@@ -27,7 +27,7 @@ from taskctl.wire import MAX_FRAME_BYTES, Message, decode_body, encode
 logger = logging.getLogger(__name__)
 
 HEADER: Final = struct.Struct(">I")
-FIRST_FRAME_BYTES: Final = 64 * 1024  # before anybody has said who it is
+FIRST_FRAME_BYTES: Final = 64 * 1024  # before the peer has said who it is
 FIRST_FRAME_S: Final = 10.0
 BODY_S: Final = 30.0
 SEND_S: Final = 30.0  # for a peer to read one answer
@@ -77,7 +77,7 @@ class Connection:
         self._held: set[Frame] = set()
 
     def identify(self, ration: Ration) -> None:
-        """Note that the peer has said who it is, and on whose account it goes on."""
+        """Note who the peer is, and whose account pays for what it sends from now on."""
         self._ration = ration
         self._identified.set()
 

@@ -110,7 +110,7 @@ class Context:
     async def on_behalf(self, run: Run, name: str, work: Coroutine[Any, Any, T]) -> T:
         """Do something that must be done before the run's outcome is written.
 
-        It goes on when the caller is cancelled, which happens when the task's process dies.
+        It continues when the caller is cancelled, which happens when the task's process dies.
         """
         task = self.background.spawn(f"{name} {run.told.container}", work)
         run.writes.add(task)

@@ -1,4 +1,4 @@
-"""Reading fields of messages that nobody has checked yet.
+"""Reading fields of messages that have not been checked yet.
 
 Each function returns a value of the right type or raises a ``bad_request`` that names the
 field. ``where`` is the path up to the map, for example ``tasks[3].``.
@@ -95,7 +95,7 @@ def json_only(value: Any, field: str) -> None:
     """Make sure that a value is made of what JSON has.
 
     Raises:
-        Refusal: ``bad_request``: bytes, NaN, infinity, a time or a key that is no text is in
+        Refusal: ``bad_request``: bytes, NaN, infinity, a time or a key that is not a text is in
             it; the path of the part is named.
     """
     open_parts = [(value, field)]

@@ -44,7 +44,7 @@ def merged(spec: dict[str, Any], where: str) -> dict[str, Any]:
         path = fields.text(pair, "path", max_chars=_MAX_PATH_CHARS, where=f"{at}.")
         text = fields.optional_text(pair, "text", max_chars=_MAX_TEXT_CHARS, where=f"{at}.")
         if not _PATH.fullmatch(path):
-            raise bad(at, f"{path!r} is no field, for example priority or retry.limit")
+            raise bad(at, f"{path!r} is not a field; write for example priority or retry.limit")
         value = read(text, at, path)
         if value is None:
             raise bad(at, f"{path} is null; leave it out, and it is inherited or not set")

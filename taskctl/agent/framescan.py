@@ -2,7 +2,7 @@
 
 A frame of 16 MiB can hold sixteen million empty maps, which take a gigabyte and seconds to
 build. So the heads of all values are walked first, in one pass, counting items, levels and the
-memory that CPython takes for them; whoever is over a limit is refused before anything is built.
+memory that CPython takes for them; a frame over a limit is refused before anything is built.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def parse(text: str | bytes) -> Any:
     """Return the value of a JSON text.
 
     Raises:
-        ValueError: it is no JSON; the message says where.
+        ValueError: it is not JSON; the message says where.
         RecursionError: it is nested very deeply.
     """
     return json.loads(text, parse_constant=_no_constant)
@@ -76,7 +76,7 @@ def pick(value: Any, key: str) -> bytes:
     """Return one member of a map: a text as it stands, anything else as compact JSON.
 
     Raises:
-        ValueError: it is no map, or has no such key; the message names the keys.
+        ValueError: it is not a map, or has no such key; the message names the keys.
     """
     if not isinstance(value, dict):
         what = "empty" if value is None else "not a map"

@@ -58,7 +58,7 @@ class LargeJson:
         """Return one member of a map: a text as it stands, anything else as compact JSON.
 
         Raises:
-            Refusal: ``bad_request``: it is no map, or has no such key; ``too_large``.
+            Refusal: ``bad_request``: it is not a map, or has no such key; ``too_large``.
         """
         return await self._run(content, field, codec.value, key)
 

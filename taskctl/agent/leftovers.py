@@ -115,7 +115,7 @@ def remove(root: Path, file: Leftover, budget: int) -> int:
 
 
 def _remove_value(fd: int, file: Leftover) -> int:
-    """Remove a large value, unless somebody has come to use it meanwhile.
+    """Remove a large value, unless a task has come to use it meanwhile.
 
     Who finds a value there renews its time, then looks whether it is still there. So the name is
     taken away first; if the time is a new one then, it is given back.
@@ -205,7 +205,7 @@ def _opened(above: int, name: str) -> Iterator[int | None]:
     """Open a directory, also one that its owner has locked (mode 0); None: it is none (any more).
 
     Raises:
-        OSError: it belongs to somebody else who has locked it.
+        OSError: it belongs to another process, which has locked it.
     """
     try:
         fd = os.open(name, _DIRECTORY | os.O_NONBLOCK, dir_fd=above)

@@ -1,4 +1,4 @@
-"""Serves the agent's metrics to whoever reaches the pod: Prometheus, and every task of this worker.
+"""Serves the agent's metrics to all that reach the pod: Prometheus, and the tasks of this worker.
 
 Containers of a pod share its network, so hostile tasks may connect as they like. What they can get
 is counts, and what they can do is ask: there is one request, ``GET /metrics``, which changes
@@ -26,7 +26,7 @@ MAX_HEAD_BYTES: Final = 8192
 CONNECTION_S: Final = 5.0
 # Between two connections that are taken: fifty a second at most.
 ACCEPT_PAUSE_S: Final = 0.02
-# Somebody else has the port: a task that took it while the agent was being started again.
+# Another process has the port: a task that took it while the agent was being started again.
 BIND_PAUSE_S: Final = 30.0
 _REQUEST: Final = re.compile(rb"(GET|HEAD) /metrics(?:\?[^ ]*)? HTTP/1\.[01]\r\n")
 _CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -117,7 +117,7 @@ class MetricsServer:
                     head = await _read_head(loop, connection)
                     await loop.sock_sendall(connection, self._response(head))
             except (OSError, TimeoutError):
-                return  # whoever asked has gone, or takes too long
+                return  # the client has gone, or takes too long
 
     def _response(self, head: bytes) -> bytes:
         request = _REQUEST.match(head)

@@ -2,9 +2,9 @@
 
 A worker's tasks share one agent and may be hostile to each other. So every task has an account
 of its own: what it sends is counted as it arrives and, once decoded, at what it takes in memory,
-until the answer is on its way. Whoever is over its own limit waits for itself. Beyond a
+until the answer is on its way. A task that is over its own limit waits for itself. Beyond a
 guaranteed part, all accounts together draw on one pool, which bounds the agent as a whole; small
-requests fit into the guaranteed part and never wait for anybody else.
+requests fit into the guaranteed part and never wait for other tasks.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ class Ration:
         limit_bytes: held at most.
 
     Attributes:
-        receiving: whoever receives a large frame has it: one at a time, so that half-received
+        receiving: held while a large frame is received: one at a time, so that half-received
             frames of one task never wait for each other.
-        answering: whoever makes and sends what may be a large answer has it.
+        answering: held while an answer that may be large is made and sent.
         requests: in hand.
     """
 

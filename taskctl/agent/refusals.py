@@ -29,7 +29,7 @@ class ErrorCode(StrEnum):
 
 
 class Refusal(TaskctlError):
-    """A request is answered with an error; the connection goes on.
+    """A request is answered with an error; the connection stays open.
 
     Attributes:
         code: which one.

@@ -157,7 +157,7 @@ class Results:
         """Cancel descendants of a run, each with its own descendants.
 
         Raises:
-            Refusal: ``bad_request``: it is no descendant; ``superseded``, ``rejected`` or
+            Refusal: ``bad_request``: it is not a descendant; ``superseded``, ``rejected`` or
                 ``unavailable``.
         """
         targets = fields.array(message, "tasks", max_items=MAX_ASKED)
@@ -190,7 +190,7 @@ class Results:
                 return False
             view = parse_task(task)
             if not await self._is_below(run, view):
-                raise bad(where, f"task {name} is no descendant of {run.told.task}")
+                raise bad(where, f"task {name} is not a descendant of {run.told.task}")
             if view.state.terminal or view.cancels_tree:
                 return False
             body = {
@@ -246,7 +246,7 @@ def _format(message: Message) -> str:
 def _known(child: dict[str, Any] | None) -> Returned | Message:
     """Return what is to be read, or the answer where there is nothing."""
     if child is None:
-        return {"missing": "the task does not exist (any more), or is no child of this one"}
+        return {"missing": "the task does not exist (any more), or is not a child of this one"}
     state = outcome_of(child)
     if state != TaskState.SUCCEEDED:
         return {"open": state}

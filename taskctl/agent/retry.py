@@ -65,7 +65,7 @@ class Retrier:
 
         Args:
             what: for the log, for example ``read pod w-1``.
-            function: called anew each time; must be safe to repeat after an unknown outcome.
+            function: called each time; must be safe to repeat after an unknown outcome.
             give_up_after_s: seconds after which the last error is raised; None: never.
 
         Raises:

@@ -4,7 +4,7 @@ Task code has no token. It acts through the agent, which has one for the whole n
 agent has to say no where the API server would not:
 
 - the input of a task is an object of its own tree, or the one that the root was given by name by
-  whoever created it with rights of his own;
+  the user who created the root, with rights of their own;
 - a child of a task that may only read the workspace may only read it, too.
 
 ``childspec.py`` refuses the rest: another TaskCluster, other Secrets, wider limits.
@@ -67,7 +67,7 @@ class InputRights:
             found: the TaskObject.
 
         Raises:
-            Refusal: ``rejected``: the object belongs to somebody else.
+            Refusal: ``rejected``: the object belongs to another tree.
             ApiError: the root had to be read, and could not be.
         """
         name = found["metadata"]["name"]

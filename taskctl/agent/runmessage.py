@@ -29,7 +29,7 @@ from taskctl.wire import Message
 # Between SIGTERM and SIGKILL; Kubernetes gives pods 30 s, and the report must fit in there too.
 GRACE_MS: Final = 10_000
 # Python keeps what it prints to a pipe until it ends: a task that is stopped would lose it, and
-# nobody could follow its log. A Task's own env comes first.
+# users could not follow its log. A Task's own env comes first.
 _DEFAULTS: Final = {"PYTHONUNBUFFERED": "1"}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -50,7 +50,7 @@ def from_micros(value: int) -> datetime:
 
 
 def timeout_ms(task: dict[str, Any]) -> int:
-    """Return how long an attempt may run; 0: for ever."""
+    """Return how long an attempt may run; 0: forever."""
     return int(parse_task(task).spec.get("timeoutSeconds") or 0) * 1000
 
 

@@ -62,7 +62,7 @@ def _copy_program(source: Path, target: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         if target.read_bytes() == content and os.access(target, os.X_OK):
             return
-    # Not synced: after a power cut the agent starts, compares and copies anew.
+    # Not synced: after a power cut the agent starts, compares and copies again.
     replace_file(target, content, mode=0o755, durable=False)
 
 

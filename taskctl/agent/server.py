@@ -1,6 +1,6 @@
 """Listening on the socket.
 
-Its mode lets anybody connect: tasks run as whatever user their image names. Who can reach it
+Its mode lets every user connect: tasks run as whatever user their image names. Who can reach it
 at all is decided by the volume it lies in, which only this pod's containers mount; who is
 listened to, by nonce and token.
 """
@@ -95,7 +95,7 @@ class SocketServer:
         session.abort()  # one that is cancelled before it has begun closes nothing itself
 
     def _make_room(self) -> bool:
-        """Hang up on the oldest stranger, so that silent connections lock nobody out.
+        """Hang up on the oldest stranger, so that silent connections do not lock others out.
 
         Those who have said who they are and wait for the answer go last: a nonce may be spent.
         """

@@ -132,7 +132,7 @@ class Session:
             receiving = self._work.spawn(f"{self._name} receive", self._connection.receive())
 
     async def _identify(self, message: Message) -> bool:
-        """Answer the first request; return whether the conversation goes on."""
+        """Answer the first request; return whether the conversation continues."""
         number = _request_id(message)
         first: dict[str, _Handler] = {"hello": self._hello, "attach": self._attach}
         handler = first.get(_operation(message), self._stranger)

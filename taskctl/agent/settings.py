@@ -40,7 +40,7 @@ class PodIdentity:
     Attributes:
         name: ``metadata.name``.
         namespace: ``metadata.namespace``.
-        uid: ``metadata.uid``; a pod made anew under the same name has another one.
+        uid: ``metadata.uid``; another pod of the same name has another one.
     """
 
     name: str

@@ -48,7 +48,7 @@ class TokenMint:
         except ValueError:
             secret = b""
         if len(secret) != _SECRET_BYTES:
-            # Made anew, it would lock out every container that runs now: a person decides.
+            # Another secret would lock out every container that runs now: a person decides.
             raise ConfigError(
                 f"{path} is damaged; delete this worker pod, or the file if no task runs in it"
             )

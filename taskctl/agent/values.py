@@ -8,7 +8,7 @@
     ref     a file the SDK wrote to the workspace  -> TaskObject.ref
 
 What is over the inline limit becomes a ``ref`` in any case. A small ``value`` may go into the Task
-itself, where whoever sends it says so.
+itself, if its sender says so.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class Space:
 
     Attributes:
         size_bytes: all of it.
-        free_bytes: what somebody who is not root may still use.
+        free_bytes: what a user other than root may still use.
     """
 
     size_bytes: int
@@ -69,7 +69,7 @@ class Workspace:
         A task can put anything in their place, so what is in the way is moved aside.
 
         Raises:
-            OSError: the workspace cannot be written, or somebody keeps us from it.
+            OSError: the workspace cannot be written, or another process prevents it.
         """
         self._make("", WORKSPACE_META_DIR)
         for relative in (LOGS_DIR, EXITS_DIR, OBJECTS_DIR):
@@ -96,7 +96,7 @@ class Workspace:
             moved = beneath.make_directory(parent, name, _DIRECTORY_MODE)
         if moved:
             logger.warning(
-                "%s in the workspace %s was no directory that we can use; it was moved to %s",
+                "%s in the workspace %s was not a directory that we can use; it was moved to %s",
                 f"{above}/{name}".lstrip("/"),
                 self.root,
                 moved,
@@ -114,7 +114,7 @@ class Workspace:
         """Return an exit record; None while there is none.
 
         Raises:
-            OSError: it is there, but is no readable file of a sensible size.
+            OSError: it exists, but is not a readable file of a sensible size.
         """
         try:
             return self._read(f"{EXITS_DIR}/{task_uid}-{attempt}", MAX_RECORD_BYTES)

@@ -80,7 +80,6 @@ def map_list(*keys: str) -> dict[str, Any]:
 
 ATOMIC_LIST: dict[str, Any] = {"x-kubernetes-list-type": "atomic"}
 SET_LIST: dict[str, Any] = {"x-kubernetes-list-type": "set"}
-ATOMIC_MAP: dict[str, Any] = {"x-kubernetes-map-type": "atomic"}
 
 # Any JSON value, null included.
 RawValue = Annotated[

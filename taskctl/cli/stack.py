@@ -10,10 +10,10 @@ import shlex
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from taskctl.api.conditions import condition_is
 from taskctl.api.states import ConditionStatus, ConditionType
@@ -219,9 +219,9 @@ class Stack:
                     return client
             await asyncio.sleep(_POLL_S)
 
-    async def _until_asked(self, work: object) -> None:
+    async def _until_asked(self, work: Coroutine[Any, Any, object]) -> None:
         """Run ``work``, unless we are asked to stop or a component fails for good first."""
-        task = asyncio.ensure_future(work)  # type: ignore[call-overload]
+        task = asyncio.create_task(work)
         asked = asyncio.create_task(self._asked_to_stop.wait(), name="asked to stop")
         failure = self._supervisor.failure
         try:

@@ -78,7 +78,7 @@ class PinFacts:
 
 @dataclass(frozen=True, slots=True)
 class KeepPod:
-    """The finalizer is not there, or not to go."""
+    """Leave the finalizer as it is: it is absent, or the pod must stay."""
 
 
 @dataclass(frozen=True, slots=True)

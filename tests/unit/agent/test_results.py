@@ -195,7 +195,7 @@ async def test_results_that_are_not_there(world: World) -> None:
     assert "deleted" in found[0]["missing"]
     assert found[1] == {"open": "Failed"}
     assert found[2] == {"open": "Pending"}
-    assert "no child" in found[3]["missing"]
+    assert "not a child" in found[3]["missing"]
 
 
 async def test_an_output_of_another_task_is_not_told(world: World) -> None:
@@ -342,7 +342,7 @@ async def test_only_own_descendants_can_be_cancelled(world: World) -> None:
     for name in ("b", "other", "stranger", "job"):
         code, text = await peer.refused("cancel", tasks=[{"name": name}])
         assert code == "bad_request"
-        assert "no descendant" in text
+        assert "not a descendant" in text
         assert "cancel" not in world.api.see(TASKS, name)["spec"]
     child = world.api.see(TASKS, "a")
     init, _ = await world.init(world.place(child))
