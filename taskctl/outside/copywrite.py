@@ -139,8 +139,9 @@ class Receiver:
         if mode is not None and is_folder:
             raise TransferError(path, "is not a folder, so a folder cannot be copied to it")
         if self._target.path.endswith("/") and not is_folder:
+            problem = "is not a folder" if mode else "does not exist; make that folder first"
             raise TransferError(
-                path, "is not a folder; leave out the slash at the end", missing=not mode
+                path, f"{problem}, or leave out the slash at the end", missing=not mode
             )
         parent = "/".join(PurePosixPath(path).parts[:-1])
         if mode is None and self._mode_of(parent) is None:
