@@ -225,7 +225,8 @@ class Stack:
         asked = asyncio.create_task(self._asked_to_stop.wait(), name="asked to stop")
         failure = self._supervisor.failure
         try:
-            await asyncio.wait({task, asked, failure}, return_when=asyncio.FIRST_COMPLETED)
+            any_of: set[asyncio.Future[Any]] = {task, asked, failure}
+            await asyncio.wait(any_of, return_when=asyncio.FIRST_COMPLETED)
             if failure.done():
                 failure.result()
             if task.done():
