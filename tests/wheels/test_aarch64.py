@@ -14,7 +14,7 @@ from scripts.build_hook import machine
 from tests.unit.init.fake_agent import TOKEN, Agent, Init, shell
 from tests.wheels.project import PROJECT
 
-pytestmark = pytest.mark.timeout(500)
+pytestmark = pytest.mark.timeout(1000)
 
 QEMUS = ("qemu-aarch64-static", "qemu-aarch64")
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.wheels.project import PROJECT
 
-pytestmark = pytest.mark.timeout(500)
+pytestmark = pytest.mark.timeout(1000)
 
 AS_MACOS = Path(__file__).with_name("as_macos.py")
 # What runs in pods, or is the local stack. Everything else is loaded by a client.

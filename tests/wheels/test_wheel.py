@@ -23,7 +23,7 @@ from tests.cyclonedx import complaints
 from tests.wheels.project import ELF_MACHINE, INFO, LEFTOVERS, PROGRAMS, PROJECT, ROOT, SHARED
 
 # The programs are compiled where those of the working copy are not up to date.
-pytestmark = pytest.mark.timeout(500)
+pytestmark = pytest.mark.timeout(1000)
 
 
 @pytest.fixture
