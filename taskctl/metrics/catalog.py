@@ -136,8 +136,8 @@ WORKERS_REMOVED: Final = Metric(
     "taskctl_workers_removed_total",
     _COUNTER,
     "Workers that went. `worn`, `aged` and `outdated` are rotation; `surplus` is scaling down; "
-    "`workspace`: it must not be used any more; `lost`: the pod ended or vanished by itself; "
-    "`deleted`: by a user, or with its TaskCluster.",
+    "`leaving`: its node is to be emptied; `workspace`: it must not be used any more; `lost`: the "
+    "pod ended or vanished by itself; `deleted`: by a user, or with its TaskCluster.",
     (*CLUSTER, "reason"),
 )
 STANDBY_READY: Final = Metric(

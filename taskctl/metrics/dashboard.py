@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
+
+from taskctl.metrics import colours
 
 _WIDTH: Final = 24  # of Grafana's grid
 _HEIGHT: Final = 8
@@ -22,12 +25,18 @@ class Panel:
         series: legend (Grafana's template) and expression of each query.
         unit: Grafana's name of the unit.
         stacked: whether the series add up.
+        colours: Grafana's colours by a word in the names of lines, as ``taskctl.metrics.colours``
+            has them.
+        among: how names that say more than the word are matched, as a regular expression of
+            JavaScript with ``WORD`` in it. Lines that share a word get shades of its colour.
     """
 
     title: str
     series: tuple[tuple[str, str], ...]
     unit: str = "short"
     stacked: bool = False
+    colours: Mapping[str, str] = field(default_factory=dict)
+    among: str = ""
 
 
 def _quantiles(histogram: str, by: str, selector: str = "") -> tuple[tuple[str, str], ...]:
@@ -48,11 +57,14 @@ PANELS: Final = (
         "Tasks by state",
         (("{{state}}", f"sum by (state) (taskctl_tasks{{{_OF}}})"),),
         stacked=True,
+        colours=colours.TASK_STATES,
     ),
     Panel(
         "Tasks that end",
         (("{{state}} {{reason}}", _rate("taskctl_tasks_finished_total", "state, reason")),),
         unit="ops",
+        colours=colours.TASK_STATES,
+        among=r"/^WORD\b/",
     ),
     Panel(
         "Why tasks wait",
@@ -89,11 +101,13 @@ PANELS: Final = (
         "Workers by state",
         (("{{state}}", f"sum by (state) (taskctl_workers{{{_OF}}})"),),
         stacked=True,
+        colours=colours.WORKER_STATES,
     ),
     Panel(
         "Workers that go",
         (("{{reason}}", _rate("taskctl_workers_removed_total", "reason")),),
         unit="ops",
+        colours=colours.WORKERS_REMOVED,
     ),
     Panel(
         "Stages of a task, all TaskClusters",
@@ -117,6 +131,7 @@ PANELS: Final = (
             ("lost", f"sum(rate(taskctl_attempts_lost_total{{{_OF}}}[$__rate_interval]))"),
         ),
         unit="ops",
+        colours=colours.ATTEMPTS,
     ),
     Panel(
         "Attempts a task took, mean of all TaskClusters",
@@ -143,9 +158,15 @@ PANELS: Final = (
                 "children",
                 f"sum(rate(taskctl_agent_children_created_total{{{_OF}}}[$__rate_interval]))",
             ),
-            ("recorded {{state}}", _rate("taskctl_agent_outcomes_total", "state")),
         ),
         unit="ops",
+        colours=colours.AGENT_STARTS,
+    ),
+    Panel(
+        "What agents record",
+        (("{{state}}", _rate("taskctl_agent_outcomes_total", "state")),),
+        unit="ops",
+        colours=colours.RECORDED,
     ),
     Panel(
         "Requests on the agents' sockets",
@@ -215,6 +236,8 @@ PANELS: Final = (
             ),
         ),
         unit="ops",
+        colours=colours.RECONCILES,
+        among=r"/\bWORD$/",
     ),
     Panel(
         "Keys waiting for a reconcile",
@@ -230,6 +253,7 @@ PANELS: Final = (
         "Spans of traces",
         (("{{outcome}}", _rate("taskctl_spans_total", "outcome", "")),),
         unit="ops",
+        colours=colours.SPANS,
     ),
     Panel(
         "Objects in caches",
@@ -295,7 +319,7 @@ def _panel(number: int, panel: Panel) -> dict[str, Any]:
         },
         "fieldConfig": {
             "defaults": {"unit": panel.unit, "min": 0, "custom": custom},
-            "overrides": [],
+            "overrides": [_override(panel, *one) for one in panel.colours.items()],
         },
         "options": {"legend": {"displayMode": "list", "placement": "bottom"}},
         "targets": [
@@ -308,3 +332,12 @@ def _panel(number: int, panel: Panel) -> dict[str, Any]:
             for index, (legend, expression) in enumerate(panel.series)
         ],
     }
+
+
+def _override(panel: Panel, word: str, colour: str) -> dict[str, Any]:
+    """Return the rule that gives ``colour`` to the lines of ``word``."""
+    matcher = {"id": "byName", "options": word}
+    if panel.among:
+        matcher = {"id": "byRegexp", "options": panel.among.replace("WORD", word)}
+    value = {"mode": "shades" if panel.among else "fixed", "fixedColor": colour}
+    return {"matcher": matcher, "properties": [{"id": "color", "value": value}]}

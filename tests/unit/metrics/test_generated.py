@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,11 @@ import yaml
 
 from scripts.gen_monitoring import render
 from scripts.generated import ROOT
+from taskctl.agent.meters import ClaimOutcome
+from taskctl.agent.outcomes import DROPPED
+from taskctl.api.states import TaskState
+from taskctl.cli.output import Style
+from taskctl.cli.tables import STATE_STYLES
 from taskctl.controllers.metrics import Metrics
 from taskctl.install.manifests import build
 from taskctl.install.options import InstallOptions, Scope
@@ -22,6 +28,8 @@ from taskctl.kube.controller import Outcome
 from taskctl.metrics.alerts import ALERTS
 from taskctl.metrics.catalog import CATALOG, MetricKind, Process
 from taskctl.metrics.dashboard import PANELS, build_dashboard
+from taskctl.placement.fleet import RetireReason
+from taskctl.placement.states import WorkerState
 from taskctl.policy.workerpod import build_worker
 from taskctl.policy.workersettings import WorkerSettings
 
@@ -117,6 +125,58 @@ def test_the_dashboard_has_no_two_panels_in_one_place() -> None:
     panels = build_dashboard()["panels"]
     places = {(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels}
     assert len(places) == len({panel["id"] for panel in panels}) == len(panels)
+
+
+# Panel, the words that its lines are named by, and such a name with what may stand beside the word.
+COLOURED: list[tuple[str, Collection[str], str]] = [
+    ("Tasks by state", set(TaskState), "{}"),
+    ("Tasks that end", {state for state in TaskState if state.terminal}, "{} NonZeroExit"),
+    ("Workers by state", set(WorkerState) - {WorkerState.GONE}, "{}"),
+    ("Workers that go", {*RetireReason, "lost", "deleted"}, "{}"),
+    ("Attempts that failed or were lost", {"failed", "lost"}, "{}"),
+    ("What agents start", set(ClaimOutcome), "claims {}"),
+    ("What agents start", {"own", "standby", "handed over", "children"}, "{}"),
+    ("What agents record", {*TaskState, DROPPED}, "{}"),
+    ("Reconciles", set(Outcome), "taskcluster {}"),
+    ("Spans of traces", {"made", "exported", "failed"}, "{}"),
+]
+
+
+@pytest.mark.parametrize(("title", "words", "name"), COLOURED)
+def test_each_state_has_one_colour(title: str, words: Collection[str], name: str) -> None:
+    colours = {word: colours_of(title, name.format(word)) for word in words}
+    assert {word: found for word, found in colours.items() if len(found) != 1} == {}
+
+
+def test_each_panel_with_colours_is_tested() -> None:
+    assert {panel.title for panel in PANELS if panel.colours} == {title for title, *_ in COLOURED}
+
+
+def test_a_panel_by_state_or_outcome_has_colours() -> None:
+    for panel in PANELS:
+        if any(re.search(r"{{(state|outcome)}}$", legend) for legend, _ in panel.series):
+            assert panel.colours, panel.title
+
+
+def test_states_look_as_they_do_in_the_terminal() -> None:
+    looks = {Style.GOOD: "green", Style.BAD: "red", Style.ACTIVE: "blue"}
+    for state, style in STATE_STYLES.items():
+        (colour,) = colours_of("Tasks by state", state)
+        assert looks.get(style, colour) == colour
+        assert (style in looks) == (colour in looks.values())
+
+
+def colours_of(title: str, name: str) -> list[str]:
+    """Return the colours that the rules of a panel give to a line, by Grafana's matchers."""
+    (panel,) = [one for one in build_dashboard()["panels"] if one["title"] == title]
+    found = []
+    for rule in panel["fieldConfig"]["overrides"]:
+        kind, wanted = rule["matcher"]["id"], rule["matcher"]["options"]
+        assert kind in {"byName", "byRegexp"}
+        pattern = re.escape(wanted) + r"\Z" if kind == "byName" else wanted.strip("/")
+        if (re.match if kind == "byName" else re.search)(pattern, name):
+            found += [one["value"]["fixedColor"] for one in rule["properties"]]
+    return found
 
 
 @pytest.mark.parametrize("scope", list(Scope))
