@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 CHART: Final = ROOT / "config/helm/taskctl"
 NAME: Final = "taskctl"
 HELM_S: Final = 120
+GONE_S: Final = 60
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,22 @@ def must(node: NativeNode, *words: str, text: str | None = None) -> str:
     return done.stdout
 
 
+def left_in_the_end(node: NativeNode, expected: set[str]) -> set[str]:
+    """Return what the cluster has of taskctl once it is as expected, or after a minute.
+
+    What Kubernetes deletes in the background, namespaces of other tests among it, takes a while.
+    """
+    deadline_s = time.monotonic() + GONE_S
+    while (found := left(node)) != expected and time.monotonic() < deadline_s:
+        time.sleep(1)
+    return found
+
+
 def left(node: NativeNode) -> set[str]:
-    """Return what the cluster has of taskctl, as ``KIND NAMESPACE NAME``."""
+    """Return what the cluster has of taskctl, as ``KIND NAMESPACE NAME``.
+
+    The conformance suite leaves its own kinds, of groups below ``taskctl.test``.
+    """
     kinds = must(node, "api-resources", "--verbs=list", "-o", "name").split()
     # Events go by themselves, and Kubernetes makes an APIService for each group of CRDs.
     wanted = ",".join(
@@ -105,4 +121,4 @@ def left(node: NativeNode) -> set[str]:
     )
     columns = "custom-columns=:.kind,:.metadata.namespace,:.metadata.name"
     lines = must(node, "get", wanted, "-A", "-o", columns, "--ignore-not-found").splitlines()
-    return {" ".join(line.split()) for line in lines if re.search("taskctl", line)}
+    return {" ".join(line.split()) for line in lines if re.search(r"taskctl(?!\.test)", line)}
