@@ -193,6 +193,11 @@ def when(task: Mapping[str, Any], clock: Clock) -> str:
     return f"deleted {'before that, noticed ' if noted.late else ''}{age} ago"
 
 
+def tasks_gone(count: int) -> str:
+    """Return words for so many Tasks that were deleted."""
+    return "1 task that is gone" if count == 1 else f"{count} tasks that are gone"
+
+
 def latest(tasks: Iterable[Mapping[str, Any]], clock: Clock = _SYSTEM_CLOCK) -> str:
     """Return how old the newest of them is, as the end of a sentence."""
     moments = [noted.at for task in tasks if (noted := noted_of(task)).at is not None]

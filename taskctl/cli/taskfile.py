@@ -14,7 +14,15 @@ import typer
 from taskctl.api.resources import TASKS
 from taskctl.cli.access import Access, Session
 from taskctl.cli.exits import CliError, UsageError
-from taskctl.cli.gone import NO_HISTORY, WithHistory, find_history, has_fields, latest, selected
+from taskctl.cli.gone import (
+    NO_HISTORY,
+    WithHistory,
+    find_history,
+    has_fields,
+    latest,
+    selected,
+    tasks_gone,
+)
 from taskctl.cli.output import note
 from taskctl.errors import ConfigError, NotFound
 from taskctl.history.files import is_cut_off
@@ -197,7 +205,7 @@ async def open_source(
             raise CliError(NO_HISTORY)
         where = "" if all_namespaces else session.namespace
         tasks = await history.read(Wanted(namespace=where, gone=True))
-        note(f"{len(tasks)} tasks that are gone, from {history.name}{latest(tasks)}.")
+        note(f"{tasks_gone(len(tasks))}, from {history.name}{latest(tasks)}.")
         gone = {task["metadata"]["uid"]: task for task in tasks}
         yield TaskSource(TaskFile(history.name, tasks), session.namespace, session, gone)
 

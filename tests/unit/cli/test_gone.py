@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from taskctl.api.states import TaskState
+from taskctl.cli.gone import tasks_gone
 from taskctl.clock import SystemClock
 from taskctl.history.files import HistoryFiles, Limits
 from taskctl.history.lines import Transition, encode
@@ -72,6 +73,14 @@ def test_a_tree_that_is_gone(run: Run, data_dir: Path, tmp_path: Path) -> None:
     page = tmp_path / "run.html"
     assert run("report", "root", "-o", str(page)).exit_code == 0
     assert "kid" in page.read_text()
+
+
+def test_one_is_not_many() -> None:
+    assert [tasks_gone(count) for count in (0, 1, 2)] == [
+        "0 tasks that are gone",
+        "1 task that is gone",
+        "2 tasks that are gone",
+    ]
 
 
 def test_a_list_of_all_that_is_gone(run: Run, data_dir: Path) -> None:
