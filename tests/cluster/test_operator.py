@@ -216,9 +216,12 @@ async def listed(world: ClusterWorld, kinds: str) -> list[Object]:
 
 
 def selected(world: ClusterWorld, kind: str, namespace: str | None, selector: str) -> list[Object]:
-    """Return the objects of a namespace, or of all, that a label selector chooses."""
+    """Return the objects of a namespace that a label selector chooses.
+
+    For all namespaces, the test's own stands: workers of other tests are on their way out.
+    """
     assert world.node is not None
-    where = ["-A"] if namespace is None else ["-n", namespace]
+    where = ["-n", world.namespace if namespace is None else namespace]
     text = must(world.node, "get", kind, "-l", selector, *where, "-o", "json")
     items: list[Object] = json.loads(text)["items"]
     return items
