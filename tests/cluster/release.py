@@ -16,7 +16,7 @@ from tests.realnode.node import NativeNode
 ROOT: Final = Path(__file__).resolve().parents[2]
 CHART: Final = ROOT / "config/helm/taskctl"
 NAME: Final = "taskctl"
-HELM_S: Final = 120
+HELM_S: Final = 240
 GONE_S: Final = 60
 
 
@@ -69,7 +69,7 @@ def delete_work(node: NativeNode) -> None:
     must(node, "delete", "taskclusters,tasks", "--all", "-A")
     must(
         node, "wait", "--for=delete", "pods", "-A", "-l", "app.kubernetes.io/managed-by=taskctl",
-        "--timeout=90s",
+        "--timeout=180s",
     )  # fmt: skip
 
 
@@ -93,7 +93,7 @@ def must(node: NativeNode, *words: str, text: str | None = None) -> str:
     Raises:
         AssertionError: it failed; with its words.
     """
-    done = node.kubectl(*words, "--request-timeout=0", text=text, timeout_s=120)
+    done = node.kubectl(*words, "--request-timeout=0", text=text, timeout_s=240)
     assert done.returncode == 0, f"kubectl {' '.join(words)}: {done.stderr}"
     return done.stdout
 

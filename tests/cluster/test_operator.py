@@ -35,7 +35,7 @@ from tests.embedded.world import Object, eventually
 from tests.realnode.helm import ensure_helm, find_helm
 from tests.realnode.node import NativeNode
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 IMAGE = f"docker.io/library/taskctl:{__version__}"
 NEXT = f"{__version__}-next"
@@ -183,7 +183,7 @@ async def test_prometheus_finds_controllers_and_agents(world: ClusterWorld, tmp_
     async with scraping(program, tmp_path, jobs, rules["spec"]) as prometheus:
         two = ["up", "up"]
         up = {"ServiceMonitor/taskctl-controller": two, "PodMonitor/taskctl-workers": two}
-        await eventually(prometheus.health, lambda found: found == up, timeout_s=90)
+        await eventually(prometheus.health, lambda found: found == up, timeout_s=180)
         await world.task("seen", "sh", "-c", WAITS)
         await eventually(
             lambda: prometheus.value(f"sum(taskctl_agent_runs{ours})"),
@@ -253,7 +253,7 @@ async def test_an_upgrade_ends_no_task(world: ClusterWorld, release: Release) ->
     assert (await world.get(TASKS, "runs"))["status"]["state"] == "Running"
     (world.workspace() / "go").touch()
     for name in ("runs", "waits"):
-        status = (await world.finished(name, timeout_s=90))["status"]
+        status = (await world.finished(name, timeout_s=180))["status"]
         assert (status["state"], status["attempt"]) == ("Succeeded", 1), status
         if name == "runs":
             assert status["podUID"] == worker["metadata"]["uid"]
@@ -262,7 +262,7 @@ async def test_an_upgrade_ends_no_task(world: ClusterWorld, release: Release) ->
     async def images() -> set[str]:
         return {pod["spec"]["containers"][0]["image"] for pod in await world.workers()}
 
-    await eventually(images, lambda found: found == {f"taskctl:{NEXT}"}, timeout_s=90)
+    await eventually(images, lambda found: found == {f"taskctl:{NEXT}"}, timeout_s=180)
 
 
 def test_nothing_is_left_but_what_the_docs_say(release: Release) -> None:
