@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from taskctl.backoff import EXACT, Backoff
 from taskctl.clock import Clock
 from taskctl.errors import ConfigError
 from taskctl.history.files import HistoryFiles
@@ -27,8 +28,8 @@ MAX_WAITING: Final = 10_000
 # And of more Tasks than that, the oldest get no line.
 MAX_WAITING_TASKS: Final = 50_000
 _BATCH: Final = 500
-_FIRST_PAUSE_S: Final = 0.5
-_LONGEST_PAUSE_S: Final = 30.0
+# Only this process writes there, so its pauses need not be spread.
+_WRITE_BACKOFF: Final = Backoff(0.5, 30.0, EXACT)
 _COMPLAIN_S: Final = 60.0
 _PRUNE_S: Final = 600.0
 _FLUSH_S: Final = 5.0
@@ -75,7 +76,7 @@ class Recorder:
         self._lost = 0
         self._restored = False
         self._complained_s = float("-inf")
-        self._pause_s = _FIRST_PAUSE_S
+        self._failures = 0
         self.trouble = ""
 
     def on_task(self, old: Task | None, new: Task | None) -> None:
@@ -137,8 +138,8 @@ class Recorder:
                     files.close()
             except (OSError, ConfigError) as error:
                 self._complain(error)
-                await self._around.sleep(self._pause_s)
-                self._pause_s = min(_LONGEST_PAUSE_S, self._pause_s * 2)
+                self._failures += 1
+                await self._around.sleep(_WRITE_BACKOFF.pause_s(self._failures))
 
     async def close(self) -> None:
         """Wait until all is written, for some seconds at most."""
@@ -220,7 +221,7 @@ class Recorder:
         if self.trouble:
             log.info("history: it can be written again")
         self.trouble = ""
-        self._pause_s = _FIRST_PAUSE_S
+        self._failures = 0
 
 
 def _append(files: HistoryFiles, batch: list[Transition], first: int, lost: int) -> None:
