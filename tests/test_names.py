@@ -24,7 +24,6 @@ SHARED = frozenset(
         "Context",
         "DeleteOptions",
         "Event",
-        "EventRecorder",
         "EventType",
         "Form",
         "Frame",
@@ -47,7 +46,6 @@ SHARED = frozenset(
         "Workspace",
         "Writer",
         "_Entry",
-        "_Pending",
         "_WrongError",
     }
 )

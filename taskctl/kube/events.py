@@ -14,13 +14,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from taskctl.clock import format_seconds
 from taskctl.errors import AlreadyExists, ApiError, NotFound, TaskctlError
-from taskctl.kube.interface import KubeObject, Writer
+from taskctl.kube.interface import KubeObject
 from taskctl.kube.ratelimit import TokenBucket
-from taskctl.kube.resources import EVENTS
+from taskctl.kube.resources import EVENTS, Resource
 from taskctl.kube.timing import SYSTEM_TIMING, Timing
 from taskctl.safetext import visible
 
@@ -42,6 +42,18 @@ class EventSort(StrEnum):
     WARNING = "Warning"
 
 
+class EventWriter(Protocol):
+    """Where Events are written: a client, or a part of one."""
+
+    async def create(self, res: Resource, obj: KubeObject, namespace: str) -> KubeObject:
+        """Create an Event."""
+        ...
+
+    async def patch(self, res: Resource, name: str, namespace: str, body: KubeObject) -> KubeObject:
+        """Merge-patch an Event."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Fingerprint:
     """What makes two events equal."""
@@ -50,13 +62,14 @@ class _Fingerprint:
     kind: str
     uid: str
     name: str
+    field_path: str
     sort: EventSort
     reason: str
     message: str
 
 
 @dataclass(slots=True)
-class _Pending:
+class _Unwritten:
     """An event to be written, and how often it happened since the last write."""
 
     involved: dict[str, str]
@@ -94,7 +107,7 @@ class EventRecorder:
 
     def __init__(
         self,
-        client: Writer,
+        client: EventWriter,
         component: str,
         host: str = "",
         *,
@@ -106,14 +119,22 @@ class EventRecorder:
         self._host = host
         self._timing = timing
         self._dropped = dropped
-        self._pending: OrderedDict[_Fingerprint, _Pending] = OrderedDict()
+        self._pending: OrderedDict[_Fingerprint, _Unwritten] = OrderedDict()
         self._memory = _Memory()
         self._something = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._serial = 0
 
-    def record(self, obj: Mapping[str, Any], sort: EventSort, reason: str, message: str) -> None:
+    def record(
+        self,
+        obj: Mapping[str, Any],
+        sort: EventSort,
+        reason: str,
+        message: str,
+        *,
+        field_path: str = "",
+    ) -> None:
         """Record that something happened to ``obj``; returns at once and never raises.
 
         Args:
@@ -121,6 +142,7 @@ class EventRecorder:
             sort: Normal or Warning.
             reason: one CamelCase word.
             message: one sentence; cut at 1 KiB.
+            field_path: the part of the object, such as ``spec.containers{main}``.
         """
         metadata = obj.get("metadata") or {}
         if not metadata.get("name"):
@@ -133,6 +155,7 @@ class EventRecorder:
             "namespace": str(metadata.get("namespace") or ""),
             "uid": str(metadata.get("uid") or ""),
             "resourceVersion": str(metadata.get("resourceVersion") or ""),
+            "fieldPath": field_path,
         }
         fingerprint = _Fingerprint(
             # Events on objects without a namespace live in `default`, as client-go has it.
@@ -140,6 +163,7 @@ class EventRecorder:
             kind=involved["kind"],
             uid=involved["uid"],
             name=involved["name"],
+            field_path=field_path,
             sort=sort,
             reason=reason,
             message=truncate(visible(message), MESSAGE_LIMIT_BYTES),
@@ -156,7 +180,7 @@ class EventRecorder:
         if len(self._pending) >= _PENDING_LIMIT:
             self._drop("full", fingerprint)
             return
-        self._pending[fingerprint] = _Pending(involved, now, now)
+        self._pending[fingerprint] = _Unwritten(involved, now, now)
         self._idle.clear()
         self._something.set()
 
@@ -189,7 +213,7 @@ class EventRecorder:
             return False
         return True
 
-    async def _write(self, fingerprint: _Fingerprint, pending: _Pending) -> None:
+    async def _write(self, fingerprint: _Fingerprint, pending: _Unwritten) -> None:
         known = self._memory.written.get(fingerprint)
         if known is not None:
             self._memory.written.move_to_end(fingerprint)
@@ -214,7 +238,7 @@ class EventRecorder:
         self._memory.written[fingerprint] = _Written(event["metadata"]["name"], pending.times)
         _trim(self._memory.written)
 
-    def _new_event(self, fingerprint: _Fingerprint, pending: _Pending) -> KubeObject:
+    def _new_event(self, fingerprint: _Fingerprint, pending: _Unwritten) -> KubeObject:
         return {
             "apiVersion": EVENTS.api_version,
             "kind": EVENTS.kind,

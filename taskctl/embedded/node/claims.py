@@ -184,7 +184,7 @@ class ClaimBinder:
         self.volumes.items[volume["metadata"]["uid"]] = volume
         message = f"made directory {directory}"
         subject = _subject("PersistentVolumeClaim", claim)
-        self._context.events.emit(subject, EventReason.PROVISIONING_SUCCEEDED, message)
+        self._context.events.tell(subject, EventReason.PROVISIONING_SUCCEEDED, message)
         return volume
 
     def _directory_for(self, claim: Json) -> Path:
@@ -212,7 +212,7 @@ class ClaimBinder:
             self._waiting.add(uid)
             subject = _subject("PersistentVolumeClaim", claim)
             reason = EventReason.WAIT_FOR_FIRST_CONSUMER
-            self._context.events.emit(subject, reason, binding.WAITS_MESSAGE)
+            self._context.events.tell(subject, reason, binding.WAITS_MESSAGE)
 
     def waits_for_pod(self, claim: Json) -> bool:
         """Whether the claim is bound only once a pod that uses it is placed."""

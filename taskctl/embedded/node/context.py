@@ -8,7 +8,7 @@ from pathlib import Path
 from taskctl.clock import Clock
 from taskctl.embedded.node.api import ApiClient
 from taskctl.embedded.node.env import EnvSources
-from taskctl.embedded.node.events import EventRecorder
+from taskctl.embedded.node.events import NodeEvents
 from taskctl.embedded.node.images import NodeImages
 from taskctl.embedded.node.options import NodeOptions, NodePaths
 from taskctl.embedded.node.secrecy import HiddenPaths
@@ -38,7 +38,7 @@ class NodeContext:
     paths: NodePaths
     api: ApiClient
     clock: Clock
-    events: EventRecorder
+    events: NodeEvents
     shim: Path
     isolation: Isolation
     hidden: HiddenPaths

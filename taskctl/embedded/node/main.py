@@ -22,7 +22,7 @@ from taskctl.embedded.node.api import ApiClient, ObjectFeed, WatchHandler
 from taskctl.embedded.node.claims import ClaimBinder
 from taskctl.embedded.node.context import NodeContext
 from taskctl.embedded.node.env import EnvSources
-from taskctl.embedded.node.events import EventReason, EventRecorder, Subject
+from taskctl.embedded.node.events import EventReason, NodeEvents, Subject
 from taskctl.embedded.node.heartbeat import ADDRESS, Heartbeat, NodeFacts
 from taskctl.embedded.node.images import NodeImages, used_images
 from taskctl.embedded.node.isolation import find_isolation
@@ -94,7 +94,7 @@ class Node:
                     paths=paths,
                     api=api,
                     clock=self._clock,
-                    events=EventRecorder(api, self._clock, self._options.node_name),
+                    events=NodeEvents(api, self._clock, self._options.node_name),
                     shim=shim,
                     isolation=finding.isolation,
                     hidden=HiddenPaths(paths.data_dir, self._options.registry, self._options.home),

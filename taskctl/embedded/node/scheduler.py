@@ -146,7 +146,7 @@ class Scheduler:
         self.withdraw(ref.uid)
         self._bound[ref.uid] = pod
         message = f"Successfully assigned {ref} to {node['metadata']['name']}"
-        self._context.events.emit(Subject.pod(ref), EventReason.SCHEDULED, message)
+        self._context.events.tell(Subject.pod(ref), EventReason.SCHEDULED, message)
 
     async def _see_to_volumes(self, pod: Json, node: Json, binder: ClaimBinder) -> str | None:
         """Return why the pod's volumes keep it off the node, or empty; None: they are on the way.

@@ -303,14 +303,14 @@ class PodWorker:
         fields = not_yet_told(ignored, self._fields_told, self._context.fields_told)
         if fields:
             message = f"the local node does not apply: {', '.join(fields)}"
-            self._context.events.emit(self._subject, EventReason.FIELDS_NOT_APPLIED, message)
+            self._context.events.tell(self._subject, EventReason.FIELDS_NOT_APPLIED, message)
 
     def _tell_about_image(self, reference: str, image: RunImage) -> None:
         if reference in self._images_told:
             return
         self._images_told.add(reference)
         reason = EventReason.IMAGE_UNPACKED if image.root else EventReason.IMAGE_NOT_UNPACKED
-        self._context.events.emit(self._subject, reason, image.note)
+        self._context.events.tell(self._subject, reason, image.note)
 
     # --- what happens --------------------------------------------------------------------
 
@@ -355,7 +355,7 @@ class PodWorker:
             if view.state is RunState.RUNNING and view.container_id not in self._told:
                 self._told.add(view.container_id)
                 subject = Subject.pod(self.ref, name, self._kind_of(name).value)
-                self._context.events.emit(subject, EventReason.STARTED, f"Started container {name}")
+                self._context.events.tell(subject, EventReason.STARTED, f"Started container {name}")
         inputs = StatusInputs(
             self._views(), now, stop, self._context.sources.host_ip, self._trouble
         )
@@ -383,7 +383,7 @@ class PodWorker:
             self._stopping = Stopping(now)
             if live:
                 message = f"Stopping containers {', '.join(slot.name for slot in live)}"
-                self._context.events.emit(self._subject, EventReason.KILLING, message)
+                self._context.events.tell(self._subject, EventReason.KILLING, message)
         seconds = grace_s(self._pod) if self._pod is not None else _ORPHAN_GRACE_S
         if self._node_stops:
             seconds = min(seconds, self._context.options.grace_s)

@@ -43,16 +43,3 @@ def ended(code: int = 0, **fields: Any) -> ContainerView:
         container_id="process://u/c/0",
     )
     return ContainerView(RunState.EXITED, started_at=NOW, terminated=end, **fields)
-
-
-class FakeClock:
-    """A clock that goes only when told."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def now(self) -> datetime:
-        return later(self.seconds)
-
-    def monotonic_s(self) -> float:
-        return self.seconds

@@ -11,13 +11,13 @@ import pytest
 
 from taskctl.embedded.node import reporter as module
 from taskctl.embedded.node.api import ApiClient
-from taskctl.embedded.node.events import EventReason, EventRecorder, Subject
+from taskctl.embedded.node.events import EventReason, NodeEvents, Subject
 from taskctl.embedded.node.model import PodRef
 from taskctl.embedded.node.options import NodePaths
 from taskctl.embedded.node.reporter import Delivery, StatusReporter
-from taskctl.errors import AlreadyExists, ApiError, Invalid, NotFound, Unavailable
+from taskctl.errors import ApiError, Invalid, NotFound, Unavailable
 from taskctl.kube.interface import PatchType
-from tests.unit.embedded_node.builders import FakeClock
+from tests.unit.clocks import SetClock
 
 Json = dict[str, Any]
 REF = PodRef("ns", "p", "u")
@@ -135,44 +135,31 @@ async def test_a_pod_that_has_gone_ends_it(
     assert api.sent == []
 
 
-async def written(api: FakeApi, recorder: EventRecorder, count: int) -> None:
-    task = asyncio.create_task(recorder.run())
-    async with asyncio.timeout(5):
-        while len(api.sent) < count:
+async def test_events_name_the_node_and_the_container(api: FakeApi) -> None:
+    events = NodeEvents(api, SetClock(), "local")
+    events.tell(Subject.pod(REF, "c", "containers"), EventReason.STARTED, "Started c")
+    events.tell(Subject.pod(REF, "d", "containers"), EventReason.STARTED, "Started c")
+    running = asyncio.create_task(events.run())
+    async with asyncio.timeout(60):
+        while len(api.sent) < 2:
             await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    task.cancel()
-    await asyncio.wait([task])
-
-
-async def test_equal_events_are_counted(api: FakeApi) -> None:
-    recorder = EventRecorder(api, FakeClock(), "local")
-    for _ in range(3):
-        recorder.emit(Subject.pod(REF, "c", "containers"), EventReason.STARTED, "Started c")
-    await written(api, recorder, 3)
-    first, *others = api.sent
-    assert first["involvedObject"]["fieldPath"] == "spec.containers{c}"
+        events.tell(Subject.pod(REF, "c", "containers"), EventReason.STARTED, "Started c")
+        events.warn(Subject.pod(REF), EventReason.FAILED, "no")
+        while len(api.sent) < 4:
+            await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.wait([running])
+    first, second, again, third = api.sent
+    assert first["involvedObject"] == {
+        "apiVersion": "v1", "kind": "Pod", "namespace": "ns", "name": "p", "uid": "u",
+        "fieldPath": "spec.containers{c}",
+    }  # fmt: skip
+    assert second["involvedObject"]["fieldPath"] == "spec.containers{d}"
     assert (first["reason"], first["type"], first["count"]) == ("Started", "Normal", 1)
-    assert [body["count"] for body in others] == [2, 3]
-
-
-async def test_an_object_cannot_flood_the_server(api: FakeApi) -> None:
-    clock = FakeClock()
-    recorder = EventRecorder(api, clock, "local")
-    for number in range(40):
-        recorder.warn(Subject.pod(REF), EventReason.FAILED, f"no {number}")
-    await written(api, recorder, 25)
-    assert len(api.sent) == 25
-    clock.seconds = 301
-    recorder.warn(Subject.pod(REF), EventReason.FAILED, "later")
-    recorder.warn(Subject.pod(REF), EventReason.FAILED, "too much")
-    await written(api, recorder, 26)
-    assert api.sent[-1]["message"] == "later"
-
-
-async def test_an_event_of_a_former_node_is_renewed(api: FakeApi) -> None:
-    recorder = EventRecorder(api, FakeClock(), "local")
-    api.failures = [AlreadyExists("there", status=409, reason="AlreadyExists")]
-    recorder.emit(Subject.pod(REF), EventReason.STARTED, "Started c")
-    await written(api, recorder, 1)
-    assert api.sent == [{"lastTimestamp": "2026-01-02T03:04:05Z"}]
+    assert first["source"] == {"component": "taskctl-node", "host": "local"}
+    assert again["count"] == 2
+    name = first["metadata"]["name"]
+    assert api.paths[0] == "/api/v1/namespaces/ns/events"
+    assert api.paths[2] == f"/api/v1/namespaces/ns/events/{name}"
+    assert (third["type"], third["message"]) == ("Warning", "no")
+    assert "fieldPath" not in third["involvedObject"]
