@@ -6,12 +6,20 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
+from taskctl.api import containerfields
 from taskctl.api.meta import INT32_MAX
 
 FROM_ROOT: Final = "Default: that of the root."
 
 _Seconds = Annotated[int, Field(ge=1, le=INT32_MAX)]
 
+Image = Annotated[containerfields.Image | None, Field(description=f"Container image. {FROM_ROOT}")]
+Arguments = Annotated[
+    containerfields.Arguments | None, Field(description="Further arguments, added to `command`.")
+]
+WorkingDir = Annotated[
+    containerfields.WorkingDir | None, Field(description=f"Directory to start in. {FROM_ROOT}")
+]
 TimeoutSeconds = Annotated[
     _Seconds | None, Field(description=f"Seconds that one attempt may run. {FROM_ROOT}")
 ]

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from taskctl.api import meta
+from taskctl.api import containerfields, meta
 from taskctl.api.graphcheck import complaint
 from taskctl.api.inputfrom import MAX_SOURCES, InputSource, check_groups
 from taskctl.api.limits import Limits
@@ -83,10 +83,8 @@ class TaskSpec(SpecModel):
         ),
     ] = None
     image: Annotated[
-        str | None,
+        containerfields.Image | None,
         Field(
-            min_length=1,
-            max_length=1024,
             description=(
                 "Container image that holds the command. On the local stack, an image that was not "
                 "added with `taskctl image` is not pulled: the programs of the machine run "
@@ -123,9 +121,8 @@ class TaskSpec(SpecModel):
         ),
     ] = None
     working_dir: Annotated[
-        str | None,
+        containerfields.WorkingDir | None,
         Field(
-            max_length=meta.MAX_TEXT,
             description="Directory to start in. Default: that of the TaskCluster's "
             "`taskDefaults`, or of the image.",
         ),

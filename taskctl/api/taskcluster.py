@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from taskctl.api import meta, podparts
+from taskctl.api import containerfields, meta, podparts
 from taskctl.api.meta import INT32_MAX, Condition, Name, ObjectMeta, SpecModel, StatusModel
 from taskctl.api.standby import Standby
 from taskctl.api.taskdefaults import TaskDefaults
@@ -67,9 +67,6 @@ NOT_BY_HAND_MESSAGE = (
     "replicas is not used with maxReplicas, as taskctl scales the workers itself; change "
     "minReplicas and maxReplicas, or remove them first"
 )
-
-
-ImageName = Annotated[str, Field(min_length=1, max_length=1024)]
 
 
 def _add_sources(schema: dict[str, Any]) -> None:
@@ -335,7 +332,7 @@ class TaskClusterSpec(SpecModel):
         ),
     ] = None
     images: Annotated[
-        list[ImageName] | None,
+        list[containerfields.Image] | None,
         Field(
             max_length=MAX_IMAGES,
             description="Images that each worker's node pulls before the worker takes tasks.",
@@ -343,7 +340,7 @@ class TaskClusterSpec(SpecModel):
         ),
     ] = None
     allowed_images: Annotated[
-        list[ImageName] | None,
+        list[containerfields.Image] | None,
         Field(
             max_length=100,
             description=(
@@ -399,10 +396,8 @@ class TaskClusterSpec(SpecModel):
         ),
     ] = None
     worker_image: Annotated[
-        str | None,
+        containerfields.Image | None,
         Field(
-            min_length=1,
-            max_length=1024,
             description="Image of the worker's main container, which holds taskctl. Default: "
             "`taskctl:<version>` of the controller.",
         ),

@@ -6,11 +6,10 @@ from typing import Annotated, Final, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from taskctl.api import meta
+from taskctl.api import containerfields, meta
 from taskctl.api.limits import Limits
 from taskctl.api.meta import INT32_MAX, SpecModel
 from taskctl.api.retry import Retry, TtlSecondsAfterFinished
-from taskctl.api.taskenv import EnvVar
 from taskctl.api.taskresources import TaskResources
 
 ARGS_MESSAGE: Final = "args belong to a command; set taskDefaults.command, or remove args"
@@ -29,37 +28,22 @@ class TaskDefaults(SpecModel):
             meta.cel("!has(self.args) || has(self.command)", ARGS_MESSAGE, field_path=".args")
         )
     )
-    image: Annotated[
-        str | None,
-        Field(min_length=1, max_length=1024, description="Container image."),
-    ] = None
+    image: Annotated[containerfields.Image | None, Field(description="Container image.")] = None
     command: Annotated[
-        list[meta.LongText] | None,
-        Field(
-            min_length=1,
-            max_length=meta.MAX_COMMAND_ITEMS,
-            description="Program and its first arguments.",
-            json_schema_extra=meta.ATOMIC_LIST,
-        ),
+        containerfields.Command | None, Field(description="Program and its first arguments.")
     ] = None
     args: Annotated[
-        list[meta.LongText] | None,
+        containerfields.Arguments | None,
         Field(
-            max_length=meta.MAX_COMMAND_ITEMS,
             description="Further arguments, for Tasks that have neither `command` nor `args`.",
-            json_schema_extra=meta.ATOMIC_LIST,
         ),
     ] = None
     env: Annotated[
-        list[EnvVar] | None,
-        Field(
-            max_length=meta.MAX_ENV,
-            description="Environment variables. Those that the Task sets take precedence.",
-            json_schema_extra=meta.map_list("name"),
-        ),
+        containerfields.Env | None,
+        Field(description="Environment variables. Those that the Task sets take precedence."),
     ] = None
     working_dir: Annotated[
-        str | None, Field(max_length=meta.MAX_TEXT, description="Directory to start in.")
+        containerfields.WorkingDir | None, Field(description="Directory to start in.")
     ] = None
     retry: Annotated[Retry | None, Field(description="What to do after a failed attempt.")] = None
     timeout_seconds: Annotated[

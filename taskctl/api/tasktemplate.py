@@ -6,13 +6,13 @@ from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from taskctl.api import meta, rootfields
+from taskctl.api import containerfields, meta, rootfields
 from taskctl.api.inputfrom import ONE_SOURCE, InputPlace, check_one_source
 from taskctl.api.meta import INT32_MAX, GroupName, Name, SpecModel
 from taskctl.api.retry import Retry, TtlSecondsAfterFinished
 from taskctl.api.rootfields import FROM_ROOT
 from taskctl.api.states import When
-from taskctl.api.taskenv import NOT_OURS, EnvVar
+from taskctl.api.taskenv import NOT_OURS
 from taskctl.api.taskresources import TaskResources
 
 MAX_TASKS = 100
@@ -112,39 +112,21 @@ class TaskTemplate(SpecModel):
             description="Name among the tasks of the root. The Task is called `<root>-<name>`.",
         ),
     ]
-    image: Annotated[
-        str | None,
-        Field(min_length=1, max_length=1024, description=f"Container image. {FROM_ROOT}"),
-    ] = None
+    image: rootfields.Image = None
     command: Annotated[
-        list[meta.LongText] | None,
+        containerfields.Command | None,
         Field(
-            min_length=1,
-            max_length=meta.MAX_COMMAND_ITEMS,
             description="Program and its first arguments. Default: command and args of the root.",
-            json_schema_extra=meta.ATOMIC_LIST,
         ),
     ] = None
-    args: Annotated[
-        list[meta.LongText] | None,
-        Field(
-            max_length=meta.MAX_COMMAND_ITEMS,
-            description="Further arguments, added to `command`.",
-            json_schema_extra=meta.ATOMIC_LIST,
-        ),
-    ] = None
+    args: rootfields.Arguments = None
     env: Annotated[
-        list[EnvVar] | None,
+        containerfields.Env | None,
         Field(
-            max_length=meta.MAX_ENV,
             description="Environment variables, added to those of the root and to its parameters.",
-            json_schema_extra=meta.map_list("name"),
         ),
     ] = None
-    working_dir: Annotated[
-        str | None,
-        Field(max_length=meta.MAX_TEXT, description=f"Directory to start in. {FROM_ROOT}"),
-    ] = None
+    working_dir: rootfields.WorkingDir = None
     input_object: Annotated[
         Name | None,
         Field(description=f"Name of the TaskObject with the input. {FROM_ROOT}"),
