@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Collection, Sequence
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic.alias_generators import to_camel
@@ -156,6 +156,15 @@ class SpecModel(BaseModel):
     def to_json(self) -> dict[str, Any]:
         """Return the object as it goes over the wire: camelCase, without unset fields."""
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+    @classmethod
+    def from_json(cls, obj: dict[str, Any]) -> Self:
+        """Parse what the API server delivers.
+
+        Raises:
+            pydantic.ValidationError: it breaks the schema; see :func:`describe_errors`.
+        """
+        return cls.model_validate(obj)
 
 
 class StatusModel(BaseModel):

@@ -5,7 +5,7 @@ Field descriptions here become those of the CRD: ``kubectl explain task.spec`` s
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
@@ -447,16 +447,6 @@ class Task(SpecModel):
         if lineage is not None and lineage.task != self.metadata.name:
             raise ValueError(LINEAGE_MESSAGE)
         return self
-
-    @classmethod
-    def from_json(cls, obj: dict[str, Any]) -> Self:
-        """Parse a raw object as the API server delivers it.
-
-        Raises:
-            pydantic.ValidationError: the object breaks the schema; see
-                :func:`taskctl.api.meta.describe_errors`.
-        """
-        return cls.model_validate(obj)
 
     @model_validator(mode="after")
     def _not_after_itself(self) -> Self:

@@ -510,13 +510,3 @@ class TaskCluster(SpecModel):
         if len(self.metadata.name or "") > MAX_PREFIX:
             raise ValueError(NAME_MESSAGE)
         return self
-
-    @classmethod
-    def from_json(cls, obj: dict[str, Any]) -> Self:
-        """Parse a raw object as the API server delivers it.
-
-        Raises:
-            pydantic.ValidationError: the object breaks the schema; see
-                :func:`taskctl.api.meta.describe_errors`.
-        """
-        return cls.model_validate(obj)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -90,13 +90,3 @@ class TaskObject(SpecModel):
         if sum(given) != 1:
             raise ValueError(ONE_OF_MESSAGE)
         return self
-
-    @classmethod
-    def from_json(cls, obj: dict[str, Any]) -> Self:
-        """Parse a raw object as the API server delivers it.
-
-        Raises:
-            pydantic.ValidationError: the object breaks the schema; see
-                :func:`taskctl.api.meta.describe_errors`.
-        """
-        return cls.model_validate(obj)

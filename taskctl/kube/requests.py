@@ -106,15 +106,7 @@ def list_request(res: Resource, namespace: str | None, options: ListOptions) -> 
     if not options.continue_token:
         _put(query, "resourceVersion", options.resource_version)
     accept = _METADATA_LIST if options.metadata_only else JSON
-    return Request(
-        Verb.LIST,
-        "GET",
-        res.path(_ns(res, namespace)),
-        res.plural,
-        query=urlencode(query),
-        headers={"Accept": accept},
-        idempotent=True,
-    )
+    return _read_request(Verb.LIST, res, namespace, query, accept)
 
 
 def watch_request(
@@ -131,8 +123,14 @@ def watch_request(
         query["sendInitialEvents"] = "true"
         query["resourceVersionMatch"] = "NotOlderThan"
     accept = _METADATA_EVENT if options.metadata_only else JSON
+    return _read_request(Verb.WATCH, res, namespace, query, accept)
+
+
+def _read_request(
+    verb: Verb, res: Resource, namespace: str | None, query: Mapping[str, str], accept: str
+) -> Request:
     return Request(
-        Verb.WATCH,
+        verb,
         "GET",
         res.path(_ns(res, namespace)),
         res.plural,

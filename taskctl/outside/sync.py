@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, TypeVarTuple, Unpack, overload
 
 from taskctl.api.states import TaskState
 from taskctl.outside.client import (
     DEFAULT_CONCURRENCY,
-    DEFAULT_TIMEOUT_S,
     Client,
 )
 from taskctl.outside.handle import Handle
 from taskctl.outside.here import submit_here_blocking
 from taskctl.outside.info import TaskInfo
 from taskctl.outside.loop import LoopThread
-from taskctl.outside.options import Event, Options, Page
+from taskctl.outside.options import Event, Options, Page, Settings
 from taskctl.outside.tree import Tree
 from taskctl.sdk._functions import Call
 from taskctl.sdk.errors import ChildError
@@ -103,38 +100,15 @@ class SyncClient:
     It may be used from several threads. The arguments are those of :class:`Client`.
     """
 
-    def __init__(
-        self,
-        *,
-        kubeconfig: str | os.PathLike[str] | None = None,
-        context: str | None = None,
-        namespace: str | None = None,
-        cluster: str | None = None,
-        image: str | None = None,
-        code: str | os.PathLike[str] | None = None,
-        timeout_s: float = DEFAULT_TIMEOUT_S,
-    ) -> None:
-        self.client = Client(
-            kubeconfig=kubeconfig,
-            context=context,
-            namespace=namespace,
-            cluster=cluster,
-            image=image,
-            code=code,
-            timeout_s=timeout_s,
-        )
+    def __init__(self, **settings: Unpack[Settings]) -> None:
+        self.client = Client(**settings)
         self._loop: LoopThread | None = None
 
     def __enter__(self) -> Self:
         self.connect()
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     def connect(self) -> None:
