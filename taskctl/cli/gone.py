@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -18,7 +18,7 @@ from taskctl.constants import FIELD_ROOT_UID
 from taskctl.errors import NotFound
 from taskctl.history.files import LOCAL_DIRECTORY
 from taskctl.history.lines import noted_of
-from taskctl.history.reading import Wanted, read_history
+from taskctl.history.reading import Made, Newest, Wanted, read_history, read_newest
 from taskctl.kube.interface import ListOptions, ListPage, Reader
 from taskctl.kube.resources import Resource
 from taskctl.outside import session as sessions
@@ -42,6 +42,16 @@ class History(Protocol):
 
     async def read(self, wanted: Wanted) -> list[dict[str, Any]]:
         """Return Tasks as their last lines have them.
+
+        Raises:
+            CliError: it cannot be read.
+        """
+        ...
+
+    async def newest(
+        self, wanted: Wanted, limit: int, make: Callable[[dict[str, Any]], Made]
+    ) -> Newest[Made]:
+        """Return the Tasks that went last, as :func:`taskctl.history.reading.read_newest` does.
 
         Raises:
             CliError: it cannot be read.
@@ -75,6 +85,19 @@ class LocalHistory:
         for problem in found.problems:
             note(f"{self.name}: {problem}; the line is left out")
         return found.tasks
+
+    async def newest(
+        self, wanted: Wanted, limit: int, make: Callable[[dict[str, Any]], Made]
+    ) -> Newest[Made]:
+        """Return the Tasks that went last."""
+        try:
+            return await asyncio.to_thread(
+                read_newest, self.data_dir, LOCAL_DIRECTORY, wanted, limit, make
+            )
+        except FileNotFoundError:
+            return Newest()
+        except OSError as error:
+            raise CliError(f"{self.name} cannot be read: {error.strerror or error}") from error
 
 
 async def find_history(session: Session) -> History | None:

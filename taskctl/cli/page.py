@@ -20,6 +20,7 @@ from taskctl.cli.datadir import DEFAULT_DATA_DIR
 from taskctl.cli.exits import ExitCode, UsageError
 from taskctl.cli.output import echo, note
 from taskctl.cli.verbs import verb
+from taskctl.clock import SystemClock
 from taskctl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -155,15 +156,27 @@ async def serve(
     Raises:
         Unavailable: the tasks cannot be listed.
     """
-    from taskctl.cli.pageops import PageOps
+    from taskctl.cli.gone import History, find_history
+    from taskctl.cli.pageops import EarlierTasks, PageOps
+    from taskctl.outside.session import Session
+    from taskctl.ui.earlier import Earlier
     from taskctl.ui.server import PageServer
     from taskctl.ui.watching import Watching
 
     async with await open_client(access) as client:
         namespace = None if everywhere else access.namespace or client.namespace
         watching = Watching(client, namespace)
+        session = Session(client, namespace or "", access.kubeconfig, access.context)
+
+        async def found() -> History | None:
+            return await find_history(session)
+
         server = PageServer(
-            guard, watching, PageOps(access, client), title=namespace or "all namespaces"
+            guard,
+            watching,
+            PageOps(access, client, find_history=found),
+            title=namespace or "all namespaces",
+            earlier=Earlier(EarlierTasks(found, namespace or ""), SystemClock()),
         )
         async with watching.running():
             await server.start(*listeners)

@@ -227,19 +227,24 @@ def list_segments(directory: int) -> list[Segment]:
     return sorted(found, key=lambda one: one.number)
 
 
-def read_segments(root: Path, below: str) -> Iterator[tuple[str, Iterator[bytes]]]:
+def read_segments(
+    root: Path, below: str, *, newest_first: bool = False
+) -> Iterator[tuple[str, Iterator[bytes]]]:
     """Yield name and lines of each file of a history that another process may be writing to.
 
     Args:
         root: a trusted directory.
         below: the history's directory, relative to it.
+        newest_first: begin with the file that was begun last; its lines stay as they stand.
 
     Raises:
         FileNotFoundError: there is no history.
         OSError: it cannot be read.
     """
     with beneath.directory(root, below) as directory:
-        for segment in list_segments(directory):
+        for segment in sorted(
+            list_segments(directory), key=lambda one: one.number, reverse=newest_first
+        ):
             yield segment.name, _lines_of(directory, segment.name)
 
 

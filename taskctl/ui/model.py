@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from taskctl.history.lines import noted_of
 from taskctl.policy.labels import key_of, label_of
 from taskctl.policy.lineage import is_made_key
 from taskctl.policy.status import FINE
@@ -48,6 +49,7 @@ class Row:
         tree: of a root that did well itself: ``running`` while its tree does, ``failed`` if that
             did not do well; else empty.
         cancel: it was asked to stop.
+        gone: when its deletion was recorded, in milliseconds since 1970; None: it exists.
     """
 
     uid: str
@@ -71,6 +73,7 @@ class Row:
     complete: bool
     tree: str
     cancel: bool
+    gone: float | None = None
 
 
 def row_of(task: Mapping[str, Any]) -> Row:
@@ -103,7 +106,15 @@ def row_of(task: Mapping[str, Any]) -> Row:
         complete=_has(status, "Complete", "True"),
         tree=_tree(view),
         cancel=view.cancel,
+        gone=_gone(task),
     )
+
+
+def _gone(task: Mapping[str, Any]) -> float | None:
+    noted = noted_of(task)
+    if not noted.deleted:
+        return None
+    return 0.0 if noted.at is None else round(noted.at.timestamp() * 1000, 3)
 
 
 def _title(view: TaskView) -> str:

@@ -16,6 +16,7 @@ from aiohttp import web
 from taskctl.clock import Clock, SystemClock
 from taskctl.errors import ApiError, Forbidden, NotFound, TaskctlError
 from taskctl.safetext import visible
+from taskctl.ui.earlier import Earlier
 from taskctl.ui.feed import Boards, Feed, Told
 from taskctl.ui.guard import CSRF_HEADER, HEADERS, Guard
 from taskctl.ui.logtext import shown_log
@@ -54,6 +55,7 @@ class PageServer:
         boards: the rows.
         ops: single Tasks.
         title: what the page is of, for people.
+        earlier: Tasks that are gone; None: there is no history.
         clock: source of time.
     """
 
@@ -61,6 +63,7 @@ class PageServer:
     boards: Boards
     ops: TaskOps
     title: str = ""
+    earlier: Earlier | None = None
     clock: Clock = SystemClock()  # noqa: RUF009 - has no state
     _streams: set[asyncio.Task[Any]] = field(default_factory=set)
     _lookups: asyncio.Semaphore | None = None
@@ -74,6 +77,7 @@ class PageServer:
         app.router.add_get("/static/{name}", self._file)
         app.router.add_post("/api/session", self._session)
         app.router.add_get("/api/events", self._events)
+        app.router.add_get("/api/earlier", self._earlier)
         app.router.add_get("/api/task", self._task)
         app.router.add_get("/api/log", self._log)
         app.router.add_post("/api/cancel", self._change)
@@ -148,7 +152,12 @@ class PageServer:
         if not known and not self.guard.token_right(body.get("token")):
             raise web.HTTPUnauthorized(text="open the address that taskctl printed, with its token")
         response = _answer(
-            {"title": self.title, "write": self.guard.write, "csrf": self.guard.csrf}
+            {
+                "title": self.title,
+                "write": self.guard.write,
+                "csrf": self.guard.csrf,
+                "earlier": self.earlier is not None,
+            }
         )
         response.set_cookie(
             self.guard.cookie_name,
@@ -200,6 +209,24 @@ class PageServer:
             await asyncio.sleep(_COALESCE_S)
             await _any_news(feeds, _HEARTBEAT_S)
 
+    # --- what is gone -----------------------------------------------------------------------
+
+    async def _earlier(self, request: web.Request) -> web.StreamResponse:
+        del request
+        if self.earlier is None:
+            raise web.HTTPNotFound(text="there is no history of Tasks that are gone")
+        async with self._lookup():
+            found = await self.earlier.rows()
+        return _answer(
+            {
+                "now": self.clock.now().timestamp() * 1000,
+                "rows": found.rows,
+                "more": found.more,
+                "source": visible(found.source),
+                "problems": [visible(text) for text in found.problems],
+            }
+        )
+
     # --- single Tasks -----------------------------------------------------------------------
 
     async def _task(self, request: web.Request) -> web.StreamResponse:
@@ -230,7 +257,10 @@ class PageServer:
 
     def _ref(self, values: Any) -> TaskRef:
         """Return the Task that a request names, if it is one that the page shows."""
-        row = self.boards.tasks.get(str(values.get("uid", "")))
+        uid = str(values.get("uid", ""))
+        row = self.boards.tasks.get(uid)
+        if row is None and self.earlier is not None:
+            row = self.earlier.get(uid)
         if row is None:
             raise web.HTTPNotFound(text="uid: there is no such task here (any more)")
         return TaskRef(row.namespace, row.name, row.uid)

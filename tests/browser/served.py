@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
+from taskctl.clock import SystemClock
 from taskctl.embedded.listening import bind
 from taskctl.errors import NotFound
+from taskctl.history.lines import Transition, decode, encode
+from taskctl.history.reading import Newest
+from taskctl.ui.earlier import Earlier
 from taskctl.ui.feed import FeedRows
 from taskctl.ui.guard import Guard
-from taskctl.ui.model import row_of
+from taskctl.ui.model import Row, row_of
 from taskctl.ui.ops import LogText, TaskRef
 from taskctl.ui.server import PageServer
 
@@ -52,6 +57,25 @@ class MadeUpOps:
 
 
 @dataclass
+class MadeUpHistory:
+    """Tasks that are gone, without a history; the newest first."""
+
+    tasks: list[Object] = field(default_factory=list)
+    more: bool = False
+    reads: int = 0
+
+    async def newest(self, limit: int) -> tuple[str, Newest[Row]]:
+        self.reads += 1
+        rows = [row_of(task) for task in self.tasks[:limit]]
+        return "a history", Newest(rows, self.more or len(self.tasks) > limit)
+
+
+def gone(task: Object, at: datetime) -> Object:
+    """Return a Task as the history has it, deleted at a time."""
+    return decode(encode(Transition(task=task, at=at, deleted=True), sequence=1))
+
+
+@dataclass
 class Served:
     """A page that is being served.
 
@@ -60,18 +84,26 @@ class Served:
         rows: change them, and the page changes.
         ops: what the page asked for.
         guard: of the server.
+        history: what is gone.
     """
 
     url: str
     rows: MadeUp
     ops: MadeUpOps
     guard: Guard
+    history: MadeUpHistory
 
     def put(self, tasks: Iterable[Object]) -> None:
         """Show tasks, new or changed."""
         for task in tasks:
             self.ops.raw[task["metadata"]["uid"]] = task
             self.rows.tasks.put(row_of(task))
+
+    def put_gone(self, tasks: Iterable[Object]) -> None:
+        """Record tasks that are gone, the newest first."""
+        for task in tasks:
+            self.ops.raw[task["metadata"]["uid"]] = task
+            self.history.tasks.append(task)
 
 
 @contextlib.asynccontextmanager
@@ -81,8 +113,10 @@ async def served(tasks: Iterable[Object] = (), *, write: bool = False) -> AsyncI
         port = int(listener.getsockname()[1])
         guard = Guard("the-token", port, write=write)
         rows, ops = MadeUp(), MadeUpOps()
-        server = PageServer(guard, rows, ops, title="test")
-        found = Served(f"http://127.0.0.1:{port}/#the-token", rows, ops, guard)
+        history = MadeUpHistory()
+        earlier = Earlier(history, SystemClock())
+        server = PageServer(guard, rows, ops, title="test", earlier=earlier)
+        found = Served(f"http://127.0.0.1:{port}/#the-token", rows, ops, guard, history)
         found.put(tasks)
         await server.start(listener)
         try:

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from taskctl.api.states import TaskState
+from taskctl.clock import SystemClock
 from taskctl.testing.builders import task
 from taskctl.ui.model import detail_of, row_of
 from taskctl.ui.report import Report, render_report
 from tests.browser.chromium import Tab
-from tests.browser.served import served
+from tests.browser.served import gone, served
 from tests.browser.synthetic import TRACEBACK, ended, function, wide_tree
 
 READY = "globalThis.taskctlPage && taskctlPage.synced && taskctlPage.views.tree.nodes.length > 0"
@@ -303,3 +304,40 @@ async def test_a_page_that_may_write_cancels_and_retries(tab: Tab) -> None:
         while len(page.ops.done) < 2:
             await asyncio.sleep(0.02)
         assert page.ops.done == [("retry", "bad"), ("cancel", "slow")]
+
+
+async def test_what_is_gone_is_a_board_of_its_own(tab: Tab) -> None:
+    clock = SystemClock()
+    alive = task("alive").command("sleep", "9").running("c-1").build()
+    cut_short = task("cut-short").command("sleep", "9").running("c-1").build()
+    async with served([alive]) as page:
+        page.put_gone(gone(one, clock.now()) for one in [*wide_tree(2000), cut_short])
+        page.ops.logs = dict.fromkeys(page.ops.raw, b"what it said\n")
+        await tab.go(page.url)
+        await tab.until(f"{READY} && taskctlPage.store.tasks.size === 1")
+        assert page.history.reads == 0  # only when somebody looks
+        await tab.press("e")
+        await tab.until("taskctlPage.store.tasks.size === 2001")
+        banner = await tab.run("document.querySelector('#gone').innerText")
+        assert "2\u202f001 tasks that are gone, from a history; the last one was deleted" in banner
+        assert "ago" in banner
+        assert "ends" not in await tab.run("document.querySelector('#headline').innerText")
+        # What exists goes on, unseen.
+        page.put([task("later").command("sleep", "9").running("c-1").build()])
+        await tab.until("taskctlPage.boards.live.tasks.size === 2")
+        assert await tab.run("taskctlPage.store.tasks.size") == 2001
+        await tab.press("3")
+        await tab.run("taskctlPage.select('uid-cut-short')")
+        text = "document.querySelector('#detail').innerText"
+        await tab.until(f"{text}.includes('This task is gone: deleted')")
+        await tab.until(f"{text}.includes('what it said')")
+        assert "Running · gone" in await tab.run(text)
+        await tab.press("Escape")
+        await tab.size(390, 844)
+        await tab.theme("dark")
+        wide = "document.documentElement.scrollWidth > innerWidth"
+        assert not await tab.run(wide)
+        await tab.click_on("[data-gone=back]")
+        await tab.until(
+            "taskctlPage.store.tasks.size === 2 && document.querySelector('#gone').hidden"
+        )

@@ -3,7 +3,7 @@
 import { Detail } from "./detail.js";
 import { List } from "./list.js";
 import { Picture } from "./picture.js";
-import { STATES, count, element, nameOf, roughly, took } from "./format.js";
+import { STATES, count, element, goneSince, isGone, nameOf, roughly, took } from "./format.js";
 import { Store, progress } from "./store.js";
 import { Timeline } from "./timeline.js";
 import { openSource } from "./source.js";
@@ -13,7 +13,10 @@ const find = (id) => document.getElementById(id);
 
 class App {
   constructor() {
-    this.store = new Store();
+    // What exists, and what is gone. The stream writes to the first only, whichever is looked at.
+    this.boards = { live: new Store(), earlier: new Store() };
+    this.board = "live";
+    this.readGone = null;   // what the history answered
     this.scope = "";
     this.selected = "";
     this.query = "";
@@ -34,12 +37,15 @@ class App {
 
   // --- what views ask -------------------------------------------------------------------
 
+  get store() { return this.boards[this.board]; }
+
   now() { return this.frozen ?? Date.now() + this.ahead; }
 
   roots() { return this.scope && this.store.tasks.has(this.scope) ? [this.scope] : this.store.roots(); }
 
   inScope() {
-    if (this.scopedAt !== this.store.version || this.scopedTo !== this.scope) {
+    if (this.scopedIn !== this.board || this.scopedAt !== this.store.version || this.scopedTo !== this.scope) {
+      this.scopedIn = this.board;
       this.scopedAt = this.store.version;
       this.scopedTo = this.scope;
       this.scoped = this.store.within(this.store.tasks.has(this.scope) ? this.scope : "").map((uid) => this.store.tasks.get(uid));
@@ -82,9 +88,13 @@ class App {
   // --- what comes in --------------------------------------------------------------------
 
   handlers() {
-    const changed = () => this.refreshSoon();
+    const live = this.boards.live, changed = () => { if (this.board === "live") this.refreshSoon(); };
     return {
-      session: ({ title, write }) => { this.source.write = write; document.title = title ? `${title} · taskctl` : "taskctl"; },
+      session: ({ title, write, earlier }) => {
+        this.source.write = write;
+        find("earlier").hidden = !earlier;
+        document.title = title ? `${title} · taskctl` : "taskctl";
+      },
       state: (state, text) => { find("live").dataset.state = state; find("live").lastElementChild.textContent = text; },
       problem: (text) => this.notice(text),
       status: ({ now, problem }) => {
@@ -93,20 +103,20 @@ class App {
         this.trouble = problem ? `The API server does not answer; what is shown may be old. ${problem}` : "";
         changed();
       },
-      reset: () => { this.store.clear(); this.synced = false; },
-      rows: (rows) => { this.store.put(rows); changed(); },
-      gone: (uids) => { this.store.remove(uids); changed(); },
+      reset: () => { live.clear(); this.synced = false; },
+      rows: (rows) => { live.put(rows); changed(); },
+      gone: (uids) => { live.remove(uids); changed(); },
       synced: () => { this.synced = true; changed(); },
-      clustersReset: () => this.store.clusters.clear(),
-      clusters: (rows) => { for (const row of rows) this.store.clusters.set(row.uid, row); changed(); },
-      clustersGone: (uids) => { for (const uid of uids) this.store.clusters.delete(uid); changed(); },
+      clustersReset: () => live.clusters.clear(),
+      clusters: (rows) => { for (const row of rows) live.clusters.set(row.uid, row); changed(); },
+      clustersGone: (uids) => { for (const uid of uids) live.clusters.delete(uid); changed(); },
     };
   }
 
   refreshSoon() {
     if (this.refreshing) return;
     // Not before everything is there: a picture that builds itself up twice only flickers.
-    this.refreshing = setTimeout(() => { this.refreshing = 0; if (this.synced) this.refresh(); }, REFRESH_MS);
+    this.refreshing = setTimeout(() => { this.refreshing = 0; if (this.synced && this.board === "live") this.refresh(); }, REFRESH_MS);
   }
 
   refresh() {
@@ -115,7 +125,58 @@ class App {
     this.views[this.view].update();
     const empty = find("empty");
     empty.hidden = this.store.tasks.size > 0;
-    empty.firstElementChild.textContent = "No tasks yet. Create one with taskctl submit, and watch it grow here.";
+    empty.firstElementChild.textContent = this.board === "earlier" ? this.noneGone() : "No tasks yet. Create one with taskctl submit, and watch it grow here.";
+  }
+
+  // --- what is gone ---------------------------------------------------------------------
+
+  async switchBoard(board) {
+    if (board === this.board || find("earlier").hidden) return;
+    this.board = board;
+    find("earlier").setAttribute("aria-pressed", String(board === "earlier"));
+    find("gone").hidden = board === "live";
+    this.scope = this.offered = "";
+    this.onlyStates.clear();
+    this.views.tree.follow = true;
+    this.views.workers.range = null;
+    this.select("");
+    if (board === "earlier") await this.readEarlier();
+    else this.refresh();
+    this.speak(board === "earlier" ? "Tasks that are gone" : "Tasks that exist");
+  }
+
+  async readEarlier() {
+    const say = (text) => { find("gone").firstElementChild.textContent = text; };
+    this.readGone = null;
+    say("Reading the history …");
+    if (!this.store.tasks.size) this.refresh();
+    const { earlier } = this.boards;
+    let found;
+    try {
+      found = await this.source.earlier();
+    } catch (error) {
+      say(error.message);
+      return;
+    }
+    earlier.clear();
+    earlier.put(found.rows);
+    this.readGone = found;
+    if (this.board !== "earlier") return;
+    say(this.goneText());
+    this.refresh();
+  }
+
+  goneText() {
+    const { rows, more, source, problems } = this.readGone;
+    if (!rows.length) return `No task is gone, according to ${source}.`;
+    const many = rows.length === 1 ? "1 task that is gone" : `${count(rows.length)} tasks that are gone`;
+    return [`${many}, from ${source}; the last one was ${goneSince(rows[0], this.now())}.`,
+      more ? "Older ones are not shown here: taskctl get --history lists them." : "",
+      problems.length ? `Some lines cannot be read: ${problems[0]}` : ""].filter(Boolean).join(" ");
+  }
+
+  noneGone() {
+    return this.readGone ? "Tasks appear here once they are deleted." : "";
   }
 
   tick() {
@@ -123,6 +184,7 @@ class App {
     this.headline(at);
     this.standstill(tasks, at);
     this.detail.refresh();
+    if (this.board === "earlier") return;
     if (at.counts.Running && this.view !== "tree") this.views[this.view].update();
     else if (at.counts.Running) this.views.tree.sheet.request();
   }
@@ -134,7 +196,8 @@ class App {
       if (at.etaMs) parts.push(`about ${roughly(at.etaMs)} left for what is known`);
     }
     if (at.wallMs !== null && this.scope) parts.push(at.left ? `${took(at.wallMs)} so far` : `in ${took(at.wallMs)}`);
-    const done = element("b", {}, at.left ? `${count(at.ended)} of ${count(at.total)} ended` : `${count(at.total)} task${at.total === 1 ? "" : "s"} ended`);
+    const gone = this.board === "earlier" ? `${count(at.total)} task${at.total === 1 ? "" : "s"}, gone` : "";
+    const done = element("b", {}, gone ? gone : at.left ? `${count(at.ended)} of ${count(at.total)} ended` : `${count(at.total)} task${at.total === 1 ? "" : "s"} ended`);
     find("headline").replaceChildren(...(at.total ? [done, parts.length ? ` · ${parts.join(" · ")}` : ""] : []));
     const present = STATES.filter((state) => at.counts[state]);
     find("bar").replaceChildren(...["Succeeded", "Skipped", "Cancelled", "Failed", "Running", "Scheduled", "Pending"].filter((state) => at.counts[state]).map((state) => {
@@ -152,7 +215,7 @@ class App {
   // Why the tree makes no progress, if it makes none.
   standstill(tasks, at) {
     if (this.trouble) return this.notice(this.trouble);
-    if (!at.left || at.counts.Running || at.counts.Scheduled) return this.notice("");
+    if (this.board === "earlier" || !at.left || at.counts.Running || at.counts.Scheduled) return this.notice("");
     const wanted = new Set(tasks.filter((task) => task.state === "Pending").map((task) => `${task.namespace}/${task.cluster}`));
     const lame = [...this.store.clusters.values()].find((one) => !one.ready && wanted.has(`${one.namespace}/${one.name}`));
     return this.notice(lame ? `TaskCluster ${lame.name} is not ready (${lame.workers} of ${lame.replicas} workers). ${lame.message}` : "");
@@ -171,10 +234,14 @@ class App {
     const select = find("scope");
     const option = (value, text) => element("option", { value }, text);
     select.replaceChildren(option("", roots.length > 1 ? `All ${count(this.store.roots().length)} trees` : "All trees"),
-      ...roots.map((uid) => option(uid, nameOf(this.store.tasks.get(uid)))));
+      ...roots.map((uid) => option(uid, this.rootText(this.store.tasks.get(uid)))));
     if (this.scope && !this.store.tasks.has(this.scope)) this.scope = "";
     if (roots.length === 1) [this.scope] = roots;
     select.value = this.scope;
+  }
+
+  rootText(task) {
+    return isGone(task) ? `${nameOf(task)} · ${goneSince(task, this.now())}` : nameOf(task);
   }
 
   // --- what people do -------------------------------------------------------------------
@@ -190,6 +257,9 @@ class App {
       this.refresh();
     });
     find("search").addEventListener("input", (event) => { this.query = event.target.value.trim().toLowerCase(); this.refresh(); });
+    find("earlier").addEventListener("click", () => this.switchBoard(this.board === "live" ? "earlier" : "live"));
+    document.querySelector("[data-gone=again]").addEventListener("click", () => this.readEarlier());
+    document.querySelector("[data-gone=back]").addEventListener("click", () => { find("earlier").focus(); this.switchBoard("live"); });
     find("theme").addEventListener("click", () => this.retheme());
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.repaint());
     document.addEventListener("keydown", (event) => this.key(event));
@@ -241,6 +311,7 @@ class App {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const act = {
       "/": () => find("search").focus(), "1": () => this.show("tree"), "2": () => this.show("workers"), "3": () => this.show("list"),
+      e: () => this.switchBoard(this.board === "live" ? "earlier" : "live"),
       "+": () => this.zoom("in"), "-": () => this.zoom("out"), "0": () => this.zoom("fit"), t: () => this.retheme(),
     }[event.key];
     if (act) { event.preventDefault(); act(); return; }

@@ -1,6 +1,6 @@
 // The panel: everything about one task, or about a group of them.
 
-import { CREATED, ENDED, STAGES, bytes, clock, count, element, nameOf, progressOf, ranMs, shownState, took, verdict } from "./format.js";
+import { CREATED, ENDED, STAGES, bytes, count, element, goneSince, isGone, isOver, moment, nameOf, progressOf, ranMs, shownState, took, verdict } from "./format.js";
 import { countsText } from "./picture.js";
 
 const MEMBERS = 200;
@@ -95,6 +95,7 @@ export class Detail {
     this.panel.replaceChildren(...[
       this.header(task.label || nameOf(task), task.name),
       element("p", { class: "verdict" }, element("i", { class: "dot", "data-state": shownState(task) }), verdict(task)),
+      isGone(task) ? element("p", { class: "gone" }, `This task is gone: ${goneSince(task, this.app.now())}. It is shown as it was last.`) : null,
       message && !many ? element("p", { class: task.state === "Failed" ? "" : "muted" }, message) : null,
       progressOf(task) ? element("p", {}, progressOf(task)) : null,
       this.actions(task),
@@ -115,7 +116,7 @@ export class Detail {
   }
 
   actions(task) {
-    if (!this.app.source.write) return null;
+    if (!this.app.source.write || isGone(task)) return null;
     const row = element("div", { class: "actions" });
     const button = (text, verb, kind) => row.append(element("button", { type: "button", class: kind, onclick: () => this.change(verb, task) }, text));
     if (!task.complete && !task.cancel) button("Cancel", "cancel", "bad");
@@ -137,7 +138,7 @@ export class Detail {
     const box = element("div", { class: "fall" });
     const known = times.filter((time) => time !== null);
     const first = times[CREATED] ?? known[0];
-    const last = ENDED.has(task.state) ? known[known.length - 1] : now;
+    const last = isOver(task) ? known[known.length - 1] : now;
     const whole = Math.max(last - first, 0.001);
     for (let stage = 0; stage < STAGES.length; stage += 1) {
       const from = times[stage];
@@ -145,7 +146,7 @@ export class Detail {
       if (from === null) continue;
       const open = to === null;
       if (open) {
-        if (ENDED.has(task.state) || times.slice(stage + 1).some((time) => time !== null)) continue;
+        if (isOver(task) || times.slice(stage + 1).some((time) => time !== null)) continue;
         to = now;
       }
       // Kubernetes notes creations in whole seconds, so a time may seem to run backwards.
@@ -183,7 +184,7 @@ export class Detail {
     const below = this.app.store.below([task.uid]).length;
     fact("Below it", below ? `${count(below)} task${below === 1 ? "" : "s"}` : "");
     if (task.title !== task.name) fact("Key", task.title);
-    fact("Began", clock(task.times[3] ?? task.times[2]));
+    fact("Began", moment(task.times[3] ?? task.times[2], this.app.now()));
     fact("Ran", took(ranMs(task, this.app.now())));
     fact("Cluster", task.cluster);
     fact("Worker", task.worker, true);

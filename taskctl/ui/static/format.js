@@ -29,13 +29,21 @@ export function roughly(ms) {
   if (seconds < 20) return `${Math.round(seconds)} s`;
   if (seconds < 90) return `${Math.round(seconds / 5) * 5} s`;
   if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
-  return `${Math.round(seconds / 360) / 10} h`;
+  return seconds < 172800 ? `${Math.round(seconds / 360) / 10} h` : `${Math.round(seconds / 86400)} d`;
 }
 
 export function clock(ms) {
   if (!ms) return "";
   const at = new Date(ms);
   return [at.getHours(), at.getMinutes(), at.getSeconds()].map((part) => String(part).padStart(2, "0")).join(":");
+}
+
+// The same with the day, where that is another one.
+export function moment(ms, now) {
+  if (!ms || new Date(ms).toDateString() === new Date(now).toDateString()) return clock(ms);
+  const at = new Date(ms);
+  const day = [at.getMonth() + 1, at.getDate()].map((part) => String(part).padStart(2, "0")).join("-");
+  return `${day} ${clock(ms).slice(0, 5)}`;
 }
 
 export function count(number) {
@@ -53,10 +61,23 @@ export function nameOf(task) {
   return task.title;
 }
 
+// Whether nothing more will come of it: it has ended, or was deleted before that.
+export function isOver(task) {
+  return ENDED.has(task.state) || isGone(task);
+}
+
+export function isGone(task) {
+  return typeof task.gone === "number";
+}
+
+export function goneSince(task, now) {
+  return task.gone ? `deleted ${roughly(Math.max(0, now - task.gone))} ago` : "deleted";
+}
+
 export function ranMs(task, now) {
   const begin = task.times[USER_CODE] ?? task.times[STARTED];
   if (begin === null || begin === undefined) return null;
-  if (ENDED.has(task.state)) return task.times[EXITED] === null ? null : task.times[EXITED] - begin;
+  if (isOver(task)) return task.times[EXITED] === null ? null : task.times[EXITED] - begin;
   return task.state === "Running" ? now - begin : null;
 }
 
@@ -72,6 +93,7 @@ export function verdict(task) {
     parts.push(task.reason === "NonZeroExit" ? `exit code ${task.exit_code}` : task.reason);
   }
   if (task.attempt > 1) parts.push(`attempt ${task.attempt}`);
+  if (isGone(task)) parts.push("gone");
   return parts.join(" · ");
 }
 

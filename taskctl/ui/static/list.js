@@ -1,6 +1,6 @@
 // All tasks as lines; only those in sight are in the document.
 
-import { CREATED, RANK, STARTED, USER_CODE, clock, count, element, nameOf, natural, ranMs, shownState, took } from "./format.js";
+import { CREATED, RANK, STARTED, USER_CODE, count, element, goneSince, isGone, moment, nameOf, natural, ranMs, shownState, took } from "./format.js";
 
 const COLUMNS = [
   ["state", "State"], ["name", "Task"], ["ran", "Ran"], ["began", "Began"], ["worker", "Worker"], ["message", "Says"],
@@ -66,12 +66,13 @@ export class List {
     const says = task.state === "Failed" || task.message ? task.message : "";
     const row = element("div",
       { class: "row", role: "row", "data-uid": task.uid, "aria-rowindex": String(place + 1),
+        title: isGone(task) ? `Gone: ${goneSince(task, now)}` : null,
         "aria-selected": String(task.uid === this.app.selected || task.uid === this.cursor),
         onclick: () => { this.cursor = task.uid; this.app.select(task.uid); } },
       element("span", { class: "state" }, element("i", { class: "dot", "data-state": shownState(task) }), element("span", {}, task.state)),
       element("span", { class: "name" }, `${task.label} `, element("em", {}, nameOf(task))),
       element("span", { class: "num" }, took(ranMs(task, now))),
-      element("span", { class: "wide muted" }, clock(task.times[USER_CODE] ?? task.times[STARTED])),
+      element("span", { class: "wide muted" }, moment(task.times[USER_CODE] ?? task.times[STARTED], now)),
       element("span", { class: "wide muted" }, task.worker),
       element("span", { class: "wide muted" }, says));
     row.style.top = `${place * height}px`;

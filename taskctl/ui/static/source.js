@@ -94,6 +94,10 @@ class LiveSource {
     return this.ask(`/api/${verb}`, { uid: task.uid });
   }
 
+  earlier() {
+    return this.ask("/api/earlier");
+  }
+
   async ask(path, body) {
     const options = { signal: AbortSignal.timeout(40000), headers: {}, credentials: "same-origin" };
     if (body) {

@@ -1,7 +1,7 @@
 // The tasks of this page by UID, and who made whom. Does with the server's steps what
 // taskctl/ui/feed.py apply_told does.
 
-import { CREATED, ENDED, EXITED, OBSERVED, natural } from "./format.js";
+import { CREATED, EXITED, OBSERVED, isOver, natural } from "./format.js";
 
 export class Store {
   constructor() {
@@ -101,7 +101,7 @@ export function progress(tasks, now) {
   for (const task of tasks) {
     counts[task.state] = (counts[task.state] ?? 0) + 1;
     first = Math.min(first, task.times[CREATED] ?? Infinity);
-    if (!ENDED.has(task.state)) continue;
+    if (!isOver(task)) continue;
     ended += 1;
     const end = task.times[OBSERVED] ?? task.times[EXITED];
     if (end === null) continue;

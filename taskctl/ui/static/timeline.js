@@ -1,7 +1,7 @@
 // What each slot of each worker did when.
 
 import { Sheet, colourOf, cutText } from "./canvas.js";
-import { EXITED, OBSERVED, PLACED, STARTED, USER_CODE, clock, nameOf, natural, took } from "./format.js";
+import { EXITED, OBSERVED, PLACED, STARTED, USER_CODE, isGone, moment, nameOf, natural, took } from "./format.js";
 import { describe } from "./picture.js";
 
 const LANE = 18, GAP = 10, AXIS = 26;
@@ -14,7 +14,8 @@ export function packLanes(tasks, now) {
     const from = task.times[PLACED] ?? task.times[STARTED];
     if (!task.worker || from === null) continue;
     const running = task.state === "Running" || task.state === "Scheduled";
-    const to = running ? now : task.times[EXITED] ?? task.times[OBSERVED] ?? task.times[STARTED] ?? from;
+    // One that was deleted while it ran may have run until then.
+    const to = running ? (isGone(task) ? task.gone || from : now) : task.times[EXITED] ?? task.times[OBSERVED] ?? task.times[STARTED] ?? from;
     bars.push({ uid: task.uid, worker: task.worker, from, begin: task.times[USER_CODE] ?? to, to: Math.max(from, to), slots: task.slots, lane: 0 });
   }
   bars.sort((left, right) => left.from - right.from || left.to - right.to);
@@ -216,7 +217,7 @@ export class Timeline {
       context.stroke();
       context.fillStyle = colours.faint;
       const offset = ms - zero;
-      context.fillText(offset < step / 2 && offset > -step / 2 ? clock(zero) : `${offset < 0 ? "−" : "+"}${took(Math.abs(offset))}`, x, AXIS / 2 + 2);
+      context.fillText(offset < step / 2 && offset > -step / 2 ? moment(zero, this.app.now()) : `${offset < 0 ? "−" : "+"}${took(Math.abs(offset))}`, x, AXIS / 2 + 2);
     }
   }
 }

@@ -12,11 +12,15 @@ import pytest
 from taskctl.api.states import TaskState
 from taskctl.cli.access import Access
 from taskctl.cli.exits import UsageError
+from taskctl.cli.gone import LocalHistory
 from taskctl.cli.page import UiOptions, read_token, ui
 from taskctl.cli.pagefile import bind_page, read_page_token, stored_page_url
-from taskctl.cli.pageops import LOG_BYTES, LOG_LINES, PageOps
+from taskctl.cli.pageops import LOG_BYTES, LOG_LINES, EarlierTasks, PageOps
+from taskctl.clock import SystemClock
 from taskctl.embedded import listening
 from taskctl.errors import ConfigError, NotFound, TaskctlError
+from taskctl.history.files import HistoryFiles, Limits
+from taskctl.history.lines import Transition, encode
 from taskctl.policy.entry import container_name
 from taskctl.testing.builders import task
 from taskctl.ui.ops import TaskRef
@@ -167,3 +171,38 @@ async def test_a_token_of_a_file_is_not_printed(
     assert not guard.write
     said = capsys.readouterr()
     assert token not in said.out + said.err
+
+
+# --- what is gone -----------------------------------------------------------------------
+
+
+async def test_a_task_that_is_gone_is_looked_up_in_the_history(tmp_path: Path) -> None:
+    one = task("a").state(TaskState.RUNNING, "Started").build()
+    clock = SystemClock()
+    with HistoryFiles(tmp_path, "history", Limits(), clock) as files:
+        files.append([encode(Transition(task=one, at=clock.now(), deleted=True), sequence=1)])
+
+    async def find() -> LocalHistory:
+        return LocalHistory(tmp_path)
+
+    client = FakeClient()
+    client.put(task("a").uid("uid-2").build())  # another one has its name now
+    ops = PageOps(Access(), client, find_history=find)  # type: ignore[arg-type]
+    assert (await ops.get(REF))["history"]["deleted"] is True
+    for change in (ops.cancel, ops.retry):
+        with pytest.raises(NotFound, match="was deleted"):
+            await change(REF)
+    with pytest.raises(NotFound):
+        await ops.get(TaskRef("default", "a", "uid-3"))
+    source, newest = await EarlierTasks(find, "default").newest(10)
+    assert source == f"the history in {tmp_path / 'history'}"
+    assert [row.name for row in newest.found] == ["a"]
+    assert (await EarlierTasks(find, "other").newest(10))[1].found == []
+
+
+async def test_without_a_history_the_page_says_who_keeps_one() -> None:
+    async def find() -> None:
+        return None
+
+    with pytest.raises(TaskctlError, match="taskctl local"):
+        await EarlierTasks(find, "").newest(10)

@@ -9,10 +9,12 @@ from typing import Any
 import aiohttp
 import pytest
 
-from taskctl.testing.builders import task
+from taskctl.testing.builders import EPOCH, task
 from taskctl.ui import server
+from taskctl.ui.earlier import whole_trees
 from taskctl.ui.guard import CSRF_HEADER
-from tests.browser.served import Served, served
+from taskctl.ui.model import row_of
+from tests.browser.served import Served, gone, served
 
 
 @pytest.fixture
@@ -194,3 +196,51 @@ async def test_a_log_is_shown_without_what_a_terminal_would_do(
     assert body["text"] == "red\n100 %\n\ufffd\\x00end\n"
     status, body = await ask(http, "GET", f"{url}&attempt=x", headers=cookie(page))
     assert status == 400
+
+
+async def test_what_is_gone_is_read_once_for_all(page: Served, http: aiohttp.ClientSession) -> None:
+    url = f"{base(page)}/api/earlier"
+    page.put_gone([gone(task("old").build(), EPOCH)])
+    assert (await ask(http, "GET", url))[0] == 401
+    answers = await asyncio.gather(
+        *(ask(http, "GET", url, headers=cookie(page)) for _ in range(20))
+    )
+    assert {status for status, _ in answers} == {200}
+    assert page.history.reads == 1
+    (row,) = answers[0][1]["rows"]
+    assert (row["name"], row["gone"]) == ("old", EPOCH.timestamp() * 1000)
+    # Its panel and its log are answered like those of what exists.
+    page.ops.logs["uid-old"] = b"said\n"
+    status, log = await ask(http, "GET", f"{base(page)}/api/log?uid=uid-old", headers=cookie(page))
+    assert (status, log["text"]) == (200, "said\n")
+
+
+async def test_a_browser_that_goes_away_does_not_end_the_reading(
+    page: Served, http: aiohttp.ClientSession
+) -> None:
+    begun, go = asyncio.Event(), asyncio.Event()
+    newest = page.history.newest
+
+    async def slow(limit: int) -> Any:
+        begun.set()
+        await go.wait()
+        return await newest(limit)
+
+    page.history.newest = slow  # type: ignore[method-assign]
+    url = f"{base(page)}/api/earlier"
+    first = asyncio.create_task(ask(http, "GET", url, headers=cookie(page)))
+    await begun.wait()
+    first.cancel()
+    second = asyncio.create_task(ask(http, "GET", url, headers=cookie(page)))
+    await asyncio.sleep(0)
+    go.set()
+    assert (await second)[0] == 200
+    assert page.history.reads == 1
+
+
+def test_a_tree_that_may_be_cut_is_left_out() -> None:
+    root, old = task("root").build(), task("old").build()
+    rows = [row_of(one) for one in (task("kid").child_of(root).build(), root, old)]
+    assert whole_trees(rows, more=False) == rows
+    assert whole_trees(rows, more=True) == rows[:2]
+    assert whole_trees(rows[:2], more=True) == rows[:2]
