@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from taskctl.history import reading
+from taskctl.history import files, reading
 from taskctl.history.files import HistoryFiles, Limits
 from taskctl.history.lines import Transition, encode
 from taskctl.history.reading import Wanted, read_history, read_newest
@@ -21,12 +22,12 @@ GONE = Wanted(gone=True)
 def record(root: Path, *names: str, namespace: str = "default") -> None:
     """Append two lines for each Task: that it was there, and that it is gone."""
     clock = SetClock()
-    with HistoryFiles(root, BELOW, Limits(256 * 1024, 0), clock) as files:
+    with HistoryFiles(root, BELOW, Limits(256 * 1024, 0), clock) as written:
         for name in names:
             one = task(name).namespace(namespace).build()
             for deleted in (False, True):
                 entry = Transition(task=one, at=clock.now(), deleted=deleted)
-                files.append([encode(entry, sequence=1)])
+                written.append([encode(entry, sequence=1)])
 
 
 def name_of(found: dict[str, Any]) -> str:
@@ -49,16 +50,18 @@ def test_files_that_are_not_needed_are_not_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record(tmp_path, *(f"t-{number}" for number in range(200)))
-    opened = []
-    real = reading.read_segments
+    opened: list[str] = []
+    real = files.read_segments
 
-    def watched(*args: Any, **options: Any) -> Any:
+    def watched(*args: Any, **options: Any) -> Iterator[tuple[str, Iterator[bytes]]]:
         for name, lines in real(*args, **options):
-            yield name, (opened.append(name) or line for line in lines)
+            opened.append(name)
+            yield name, lines
 
     monkeypatch.setattr(reading, "read_segments", watched)
     read_newest(tmp_path, BELOW, GONE, 5, name_of)
-    assert len(set(opened)) == 1
+    # The one before is asked for its name, to know that there is more.
+    assert len(opened) <= 2
     assert len(list((tmp_path / BELOW).glob("tasks-*"))) > 5
 
 
