@@ -24,6 +24,7 @@ PUBLIC = {
     "taskctl": {"Client", "Executor", "SyncClient", "local", "run_here"},
     "taskctl.sdk": {"task", "spawn", "spawn_many", "output", "progress", "info", "current"},
     "taskctl.sdk.sync": {"spawn", "spawn_many", "output", "progress", "info"},
+    "taskctl.testing": {"FakeCluster"},
     "taskctl.testing.builders": {"task", "taskobject", "taskcluster"},
     "taskctl.testing.stack": {"LocalStack", "Component"},
     "taskctl.errors": {"TaskctlError", "ApiError", "ConfigError"},

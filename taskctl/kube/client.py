@@ -36,7 +36,7 @@ from taskctl.kube.ratelimit import TokenBucket
 from taskctl.kube.requests import Request, Verb
 from taskctl.kube.resources import Resource
 from taskctl.kube.responses import decode_object
-from taskctl.kube.transport import Failure, Transport
+from taskctl.kube.transport import Carrier, Failure, Transport
 from taskctl.kube.watch import INACTIVITY_LIMIT_S, LineBuffer, decode_event, pick_timeout_s
 
 log = logging.getLogger(__name__)
@@ -94,13 +94,16 @@ class KubeClient:
     Args:
         connection: where to and as whom.
         settings: limits and deadlines.
+        carrier: how requests get there; None for sockets.
     """
 
-    def __init__(self, connection: Connection, settings: ClientSettings) -> None:
+    def __init__(
+        self, connection: Connection, settings: ClientSettings, carrier: Carrier | None = None
+    ) -> None:
         self._connection = connection
         self._settings = settings
         self._timing = settings.timing
-        self._transport = Transport(connection, settings)
+        self._transport: Carrier = carrier or Transport(connection, settings)
         self._bucket = TokenBucket(settings.qps, settings.burst, settings.timing)
         self._stream_bucket = _reserved_bucket(settings)
         self._is_urgent = False

@@ -6,9 +6,9 @@ import asyncio
 import os
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import aiohttp
 from multidict import CIMultiDict
@@ -44,6 +44,37 @@ class Failure:
     error: ApiError
     sent: bool
     authorization: str | None
+
+
+class Carrier(Protocol):
+    """How requests get to the server: over sockets (:class:`Transport`), or without, in a test."""
+
+    async def close(self) -> None:
+        """Close all connections."""
+        ...
+
+    async def send(
+        self, request: Request, timeout_s: float, *, urgent: bool = False
+    ) -> bytes | Failure:
+        """Make one attempt; return the body of a 2xx answer, or what went wrong."""
+        ...
+
+    def stream(
+        self, request: Request, *, total_s: float | None, silence_s: float | None
+    ) -> AbstractAsyncContextManager[Failure | AsyncIterator[bytes]]:
+        """Open a stream and hand out its chunks, or say what went wrong."""
+        ...
+
+    def websocket(
+        self,
+        request: Request,
+        protocol: str,
+        timeout_s: float,
+        *,
+        heartbeat_s: float | None = None,
+    ) -> AbstractAsyncContextManager[aiohttp.ClientWebSocketResponse]:
+        """Open a WebSocket of one sub-protocol."""
+        ...
 
 
 class Transport:

@@ -55,6 +55,14 @@ class ObjectBuilder:
         """Return the object; changing it does not change the builder."""
         return copy.deepcopy(self._object)
 
+    def manifest(self) -> Object:
+        """Return what a program sends to create the object, without what the server fills in."""
+        found = self.build()
+        for name in ("uid", "resourceVersion", "generation", "creationTimestamp"):
+            found["metadata"].pop(name, None)
+        found.pop("status", None)
+        return found
+
     def metadata(self, **fields: Any) -> Self:
         """Set fields of ``metadata``, by their names in JSON; None removes one."""
         return self._with("metadata", fields)

@@ -14,7 +14,7 @@ async def main() -> None:
         authority = server.certificates.authority_pem.decode()
         where = {"url": server.url, "token": server.token, "authority": authority}
         print(json.dumps(where), flush=True)
-        await server.wait()
+        await server.engine.wait()
 
 
 if __name__ == "__main__":

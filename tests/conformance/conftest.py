@@ -1,10 +1,14 @@
-"""The target: an embedded server in this process, or what an environment variable names."""
+"""The targets: an embedded server behind a socket, the same without one, or a real server.
+
+An environment variable names the real server; it is then the only target.
+"""
 
 from __future__ import annotations
 
 import os
 import secrets
 from collections.abc import AsyncIterator
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +24,18 @@ from tests.conformance.target import (
     compact,
     configured_kubeconfig,
     embedded_target,
+    in_process_target,
     real_target,
     widget_crd,
 )
+
+
+class Target(StrEnum):
+    """What a case is put to."""
+
+    EMBEDDED = "embedded"
+    IN_PROCESS = "in-process"
+    REAL = "real"
 
 
 async def install(api: Api, crd: Json, path: str) -> None:
@@ -44,11 +57,31 @@ async def leave(api: Api) -> None:
                 await api.patch(f"{path}/{name}", {"metadata": {"finalizers": None}})
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Put each case to every target that it can be put to."""
+    if "api" not in metafunc.fixturenames:
+        return
+    targets = list(Target)
+    alone = metafunc.definition.get_closest_marker("needs_connection")
+    if configured_kubeconfig():
+        targets = [Target.REAL]
+    else:
+        targets.remove(Target.REAL)
+        if alone or "kubectl" in metafunc.fixturenames:
+            targets.remove(Target.IN_PROCESS)
+    metafunc.parametrize("api", targets, ids=str, indirect=True)
+
+
 @pytest.fixture
-async def api(tmp_path: Path) -> AsyncIterator[Api]:
+async def api(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Api]:
     """A server with the Widget kind, and a namespace of the case's own."""
     kubeconfig = configured_kubeconfig()
-    target = real_target(kubeconfig) if kubeconfig else embedded_target(tmp_path)
+    if kubeconfig:
+        target = real_target(kubeconfig)
+    elif request.param is Target.IN_PROCESS:
+        target = in_process_target()
+    else:
+        target = embedded_target(tmp_path)
     async with target as found:
         found.namespace = f"case-{secrets.token_hex(4)}"
         (await found.create("/api/v1/namespaces", {"metadata": {"name": found.namespace}})).ok()

@@ -8,7 +8,7 @@ import io
 import json
 import os
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,10 @@ from typing import Any
 import aiohttp
 import pytest
 import yaml
+from yarl import URL
+
+from taskctl.testing import FakeCluster
+from taskctl.testing.exchange import AnswerStream, exchange, open_stream
 
 Json = dict[str, Any]
 
@@ -63,8 +67,8 @@ class Reply:
 class WatchStream:
     """A watch that is being read."""
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self._response = response
+    def __init__(self, content: aiohttp.StreamReader | _Lines) -> None:
+        self._content = content
 
     async def next(self, timeout_s: float = WAIT_S) -> Json:
         """Return the next event; fails if none comes."""
@@ -75,7 +79,7 @@ class WatchStream:
     async def next_or_end(self, timeout_s: float = WAIT_S) -> Json | None:
         """Return the next event, or None at the stream's end."""
         async with asyncio.timeout(timeout_s):
-            line = await self._response.content.readline()
+            line = await self._content.readline()
         if not line:
             return None
         event: Json = json.loads(line)
@@ -123,16 +127,22 @@ class Api:
         *,
         content_type: str = "application/json",
         accept: str = "application/json",
+        authorization: str | None = None,
         **query: str,
     ) -> Reply:
-        """Send a request and read the answer. ``body`` is text, bytes, or made JSON."""
-        text = body if isinstance(body, str | bytes | None) else json.dumps(body)
-        content = text.encode() if isinstance(text, str) else text
+        """Send a request and read the answer.
+
+        ``body`` is text, bytes, or made JSON; ``authorization`` says who asks, if not the
+        administrator.
+        """
+        content = _encoded(body)
         # A stream, since aiohttp warns of long byte strings.
         data = io.BytesIO(content) if content is not None else None
         sent = {"Accept": accept}
         if data is not None:
             sent["Content-Type"] = content_type
+        if authorization is not None:
+            sent["Authorization"] = authorization
         async with self._session.request(
             method, self.url + path, data=data, headers=sent, params=query
         ) as answer:
@@ -174,7 +184,7 @@ class Api:
             self.url + path, params={"watch": "true", **query}, headers={"Accept": accept}
         ) as answer:
             assert answer.status == 200, await answer.text()
-            yield WatchStream(answer)
+            yield WatchStream(answer.content)
 
     @asynccontextmanager
     async def websocket(
@@ -258,6 +268,94 @@ async def embedded_target(directory: Path) -> AsyncIterator[Api]:
             yield Api(session, server.url, kubeconfig)
 
 
+class InProcessApi(Api):
+    """The same for a :class:`FakeCluster`: no socket, so nothing that needs a connection."""
+
+    def __init__(self, cluster: FakeCluster) -> None:
+        self._cluster = cluster
+        self.url, self.kubeconfig, self.namespace = "in-process:", Path(), ""
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+        authorization: str | None = None,
+        **query: str,
+    ) -> Reply:
+        content = _encoded(body)
+        sent = self._headers(accept)
+        if content is not None:
+            sent["Content-Type"] = content_type
+        if authorization is not None:
+            sent["Authorization"] = authorization
+        target = _target(path, query)
+        await asyncio.sleep(0)
+        answer = await exchange(self._cluster.engine.api, method, target, sent, content)
+        return Reply(
+            answer.status,
+            answer.body.decode(errors="replace"),
+            dict(answer.headers),
+            answer.headers.getall("Warning", []),
+            answer.body,
+        )
+
+    @asynccontextmanager
+    async def watch(
+        self, path: str, *, accept: str = "application/json", **query: str
+    ) -> AsyncIterator[WatchStream]:
+        target = _target(path, {"watch": "true", **query})
+        api = self._cluster.engine.api
+        async with open_stream(api, "GET", target, self._headers(accept)) as stream:
+            lines = _Lines(stream)
+            assert stream.status == 200, await lines.readline()
+            yield WatchStream(lines)
+
+    def websocket(self, *args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("mark this case with needs_connection")
+
+    def _headers(self, accept: str) -> dict[str, str]:
+        return {"Authorization": self._cluster.authorization, "Accept": accept}
+
+
+class _Lines:
+    """Reads a stream by lines."""
+
+    def __init__(self, stream: AnswerStream) -> None:
+        self._stream = stream
+        self._rest = b""
+
+    async def readline(self) -> bytes:
+        while b"\n" not in self._rest:
+            chunk = await self._stream.read()
+            if not chunk:
+                line, self._rest = self._rest, b""
+                return line
+            self._rest += chunk
+        line, _, self._rest = self._rest.partition(b"\n")
+        return line + b"\n"
+
+
+def _encoded(body: Any) -> bytes | None:
+    text = body if isinstance(body, str | bytes | None) else json.dumps(body)
+    return text.encode() if isinstance(text, str) else text
+
+
+def _target(path: str, query: Mapping[str, str]) -> str:
+    # As aiohttp's client does with a URL and its params.
+    return str(URL(path).update_query(query)) if query else str(URL(path))
+
+
+@asynccontextmanager
+async def in_process_target() -> AsyncIterator[Api]:
+    """Start the cluster that ``taskctl.testing`` offers to tests."""
+    async with FakeCluster(taskctl_kinds=False) as cluster:
+        yield InProcessApi(cluster)
+
+
 def configured_kubeconfig() -> Path | None:
     """Return the kubeconfig of the real server that the cases shall run on, if any."""
     name = os.environ.get(KUBECONFIG_VARIABLE)
@@ -279,6 +377,11 @@ def embedded_only(reason: str) -> pytest.MarkDecorator:
     """Mark a case that cannot be put to a real server."""
     real = configured_kubeconfig() is not None
     return pytest.mark.skipif(real, reason=f"embedded server only: {reason}")
+
+
+def needs_connection(reason: str) -> pytest.MarkDecorator:
+    """Mark a case that cannot be put to a server in the same process."""
+    return pytest.mark.needs_connection(reason)
 
 
 def real_only(reason: str) -> pytest.MarkDecorator:

@@ -6,7 +6,6 @@ import base64
 import json
 from typing import Any
 
-import aiohttp
 import pytest
 
 from tests.conformance.samples import pod
@@ -40,16 +39,9 @@ async def review(api: Api, token: str, **spec: Any) -> Json:
 
 async def status_with(api: Api, token: str) -> int:
     """Return how the server answers to whoever has only this token."""
-    tls = aiohttp.TCPConnector(ssl=False)
-    headers = {"Authorization": f"Bearer {token}"}
-    async with (
-        aiohttp.ClientSession(connector=tls, headers=headers) as session,
-        session.post(
-            f"{api.url}{AUTHENTICATION}/selfsubjectreviews",
-            json={"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"},
-        ) as answer,
-    ):
-        return answer.status
+    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+    path = f"{AUTHENTICATION}/selfsubjectreviews"
+    return (await api.send("POST", path, review, authorization=f"Bearer {token}")).status
 
 
 async def test_tokens_of_service_accounts(api: Api) -> None:

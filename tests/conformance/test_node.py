@@ -25,10 +25,13 @@ from tests.conformance.target import (
     Json,
     WatchStream,
     configured_kubeconfig,
+    needs_connection,
     real_target,
 )
 
 # Has a shell, and is on the node already.
+pytestmark = needs_connection("its pods run on a node, which finds the server by its address")
+
 IMAGE = os.environ.get("TASKCTL_CONFORMANCE_IMAGE", "localhost/pause:1")
 POLITE = "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.1; done"
 SURLY = "trap 'exit 7' TERM; while :; do sleep 0.1; done"

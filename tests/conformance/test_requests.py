@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 
-import aiohttp
 import pytest
 
 from tests.conformance.samples import config_map
@@ -13,12 +12,8 @@ from tests.conformance.target import GROUP, Api, configured_kubeconfig, widget
 
 
 async def test_no_token_and_a_wrong_one(api: Api) -> None:
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False)) as session:
-        wrong = {"Authorization": "Bearer not-the-token"}
-        async with session.get(api.url + api.widgets(), headers=wrong) as answer:
-            assert answer.status == 401
-            body = await answer.json()
-    assert (body["kind"], body["reason"], body["code"]) == ("Status", "Unauthorized", 401)
+    reply = await api.send("GET", api.widgets(), authorization="Bearer not-the-token")
+    reply.refused(401, "Unauthorized")
 
 
 async def test_health_and_version(api: Api) -> None:

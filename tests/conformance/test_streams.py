@@ -13,9 +13,11 @@ import aiohttp
 import pytest
 
 from tests.conformance.programs import Kubectl
-from tests.conformance.target import WAIT_S, Api, Json, embedded_only
+from tests.conformance.target import WAIT_S, Api, Json, embedded_only, needs_connection
 from tests.conformance.test_node import api as api_with_node
 from tests.conformance.test_node import on_node
+
+pytestmark = needs_connection("WebSockets, and a node that finds the server by its address")
 
 FIRST_WITH_WEBSOCKETS = (31, "before, it had SPDY alone")
 PROTOCOLS = ["v5.channel.k8s.io", "v4.channel.k8s.io", "v4.base64.channel.k8s.io"]

@@ -4,6 +4,7 @@ The rooms, from the request down to the words of a refusal. A room may import fr
 ``pyproject.toml`` has the exact order, and ``./scripts/check`` holds it.
 
 ================  ============================================================================
+``engine.py``     the server without sockets and files: what it is made of, start and stop
 ``api``           the answers: which part serves a path, and how its answer is written
 ``relay``         logs, exec, attach and port-forward, passed on to the node
 ``controllers``   what acts by itself: namespaces, garbage collection, expiry, definitions

@@ -12,7 +12,6 @@ import secrets
 import signal
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final, Self
@@ -25,17 +24,10 @@ from aiohttp import web
 from taskctl.clock import Clock, SystemClock
 from taskctl.embedded.files import update_private, write_private
 from taskctl.embedded.listening import bind, stored_port
-from taskctl.embedded.server.access.auth import Authenticator
 from taskctl.embedded.server.access.certificates import Certificates, ensure_certificates
 from taskctl.embedded.server.api.router import Api
-from taskctl.embedded.server.api.special import Special
-from taskctl.embedded.server.controllers.claims import ClaimProtection
-from taskctl.embedded.server.controllers.definitions import CrdController
-from taskctl.embedded.server.controllers.expiry import EventExpiry
-from taskctl.embedded.server.controllers.gc import GarbageCollector
-from taskctl.embedded.server.controllers.namespaces import NamespaceController
-from taskctl.embedded.server.core import Core, open_collection
-from taskctl.embedded.server.definitions.strategy import CRDS
+from taskctl.embedded.server.core import Core
+from taskctl.embedded.server.engine import Engine, Secrets
 from taskctl.embedded.server.http.connections import (
     ConnectionLimits,
     Gate,
@@ -43,21 +35,12 @@ from taskctl.embedded.server.http.connections import (
     raise_file_limit,
 )
 from taskctl.embedded.server.http.log import request_logger
-from taskctl.embedded.server.kinds.registry import Registry
-from taskctl.embedded.server.refusals.errors import Resource
-from taskctl.embedded.server.relay.logs import LogProxy
-from taskctl.embedded.server.relay.nodelink import NodeLink
-from taskctl.embedded.server.relay.remote import RemoteRelay
 from taskctl.embedded.server.storage.eventlog import LogLimits
-from taskctl.embedded.server.storage.hub import Hub
 from taskctl.embedded.server.storage.persistence import Database
-from taskctl.embedded.server.storage.store import Store
-from taskctl.embedded.server.storage.upkeep import Upkeep
 from taskctl.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
-_HISTORY_INTERVAL_S: Final = 10.0
 _GC_ALLOCATIONS: Final = 20_000
 _RENEWAL_INTERVAL_S: Final = 3600.0
 _SHUTDOWN_TIMEOUT_S: Final = 2.0
@@ -96,7 +79,7 @@ class EmbeddedServer:
         url: base URL, once started.
         token: the administrator's bearer token.
         certificates: of TLS, once started.
-        core: the parts below HTTP, for tests that look inside.
+        engine: the server below HTTP, once started.
     """
 
     def __init__(self, options: ServerOptions, *, clock: Clock | None = None) -> None:
@@ -107,11 +90,10 @@ class EmbeddedServer:
         self._runner: web.ServerRunner | None = None
         self._gate: Gate | None = None
         self._tls: ssl.SSLContext | None = None
-        self._tasks: list[asyncio.Task[None]] = []
         self.url = ""
         self.token = ""
         self.certificates: Certificates
-        self.core: Core
+        self.engine: Engine
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -140,88 +122,41 @@ class EmbeddedServer:
             self._database = Database(directory / "db.sqlite")
         listener, self.url = self._bind()
         self.certificates = self._ensure_certificates()
-        store = Store(self._clock, journal=self._database, limits=self._options.log_limits)
-        self.core = Core(store, Registry(), Hub(), self._clock)
-        self._load_and_control()
         self.token = _secret(directory, "token")
         signing_key = _secret(directory, "service-account.key").encode()
-        authenticator = Authenticator(self.core, self.token, signing_key)
-        link = NodeLink(store, directory)
-        special = Special(self.core, authenticator, LogProxy(link), RemoteRelay(link))
-        api = Api(self.core, authenticator, special, self._options.bookmark_interval_s)
-        await self._listen(api, listener)
+        self.engine = Engine(
+            self._clock,
+            Secrets(self.token, signing_key, self.certificates.authority_pem),
+            database=self._database,
+            directory=directory,
+            log_limits=self._options.log_limits,
+            bookmark_interval_s=self._options.bookmark_interval_s,
+        )
+        self.engine.start()
+        await self._listen(self.engine.api, listener)
         if directory is not None:
             self._write_files(directory)
         logger.info("serving %s", self.url)
 
     async def stop(self) -> None:
         """End watches, finish requests, close the database."""
-        if hasattr(self, "core"):
-            self.core.hub.end()
+        if hasattr(self, "engine"):
+            self.engine.core.hub.end()
         if self._gate is not None:
             self._gate.shut()
         if self._runner is not None:
             await self._runner.cleanup()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if hasattr(self, "engine"):
+            await self.engine.stop()
         if self._database is not None:
             self._database.close()
         if self._lock is not None:
             self._lock.close()
 
-    async def wait(self) -> None:
-        """Return when one of the server's own tasks has failed.
-
-        Raises:
-            Exception: what it failed with.
-        """
-        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-
-    def _load_and_control(self) -> None:
-        core = self.core
-        for kind in core.registry.all():
-            open_collection(core, kind)
-        definitions = CrdController(core)
-        _restore(core, self._database, definitions)
-        authority = self.certificates.authority_pem.decode("ascii")
-        namespaces, collector = NamespaceController(core, authority), GarbageCollector(core)
-        claims, expiry = ClaimProtection(core), EventExpiry(core)
-        for listener in (
-            core.hub.publish,
-            definitions.notice,
-            namespaces.notice,
-            collector.notice,
-            claims.notice,
-            expiry.notice,
-        ):
-            core.store.listen(listener)
-        definitions.resume()
-        namespaces.bootstrap()
-        collector.scan()
-        claims.scan()
-        expiry.scan()
-        self._start_task("definitions", definitions.run)
-        self._start_task("namespaces", namespaces.run)
-        self._start_task("garbage-collector", collector.run)
-        self._start_task("claim-protection", claims.run)
-        self._start_task("event-expiry", expiry.run)
-        self._start_task("history", self._expire_history)
-        if self._database is not None:
-            self._start_task("database", Upkeep(self._database).run)
-
-    def _start_task(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
-        async def body() -> None:
-            await run()
-
-        self._tasks.append(asyncio.create_task(body(), name=f"server-{name}"))
-
-    async def _expire_history(self) -> None:
-        while True:
-            await asyncio.sleep(_HISTORY_INTERVAL_S)
-            self.core.store.expire_history()
+    @property
+    def core(self) -> Core:
+        """The parts below HTTP, for tests that look inside."""
+        return self.engine.core
 
     def _bind(self) -> tuple[socket.socket, str]:
         """Return the socket to listen on, and its URL for clients on this machine."""
@@ -256,7 +191,7 @@ class EmbeddedServer:
         self._tls = self.certificates.server_context()
         self._gate = Gate(listener, server, self._tls, limits)
         api.admitted = self._gate.admit
-        self._start_task("certificates", self._renew)
+        self.engine.start_task("certificates", self._renew)
         self._gate.open()
 
     async def _renew(self) -> None:
@@ -321,28 +256,6 @@ def kubeconfig(url: str, token: str, authority_pem: bytes) -> str:
     return yaml.safe_dump(content, sort_keys=False)
 
 
-def _restore(core: Core, database: Database | None, definitions: CrdController) -> None:
-    if database is None:
-        return
-    for raw in database.objects_of(CRDS):
-        definitions.register(orjson.loads(raw))
-    known = set(core.store.resources())
-    rows: list[tuple[Resource, bytes]] = []
-    forgotten: set[Resource] = set()
-    floors = database.last_deletions()
-    for resource, raw in database.objects():
-        if resource in known:
-            rows.append((resource, raw))
-        else:
-            # Kept on disk for a version that knows the kind; its revisions still count.
-            forgotten.add(resource)
-            revision = int(orjson.loads(raw)["metadata"]["resourceVersion"])
-            floors[resource] = max(floors.get(resource, 0), revision)
-    for resource in sorted(forgotten):
-        logger.warning("the database holds %s, which nothing defines", resource.qualified)
-    core.store.restore(rows, floors)
-
-
 def _lock(path: Path) -> IO[str]:
     """Hold the data directory for this process; the system lets go when the process ends."""
     file = open(path, "w")  # noqa: SIM115 - held until stop()
@@ -396,7 +309,7 @@ async def run_server(options: ServerOptions) -> None:
         loop.add_signal_handler(number, stopping.set)
     async with EmbeddedServer(options) as server:
         tune_collector()
-        failed = asyncio.create_task(server.wait(), name="server-watchdog")
+        failed = asyncio.create_task(server.engine.wait(), name="server-watchdog")
         stopped = asyncio.create_task(stopping.wait(), name="server-stop")
         await asyncio.wait((failed, stopped), return_when=asyncio.FIRST_COMPLETED)
         for task in (failed, stopped):

@@ -12,7 +12,7 @@ from typing import Any, Final
 from taskctl.embedded.server.definitions import scale_paths
 from taskctl.embedded.server.definitions.structure import check_structure
 from taskctl.embedded.server.kinds.model import Column, Kind
-from taskctl.embedded.server.kinds.structural_schema import StructuralSchema
+from taskctl.embedded.server.kinds.structural_schema import StructuralSchema, compiled
 from taskctl.embedded.server.refusals import fields
 from taskctl.embedded.server.refusals.fields import FieldError
 from taskctl.embedded.server.schema.nodes import Node
@@ -88,7 +88,7 @@ def _kind_of(spec: JSON, names: JSON, version: JSON) -> Kind:
             if version.get("deprecated")
             else ""
         ),
-        custom_schema=StructuralSchema(version["schema"]["openAPIV3Schema"]),
+        custom_schema=compiled(version["schema"]["openAPIV3Schema"]),
     )
 
 
@@ -224,12 +224,12 @@ def _check_version(version: JSON, where: str, errors: list[FieldError]) -> None:
     _check_columns(version, where, errors)
     if found:
         return  # a schema that is not structural cannot be compiled
-    compiled = StructuralSchema(raw)
+    schema = compiled(raw)
     errors.extend(
-        FieldError(f"{path}.{one.path}", one.reason, one.message) for one in compiled.rule_errors
+        FieldError(f"{path}.{one.path}", one.reason, one.message) for one in schema.rule_errors
     )
-    _check_defaults(compiled.root, path, errors)
-    _check_selectable(version, compiled.root, where, errors)
+    _check_defaults(schema.root, path, errors)
+    _check_selectable(version, schema.root, where, errors)
     declared = (version.get("subresources") or {}).get(scale_paths.SUBRESOURCE)
     errors.extend(scale_paths.check_paths(declared, f"{where}.subresources.scale"))
 

@@ -192,7 +192,7 @@ async def test_work_left_undone_is_taken_up(tmp_path: Path) -> None:
         doomed = WIDGETS.replace("/default/", "/doomed/")
         await client.send("POST", doomed, widget("inside"))
         # As if killed before its controllers could act on these.
-        for task in server._tasks:
+        for task in server.engine._tasks:
             task.cancel()
         await client.send("DELETE", f"{WIDGETS}/owner")
         await client.send("DELETE", "/api/v1/namespaces/doomed")
@@ -207,7 +207,7 @@ async def test_a_definition_half_deleted_is_deleted(tmp_path: Path) -> None:
     async with EmbeddedServer(ServerOptions(tmp_path)) as server, client_of(server) as client:
         await client.send("POST", CRDS, widget_crd())
         await client.send("POST", WIDGETS, widget("a"))
-        for task in server._tasks:
+        for task in server.engine._tasks:
             task.cancel()
         await client.send("DELETE", f"{CRDS}/widgets.conformance.taskctl.test")
     async with EmbeddedServer(ServerOptions(tmp_path)) as server, client_of(server) as client:
