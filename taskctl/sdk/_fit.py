@@ -24,11 +24,8 @@ def fits(value: Any, origin: Any) -> bool:
         return kind is ARRAYS[origin]
     if kind is origin:
         return True
-    lenient = (_scalars.of_kind(origin) is not None and origin not in _EXACT) or _is_enum(origin)
-    return lenient and origin in kind.__mro__
-
-
-_EXACT = tuple(_scalars.SCALARS)
+    known = _scalars.of_kind(origin) is not None and not _scalars.is_exact(origin)
+    return (known or _is_enum(origin)) and origin in kind.__mro__
 
 
 def _is_enum(kind: Any) -> bool:

@@ -12,9 +12,9 @@ from taskctl.sdk.errors import InputInvalid, Unsendable
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from inspect import Parameter
     from typing import Any, Unpack
 
+    from taskctl.sdk._parameters import Parameter
     from taskctl.sdk._specs import Options
 
 
@@ -112,12 +112,13 @@ def encode_arguments(
         Unsendable: the arguments do not fit the function, or one has no JSON form.
     """
     from taskctl.sdk import _values
+    from taskctl.sdk._parameters import bound
     from taskctl.sdk._sources import split
 
     function, name = call.function.function, call.function.__qualname__
     parameters, hints = _signature(function)
     try:
-        bound = _bind(function, call)
+        given = bound(function, call.args, call.kwargs)
     except TypeError as error:
         raise Unsendable(f"{name}(): {error}") from error
 
@@ -127,7 +128,7 @@ def encode_arguments(
         return _values.encode(part, hint, f"{name}(): {key}{place}", 1 + len(below))
 
     made = {}
-    for key, value in bound.items():
+    for key, value in given.items():
         hint = _whole_hint(parameters[key], hints)
 
         found: list[dict[str, Any]] = []
@@ -140,16 +141,6 @@ def encode_arguments(
         if plain is not None or not found:
             made[key] = plain
     return made
-
-
-def _bind(function: Callable[..., Any], call: Call[Any, Any]) -> dict[str, Any]:
-    from inspect import signature
-
-    bound = signature(function).bind(*call.args, **call.kwargs)
-    for parameter in bound.signature.parameters.values():
-        if parameter.kind is parameter.VAR_POSITIONAL and parameter.name in bound.arguments:
-            bound.arguments[parameter.name] = list(bound.arguments[parameter.name])
-    return dict(bound.arguments)
 
 
 def decode_arguments(function: Callable[..., Any], given: Any) -> tuple[list[Any], dict[str, Any]]:
@@ -178,11 +169,11 @@ def decode_arguments(function: Callable[..., Any], given: Any) -> tuple[list[Any
             raise InputInvalid(f"{name}(): the input lacks {key!r}")
         else:
             value = parameter.default
-        if parameter.kind is parameter.VAR_POSITIONAL:
+        if parameter.kind == parameter.VAR_POSITIONAL:
             args.extend(value)
-        elif parameter.kind is parameter.VAR_KEYWORD:
+        elif parameter.kind == parameter.VAR_KEYWORD:
             kwargs.update(value)
-        elif parameter.kind is parameter.KEYWORD_ONLY:
+        elif parameter.kind == parameter.KEYWORD_ONLY:
             kwargs[key] = value
         else:
             args.append(value)
@@ -313,15 +304,14 @@ def _result_hint(function: Callable[..., Any]) -> Any:
 
 
 def _signature(function: Callable[..., Any]) -> tuple[dict[str, Parameter], dict[str, Any]]:
-    from inspect import signature
-
     from taskctl.sdk._hints import UnreadableHint, evaluated
+    from taskctl.sdk._parameters import parameters_of
 
     try:
         hints = evaluated(function)
     except UnreadableHint as error:
         raise Unsendable(f"{function.__qualname__}(): {error}") from error
-    return dict(signature(function).parameters), hints
+    return parameters_of(function), hints
 
 
 def _whole_hint(parameter: Parameter, hints: dict[str, Any]) -> Any:
@@ -329,8 +319,8 @@ def _whole_hint(parameter: Parameter, hints: dict[str, Any]) -> Any:
     from typing import Any, Dict, List  # noqa: UP035  (3.8 cannot index the builtin ones)
 
     hint = hints.get(parameter.name, Any)
-    if parameter.kind is parameter.VAR_POSITIONAL:
+    if parameter.kind == parameter.VAR_POSITIONAL:
         return List[hint]  # type: ignore[valid-type]  # noqa: UP006
-    if parameter.kind is parameter.VAR_KEYWORD:
+    if parameter.kind == parameter.VAR_KEYWORD:
         return Dict[str, hint]  # type: ignore[valid-type]  # noqa: UP006
     return hint

@@ -7,7 +7,6 @@ and may give back the same type with its members in the order that it saw first.
 from __future__ import annotations
 
 import collections.abc
-import dataclasses
 import functools
 import typing
 from collections.abc import Callable
@@ -123,15 +122,30 @@ def fields(kind: Any, args: tuple[Any, ...] = ()) -> dict[str, Any] | None:
     return {name: _with_arguments(hint, known) for name, hint in found.items()}
 
 
+def dataclass_fields(kind: type, *, of_constructor: bool = False) -> list[str] | None:
+    """Return the names of a dataclass's fields; None for other types.
+
+    Args:
+        kind: the type.
+        of_constructor: only those that the constructor takes.
+    """
+    if not hasattr(kind, "__dataclass_fields__"):
+        return None
+    import dataclasses  # slow to load, and it is loaded where there is a dataclass
+
+    found = dataclasses.fields(kind)
+    return [field.name for field in found if field.init or not of_constructor]
+
+
 @functools.lru_cache(maxsize=1024)
 def _fields(kind: type) -> dict[str, Any] | None:
-    if dataclasses.is_dataclass(kind):
+    names = dataclass_fields(kind, of_constructor=True)
+    if names is not None:
         hints = evaluated(kind)
-        return {field.name: hints[field.name] for field in dataclasses.fields(kind) if field.init}
+        return {name: hints[name] for name in names}
     if is_named_tuple(kind):
         hints = evaluated(kind)
-        names: tuple[str, ...] = kind._fields  # type: ignore[attr-defined]
-        return {name: hints.get(name, Any) for name in names}
+        return {name: hints.get(name, Any) for name in kind._fields}  # type: ignore[attr-defined]
     return evaluated(kind) if is_typed_dict(kind) else None
 
 

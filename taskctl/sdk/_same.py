@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
-import decimal
 import enum
 import functools
 import math
 from typing import Any
 
-from taskctl.sdk._hints import is_model
+from taskctl.sdk._hints import dataclass_fields, is_model
 from taskctl.sdk._path import Path
+from taskctl.sdk._scalars import is_from
 
 # What differs: where, what was sent, what came back.
 Difference = tuple[Path, Any, Any]
@@ -43,8 +42,8 @@ def difference(sent: Any, back: Any, path: Path) -> Difference | None:
     if isinstance(sent, (set, frozenset)):
         same = sent == back and _types(sent) == _types(back)
         return None if same else (path, sent, back)
-    if dataclasses.is_dataclass(kind):
-        names = [field.name for field in dataclasses.fields(kind)]
+    names = dataclass_fields(kind)
+    if names is not None:
         return _attributes(sent, back, names, path) or _extras(sent, back, path)
     if is_model(kind):
         return _model(sent, back, path)
@@ -57,7 +56,7 @@ def _equal(sent: Any, back: Any) -> bool:
         return (sent == back and signs) or (sent != sent and back != back)
     if isinstance(sent, enum.Enum):
         return sent is back or bool(isinstance(sent, enum.Flag) and sent.value == back.value)
-    if isinstance(sent, decimal.Decimal):
+    if any(is_from("decimal", "Decimal", kind) for kind in type(sent).__mro__):
         return bool(sent.as_tuple() == back.as_tuple())
     if isinstance(sent, (datetime.datetime, datetime.time)):
         same = sent == back and sent.fold == back.fold and _zone(sent.tzinfo) == _zone(back.tzinfo)
@@ -115,7 +114,7 @@ def _attributes(sent: Any, back: Any, names: Any, path: Path) -> Difference | No
 
 def _extras(sent: Any, back: Any, path: Path) -> Difference | None:
     """Compare what was set on an object beyond its fields, less cached properties."""
-    known = {field.name for field in dataclasses.fields(sent)}
+    known = set(dataclass_fields(type(sent)) or ())
     names = [
         name
         for name in {**getattr(sent, "__dict__", {}), **getattr(back, "__dict__", {})}

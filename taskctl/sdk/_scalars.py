@@ -1,13 +1,14 @@
-"""Values that are one text or number in JSON."""
+"""Values that are one text or number in JSON.
+
+An annotation or a value of a type means that its module is loaded, so the modules that most tasks
+do not use are not loaded for the sake of a comparison: they would take longer than the task.
+"""
 
 from __future__ import annotations
 
-import base64
 import datetime
-import decimal
 import enum
-import pathlib
-import uuid
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -17,9 +18,30 @@ _TRUTH = {"true": True, "false": False}
 
 def of_kind(kind: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]] | None:
     """Return the functions to JSON and from JSON for a type; None for other types."""
-    if isinstance(kind, type) and issubclass(kind, pathlib.PurePath):
+    if not isinstance(kind, type):
+        return None
+    if kind in SCALARS:
+        return SCALARS[kind]
+    if is_from("decimal", "Decimal", kind) or is_from("uuid", "UUID", kind):
         return str, lambda plain: kind(_text(plain))
-    return SCALARS.get(kind)
+    path = _loaded("pathlib", "PurePath")
+    if path is not None and issubclass(kind, path):
+        return str, lambda plain: kind(_text(plain))
+    return None
+
+
+def is_exact(kind: Any) -> bool:
+    """Whether a type stands for itself alone: a value of a subclass would not come back."""
+    return kind in SCALARS or is_from("decimal", "Decimal", kind) or is_from("uuid", "UUID", kind)
+
+
+def is_from(module: str, name: str, kind: Any) -> bool:
+    """Whether a type is that of a module of the standard library, which may not be loaded."""
+    return kind is not None and kind is _loaded(module, name)
+
+
+def _loaded(module: str, name: str) -> Any:
+    return getattr(sys.modules.get(module), name, None)
 
 
 def enum_form(member: enum.Enum) -> Any:
@@ -108,12 +130,16 @@ def _seconds(value: datetime.timedelta) -> Any:
     seconds = value.total_seconds()
     if datetime.timedelta(seconds=seconds) == value:
         return seconds
-    return str(decimal.Decimal(value // _MICROSECOND).scaleb(-6))  # a float would be inexact
+    from decimal import Decimal
+
+    return str(Decimal(value // _MICROSECOND).scaleb(-6))  # a float would be inexact
 
 
 def _duration(plain: Any) -> datetime.timedelta:
     if isinstance(plain, str):
-        return int(decimal.Decimal(plain).scaleb(6)) * _MICROSECOND
+        from decimal import Decimal
+
+        return int(Decimal(plain).scaleb(6)) * _MICROSECOND
     return datetime.timedelta(seconds=plain)
 
 
@@ -124,11 +150,15 @@ def _text(value: Any) -> str:
 
 
 def _to_base64(value: Any) -> str:
-    return base64.b64encode(value).decode()
+    from base64 import b64encode
+
+    return b64encode(value).decode()
 
 
 def _from_base64(plain: Any) -> bytes:
-    return base64.b64decode(_text(plain), validate=True)
+    from base64 import b64decode
+
+    return b64decode(_text(plain), validate=True)
 
 
 _PLAIN = (bool, int, float, str, type(None))
@@ -146,6 +176,4 @@ SCALARS: dict[Any, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
         lambda plain: datetime.time.fromisoformat(_text(plain)),
     ),
     datetime.timedelta: (_seconds, _duration),
-    decimal.Decimal: (str, lambda plain: decimal.Decimal(_text(plain))),
-    uuid.UUID: (str, lambda plain: uuid.UUID(_text(plain))),
 }
