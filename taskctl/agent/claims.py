@@ -20,12 +20,14 @@ from taskctl.agent.meters import ClaimOutcome
 from taskctl.agent.podspec import OwnPod, ParkedEntry, PodEntry
 from taskctl.agent.preparations import Preparations
 from taskctl.agent.refusals import ErrorCode, Refusal, from_api
-from taskctl.agent.runmessage import command_for, micros, run_message, timeout_ms
+from taskctl.agent.runmessage import micros, run_message, timeout_ms
 from taskctl.agent.runs import Run, RunPhase
 from taskctl.api.resources import TASKS
 from taskctl.errors import ApiError, Conflict, NotFound
-from taskctl.policy.claim import AlreadyOurs, ClaimRefused, decide_claim
+from taskctl.policy.claim import AlreadyOurs, ClaimRefused, decide_claim, fresh_claim
 from taskctl.policy.handover import NOT_BEGUN_CODE, class_of
+from taskctl.policy.prepare import command_for
+from taskctl.policy.status import status_body
 from taskctl.policy.taskdefaults import filled
 from taskctl.policy.view import parse_task, time_or_none, with_defaults
 from taskctl.wire import Message
@@ -105,7 +107,11 @@ class Claims:
                 entry = given
                 meters.handovers += 1
             try:
-                won = await self._claim(entry)
+                won = await self._claim_as_seen(entry)
+                if won is None:
+                    won = await self._claim(entry)
+                elif not self._may_run(won.task, entry):
+                    won = None
             except ApiError as error:
                 raise from_api(error) from error
             if won is None:
@@ -141,6 +147,30 @@ class Claims:
             return exit_message()
         logger.info("told again %s", run.label)
         return run_message(self._context, run, task)
+
+    async def _claim_as_seen(self, entry: PodEntry) -> _Won | None:
+        """Claim the version of the Task that the controller saw, by one request.
+
+        Returns:
+            None: it was not told, is outdated or does not fit here, or the answer is not known.
+            The Task has to be read, and says what is the case.
+        """
+        context, claim, seen = self._context, entry.claim, entry.seen
+        if seen is None or seen.fingerprint != entry.container_class:
+            return None
+        if not self._preparations.admits(claim.container, seen.command, seen.root_uid):
+            return None
+        now = context.timing.clock.now()
+        guard = {"metadata": {"uid": claim.task_uid, "resourceVersion": seen.version}}
+        body = status_body(guard, fresh_claim(seen.basis, claim, now))
+        label = f"task={entry.task} attempt={claim.attempt} container={claim.container}"
+        try:
+            task = await context.client.patch_status(TASKS, entry.task, context.namespace, body)
+        except ApiError as error:
+            logger.debug("not claimed at once %s: %s", label, error)
+            return None
+        logger.info("claimed at once %s", label)
+        return _Won(task, now)
 
     async def _claim(self, entry: PodEntry) -> _Won | None:
         """Swap the Task's status to Running; None if that is not, or no longer, ours to do."""
@@ -191,10 +221,10 @@ class Claims:
     def _admits(self, task: dict[str, Any], entry: PodEntry) -> bool:
         """Whether what was prepared in a container lets the Task run there; else pass it on."""
         view = with_defaults(parse_task(task), entry.claim.defaults)
-        command, root_uid = command_for(view), view.root_uid
-        if self._preparations.admits(entry.claim.container, command, root_uid):
+        digest, root_uid = command_for(view).digest, view.root_uid
+        if self._preparations.admits(entry.claim.container, digest, root_uid):
             return True
-        other = self._preparations.pass_on(entry, command, root_uid)
+        other = self._preparations.pass_on(entry, digest, root_uid)
         if other is None:
             self._handed_back.add(entry.claim.container)
         logger.info(
@@ -204,6 +234,19 @@ class Claims:
             entry.claim.container,
             other or "the controller",
         )
+        return False
+
+    def _may_run(self, task: dict[str, Any], entry: PodEntry) -> bool:
+        """Whether a Task that is claimed is what the record said of it; no code runs if not.
+
+        The controller says what it has read, so it always is, unless others write records.
+        """
+        view, container = parse_task(task), entry.claim.container
+        digest = command_for(view).digest
+        if _fits(task, entry) and self._preparations.admits(container, digest, view.root_uid):
+            return True
+        text = "claimed, but not run: the record does not say what task=%s is; container=%s"
+        logger.error(text, entry.task, container)
         return False
 
     def _learn(self, task: dict[str, Any]) -> None:

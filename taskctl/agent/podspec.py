@@ -29,7 +29,7 @@ from taskctl.errors import ApiError, NotFound
 from taskctl.kube.interface import Reader
 from taskctl.kube.resources import PODS
 from taskctl.policy.claim import ClaimEntry
-from taskctl.policy.handover import Handover, parse_parked
+from taskctl.policy.handover import Handover, SeenTask, parse_parked
 from taskctl.policy.resources import UNCOUNTED, capacity_of
 from taskctl.policy.taskdefaults import from_text
 from taskctl.policy.workerpod import parse_frame
@@ -46,6 +46,7 @@ class PodEntry:
         writes_workspace: the workspace is mounted there, and not read-only.
         container_class: fingerprint of the tasks that fit, where it was parked; else empty: it
             was made for this one.
+        seen: the Task when it was handed over; None: it is to be read first.
     """
 
     claim: ClaimEntry
@@ -53,6 +54,7 @@ class PodEntry:
     nonce: str = field(repr=False)
     writes_workspace: bool = True
     container_class: str = ""
+    seen: SeenTask | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,7 @@ class ParkedEntry:
             nonce=self.nonce,
             writes_workspace=self.writes_workspace,
             container_class=self.container_class,
+            seen=handover.seen,
         )
 
 

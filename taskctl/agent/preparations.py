@@ -112,12 +112,18 @@ class Preparations:
         self._look(parked.container_class)
 
     # --- who may run where ----------------------------------------------------------------
-    def admits(self, container: str, command: Command, root_uid: str) -> bool:
-        """Whether a task may run in a container, as far as what was prepared there goes."""
-        preparation = self._done.get(container)
-        return preparation is None or preparation.admits(command.digest, root_uid)
+    def admits(self, container: str, digest: str, root_uid: str) -> bool:
+        """Whether a task may run in a container, as far as what was prepared there goes.
 
-    def pass_on(self, entry: PodEntry, command: Command, root_uid: str) -> str | None:
+        Args:
+            container: where.
+            digest: of its command.
+            root_uid: its tree.
+        """
+        preparation = self._done.get(container)
+        return preparation is None or preparation.admits(digest, root_uid)
+
+    def pass_on(self, entry: PodEntry, digest: str, root_uid: str) -> str | None:
         """Give what a container must not run to another one that waits.
 
         Returns:
@@ -125,13 +131,18 @@ class Preparations:
         """
         claim = entry.claim
         handover = Handover(
-            entry.task, claim.task_uid, claim.attempt, claim.placed, defaults=claim.defaults
+            entry.task,
+            claim.task_uid,
+            claim.attempt,
+            claim.placed,
+            defaults=claim.defaults,
+            seen=entry.seen,
         )
         waiting = [
             parked.container
             for parked in self._handovers.waiting()
             if parked.container_class == entry.container_class
-            and self.admits(parked.container, command, root_uid)
+            and self.admits(parked.container, digest, root_uid)
         ]
         waiting.sort(key=lambda name: name not in self._done)  # where it is prepared, if it is
         for container in waiting:

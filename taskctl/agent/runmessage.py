@@ -20,7 +20,7 @@ from taskctl.constants import (
     ENV_TRACEPARENT,
     ENV_WORKSPACE,
 )
-from taskctl.policy.prepare import Command, command_of
+from taskctl.policy.prepare import ENV_DEFAULTS_OF_RUNS, given_env, words_of
 from taskctl.policy.resources import memory_limit_bytes, requested
 from taskctl.policy.tracecontext import context_of_run, parse_traceparent
 from taskctl.policy.view import TaskView, parse_task
@@ -28,9 +28,6 @@ from taskctl.wire import Message
 
 # Between SIGTERM and SIGKILL; Kubernetes gives pods 30 s, and the report must fit in there too.
 GRACE_MS: Final = 10_000
-# Python keeps what it prints to a pipe until it ends: a task that is stopped would lose it, and
-# users could not follow its log. A Task's own env comes first.
-_DEFAULTS: Final = {"PYTHONUNBUFFERED": "1"}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -63,7 +60,7 @@ def run_message(context: Context, run: Run, task: dict[str, Any]) -> Message:
         "namespace": context.namespace,
         "uid": run.told.uid,
         "attempt": run.told.attempt,
-        "argv": _words(view),
+        "argv": words_of(view),
         "env": _environment(context, run, view),
         "cwd": view.spec.get("workingDir") or "",
         "timeout_ms": run.told.timeout_ms,
@@ -78,27 +75,6 @@ def run_message(context: Context, run: Run, task: dict[str, Any]) -> Message:
     }
 
 
-def command_for(view: TaskView) -> Command:
-    """Return the command of a Task's runs, without what belongs to one run alone."""
-    named = {entry["name"] for entry in view.spec.get("env") or ()}
-    defaults = {name: value for name, value in _DEFAULTS.items() if name not in named}
-    env = defaults | _given(view)
-    return command_of({"argv": _words(view), "env": env, "cwd": view.spec.get("workingDir") or ""})
-
-
-def _words(view: TaskView) -> list[str]:
-    return [*view.spec.get("command", ()), *(view.spec.get("args") or ())]
-
-
-def _given(view: TaskView) -> dict[str, str]:
-    """Return the Task's plain variables; those with ``valueFrom`` are in the container already."""
-    return {
-        entry["name"]: entry.get("value") or ""
-        for entry in view.spec.get("env") or ()
-        if "valueFrom" not in entry
-    }
-
-
 def record_key(context: Context, run: Run) -> str:
     """Return what an exit record must hold to count: only that run's taskctl-init is told."""
     told = run.told
@@ -106,11 +82,11 @@ def record_key(context: Context, run: Run) -> str:
 
 
 def _environment(context: Context, run: Run, view: TaskView) -> dict[str, str]:
-    given = _given(view)
+    given = given_env(view)
     told = run.told
     named = {entry["name"] for entry in view.spec.get("env") or ()}
     # No rule forbids these names, so what the Task says about them counts.
-    kept = {ENV_TASK_NAME: told.task, ENV_TASK_NAMESPACE: context.namespace, **_DEFAULTS}
+    kept = {ENV_TASK_NAME: told.task, ENV_TASK_NAMESPACE: context.namespace, **ENV_DEFAULTS_OF_RUNS}
     if context.settings.traces or parse_traceparent(view.traceparent) is not None:
         kept[ENV_TRACEPARENT] = context_of_run(view, told.attempt).text()
     own = {

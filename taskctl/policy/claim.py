@@ -15,8 +15,8 @@ from taskctl.api.states import TaskState
 from taskctl.clock import format_micro
 from taskctl.constants import Reason
 from taskctl.policy.lineage import runs_of
-from taskctl.policy.status import StatusPatch, active_conditions
-from taskctl.policy.view import TaskView, parse_task, time_or_none
+from taskctl.policy.status import StatusPatch, active_conditions, conditions_on_the_way
+from taskctl.policy.view import TaskView, parse_task, time_or_none, with_defaults
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def decide_claim(
         entry: the container that asks.
         now: becomes ``times.started``.
     """
-    view = parse_task(task)
+    view = with_defaults(parse_task(task), entry.defaults)
     if view.uid != entry.task_uid:
         return ClaimRefused(f"task {view.name} was deleted and made again since this was placed")
     if is_running_here(view, entry):
@@ -118,7 +118,72 @@ def _refusal(view: TaskView, entry: ClaimEntry) -> str:
     return ""
 
 
+@dataclass(frozen=True, slots=True)
+class ClaimBasis:
+    """What a claim writes of the Task itself.
+
+    Attributes:
+        root: name of the tree's root.
+        parent: name of the Task that made it; empty for a root.
+        depth: level in the tree.
+        runs: what ``status.runs`` says.
+        created: when it was created, RFC 3339.
+        generation: of the Task.
+    """
+
+    root: str
+    parent: str
+    depth: int
+    runs: str
+    created: str
+    generation: int
+
+
+def basis_of(view: TaskView) -> ClaimBasis:
+    """Return what a claim of the Task writes of it."""
+    return ClaimBasis(
+        root=view.root_name,
+        parent=view.parent_name,
+        depth=view.depth,
+        runs=runs_of(view),
+        created=_micro(view.created) or "",
+        generation=view.generation,
+    )
+
+
+def is_fresh(view: TaskView) -> bool:
+    """Whether a claim depends on nothing in the Task's status: nothing there has to be replaced."""
+    status = view.status
+    return not (status.get("conditions") or status.get("defaults"))
+
+
+def fresh_claim(basis: ClaimBasis, entry: ClaimEntry, now: datetime) -> StatusPatch:
+    """Return what claims a Task that was :func:`is_fresh` when the controller placed it.
+
+    It is to be written under the resourceVersion that the controller saw: as long as that
+    counts, :func:`decide_claim` would decide the same.
+
+    Args:
+        basis: of the Task, as the controller saw it.
+        entry: the container that asks.
+        now: becomes ``times.started``.
+    """
+    conditions = conditions_on_the_way(None, basis.generation, Reason.STARTED, now)
+    return _patch(basis, entry, dict(entry.defaults) or None, conditions, now)
+
+
 def _claim_patch(view: TaskView, entry: ClaimEntry, now: datetime) -> StatusPatch:
+    conditions = active_conditions(view, Reason.STARTED, now)
+    return _patch(basis_of(view), entry, claimed_defaults(view, entry), conditions, now)
+
+
+def _patch(
+    basis: ClaimBasis,
+    entry: ClaimEntry,
+    defaults: dict[str, Any] | None,
+    conditions: list[dict[str, Any]],
+    now: datetime,
+) -> StatusPatch:
     return {
         "state": TaskState.RUNNING.value,
         "reason": Reason.STARTED.value,
@@ -127,13 +192,13 @@ def _claim_patch(view: TaskView, entry: ClaimEntry, now: datetime) -> StatusPatc
         "podName": entry.pod_name,
         "podUID": entry.pod_uid,
         "containerName": entry.container,
-        "root": view.root_name or None,
-        "parent": view.parent_name or None,
-        "depth": view.depth,
-        "runs": runs_of(view) or None,
-        "defaults": claimed_defaults(view, entry),
+        "root": basis.root or None,
+        "parent": basis.parent or None,
+        "depth": basis.depth,
+        "runs": basis.runs or None,
+        "defaults": defaults,
         "times": {
-            "created": _micro(view.created),
+            "created": basis.created or None,
             "placed": entry.placed or None,
             "started": format_micro(now),
             "userCode": None,
@@ -147,8 +212,8 @@ def _claim_patch(view: TaskView, entry: ClaimEntry, now: datetime) -> StatusPatc
         "outputObject": None,
         "progress": None,
         "usage": None,
-        "observedGeneration": view.generation,
-        "conditions": active_conditions(view, Reason.STARTED, now),
+        "observedGeneration": basis.generation,
+        "conditions": conditions,
     }
 
 

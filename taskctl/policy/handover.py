@@ -29,7 +29,9 @@ from taskctl.constants import (
     SOCKET_PATH,
 )
 from taskctl.objectkey import ObjectKey
+from taskctl.policy.claim import ClaimBasis, basis_of, is_fresh
 from taskctl.policy.entry import build_container, defaults_taken
+from taskctl.policy.prepare import command_for
 from taskctl.policy.resources import NOTHING, Amount, amount_text, parse_amount, requested
 from taskctl.policy.taskdefaults import to_text
 from taskctl.policy.view import TaskView, time_or_none
@@ -146,6 +148,25 @@ def is_parked_name(name: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class SeenTask:
+    """A Task as the controller saw it when it handed it over: the agent need not read it.
+
+    Attributes:
+        version: ``metadata.resourceVersion``; the claim holds as long as that counts.
+        basis: what the claim writes of it.
+        fingerprint: of its class.
+        root_uid: UID of the tree's root.
+        command: digest of its command (:mod:`taskctl.policy.prepare`).
+    """
+
+    version: str
+    basis: ClaimBasis
+    fingerprint: str
+    root_uid: str
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
 class Handover:
     """What a parked container is to run.
 
@@ -157,6 +178,7 @@ class Handover:
         amount: CPU and memory that it takes of its worker.
         defaults: what it takes of its TaskCluster's ``spec.taskDefaults``: an agent has no
             TaskCluster.
+        seen: the Task at that time; None: the agent has to read it before it claims it.
     """
 
     task_name: str
@@ -165,6 +187,7 @@ class Handover:
     placed: str
     amount: Amount = NOTHING
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    seen: SeenTask | None = None
 
     @property
     def placed_at(self) -> datetime | None:
@@ -192,6 +215,8 @@ def encode_entry(entry: Handover | Dismissal) -> str:
     fields = _fields(entry)
     if entry.defaults:
         fields["defaults"] = dict(entry.defaults)
+    if entry.seen is not None:
+        fields["seen"] = _seen_fields(entry.seen)
     return json.dumps(fields, separators=(",", ":"))
 
 
@@ -205,6 +230,39 @@ def _fields(entry: Handover) -> dict[str, Any]:
     if entry.amount != NOTHING:
         fields["requests"] = amount_text(entry.amount)
     return fields
+
+
+def _seen_fields(seen: SeenTask) -> dict[str, Any]:
+    basis = seen.basis
+    return {
+        "version": seen.version,
+        "generation": basis.generation,
+        "created": basis.created,
+        "root": basis.root,
+        "rootUID": seen.root_uid,
+        "parent": basis.parent,
+        "depth": basis.depth,
+        "runs": basis.runs,
+        "class": seen.fingerprint,
+        "command": seen.command,
+    }
+
+
+def _decode_seen(fields: object) -> SeenTask | None:
+    if not isinstance(fields, dict):
+        return None
+    texts = [
+        fields.get(name)
+        for name in ("version", "class", "rootUID", "command", "root", "parent", "runs", "created")
+    ]
+    numbers = [fields.get("depth"), fields.get("generation")]
+    if not all(isinstance(text, str) for text in texts) or not fields.get("version"):
+        return None
+    if not all(type(number) is int for number in numbers):
+        return None
+    version, fingerprint, root_uid, command, root, parent, runs, created = map(str, texts)
+    basis = ClaimBasis(root, parent, fields["depth"], runs, created, fields["generation"])
+    return SeenTask(version, basis, fingerprint, root_uid, command)
 
 
 def decode_entry(text: str) -> Handover | Dismissal | None:
@@ -228,7 +286,8 @@ def _decode_handover(fields: Mapping[str, Any]) -> Handover | None:
     amount = parse_amount(fields.get("requests"))
     defaults = fields.get("defaults")
     taken = defaults if isinstance(defaults, dict) else {}
-    return Handover(task, uid, attempt, str(fields.get("placed") or ""), amount, taken)
+    placed, seen = str(fields.get("placed") or ""), _decode_seen(fields.get("seen"))
+    return Handover(task, uid, attempt, placed, amount, taken, seen)
 
 
 def parse_record(raw: Mapping[str, Any]) -> dict[str, Handover | Dismissal]:
@@ -288,4 +347,21 @@ def handover_of(view: TaskView, placed: str) -> Handover:
         placed: the time of the decision, as MicroTime text.
     """
     amount, taken = requested(view.spec), defaults_taken(view)
-    return Handover(view.name, view.uid, view.next_attempt, placed, amount, taken)
+    seen = _seen(view, len(to_text(taken)) if taken else 0)
+    return Handover(view.name, view.uid, view.next_attempt, placed, amount, taken, seen)
+
+
+def _seen(view: TaskView, other_bytes: int) -> SeenTask | None:
+    """Return what lets the agent claim without reading; None: that would not be the same claim."""
+    if not is_fresh(view) or not view.resource_version:
+        return None
+    seen = SeenTask(
+        version=view.resource_version,
+        basis=basis_of(view),
+        fingerprint=class_of(view.spec).fingerprint,
+        root_uid=view.root_uid,
+        command=command_for(view).digest,
+    )
+    # An entry may take so much of a record, with what it takes of the defaults.
+    size = len(json.dumps(_seen_fields(seen)).encode())
+    return seen if size + other_bytes <= DEFAULTS_LIMIT_BYTES else None

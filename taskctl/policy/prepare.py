@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from taskctl.constants import ENV_TASK_NAME, ENV_TASK_NAMESPACE
 from taskctl.policy.resources import Amount
+from taskctl.policy.view import TaskView
 
 # Interpreters that wait on a worker take no slot, but memory: so many at most, and the SDK lets
 # none wait that has more than 128 MiB (taskctl/sdk/_prepared.py).
@@ -38,6 +39,9 @@ MAX_COMMAND_CHARS: Final = 16_384
 
 _INTERPRETER = re.compile(r"(.*/)?python[0-9.]*")
 _RUNNER: Final = ("-m", "taskctl.sdk.run")
+# Python keeps what it prints to a pipe until it ends: a task that is stopped would lose it, and
+# users could not follow its log. A Task's own env comes first.
+ENV_DEFAULTS_OF_RUNS: Final = {"PYTHONUNBUFFERED": "1"}
 _OF_A_RUN: Final = frozenset({ENV_TASK_NAME, ENV_TASK_NAMESPACE})
 _PREFIX: Final = "TASKCTL_"
 
@@ -81,6 +85,28 @@ def command_of(told: Mapping[str, Any]) -> Command:
         if not name.startswith(_PREFIX) and name not in _OF_A_RUN
     }
     return Command(tuple(told["argv"]), tuple(sorted(env.items())), told["cwd"])
+
+
+def command_for(view: TaskView) -> Command:
+    """Return the command of a Task's runs, without what belongs to one run alone."""
+    named = {entry["name"] for entry in view.spec.get("env") or ()}
+    defaults = {k: value for k, value in ENV_DEFAULTS_OF_RUNS.items() if k not in named}
+    cwd = view.spec.get("workingDir") or ""
+    return command_of({"argv": words_of(view), "env": defaults | given_env(view), "cwd": cwd})
+
+
+def words_of(view: TaskView) -> list[str]:
+    """Return the words of a Task's command."""
+    return [*view.spec.get("command", ()), *(view.spec.get("args") or ())]
+
+
+def given_env(view: TaskView) -> dict[str, str]:
+    """Return the Task's plain variables; those with ``valueFrom`` are in the container already."""
+    return {
+        entry["name"]: entry.get("value") or ""
+        for entry in view.spec.get("env") or ()
+        if "valueFrom" not in entry
+    }
 
 
 @dataclass(frozen=True, slots=True)

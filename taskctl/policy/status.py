@@ -6,7 +6,7 @@ field, a list replaces the old one. :func:`status_body` wraps it for the wire.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -134,13 +134,27 @@ def end_conditions(
 
 def active_conditions(view: TaskView, reason: Reason, now: datetime) -> list[dict[str, Any]]:
     """Return the conditions of a Task that is (again) on its way: Complete=False, no Succeeded."""
+    return conditions_on_the_way(view.status.get("conditions"), view.generation, reason, now)
+
+
+def conditions_on_the_way(
+    before: Sequence[Mapping[str, Any]] | None, generation: int, reason: Reason, now: datetime
+) -> list[dict[str, Any]]:
+    """Return what :func:`active_conditions` does, of the parts that it needs.
+
+    Args:
+        before: the Task's conditions.
+        generation: of the Task.
+        reason: of Complete=False.
+        now: becomes the time of its transition.
+    """
     update = ConditionUpdate(
         type=ConditionType.COMPLETE,
         status=ConditionStatus.FALSE,
         reason=reason,
-        observed_generation=view.generation,
+        observed_generation=generation,
     )
-    conditions = set_condition(view.status.get("conditions"), update, now=now)
+    conditions = set_condition(before, update, now=now)
     return [entry for entry in conditions if entry["type"] != ConditionType.SUCCEEDED]
 
 

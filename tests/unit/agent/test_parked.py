@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +18,9 @@ from taskctl.policy.handover import (
     build_record,
     class_of,
     encode_entry,
+    handover_of,
 )
+from taskctl.policy.view import parse_task
 from tests.unit.agent.conftest import POD, World, exit_of
 from tests.unit.agent.fakes import Fault, Peer, eventually
 
@@ -256,3 +259,108 @@ async def test_another_pods_record_is_no_order(world: World) -> None:
     record["metadata"]["ownerReferences"][0]["uid"] = "another"
     world.api.put(LEASES, record)
     assert await peer.is_silent()
+
+
+# --- a record that says what the Task was ------------------------------------------------
+
+
+def hand_over(world: World, task: dict[str, Any], name: str = NAME, **changes: Any) -> None:
+    """Write the entry that a controller writes which saw the Task as it is given."""
+    view = parse_task(task)
+    entry = handover_of(view, "2026-01-02T03:04:04.000000Z")
+    assert entry.seen is not None
+    write(world, replace(entry, seen=replace(entry.seen, **changes)), name)
+
+
+async def test_it_is_claimed_by_one_request(world: World) -> None:
+    peer, _, _ = await parked(world)
+    hand_over(world, world.task(command=["python"], args=["-m", "job"]))
+    told = await peer.receive()
+    assert told is not None
+    assert (told["action"], told["argv"]) == ("run", ["python", "-m", "job"])
+    assert world.api.count("patch_status", "tasks") == 1
+    assert world.api.count("get", "tasks") == 0
+    status = world.status()
+    assert (status["state"], status["attempt"], status["containerName"]) == ("Running", 1, NAME)
+    assert status["times"]["placed"] == "2026-01-02T03:04:04.000000Z"
+    await peer.good("exited", **exit_of(told))
+    assert world.status()["state"] == "Succeeded"
+
+
+async def test_a_task_that_has_changed_since_is_read(world: World) -> None:
+    peer, _, _ = await parked(world)
+    task = world.task()
+    world.api.change(TASKS, "job", metadata={"labels": {"a": "b"}})
+    hand_over(world, task)
+    told = await peer.receive()
+    assert told is not None
+    assert told["action"] == "run"
+    assert world.api.count("get", "tasks") == 1
+
+
+@pytest.mark.parametrize("change", [{"cancel": True}, {"suspend": True}])
+async def test_a_task_that_is_not_to_run_any_more(world: World, change: dict[str, Any]) -> None:
+    peer, _, _ = await parked(world)
+    task = world.task()
+    world.api.change(TASKS, "job", spec=change)
+    hand_over(world, task)
+    told = await peer.receive()
+    assert told is not None
+    assert told["action"] == "exit"
+    assert world.status()["state"] == "Pending"
+
+
+async def test_a_task_that_another_container_has_claimed_since(world: World) -> None:
+    peer, _, _ = await parked(world)
+    task = world.task()
+    other, _ = await world.init(world.place(task))
+    assert (await other.good("next"))["action"] == "run"
+    hand_over(world, task)
+    told = await peer.receive()
+    assert told is not None
+    assert told["action"] == "exit"
+    assert world.status()["containerName"].startswith("t-")
+
+
+async def test_a_task_of_that_name_which_is_another_by_now(world: World) -> None:
+    peer, _, _ = await parked(world)
+    task = world.task()
+    world.api.remove(TASKS, "job")
+    world.task()
+    hand_over(world, task)
+    told = await peer.receive()
+    assert told is not None
+    assert told["action"] == "exit"
+    assert world.status()["state"] == "Pending"
+
+
+async def test_its_class_is_another_one_than_the_containers(world: World) -> None:
+    peer, _, _ = await parked(world)
+    hand_over(world, world.task(image="another:latest"))
+    told = await peer.receive()
+    assert told is not None
+    assert told["action"] == "exit"
+    assert world.status()["state"] == "Pending"
+
+
+async def test_a_record_that_is_wrong_about_the_task_runs_nothing(world: World) -> None:
+    """The controller writes none; whoever does costs the Task an attempt, and gets no code run."""
+    peer, _, _ = await parked(world)
+    task = world.task(image="another:latest")
+    hand_over(world, task, fingerprint=class_of({"image": "busybox"}).fingerprint)
+    told = await peer.receive()
+    assert told is not None
+    assert told["action"] == "exit"
+
+
+@pytest.mark.parametrize("written", [False, True])
+async def test_the_claim_is_not_answered(world: World, written: bool) -> None:
+    peer, _, _ = await parked(world)
+    task = world.task()
+    world.api.faults.append(Fault("patch_status", Unavailable("gone"), "tasks", after=written))
+    hand_over(world, task)
+    told = await peer.receive()
+    assert told is not None
+    assert told["action"] == "run"
+    assert world.api.count("patch_status", "tasks") == (1 if written else 2)
+    assert world.status()["containerName"] == NAME
