@@ -113,8 +113,3 @@ class Decoder:
             body = bytes(self._buffer[_HEADER.size : end])
             del self._buffer[:end]
             yield decode_body(body)
-
-    @property
-    def pending_bytes(self) -> int:
-        """Bytes received that do not make a whole message yet."""
-        return len(self._buffer)

@@ -103,3 +103,15 @@ def test_no_class_name_twice() -> None:
     new = {name: where for name, where in twice.items() if name not in SHARED}
     assert new == {}, "give each its own name"
     assert SHARED - set(twice) == set(), "take these out of SHARED: they are unique by now"
+
+
+def test_each_logger_is_called_log() -> None:
+    found = {
+        str(path.relative_to(ROOT)): target.id
+        for path in sorted(ROOT.rglob("*.py"))
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.value).startswith("logging.getLogger(")
+        for target in node.targets
+        if isinstance(target, ast.Name) and target.id != "log"
+    }
+    assert {path for path in found if not path.startswith("agent/")} == set()  # agent/: not yet

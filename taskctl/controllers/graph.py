@@ -8,7 +8,6 @@ not made again. The tree controller says how it ends.
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Any, Final
 
 from taskctl.api.resources import TASKS
@@ -25,8 +24,6 @@ from taskctl.policy.graph import BadGraph, plan_graph
 from taskctl.policy.lineage import is_same_child
 from taskctl.policy.status import Ending, StatusPatch, active_conditions, terminal_patch
 from taskctl.policy.view import TaskView
-
-log = logging.getLogger(__name__)
 
 _CREATED_AT_ONCE: Final = 16
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -40,8 +39,6 @@ from taskctl.policy.runcluster import run_of
 from taskctl.policy.runclusterrule import RunClusters
 from taskctl.policy.task import HeldFacts, TaskFacts, decide_task
 from taskctl.policy.view import TaskView, parse_task
-
-log = logging.getLogger(__name__)
 
 # Our view of the pods was behind: the watch should bring the pod before that.
 _STALE_POD_LOOK_S = 1.0

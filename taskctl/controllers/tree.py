@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -26,8 +25,6 @@ from taskctl.policy.status import FINE, StatusPatch
 from taskctl.policy.tree import TreeChange, TreeCounts, decide_graph, decide_reopened, decide_tree
 from taskctl.policy.treetimeout import timed_out_patch, timeout_left_s
 from taskctl.policy.view import TaskView, lineage_of, parse_task, time_or_none
-
-log = logging.getLogger(__name__)
 
 # Counters that only move are written at most so often; the end of a tree at once.
 DEBOUNCE_S: Final = 1.0

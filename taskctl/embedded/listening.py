@@ -60,7 +60,7 @@ def bind(host: str, port: int, *, chosen: bool = False) -> socket.socket:
 
 
 def is_taken(host: str, port: int) -> bool:
-    """Whether somebody else holds a port."""
+    """Whether another program holds a port."""
     try:
         _bind(host, port).close()
     except OSError as error:
@@ -72,10 +72,10 @@ def inherited(descriptor: int) -> socket.socket:
     """Return a socket that the parent process holds as well, and keeps when this one ends.
 
     Raises:
-        ConfigError: the descriptor is no bound stream socket.
+        ConfigError: the descriptor is not a bound stream socket.
     """
     try:
-        # A copy: closing it must not close what somebody else gave us by number.
+        # A copy: closing it must not close what another process gave us by number.
         listener = socket.socket(fileno=os.dup(descriptor))
         if listener.type != socket.SOCK_STREAM or not listener.getsockname():
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
@@ -83,7 +83,7 @@ def inherited(descriptor: int) -> socket.socket:
         os.set_inheritable(descriptor, False)
     except OSError as error:
         raise ConfigError(
-            f"file descriptor {descriptor} is no socket to listen on: {error}"
+            f"file descriptor {descriptor} is not a socket to listen on: {error}"
         ) from error
     return listener
 

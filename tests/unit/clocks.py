@@ -10,8 +10,8 @@ START = datetime(2030, 1, 1, tzinfo=UTC)
 class SetClock:
     """The wall clock and the monotonic one, each moved by hand."""
 
-    def __init__(self) -> None:
-        self.wall, self.elapsed_s = START, 100.0
+    def __init__(self, start: datetime = START) -> None:
+        self.wall, self.elapsed_s = start, 100.0
 
     def now(self) -> datetime:
         return self.wall

@@ -41,19 +41,18 @@ def test_any_stream_in_any_pieces(messages: list[wire.Message], data: st.DataObj
         received += decoder.feed(stream[:size])
         stream = stream[size:]
     assert received == messages
-    assert decoder.pending_bytes == 0
+    assert list(decoder.feed(wire.encode({"last": True}))) == [{"last": True}]  # nothing was left
 
 
 def test_length_is_big_endian() -> None:
     assert wire.encode({"id": 1}) == b"\x00\x00\x00\x05\x81\xa2id\x01"
 
 
-def test_pending_bytes() -> None:
+def test_a_part_of_a_frame_waits_for_the_rest() -> None:
     decoder = wire.Decoder()
     assert list(decoder.feed(b"\x00\x00\x00\x05\x81")) == []
-    assert decoder.pending_bytes == 5
     assert list(decoder.feed(b"\xa2id\x01\x00")) == [{"id": 1}]
-    assert decoder.pending_bytes == 1
+    assert list(decoder.feed(b"\x00\x00\x05\x81\xa2id\x02")) == [{"id": 2}]
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def check_environment(path: Path) -> None:
     """
     if not (path / "bin" / "python").exists():
         raise ImageError(
-            f"{path} has no bin/python: it is no Python environment; make one with "
+            f"{path} has no bin/python: it is not a Python environment; make one with "
             f"`python3 -m venv {path}`"
         )
 

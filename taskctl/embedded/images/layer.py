@@ -47,7 +47,7 @@ def unpack_layer(blob: HashedReader, diff_id: str, directory: Path, meter: Meter
     try:
         entries = list(_entries(plain, directory, meter))
     except (tarfile.TarError, RecursionError, UnicodeError, OverflowError, ValueError) as error:
-        raise ImageError(f"a layer is no tar archive ({error}); fetch the image again") from error
+        raise ImageError(f"a layer is not a tar archive ({error}); fetch it again") from error
     plain.finish()
     blob.finish()
     with (directory / ENTRIES_FILE).open("w", encoding="ascii") as file:

@@ -176,7 +176,7 @@ def config_digest(manifest: Json) -> str:
     """
     config = manifest.get("config")
     if not isinstance(config, dict):
-        raise ImageError("the image's manifest names no config; it is no container image")
+        raise ImageError("the image's manifest names no config; it is not a container image")
     return checked_digest(config.get("digest"))
 
 
@@ -184,8 +184,8 @@ def _with_layers(digest: str, config: Json, blobs: Sequence[str], types: Sequenc
     ids = _texts(config.get("rootfs") or {}, "diff_ids")
     if len(ids) != len(blobs):
         raise ImageError(
-            f"the manifest has {len(blobs)} layers, rootfs.diff_ids {len(ids)}; it is no container "
-            "image, or it is damaged"
+            f"the manifest has {len(blobs)} layers, rootfs.diff_ids {len(ids)}; it is not a "
+            "container image, or it is damaged"
         )
     if len(blobs) > LIMITS.layers:
         raise ImageError(f"the image has more than {LIMITS.layers} layers")

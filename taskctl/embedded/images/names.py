@@ -163,7 +163,7 @@ def short(name: str) -> str:
 
 
 def look_up(names: Mapping[str, Image], reference: str) -> Image | None:
-    """Return what an image reference stands for here, None when nobody has named it.
+    """Return what an image reference stands for here, None when no image has that name.
 
     The full reference goes before the name without its tag, which stands for every tag; a longer
     name with ``*`` goes before a shorter one.

@@ -73,7 +73,7 @@ class ArchiveFile:
         file: it.
 
     Raises:
-        ImageError: it is no such archive.
+        ImageError: it is not such an archive.
     """
 
     def __init__(self, path: Path, file: IO[bytes]) -> None:
@@ -88,7 +88,7 @@ class ArchiveFile:
                     if len(self._members) > _MEMBERS:
                         raise ImageError(f"{path} has more than {_MEMBERS:,} members")
         except (tarfile.TarError, RecursionError, UnicodeError, ValueError) as error:
-            raise ImageError(f"{path} is no tar archive: {error}") from error
+            raise ImageError(f"{path} is not a tar archive: {error}") from error
 
     @contextlib.contextmanager
     def open(self, name: str) -> Iterator[IO[bytes]]:
@@ -195,8 +195,8 @@ def read_image(holder: Holder, wanted: str) -> tuple[Manifest, dict[str, str]]:
     if holder.has("manifest.json"):
         return _read_docker(holder, wanted)
     raise ImageError(
-        "it has neither index.json nor manifest.json: it is no OCI layout and no archive of "
-        "`docker save` (an archive of `docker export` has no image)"
+        "it has neither index.json nor manifest.json: it is neither an OCI layout nor an archive "
+        "of `docker save` (an archive of `docker export` has no image)"
     )
 
 

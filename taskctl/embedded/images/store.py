@@ -6,7 +6,7 @@
     images/layers/<id>/    a layer's files, under numbers; <id> is its diff_id
     images/trees/<id>/     what an image's layers make together, of hard links to their files
     images/envs/<id>/      Python environments made of requirements
-    images/lock            held by whoever adds or removes
+    images/lock            held by the process that adds or removes
 
 ``names.json`` is how a running node learns of what `taskctl image` does: it looks at the file
 whenever a container starts.
@@ -18,7 +18,6 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import logging
 import os
 import tempfile
 import threading
@@ -33,8 +32,6 @@ from taskctl.embedded.images.layer import read_entries, unpack_layer
 from taskctl.embedded.images.model import LIMITS, ImageError, LayerRef, Limits, Manifest
 from taskctl.embedded.images.names import Image, ImageKind, key, look_up
 from taskctl.embedded.images.writing import write_tree
-
-log = logging.getLogger(__name__)
 
 _FORMAT: Final = "1"
 _NEW: Final = ".new-"

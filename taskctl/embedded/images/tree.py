@@ -70,7 +70,7 @@ def merge(layers: Iterable[Sequence[Entry]]) -> Directory:
     A node may be in it several times: these are hard links.
 
     Raises:
-        ImageError: an entry leads out of the root, through what is no directory, or nowhere.
+        ImageError: an entry leads out of the root, through what is not a directory, or nowhere.
     """
     root = Directory()
     for ordinal, entries in enumerate(layers):
@@ -82,12 +82,12 @@ def merge(layers: Iterable[Sequence[Entry]]) -> Directory:
             if not any(part.startswith(WHITEOUT) for part in parts):
                 _add(root, entry, parts, ordinal)
             elif not (parts[-1].startswith(WHITEOUT) or parts[0].startswith(_RESERVED)):
-                raise ImageError(f"entry {entry.path!r}: a whiteout is no directory")
+                raise ImageError(f"entry {entry.path!r}: a whiteout is not a directory")
     return root
 
 
 def add_mount_points(root: Directory) -> None:
-    """Make sure that the node's own file systems and files have a place that is no link."""
+    """Make sure that the node's own file systems and files have a place that is not a link."""
     for name in _MOUNT_POINTS:
         if not isinstance(root.children.get(name), Directory):
             root.children[name] = Directory()
@@ -151,7 +151,7 @@ def _add(root: Directory, entry: Entry, parts: tuple[str, ...], ordinal: int) ->
         return
     parent = _walk(root, parts[:-1], entry.path, make=True)
     if not isinstance(parent, Directory):
-        raise ImageError(f"entry {entry.path!r}: it lies below what is no directory")
+        raise ImageError(f"entry {entry.path!r}: it lies below what is not a directory")
     name, before = parts[-1], parent.children.get(parts[-1])
     if entry.kind is EntryKind.DIRECTORY and isinstance(before, Directory):
         before.meta = entry.meta
@@ -175,7 +175,7 @@ def _node(root: Directory, entry: Entry, ordinal: int) -> Node:
     found = holder.children.get(target[-1]) if isinstance(holder, Directory) else None
     if found is None or isinstance(found, Directory):
         raise ImageError(
-            f"entry {entry.path!r}: it is a hard link to {entry.target!r}, which is no file of "
+            f"entry {entry.path!r}: it is a hard link to {entry.target!r}, which is not a file of "
             "the image"
         )
     return found
@@ -208,7 +208,7 @@ def _walk(root: Directory, parts: Sequence[str], path: str, *, make: bool) -> No
             here = above.pop()
             continue
         if not isinstance(here, Directory):
-            raise ImageError(f"entry {path!r}: it lies below what is no directory")
+            raise ImageError(f"entry {path!r}: it lies below what is not a directory")
         found = here.children.get(part)
         if found is None:
             if of_link and make:

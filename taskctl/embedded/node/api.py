@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -35,11 +34,9 @@ from taskctl.kube.responses import decode_object
 from taskctl.kube.retry import RetryPolicy
 from taskctl.kube.tls import TlsSettings
 
-log = logging.getLogger(__name__)
-
 SPREAD: Final = (0.8, 1.2)
 CALL_BACKOFF: Final = Backoff(0.1, 5.0, SPREAD)
-# Each caller repeats its own requests. The server is on this machine and holds nobody back.
+# Each caller repeats its own requests. The server is on this machine and limits no client.
 _SETTINGS: Final = ClientSettings(
     qps=0, timeout_s=10.0, user_agent="taskctl-node", retry=RetryPolicy(attempts=1)
 )

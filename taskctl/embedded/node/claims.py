@@ -108,7 +108,7 @@ class ClaimBinder:
             try:
                 delay_s = await self._pass()
             except (Conflict, NotFound):
-                delay_s = pauses.next_s()  # somebody else was faster; the watch brings the news
+                delay_s = pauses.next_s()  # another client was faster; the watch brings the news
             except ApiError as error:
                 delay_s = max(pauses.next_s(), error.retry_after_s)
                 log.warning("claims: %s; next try in %.1f s", error, delay_s)

@@ -45,7 +45,7 @@ class PodPlan:
     Attributes:
         start: names of the containers to start, in this order.
         stop: stop every container, for this reason.
-        wake_at: when to decide anew even if nothing happens.
+        wake_at: when to decide again even if nothing happens.
     """
 
     start: tuple[str, ...] = ()

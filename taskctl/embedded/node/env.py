@@ -211,5 +211,5 @@ def _pick(ref: Json, data: Mapping[str, str] | None, kind: str, title: str) -> s
 
 
 def _text(value: bytes) -> str:
-    # A Secret may hold bytes that are no UTF-8; an environment may, too.
+    # A Secret may hold bytes that are not UTF-8; an environment may, too.
     return value.decode("utf-8", "surrogateescape")

@@ -58,7 +58,7 @@ class Heartbeat:
         self._since: dict[str, tuple[str, str]] = {}
 
     async def run(self) -> None:
-        """Go on until cancelled, whatever the server does."""
+        """Work until cancelled, whatever the server does."""
         pauses = Pauses(CALL_BACKOFF)
         reported_at_s: float | None = None
         while True:

@@ -97,11 +97,11 @@ class Instance:
         self._signal(signal.SIGUSR1)
 
     def kill_shim(self) -> None:
-        """Kill the shim itself, and by that the container; nobody records the exit."""
+        """Kill the shim itself, and by that the container; no exit is recorded."""
         self._signal(signal.SIGKILL)
 
     def close(self) -> None:
-        """Stop watching; the container goes on."""
+        """Stop watching; the container keeps running."""
         loop = asyncio.get_running_loop()
         for fd in (self._pidfd, self._notify_fd):
             if fd >= 0:
@@ -191,7 +191,7 @@ class Instance:
         self.exit = records.read_exit(self.directory)
         self.lost = self.exit is None
         if self.exit is None:
-            # As the kubelet: a container that vanished gets an exit code that nobody saw.
+            # As the kubelet: a container that vanished gets an exit code that it never had.
             self.exit = ExitRecord(code=137, started_at=self.started_at, message=LOST_MESSAGE)
         elif self.exit.started_at is not None:
             self.started_at = self.exit.started_at

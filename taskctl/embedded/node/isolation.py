@@ -50,7 +50,7 @@ def describe(isolation: Isolation, reason: str) -> str:
     if "p" not in isolation.value:
         return f"the kernel allows no PID namespaces ({reason}): containers see all processes"
     if "f" not in isolation.value:
-        return f"/proc cannot be mounted anew ({reason}): containers see all processes in /proc"
+        return f"/proc cannot be mounted again ({reason}): containers see all processes in /proc"
     return ""
 
 

@@ -25,7 +25,7 @@ class LogQuery:
     """The options of ``kubectl logs``.
 
     Attributes:
-        follow: go on until the container ends.
+        follow: continue until the container ends.
         previous: the run before the latest.
         timestamps: keep the time at the beginning of each line.
         since: leave out what is older.
@@ -128,7 +128,7 @@ class LogReader:
         return self._convert(before + recent) or self.read()
 
     def _next_file(self) -> bool:
-        """At the end of a file: go on with the one that took its place, if there is one."""
+        """At the end of a file: continue with the one that took its place, if there is one."""
         current = _open(self._directory / LOG_FILE)
         if current is None:
             return False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import logging
 import os
 import secrets
 import socket
@@ -21,8 +20,6 @@ from taskctl.embedded.node.model import containers_of
 from taskctl.embedded.node.remote.endpoint import RemoteStreams
 from taskctl.embedded.node.slot import ContainerSlot
 from taskctl.embedded.node.worker import PodWorker
-
-log = logging.getLogger(__name__)
 
 _POLL_S: Final = 0.05
 _POLL_LIMIT_S: Final = 0.5

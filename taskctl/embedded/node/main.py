@@ -162,7 +162,7 @@ async def _farewell(heartbeat: Heartbeat) -> None:
 
 
 def _sweep(paths: NodePaths) -> None:
-    """Remove images that nobody names any more; no container is started meanwhile."""
+    """Remove images without a name; the node starts no container meanwhile."""
     try:
         ImageStore(paths.images).sweep(used_images(paths.pods, paths.images))
     except (ImageError, OSError) as error:

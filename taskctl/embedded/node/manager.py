@@ -135,7 +135,7 @@ class PodManager:
                 try:
                     await worker.run()
                 except Exception:
-                    log.exception("the worker of pod %s failed; starting it anew", worker.ref)
+                    log.exception("the worker of pod %s failed; starting it again", worker.ref)
                     await asyncio.sleep(pauses.next_s())
                     self._workers[uid] = worker.successor()
                 else:

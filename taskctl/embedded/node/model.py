@@ -77,7 +77,7 @@ class Terminated:
             ``ContainerStatusUnknown``.
         message: for people; the container's termination message, or why it could not start.
         started_at: None when it never ran.
-        finished_at: None when nobody saw the end.
+        finished_at: None when the shim did not record the end.
         container_id: of the run.
     """
 
@@ -130,7 +130,7 @@ def containers_of(pod: Json, *kinds: ContainerKind) -> Iterator[tuple[ContainerK
 
 
 def is_sidecar(kind: ContainerKind, container: Json) -> bool:
-    """Whether this is an init container that goes on running (KEP-753)."""
+    """Whether this is an init container that keeps running (KEP-753)."""
     return kind is ContainerKind.INIT and container.get("restartPolicy") == RestartPolicy.ALWAYS
 
 

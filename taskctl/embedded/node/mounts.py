@@ -92,7 +92,7 @@ def with_masks(
     """Hide these paths of the host, also where a mounted directory would show them again.
 
     What is itself mounted, or lies in a hidden directory and is mounted, stays visible at its
-    mount path: somebody asked for exactly that.
+    mount path: the pod asks for exactly that.
 
     Args:
         binds: in order.

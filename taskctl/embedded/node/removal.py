@@ -26,7 +26,7 @@ def remove_tree(path: Path) -> None:
 
     Raises:
         FileNotFoundError: there is none.
-        OSError: it is no directory, or something in it could not be removed.
+        OSError: it is not a directory, or something in it could not be removed.
     """
     parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -55,7 +55,7 @@ class ShimSpec:
         mounts: binds and masks in order; must be empty without mount namespaces.
         image_root: directory that covers the host's root, or None.
         rootfs: directory that is the root, and nothing of the host's; None: the host's files are.
-        identity: who the program runs as; None: whoever runs the node.
+        identity: who the program runs as; None: the user who runs the node.
         read_only_root: the root itself refuses new files.
         privileges: what it keeps of the kernel's powers.
     """

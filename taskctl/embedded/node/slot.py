@@ -208,12 +208,12 @@ class ContainerSlot:
         return path if number >= 0 and path.is_dir() else None
 
     async def forget_old_runs(self) -> None:
-        """Remove what nobody can ask for any more: runs before the last, and /tmp of the ended."""
+        """Remove what no request can reach: runs before the last, and /tmp of the ended."""
         live = self.instance.directory if self.instance is not None and self.is_live else None
         await asyncio.to_thread(_clean, self._directory, self._restarts - 1, live)
 
     def close(self) -> None:
-        """Stop watching; the container goes on if it runs."""
+        """Stop watching; a container that runs keeps running."""
         if self.instance is not None:
             self.instance.close()
 

@@ -82,7 +82,7 @@ class PodVolumes:
         return self._ready
 
     async def refresh(self, pod: Json) -> None:
-        """Write the content of ConfigMap, Secret, downward and token volumes anew."""
+        """Write the content of ConfigMap, Secret, downward and token volumes again."""
         async with self._lock:
             for volume in pod["spec"].get("volumes") or ():
                 if volume["name"] in self._ready and _payload_kind(volume):
@@ -183,7 +183,7 @@ class PodVolumes:
             return payloads.downward(pod, items, sources=self._sources, mode=mode)
         if kind == "serviceAccountToken":
             path = payloads.checked_path(source.get("path", ""))
-            # As the kubelet: a token is nobody else's business.
+            # As the kubelet: only the owner reads a token.
             return {path: PayloadFile(await self._token(pod, source), 0o600)}
         raise PayloadError(f"projected source {kind!r} is not supported by the local node")
 
@@ -268,7 +268,7 @@ def host_path(source: Json) -> VolumeSource:
 
 
 def _has_run(pod: Json) -> bool:
-    """Whether a container of the pod runs or has run: a node that starts again mounts anew."""
+    """Whether a container of the pod runs or has run: a node that starts again mounts again."""
     status = pod.get("status") or {}
     states = [
         entry.get("state") or {}

@@ -135,7 +135,7 @@ class PodWorker:
     # --- the loop ---------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Go on until the pod is gone and cleaned up, or the node has stopped it."""
+        """Work until the pod is gone and cleaned up, or the node has stopped it."""
         async with asyncio.TaskGroup() as group:
             self._group = group
             tasks = [
@@ -420,7 +420,7 @@ class PodWorker:
                 else:
                     return
             if self._node_stops:
-                return  # the next node goes on with it
+                return  # the next node continues with it
             await asyncio.sleep(_DELETE_RETRY_S)
 
     async def _remove_files(self) -> None:

@@ -39,7 +39,7 @@ from taskctl.embedded.server.storage.eventlog import LogLimits
 from taskctl.embedded.server.storage.persistence import Database
 from taskctl.errors import ConfigError
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _GC_ALLOCATIONS: Final = 20_000
 _RENEWAL_INTERVAL_S: Final = 3600.0
@@ -56,7 +56,7 @@ class ServerOptions:
         host: address to listen on.
         port: 0 takes the port of the last run, which must be free: clients know it. Where there
             was none, a free one is chosen.
-        listener: a bound socket to use instead, which somebody else keeps over restarts.
+        listener: a bound socket to use instead, which another process keeps over restarts.
         bookmark_interval_s: seconds between bookmarks on a watch; clients take a watch without
             any for dead after about 70.
         log_limits: how much history watches may resume from.
@@ -136,7 +136,7 @@ class EmbeddedServer:
         await self._listen(self.engine.api, listener)
         if directory is not None:
             self._write_files(directory)
-        logger.info("serving %s", self.url)
+        log.info("serving %s", self.url)
 
     async def stop(self) -> None:
         """End watches, finish requests, close the database."""
@@ -203,12 +203,12 @@ class EmbeddedServer:
             try:
                 found = await asyncio.to_thread(self._ensure_certificates)
             except OSError as error:
-                logger.warning("the certificates cannot be renewed yet: %s", error)
+                log.warning("the certificates cannot be renewed yet: %s", error)
                 continue
             if found != self.certificates:
                 self.certificates = found
                 found.load_into(self._tls)
-                logger.info("the server's certificate was replaced")
+                log.info("the server's certificate was replaced")
 
     def _write_files(self, directory: Path) -> None:
         """Tell clients where the server is; a file that says so already is not touched."""

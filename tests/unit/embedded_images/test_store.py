@@ -190,12 +190,12 @@ REFUSED: dict[str, tuple[list[bytes], str]] = {
     "too large": ([build.layer([Item("a", os.urandom(5 * MIB))])], "GiB"),
     "a bomb": ([bomb(3 * MIB)], "times larger"),
     "a header of 8 GiB": ([long_header()], "a header of the archive"),
-    "no tar": ([b"this is no tar archive" * 100], "no tar archive"),
+    "no tar": ([b"this is no tar archive" * 100], "not a tar archive"),
     "cut off": (
         [build.layer([Item("a", b"1" * 5000)])[:2000]],
-        "ends in the middle|no tar archive",
+        "ends in the middle|not a tar archive",
     ),
-    "no such owner": ([build.layer([Item("a", uid=2**40)])], "no such ids|no tar archive"),
+    "no such owner": ([build.layer([Item("a", uid=2**40)])], "no such ids|not a tar archive"),
     "unknown kind": ([build.layer([Item("a", kind=b"Z")])], "unknown kind"),
 }
 

@@ -36,7 +36,7 @@ async def follow_output(socket: ChannelSocket, slot: ContainerSlot, streams: Str
 
 async def _hear(socket: ChannelSocket) -> None:
     while await socket.receive() is not None:
-        pass  # nobody reads it in the container
+        pass  # the container has no reader for it
 
 
 async def _follow(socket: ChannelSocket, slot: ContainerSlot, channel: Channel) -> None:

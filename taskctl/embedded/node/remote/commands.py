@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import logging
 import os
 import struct
 import termios
@@ -17,8 +16,6 @@ from typing import Final, Protocol
 import orjson
 
 from taskctl.embedded.node.remote.channels import Channel, ChannelSocket
-
-log = logging.getLogger(__name__)
 
 _CHUNK_BYTES: Final = 32 * 1024
 # Something that the command left behind may keep its output open; it is not waited for.

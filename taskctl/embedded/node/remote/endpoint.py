@@ -198,6 +198,6 @@ def _ports(texts: Sequence[str]) -> list[int]:
     ports = []
     for text in ",".join(texts).split(","):
         if not text.isdecimal() or not 0 < int(text) < 65536:
-            raise _refusal(400, f'query parameter "ports": {text!r} is no port from 1 to 65535')
+            raise _refusal(400, f'query parameter "ports": {text!r} is not a port from 1 to 65535')
         ports.append(int(text))
     return ports

@@ -98,7 +98,7 @@ class Connection:
             writer.write_eof()
             return
         while await self._waiting.get() is not None:
-            pass  # let the client's other connections go on
+            pass  # the client's other connections continue
 
 
 async def forward_channels(socket: ChannelSocket, ports: Sequence[int]) -> None:

@@ -1,6 +1,6 @@
 """Who may speak: one administrator's token, and tokens of service accounts.
 
-There is no authorization beyond that: whoever has a valid token may do everything. Tokens of
+There is no authorization beyond that: a client with a valid token may do everything. Tokens of
 service accounts are JWTs signed with a key of this server; they die with their pod or account.
 """
 

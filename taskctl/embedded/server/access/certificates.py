@@ -1,7 +1,7 @@
 """The server's own certificate authority, and the certificate that clients check.
 
 Rules of the fields: RFC 5280. Python's strict mode wants both key identifiers and a critical
-keyUsage of the authority, rustls a leaf that is no authority, and everybody subjectAltNames.
+keyUsage of the authority, rustls a leaf that is not an authority, and all of them subjectAltNames.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from taskctl.embedded.files import write_private
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 # As kubeadm: ten years and one.
 _AUTHORITY_LIFE: Final = timedelta(days=3650)
@@ -113,8 +113,8 @@ def ensure_certificates(
 ) -> Certificates:
     """Return valid certificates, made or renewed where there are none.
 
-    The authority keeps its key when its certificate is renewed, so that whoever trusts the old
-    certificate accepts servers under the new one.
+    The authority keeps its key when its certificate is renewed, so that clients that trust the old
+    certificate accept servers under the new one.
 
     Args:
         directory: where they are kept, in a directory of their own; None keeps none.
@@ -149,7 +149,7 @@ def _authority(place: Path, now: datetime) -> _Pair:
     if found is not None and _holds(found.certificate, now, _AUTHORITY_RENEWAL):
         return found
     if found is None and (place / _AUTHORITY_PAIR).exists():
-        logger.error(
+        log.error(
             "%s cannot be read; a new certificate authority is made. Containers that run now "
             "trust the old one: delete their pods",
             place / _AUTHORITY_PAIR,
@@ -164,9 +164,9 @@ def _store(path: Path, old: _Pair | None, new: _Pair, now: datetime) -> _Pair:
     except OSError as error:
         if old is None or not _holds(old.certificate, now, timedelta(0)):
             raise
-        logger.warning("%s cannot be renewed yet: %s", path, error)
+        log.warning("%s cannot be renewed yet: %s", path, error)
         return old
-    logger.info("made %s, valid until %s", path, new.certificate.not_valid_after_utc)
+    log.info("made %s, valid until %s", path, new.certificate.not_valid_after_utc)
     return new
 
 

@@ -47,7 +47,7 @@ def get_object(core: Core, kind: Kind, target: Target, revision_text: str) -> Re
         revision_text: the request's resourceVersion; the object is to be no older.
 
     Raises:
-        errors.StatusError: 404; 500, that is no number; 504, one that has not been made yet.
+        errors.StatusError: 404; 500, that is not a number; 504, one that has not been made yet.
     """
     if revision_text and not (revision_text.isascii() and revision_text.isdigit()):
         raise errors.unclassified(

@@ -43,7 +43,7 @@ from taskctl.embedded.server.writes.body_checks import BODY, Origin, Via
 from taskctl.embedded.server.writes.scale import SCALE, Scaling, scale_record
 from taskctl.embedded.server.writes.writer import Outcome, Patch, Writer
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 # What Kubernetes lets anyone see (clusterrole system:public-info-viewer).
 _PUBLIC: Final = ("/healthz", "/livez", "/readyz", "/version")
@@ -95,7 +95,7 @@ class Api:
         except (asyncio.CancelledError, ConnectionError):
             raise
         except Exception as error:
-            logger.exception("%s %s failed", request.method, request.path)
+            log.exception("%s %s failed", request.method, request.path)
             return _refusal(errors.internal(f"{type(error).__name__}: {error}"))
 
     async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -299,7 +299,7 @@ class Api:
                     try:
                         self._writer.delete(kind, record.namespace, record.name, options)
                     except errors.StatusError as error:
-                        if error.code != 404:  # somebody else was faster
+                        if error.code != 404:  # another client was faster
                             raise
             await asyncio.sleep(0)
 
@@ -377,7 +377,7 @@ def _check_patch_type(
         for name in _PATCH_TYPES
         if kind.builtin or name != "application/strategic-merge-patch+json"
     ]
-    if subresource == SUBRESOURCE:  # a Scale has no fields that could belong to somebody
+    if subresource == SUBRESOURCE:  # the fields of a Scale have no owners
         supported.remove("application/apply-patch+yaml")
     if media_type not in supported:
         raise errors.unsupported_media_type(", ".join(supported))

@@ -80,9 +80,9 @@ def _read(tree: Any, path: Path, found: FieldSet) -> None:
             try:
                 element = f"{kind}:{_dump(json.loads(rest))}"
             except ValueError as error:
-                raise FieldsError(f"{element!r} is no valid path element") from error
+                raise FieldsError(f"{element!r} is not a valid path element") from error
         elif kind not in ("f", "i"):
-            raise FieldsError(f"{element!r} is no valid path element")
+            raise FieldsError(f"{element!r} is not a valid path element")
         _read(below, (*path, element), found)
 
 

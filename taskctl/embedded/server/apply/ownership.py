@@ -52,7 +52,7 @@ _APPLY: Final = "Apply"
 _UPDATE: Final = "Update"
 _ANCIENT: Final = "ancient-changes"
 _MAX_UPDATE_MANAGERS: Final = 10
-# Nobody owns what identifies the object or what the server writes (stripmeta.go).
+# No manager owns what identifies the object or what the server writes (stripmeta.go).
 _UNOWNED: Final[FieldSet] = {
     ("f:apiVersion",),
     ("f:kind",),
@@ -397,7 +397,7 @@ def _record(metadata: JSON, managers: _Managers) -> None:
 
 
 def _give_up(managers: _Managers, keeper: _Manager, lost: FieldSet) -> None:
-    """Whoever else owned a field that has changed or gone owns it no longer."""
+    """Take fields that have changed or gone away from their other owners."""
     for who, entry in list(managers.entries.items()):
         if who != keeper:
             managers.set(who, replace(entry, fields=entry.fields - lost))

@@ -33,8 +33,8 @@ def _parsed(text: Any) -> Decimal:
     """Parse a quantity, with the sentence of k8s.io/apimachinery ``resource.ErrFormatWrong``.
 
     Raises:
-        TypeError: it is no text.
-        ValueError: it is no quantity.
+        TypeError: it is not text.
+        ValueError: it is not a quantity.
     """
     if not isinstance(text, str):
         raise TypeError("a quantity is a text")

@@ -117,7 +117,7 @@ def binding_of(node: Expression) -> Binding | None:
     """Return a node as a macro; None if it is none.
 
     Raises:
-        MacroProblem: its names are no names, or it is written in another form.
+        MacroProblem: its names are not names, or it is written in another form.
     """
     if node.form is not Form.METHOD or node.text not in MACROS:
         return None

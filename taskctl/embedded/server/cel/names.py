@@ -21,7 +21,7 @@ from taskctl.embedded.server.schema.nodes import Node
 _LITERALS: Final = frozenset({"true", "false", "null", "in", "has"})
 _CONSTANTS: Final = frozenset({"true", "false", "null"}) | TYPE_NAMES
 ROOTS: Final = frozenset({"self", "oldSelf"})
-# Methods that evaluate their argument only if they need it, so that they are no functions.
+# Methods that evaluate their argument only if they need it, so that they are not functions.
 _ALTERNATIVES: Final = frozenset({"or", "orValue"})
 _INTEGER: Final = Node(raw={"type": "integer"}, type="integer")
 _STRING: Final = Node(raw={"type": "string"}, type="string")

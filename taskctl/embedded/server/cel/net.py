@@ -38,7 +38,7 @@ def _address(text: str) -> _Address:
 def _network(text: str) -> _Network:
     address, slash, bits = text.partition("/")
     if not slash or not re.fullmatch(r"0|[1-9][0-9]{0,2}", bits, re.ASCII):
-        raise ValueError(f"network address parse error: {text!r} is no CIDR")
+        raise ValueError(f"network address parse error: {text!r} is not a CIDR")
     return ipaddress.ip_interface(f"{_address(address)}/{bits}")
 
 
@@ -47,7 +47,7 @@ def _url(text: str) -> str:
     parts = urlsplit(text)
     if _URL_SPACE.search(text) or not (parts.scheme or text.startswith("/")):
         raise ValueError(f"URL parse error: {text!r}")
-    _ = parts.port  # raises if it is no number
+    _ = parts.port  # raises if it is not a number
     return text
 
 
@@ -161,7 +161,7 @@ def _named(name: str) -> OptionalValue:
 def _validate(name: str, text: str) -> OptionalValue:
     check = _FORMATS.get(name)
     if check is None:
-        raise ValueError(f"{name!r} is no format")
+        raise ValueError(f"{name!r} is not a format")
     found = check(text)
     return OptionalValue(found) if found else NONE
 

@@ -1,6 +1,6 @@
 """Regular expressions of CEL rules, by RE2: in linear time, whatever the pattern.
 
-It is what Kubernetes uses (in Go). Python's own matcher may take for ever.
+It is what Kubernetes uses (in Go). Python's own matcher may take forever.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ _BINARY: Final = {
 }  # fmt: skip
 
 
-# Words that are no names (cel-go parser/helper.go); as names of fields they may stand after a dot.
+# Words that cannot be names (cel-go parser/helper.go). Fields may have them, after a dot.
 _RESERVED: Final = frozenset(
     {
         "as", "break", "const", "continue", "else", "for", "function", "if", "import", "in", "let",
@@ -193,7 +193,7 @@ class _Parser:
         return self._tokens[at].start if at < len(self._tokens) else len(self._source)
 
     def _take_if(self, text: str) -> bool:
-        # A string that reads like a mark is no mark.
+        # A string that reads like a mark is not one.
         if self._kind() in ("mark", "name") and self._peek() == text:
             self._next += 1
             return True

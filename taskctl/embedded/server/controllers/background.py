@@ -10,7 +10,7 @@ from typing import Final, Generic, TypeVar
 from taskctl.embedded.server.refusals.errors import StorageError
 from taskctl.embedded.server.storage.store import Store
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _KEYS_PER_TURN: Final = 64
 # A deletion takes about 0.1 ms, and requests wait for the end of a turn.
@@ -24,7 +24,7 @@ class Background(Generic[K]):
     """A queue of keys and the function that deals with one.
 
     The function is synchronous and level-based: it looks at what is stored now, not at what
-    made somebody add the key.
+    caused the key.
     """
 
     def __init__(self, name: str, store: Store, work: Callable[[K], None]) -> None:
@@ -55,7 +55,7 @@ class Background(Generic[K]):
                 try:
                     failed += self._turn(keys)
                 except StorageError as error:  # a full disk: all of it may be undone
-                    logger.warning("%s: trying again: %s", self._name, error)
+                    log.warning("%s: trying again: %s", self._name, error)
                     failed += keys
                     break
                 await asyncio.sleep(0)  # requests come first
@@ -75,6 +75,6 @@ class Background(Generic[K]):
                 except StorageError:
                     failed.append(key)
                 except Exception:
-                    logger.exception("%s: %s failed, trying again", self._name, key)
+                    log.exception("%s: %s failed, trying again", self._name, key)
                     failed.append(key)
         return failed

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 from taskctl.clock import format_seconds
 from taskctl.embedded.server.controllers.background import DELETIONS_PER_TURN, Background
 from taskctl.embedded.server.core import Core, open_collection, resource_of
@@ -13,8 +11,6 @@ from taskctl.embedded.server.kinds.model import Kind
 from taskctl.embedded.server.refusals.errors import Json, Resource
 from taskctl.embedded.server.storage.records import Event, EventType, Record
 from taskctl.embedded.server.writes.writer import Writer, background_delete
-
-logger = logging.getLogger(__name__)
 
 
 class CrdController:

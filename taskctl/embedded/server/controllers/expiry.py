@@ -11,7 +11,7 @@ from taskctl.embedded.server.core import Core
 from taskctl.embedded.server.refusals.errors import Resource, StorageError
 from taskctl.embedded.server.storage.records import Event, EventType
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _EVENTS: Final = Resource("", "events")
 EVENT_LIFE_S: Final = 3600.0
@@ -60,7 +60,7 @@ class EventExpiry:
             try:
                 looked_at = self.sweep()
             except StorageError as error:
-                logger.warning("old events cannot be deleted yet: %s", error)
+                log.warning("old events cannot be deleted yet: %s", error)
                 looked_at = 0
             if looked_at < _PER_SWEEP:
                 await asyncio.sleep(_SWEEP_INTERVAL_S)

@@ -139,7 +139,7 @@ def parse_object(body: bytes, media: str, kind: str, *, protobuf_too: bool = Tru
 
 
 def parse_delete_options(body: bytes, media: str) -> errors.Json:
-    """Parse the body of a delete; what is wrong with it is nobody's fault, as upstream.
+    """Parse the body of a delete; a wrong one is an error of the server (500), as upstream.
 
     Raises:
         errors.StatusError: 415; 500, not to be parsed.

@@ -25,7 +25,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from taskctl.embedded.server.refusals import errors
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 BACKLOG: Final = 1024
 _FILES_WANTED: Final = 8192
@@ -225,7 +225,7 @@ class Gate:
         self._dropped += 1
         now_s = self._loop.time()
         if now_s - self._complained_s >= _COMPLAINT_INTERVAL_S:
-            logger.warning("%s; closed %d of them", what, self._dropped)
+            log.warning("%s; closed %d of them", what, self._dropped)
             self._complained_s, self._dropped = now_s, 0
 
     # --- from stage to stage ------------------------------------------------------------
@@ -265,7 +265,7 @@ class Gate:
             )
         except (OSError, asyncio.CancelledError) as error:  # an SSLError is an OSError
             self._forget(connection)
-            logger.debug("a TLS handshake failed: %s", error)
+            log.debug("a TLS handshake failed: %s", error)
             return
         connection.transport = transport
         connection.handshake = None

@@ -1,4 +1,4 @@
-"""What is logged of requests that are no HTTP.
+"""What is logged of requests that are not HTTP.
 
 aiohttp logs an exception for each, with a traceback and the bytes that it stumbled over: the
 Authorization header, say. Here it is a line that says what kind of fault it was.
@@ -10,7 +10,7 @@ import logging
 
 from aiohttp.http_exceptions import HttpProcessingError
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class _WithoutContent(logging.Filter):
@@ -27,6 +27,6 @@ class _WithoutContent(logging.Filter):
 
 def request_logger() -> logging.Logger:
     """Return the logger for aiohttp's server."""
-    if not any(isinstance(one, _WithoutContent) for one in logger.filters):
-        logger.addFilter(_WithoutContent())
-    return logger
+    if not any(isinstance(one, _WithoutContent) for one in log.filters):
+        log.addFilter(_WithoutContent())
+    return log

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from taskctl.embedded.server.refusals import errors
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 Bytes = bytes | memoryview
 
@@ -92,7 +92,7 @@ def begun(request: web.BaseRequest) -> Iterator[None]:
     except ConnectionError:
         raise
     except Exception:
-        logger.exception("%s %s failed halfway", request.method, request.path)
+        log.exception("%s %s failed halfway", request.method, request.path)
         raise _cut_off(request, "the answer could not be made") from None
 
 

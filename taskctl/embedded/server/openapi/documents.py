@@ -38,7 +38,7 @@ _WRITE_PARAMETERS: Final = (
 )
 _FORCE: Final = ("force", "boolean", "Force is going to force Apply requests over conflicts.")
 _LIST_PARAMETERS: Final = (
-    ("continue", "string", "Where to go on with a list that was cut by limit."),
+    ("continue", "string", "Where to continue a list that was cut by limit."),
     ("fieldSelector", "string", "Restrict the list by fields."),
     ("labelSelector", "string", "Restrict the list by labels."),
     ("limit", "integer", "Maximum number of items to return."),

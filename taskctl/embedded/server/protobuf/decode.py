@@ -169,7 +169,7 @@ def _bytes(field: Field, value: int | memoryview) -> memoryview:
 
 def _number(field: Field, value: int | memoryview) -> int:
     if not isinstance(value, int):
-        raise UnreadableError(f"{field.name} is no number on the wire, but {field.type}")
+        raise UnreadableError(f"{field.name} is not a number on the wire, but {field.type}")
     return value % _UINT64
 
 
@@ -179,7 +179,7 @@ def _double(field: Field, value: int | memoryview) -> float:
         raise UnreadableError(f"{field.name} has not the eight bytes of a double")
     number: float = struct.unpack("<d", data)[0]
     if number != number or number in (float("inf"), float("-inf")):
-        raise UnreadableError(f"{field.name} is no number that JSON has")
+        raise UnreadableError(f"{field.name} is not a number that JSON has")
     return number
 
 

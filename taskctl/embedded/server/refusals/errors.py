@@ -297,7 +297,7 @@ def expired_page(token: str) -> StatusError:
     """410: the snapshot that a page belongs to lies before the kept history.
 
     Args:
-        token: with it the list goes on, with the objects as they are now.
+        token: with it the list continues, with the objects as they are now.
     """
     return StatusError(
         410,

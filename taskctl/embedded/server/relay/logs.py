@@ -16,7 +16,7 @@ from taskctl.embedded.server.requests.options import parse_int
 from taskctl.embedded.server.schema.formats import is_date_time
 from taskctl.embedded.server.storage.records import Record
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _PASSED_ON: Final = (
     "follow", "previous", "sinceSeconds", "sinceTime", "timestamps", "tailLines", "limitBytes",
@@ -94,7 +94,7 @@ async def _pass_through(
         await response.write_eof()
     except aiohttp.ClientPayloadError as error:
         # The status has been sent; ending the connection is all that is left to say so.
-        logger.info("a log stream broke off: %s", error)
+        log.info("a log stream broke off: %s", error)
         if request.transport is not None:
             request.transport.close()
     except (ConnectionError, asyncio.IncompleteReadError):

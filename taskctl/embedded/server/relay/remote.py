@@ -44,7 +44,7 @@ class RemoteRelay:
         """Answer one request.
 
         Raises:
-            errors.StatusError: 400, it is no WebSocket, or options are wrong; 403, no sub-protocol
+            errors.StatusError: 400, not a WebSocket, or options are wrong; 403, no sub-protocol
                 is offered that the node knows; 404, the container does not run; 502, the node
                 cannot be reached.
         """

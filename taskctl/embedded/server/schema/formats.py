@@ -48,7 +48,7 @@ _RFC3339: Final = re.compile(
 
 _MICRO: Final = re.compile(r"\.\d{6}([Zz]|[-+]\d{2}:\d{2})$")
 _QUANTITY: Final = r"^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+|[numkMGTPE]|[KMGTPE]i)?$"
-# No names that a definition's author would choose: there, formats nobody knows are ignored.
+# No names that a definition's author would choose: definitions may have unknown formats.
 MICRO_TIME: Final = "x-micro-time"
 QUANTITY_CHECK: Final = "x-quantity"
 

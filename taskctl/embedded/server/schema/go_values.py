@@ -1,7 +1,7 @@
 """What Go's decoding makes of the values in a built-in kind's JSON.
 
 Null leaves a field out, and is a zero in a list or map. Empty lists and maps are left out.
-Quantities and base64 are written anew in their canonical forms. Whole numbers have no point.
+Quantities and base64 are rewritten in their canonical forms. Whole numbers have no point.
 """
 
 from __future__ import annotations

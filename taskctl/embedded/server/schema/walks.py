@@ -141,7 +141,7 @@ def _drop_all(value: Any, path: str, dropped: list[str]) -> None:
 
 
 def prune_metadata(obj: dict[str, Any]) -> list[str]:
-    """Drop what is no field of ObjectMeta; return the paths."""
+    """Drop what is not a field of ObjectMeta; return the paths."""
     metadata = obj.get("metadata")
     if not isinstance(metadata, dict):
         return []

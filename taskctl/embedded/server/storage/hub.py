@@ -20,7 +20,7 @@ from taskctl.embedded.server.refusals.errors import Resource
 from taskctl.embedded.server.storage.records import Event, EventType, Record
 from taskctl.embedded.server.storage.selectors import Selector
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 QUEUE_LIMIT_EVENTS: Final = 10_000
 QUEUE_LIMIT_BYTES: Final = 32 * 1024 * 1024
@@ -113,7 +113,7 @@ class Watcher:
         self.pending.append((sight, event, size_bytes))
         self.backlog_bytes += size_bytes
         if len(self.pending) > QUEUE_LIMIT_EVENTS or self.backlog_bytes > QUEUE_LIMIT_BYTES:
-            logger.warning(
+            log.warning(
                 "cutting off a watch of %s: %d events are waiting to be read",
                 self.resource.qualified,
                 len(self.pending),
@@ -200,7 +200,7 @@ class Hub:
         self._watchers: set[Watcher] = set()
 
     def publish(self, event: Event) -> None:
-        """Queue an event for whoever is to see it. A listener of the store."""
+        """Queue an event for the watchers that are to see it. A listener of the store."""
         audience = self._audiences.get(event.record.resource)
         if audience is not None:
             for watcher in audience.concerned(event):

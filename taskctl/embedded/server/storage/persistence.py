@@ -170,8 +170,8 @@ class Database:
     def checkpoint(self) -> None:
         """Move the write-ahead log into the main file. Blocks on the disk; call in a thread.
 
-        Writers go on meanwhile, so under a steady load the log would never be quite done and
-        never begin anew; past a size, its last part is moved while writers wait.
+        Writers continue meanwhile, so under a steady load the log would never be quite done and
+        never begin again; past a size, its last part is moved while writers wait.
 
         Raises:
             sqlite3.Error: it cannot be done at present.

@@ -30,7 +30,7 @@ class EventType(StrEnum):
 class Record:
     """One version of one object.
 
-    The JSON text is the truth and is what clients get; nobody holds the parsed form, so nobody
+    The JSON text is the truth and is what clients get; no code holds the parsed form, so none
     can change it by mistake, and :meth:`load` is cheaper than a deep copy.
 
     Attributes:

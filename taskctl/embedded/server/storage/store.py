@@ -2,7 +2,7 @@
 
 Pure and synchronous: no I/O of its own (a :class:`Journal` writes through), no kinds, no HTTP.
 One revision counter for everything; a write checks, journals, applies, and only then tells the
-listeners, so nobody ever sees what is not on disk. No operation's cost depends on how many
+listeners, so no client ever sees what is not on disk. No operation's cost depends on how many
 objects there are, except lists.
 """
 
@@ -239,7 +239,7 @@ class Store:
         """Make several writes one transaction; listeners hear of them after its commit.
 
         Must not be left by ``await``. An exception inside does not undo what was written before
-        it: the writes are committed, then the exception goes on. Where the commit fails, they are
+        it: the writes are committed, then the exception continues. Where the commit fails, they are
         stored with the next write that can be.
         """
         if self._batch is not None:

@@ -10,7 +10,7 @@ from typing import Final
 
 from taskctl.embedded.server.storage.persistence import Database
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _FIRST_S: Final = 1.0  # the start of the server has better things to do
 _INTERVAL_S: Final = 10.0
@@ -61,10 +61,10 @@ class Upkeep:
             await asyncio.to_thread(work)
         except (sqlite3.Error, OSError) as error:
             if failure not in self._failing:
-                logger.warning("%s: %s; trying again", failure, error)
+                log.warning("%s: %s; trying again", failure, error)
             self._failing.add(failure)
             return False
         if failure in self._failing:
             self._failing.discard(failure)
-            logger.info("no longer: %s", failure)
+            log.info("no longer: %s", failure)
         return True

@@ -18,7 +18,7 @@ _DIGITS_LIMIT: Final = 18
 _INT64_MAX: Final = 2**63 - 1
 _NANO: Final = -9
 _MILLI: Final = -3
-# Further out there are no suffixes, and a number of that length is nobody's resource.
+# Further out there are no suffixes, and no resource has a number of that length.
 _EXPONENT_LIMIT: Final = 1000
 _FORM: Final = re.compile(
     r"([+-]?)([0-9]*)(?:\.([0-9]*))?([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,9})?", re.ASCII
@@ -41,7 +41,7 @@ def parse(text: str) -> Decimal:
     """Return what a quantity such as ``500m`` or ``1.5Gi`` comes to.
 
     Raises:
-        ValueError: it is no quantity.
+        ValueError: it is not a quantity.
     """
     sign, whole, part, form, exponent = _split(text)
     if form is _Form.BINARY:
@@ -69,7 +69,7 @@ def canonical(text: str, *, to_milli: bool) -> str:
         to_milli: round up to thousandths, as in lists of resources; else to billionths.
 
     Raises:
-        ValueError: it is no quantity.
+        ValueError: it is not a quantity.
     """
     text = text.strip()
     sign, whole, part, form, exponent = _split(text)

@@ -427,7 +427,7 @@ def _check_revision(kind: Kind, old: Record, wanted: str) -> None:
     """Compare the resourceVersion of a body with the stored one; none and 0 mean any.
 
     Raises:
-        errors.StatusError: 409; 422, the kind wants one; 500, it is no number.
+        errors.StatusError: 409; 422, the kind wants one; 500, it is not a number.
     """
     if not wanted or wanted == "0":
         if strategy_of(kind).needs_revision:

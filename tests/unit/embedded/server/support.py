@@ -1,8 +1,7 @@
-"""A settable clock, a journal to look into, and objects to store."""
+"""A journal to look into, and objects to store."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
@@ -11,26 +10,11 @@ from taskctl.embedded.server.storage.eventlog import LogLimits
 from taskctl.embedded.server.storage.journal import Journal
 from taskctl.embedded.server.storage.records import Record
 from taskctl.embedded.server.storage.store import Store
+from tests.unit.clocks import SetClock
 
 THINGS = Resource("test.dev", "things")
 OTHERS = Resource("", "others")
 PATHS = {"metadata.name": ("metadata", "name"), "spec.color": ("spec", "color")}
-
-
-class FakeClock:
-    """Stands still until told otherwise."""
-
-    def __init__(self) -> None:
-        self.elapsed_s = 0.0
-
-    def now(self) -> datetime:
-        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.elapsed_s)
-
-    def monotonic_s(self) -> float:
-        return self.elapsed_s
-
-    def advance(self, seconds: float) -> None:
-        self.elapsed_s += seconds
 
 
 class RecordingJournal:
@@ -77,14 +61,14 @@ class RecordingJournal:
 
 def make_store(
     *,
-    clock: FakeClock | None = None,
+    clock: SetClock | None = None,
     journal: Journal | None = None,
     limits: LogLimits | None = None,
 ) -> Store:
     """Return a store with two collections and numbered UIDs."""
     numbers = count(1)
     store = Store(
-        clock or FakeClock(),
+        clock or SetClock(),
         journal=journal,
         limits=limits,
         new_uid=lambda: f"uid-{next(numbers)}",

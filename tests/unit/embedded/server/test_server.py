@@ -29,7 +29,7 @@ from taskctl.embedded.server.refusals.errors import Resource
 from taskctl.embedded.server.storage import hub
 from taskctl.errors import ConfigError
 from tests.conformance.target import widget, widget_crd
-from tests.unit.embedded.server.support import FakeClock
+from tests.unit.clocks import SetClock
 
 WIDGETS = "/apis/conformance.taskctl.test/v1/namespaces/default/widgets"
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -353,25 +353,25 @@ async def test_watches_of_a_deleted_kind_end() -> None:
 
 
 async def test_events_expire() -> None:
-    clock = FakeClock()
+    clock = SetClock()
     async with EmbeddedServer(ServerOptions(), clock=clock) as server, client_of(server) as client:
         path = "/api/v1/namespaces/default/events"
         for name in ("old", "renewed"):
             body = {"metadata": {"name": name}, "involvedObject": {"name": "x"}}
             await client.send("POST", path, body)
-        clock.advance(1800)
+        clock.pass_s(1800)
         await client.send("PATCH", f"{path}/renewed", {"count": 2})
         sweeper = expiry.EventExpiry(server.core)
         sweeper.scan()
-        clock.advance(expiry.EVENT_LIFE_S - 1)
+        clock.pass_s(expiry.EVENT_LIFE_S - 1)
         assert sweeper.sweep() == 0
-        clock.advance(1)
+        clock.pass_s(1)
         assert sweeper.sweep() == 2
         assert server.core.store.count(EVENTS) == 0
 
 
 async def test_a_renewed_event_lives_on() -> None:
-    clock = FakeClock()
+    clock = SetClock()
     async with EmbeddedServer(ServerOptions(), clock=clock) as server, client_of(server) as client:
         sweeper = expiry.EventExpiry(server.core)
         server.core.store.listen(sweeper.notice)
@@ -379,9 +379,9 @@ async def test_a_renewed_event_lives_on() -> None:
         for name in ("old", "renewed"):
             body = {"metadata": {"name": name}, "involvedObject": {"name": "x"}}
             await client.send("POST", path, body)
-        clock.advance(1800)
+        clock.pass_s(1800)
         await client.send("PATCH", f"{path}/renewed", {"count": 2})
-        clock.advance(1800)
+        clock.pass_s(1800)
         sweeper.sweep()
         left = [record.name for record in server.core.store.records(EVENTS)]
         assert left == ["renewed"]

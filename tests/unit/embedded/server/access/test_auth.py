@@ -12,18 +12,18 @@ from taskctl.embedded.server.kinds.registry import Registry
 from taskctl.embedded.server.refusals.errors import Resource, StatusError
 from taskctl.embedded.server.storage.hub import Hub
 from taskctl.embedded.server.storage.store import Store
-from tests.unit.embedded.server.support import FakeClock
+from tests.unit.clocks import SetClock
 
 ACCOUNTS, PODS = Resource("", "serviceaccounts"), Resource("", "pods")
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
+def clock() -> SetClock:
+    return SetClock()
 
 
 @pytest.fixture
-def core(clock: FakeClock) -> Core:
+def core(clock: SetClock) -> Core:
     core = Core(Store(clock), Registry(), Hub(), clock)
     for kind in core.registry.all():
         open_collection(core, kind)
@@ -82,11 +82,11 @@ def test_a_token_for_somebody_else(authenticator: Authenticator) -> None:
     assert user.name == "system:serviceaccount:ns:robot"
 
 
-def test_tokens_expire(authenticator: Authenticator, clock: FakeClock) -> None:
+def test_tokens_expire(authenticator: Authenticator, clock: SetClock) -> None:
     token = issue(authenticator, expirationSeconds=600)
-    clock.advance(599)
+    clock.pass_s(599)
     authenticator.authenticate(f"Bearer {token}")
-    clock.advance(1)
+    clock.pass_s(1)
     with pytest.raises(StatusError):
         authenticator.authenticate(f"Bearer {token}")
 

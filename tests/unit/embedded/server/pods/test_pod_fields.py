@@ -10,7 +10,7 @@ from taskctl.embedded.server.pods import admission as pod_admission
 from taskctl.embedded.server.pods.strategy import PodStrategy
 from taskctl.embedded.server.refusals.errors import Resource, StatusError
 from taskctl.embedded.server.storage.store import Store
-from tests.unit.embedded.server.support import FakeClock
+from tests.unit.clocks import SetClock
 
 Json = dict[str, Any]
 ACCOUNTS = Resource("", "serviceaccounts")
@@ -39,7 +39,7 @@ def faults(obj: Json) -> list[str]:
 
 @pytest.fixture
 def store() -> Store:
-    store = Store(FakeClock())
+    store = Store(SetClock())
     store.open(ACCOUNTS, {})
     for name, fields in (("default", {}), ("quiet", {"automountServiceAccountToken": False})):
         metadata = {"name": name, "namespace": "ns"}

@@ -20,7 +20,8 @@ from taskctl.embedded.server.storage.eventlog import LogLimits, Past
 from taskctl.embedded.server.storage.hub import Hub, Watcher
 from taskctl.embedded.server.storage.store import Store
 from taskctl.embedded.server.storage.versions import MAX_STEPS, Chain, Reader, difference, patched
-from tests.unit.embedded.server.support import OTHERS, PATHS, THINGS, FakeClock, make_store, thing
+from tests.unit.clocks import SetClock
+from tests.unit.embedded.server.support import OTHERS, PATHS, THINGS, make_store, thing
 
 MIB = 1024 * 1024
 PODS = Resource("", "pods")
@@ -93,7 +94,7 @@ def test_the_limit_of_bytes_holds_whatever_the_events_are_like() -> None:
 
 
 def test_what_is_counted_is_returned() -> None:
-    clock = FakeClock()
+    clock = SetClock()
     store = make_store(clock=clock, limits=LogLimits(max_age_s=10))
     for name in "abc":
         store.create(THINGS, thing(name))
@@ -101,7 +102,7 @@ def test_what_is_counted_is_returned() -> None:
         store.create(OTHERS, thing(name))
     store.delete(THINGS, "ns", "a")
     before = store.history_bytes
-    clock.advance(11)
+    clock.pass_s(11)
     store.expire_history()
     assert store.history_bytes < before / 2, "a quiet collection keeps its newest event only"
     store.compact()

@@ -9,10 +9,10 @@ from taskctl.embedded.server.storage.deletion import Deletion, Propagation
 from taskctl.embedded.server.storage.eventlog import LogLimits
 from taskctl.embedded.server.storage.records import Event, EventType
 from taskctl.embedded.server.storage.store import OBJECT_LIMIT_BYTES
+from tests.unit.clocks import SetClock
 from tests.unit.embedded.server.support import (
     OTHERS,
     THINGS,
-    FakeClock,
     RecordingJournal,
     make_store,
     thing,
@@ -25,7 +25,7 @@ def test_create_stamps_what_the_server_owns() -> None:
     meta = record.load()["metadata"]
     assert meta["uid"] == "uid-1"
     assert meta["resourceVersion"] == "1"
-    assert meta["creationTimestamp"] == "2026-01-01T00:00:00Z"
+    assert meta["creationTimestamp"] == "2030-01-01T00:00:00Z"
     assert "deletionTimestamp" not in meta
     assert record.fields == {"metadata.name": "a", "spec.color": "red"}
     assert store.by_uid("uid-1") is record
@@ -51,7 +51,7 @@ def test_update_keeps_what_the_server_owns() -> None:
     changed = thing("a", color="green", meta={"uid": "forged", "creationTimestamp": "forged"})
     record = store.update(THINGS, changed).record
     meta = record.load()["metadata"]
-    assert (meta["uid"], meta["creationTimestamp"]) == (old.uid, "2026-01-01T00:00:00Z")
+    assert (meta["uid"], meta["creationTimestamp"]) == (old.uid, "2030-01-01T00:00:00Z")
     assert record.revision == 2
 
 
@@ -163,7 +163,7 @@ def test_finalizers_hold_back_until_the_last_is_gone() -> None:
 
 
 def test_grace_can_only_be_shortened() -> None:
-    clock = FakeClock()
+    clock = SetClock()
     store = make_store(clock=clock)
     store.create(THINGS, thing("a"))
 
@@ -173,11 +173,11 @@ def test_grace_can_only_be_shortened() -> None:
 
     store.delete(THINGS, "ns", "a", Deletion(grace_s=30))
     assert deadline() == ("2026-01-01T00:00:30Z", 30)
-    clock.advance(5)
+    clock.pass_s(5)
     assert not store.delete(THINGS, "ns", "a", Deletion(grace_s=60)).changed
     store.delete(THINGS, "ns", "a", Deletion(grace_s=10))
     assert deadline() == ("2026-01-01T00:00:10Z", 10)
-    clock.advance(5)
+    clock.pass_s(5)
     store.delete(THINGS, "ns", "a", Deletion(grace_s=2))
     assert deadline() == ("2026-01-01T00:00:10Z", 2), "a deadline is never in the past"
     assert store.delete(THINGS, "ns", "a", Deletion(grace_s=0)).removed
@@ -295,14 +295,14 @@ def test_compaction_forgets() -> None:
 
 
 def test_history_is_bounded_by_number_bytes_and_age() -> None:
-    clock = FakeClock()
+    clock = SetClock()
     store = make_store(clock=clock, limits=LogLimits(max_age_s=100, max_events=3, max_bytes=10**6))
     for name in "abcde":
         store.create(THINGS, thing(name))
     assert len(store.events_since(THINGS, 2)) == 3
     with pytest.raises(StatusError):
         store.events_since(THINGS, 1)
-    clock.advance(101)
+    clock.pass_s(101)
     store.create(THINGS, thing("late"))
     assert [event.record.name for event in store.events_since(THINGS, 5)] == ["late"]
     with pytest.raises(StatusError):

@@ -16,9 +16,9 @@ from taskctl.embedded.server.storage.eventlog import LogLimits
 from taskctl.embedded.server.storage.records import EventType, Record
 from taskctl.embedded.server.storage.store import Store
 from taskctl.embedded.server.storage.versions import Reader
+from tests.unit.clocks import SetClock
 from tests.unit.embedded.server.support import (
     THINGS,
-    FakeClock,
     RecordingJournal,
     make_store,
     thing,
@@ -58,7 +58,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.clock = FakeClock()
+        self.clock = SetClock()
         self.journal = RecordingJournal()
         self.store = self.open_store()
         self.objects: dict[Key, Model] = {}
@@ -194,7 +194,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1, 60]))
     def wait(self, seconds: int) -> None:
-        self.clock.advance(seconds)
+        self.clock.pass_s(seconds)
 
     @precondition(lambda self: self.store.head > 0)
     @rule(data=st.data())
