@@ -15,38 +15,28 @@ CRDS = sorted((REPOSITORY / "crds").glob("*.yaml"))
 # Names that stand for several classes still. This list only ever gets shorter.
 SHARED = frozenset(
     {
-        "Background",
         "Change",
         "Child",
         "Client",
-        "Collection",
         "Connection",
         "Context",
         "DeleteOptions",
         "Event",
         "EventType",
-        "Form",
-        "Frame",
         "Journal",
-        "Kind",
         "Limits",
         "ListOptions",
         "LocalStack",
-        "Node",
         "Options",
         "Outcome",
-        "PodVolumes",
         "Propagation",
         "Reader",
         "Resource",
         "Session",
-        "Source",
         "Store",
         "Watcher",
         "Workspace",
         "Writer",
-        "_Entry",
-        "_WrongError",
     }
 )
 

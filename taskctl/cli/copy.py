@@ -18,7 +18,7 @@ from taskctl.cli.names import kind_of_word, parse_any
 from taskctl.cli.output import note
 from taskctl.cli.verbs import verb
 from taskctl.constants import ENV_WORKSPACE
-from taskctl.outside.copyframes import Frame, FrameKind, TransferError, TransferReader
+from taskctl.outside.copyframes import CopyFrame, FrameKind, TransferError, TransferReader
 from taskctl.outside.copying import (
     READ_VERB,
     WRITE_VERB,
@@ -182,7 +182,7 @@ def workspace_write(options: PathOptions) -> int:
     except TransferError as error:
         _send_failed(error)
     else:
-        _send(Frame(FrameKind.COMPLETE))
+        _send(CopyFrame(FrameKind.COMPLETE))
     return ExitCode.OK
 
 
@@ -213,11 +213,11 @@ def _workspace() -> Path:
     return Path(root)
 
 
-def _send(frame: Frame) -> None:
+def _send(frame: CopyFrame) -> None:
     sys.stdout.buffer.write(frame.encoded())
     if frame.kind is not FrameKind.DATA:
         sys.stdout.buffer.flush()
 
 
 def _send_failed(error: TransferError) -> None:
-    _send(Frame(FrameKind.FAILED, error.path, text=error.why, wrong=error.missing))
+    _send(CopyFrame(FrameKind.FAILED, error.path, text=error.why, wrong=error.missing))

@@ -16,7 +16,7 @@ from taskctl.policy.view import TaskView, parse_task, time_or_none
 
 
 @dataclass(slots=True)
-class Node:
+class TreeNode:
     """A Task and the tasks it made.
 
     Attributes:
@@ -26,7 +26,7 @@ class Node:
     """
 
     view: TaskView
-    children: list[Node] = field(default_factory=list)
+    children: list[TreeNode] = field(default_factory=list)
     counts: Counter[TaskState] = field(default_factory=Counter)
 
     @property
@@ -61,12 +61,12 @@ class Stage:
     coarse: bool = False
 
 
-def build_forest(tasks: Iterable[Mapping[str, Any]]) -> list[Node]:
+def build_forest(tasks: Iterable[Mapping[str, Any]]) -> list[TreeNode]:
     """Return the roots of raw Tasks, each with what grew from it.
 
     A Task whose parent is not among them becomes a root here, so nothing is lost.
     """
-    nodes = {view.uid: Node(view) for view in map(parse_task, tasks)}
+    nodes = {view.uid: TreeNode(view) for view in map(parse_task, tasks)}
     roots = []
     for node in _in_order(nodes.values()):
         parent = nodes.get(node.view.parent_uid)
@@ -83,7 +83,7 @@ def build_forest(tasks: Iterable[Mapping[str, Any]]) -> list[Node]:
     return roots
 
 
-def _in_order(nodes: Iterable[Node]) -> Iterator[Node]:
+def _in_order(nodes: Iterable[TreeNode]) -> Iterator[TreeNode]:
     """Yield nodes in the order of their creation; those of one moment in that of their names."""
     for _, group in groupby(sorted(nodes, key=_created_text), key=_created_text):
         same = list(group)
@@ -91,11 +91,11 @@ def _in_order(nodes: Iterable[Node]) -> Iterator[Node]:
         yield from same if len(same) == 1 else sorted(same, key=lambda one: natural(one.view.name))
 
 
-def _created_text(node: Node) -> str:
+def _created_text(node: TreeNode) -> str:
     return (node.view.status.get("times") or {}).get("created") or node.view.created
 
 
-def _children_first(roots: Sequence[Node]) -> list[Node]:
+def _children_first(roots: Sequence[TreeNode]) -> list[TreeNode]:
     """Return every node after all those below it. Trees are deep: no recursion."""
     order, stack = [], list(roots)
     while stack:
@@ -105,7 +105,7 @@ def _children_first(roots: Sequence[Node]) -> list[Node]:
     return order[::-1]
 
 
-def all_views(roots: Sequence[Node]) -> list[TaskView]:
+def all_views(roots: Sequence[TreeNode]) -> list[TaskView]:
     """Return every Task of the forest."""
     return [node.view for node in _children_first(roots)]
 

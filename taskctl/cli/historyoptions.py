@@ -9,7 +9,7 @@ import typer
 
 from taskctl.cli.durations import parse_seconds
 from taskctl.cli.exits import UsageError
-from taskctl.history.files import DEFAULT_MAX_AGE_S, DEFAULT_MAX_MB, Limits
+from taskctl.history.files import DEFAULT_MAX_AGE_S, DEFAULT_MAX_MB, HistoryLimits
 
 _DEFAULT_AGE: Final = f"{DEFAULT_MAX_AGE_S // 3600}h"
 _MIN_AGE_S: Final = 60
@@ -35,7 +35,7 @@ class HistoryOptions:
         str, typer.Option(metavar="DURATION", help="For so long, at most; 0: for any time.")
     ] = _DEFAULT_AGE
 
-    def limits(self) -> Limits:
+    def limits(self) -> HistoryLimits:
         """Return what the options say.
 
         Raises:
@@ -44,7 +44,7 @@ class HistoryOptions:
         age_s = parse_seconds(self.history_age, "--history-age")
         if 0 < age_s < _MIN_AGE_S:
             raise UsageError(f"--history-age {self.history_age!r} must be 0, or a minute or more")
-        return Limits(self.history_size * 1_000_000, age_s)
+        return HistoryLimits(self.history_size * 1_000_000, age_s)
 
     def words(self) -> list[str]:
         """Return the same as arguments of another command.

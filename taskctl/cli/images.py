@@ -137,14 +137,14 @@ def add_images(directory: DataDir, texts: Sequence[str]) -> None:
     """
     from taskctl.embedded.images import adding
     from taskctl.embedded.images.model import ImageError
-    from taskctl.embedded.images.names import Source, SourceKind, parse_assignment
+    from taskctl.embedded.images.names import ImageSource, SourceKind, parse_assignment
 
     store = _store(directory)
     try:
         for text in texts:
             path = Path(text)
             if "=" not in text and path.is_file():
-                source = Source(SourceKind.PATH, str(path.absolute()))
+                source = ImageSource(SourceKind.PATH, str(path.absolute()))
                 for name in adding.archive_names(store, path):
                     _say(name, adding.add(store, name, source))
                 continue

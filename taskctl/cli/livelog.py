@@ -10,7 +10,7 @@ from typing import Any
 from taskctl.cli.access import Session
 from taskctl.cli.loggroup import LogGroup
 from taskctl.cli.logprint import LogRequest
-from taskctl.cli.logsink import LineWriter, PlainWriter, Writer
+from taskctl.cli.logsink import ChunkWriter, LineWriter, PlainWriter
 
 
 @asynccontextmanager
@@ -25,7 +25,7 @@ async def stderr_logs(session: Session, *, several: bool) -> AsyncIterator[LogGr
     """
     filtered = sys.stderr.isatty()
 
-    def writer_for(task: dict[str, Any]) -> Writer:
+    def writer_for(task: dict[str, Any]) -> ChunkWriter:
         if several:
             return LineWriter(f"{task['metadata']['name']} | ", filtered=filtered, err=True)
         return PlainWriter(filtered=filtered, err=True)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from taskctl.cli.access import Session
 from taskctl.cli.logprint import LogPrinter, LogRequest
-from taskctl.cli.logsink import Spool, Writer
+from taskctl.cli.logsink import ChunkWriter, Spool
 from taskctl.cli.output import note
 from taskctl.errors import Forbidden, TaskctlError
 from taskctl.outside.attempts import last_begun, place_of
@@ -25,7 +25,7 @@ QUIET_S: Final = 10.0
 # For so long it stays true where the copies of a TaskCluster's logs are.
 _COPY_KNOWN_S: Final = 10.0
 
-WriterFor = Callable[[dict[str, Any]], Writer]
+WriterFor = Callable[[dict[str, Any]], ChunkWriter]
 
 
 @dataclass(slots=True)
@@ -40,7 +40,7 @@ class _LogReader:
     """
 
     task: dict[str, Any]
-    writer: Writer
+    writer: ChunkWriter
     printed: int
     job: asyncio.Task[None] | None = None
 
@@ -172,7 +172,7 @@ class LogGroup:
     # --- both ---------------------------------------------------------------------------
 
     async def _print(
-        self, task: dict[str, Any], attempt: int, writer: Writer, *, again: bool = False
+        self, task: dict[str, Any], attempt: int, writer: ChunkWriter, *, again: bool = False
     ) -> None:
         name = task["metadata"]["name"]
         try:
@@ -212,7 +212,7 @@ class LogGroup:
 class _Counted:
     """A writer that tells how much went there."""
 
-    def __init__(self, writer: Writer, count: Callable[[int], None]) -> None:
+    def __init__(self, writer: ChunkWriter, count: Callable[[int], None]) -> None:
         self._writer = writer
         self._count = count
 

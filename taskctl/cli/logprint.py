@@ -15,7 +15,7 @@ from typing import IO, Final
 from taskctl.api.states import TaskState
 from taskctl.cli.access import Session
 from taskctl.cli.exits import CliError, ExitCode
-from taskctl.cli.logsink import PlainWriter, Sink, Writer
+from taskctl.cli.logsink import ChunkWriter, PlainWriter, Sink
 from taskctl.cli.output import note
 from taskctl.constants import LOGS_DIR
 from taskctl.errors import ApiError, BadRequest, NotFound
@@ -71,7 +71,7 @@ class LogPrinter:
         copy: Copy | None,
         wanted: LogRequest,
         *,
-        writer: Writer | None = None,
+        writer: ChunkWriter | None = None,
         tell: Callable[[str], None] = note,
         compare: bool = True,
     ) -> None:

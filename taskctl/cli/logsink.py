@@ -18,7 +18,7 @@ MAX_LINE_BYTES: Final = 1024 * 1024
 _RESET: Final = b"\x1b[0m"
 
 
-class Writer(Protocol):
+class ChunkWriter(Protocol):
     """Takes a log, chunk by chunk."""
 
     def write(self, chunk: bytes) -> None:
@@ -116,7 +116,7 @@ class Spool:
     def end(self) -> None:
         """Nothing was held back."""
 
-    def pour(self, into: Writer) -> None:
+    def pour(self, into: ChunkWriter) -> None:
         """Hand everything to another writer."""
         self._file.seek(0)
         while chunk := self._file.read(_CHUNK):
@@ -131,7 +131,7 @@ class Spool:
 class Sink:
     """A writer, with a memory of what went there."""
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: ChunkWriter) -> None:
         self._writer = writer
         self._digest = hashlib.blake2b()
         self.count = 0

@@ -16,7 +16,7 @@ from typing import Any
 from taskctl.api.conditions import condition_is, find_condition
 from taskctl.api.states import ConditionStatus, ConditionType, DeliveryState, TaskState
 from taskctl.cli.durations import precise, run_s
-from taskctl.cli.forest import Node, Stage, all_views, latency_stages, wall_s
+from taskctl.cli.forest import Stage, TreeNode, all_views, latency_stages, wall_s
 from taskctl.cli.output import Style, paint, table
 from taskctl.cli.tables import STATE_STYLES
 from taskctl.cli.terminal import bar, columns, one_line, shorten
@@ -80,13 +80,13 @@ class TreeStyle:
     live: bool = False
 
 
-def render_forest(roots: Sequence[Node], style: TreeStyle) -> list[str]:
+def render_forest(roots: Sequence[TreeNode], style: TreeStyle) -> list[str]:
     """Return the lines of one or more trees, without the summary."""
     branches = plan(roots, style.max_lines)
     lines: list[str] = []
-    stack = [_Entry(node) for node in reversed(branches[TOP].shown)]
+    stack = [_DrawnLine(node) for node in reversed(branches[TOP].shown)]
     if branches[TOP].hidden:
-        stack.append(_Entry(None, hidden=branches[TOP].hidden))
+        stack.append(_DrawnLine(None, hidden=branches[TOP].hidden))
     while stack:
         entry = stack.pop()
         if entry.node is None:
@@ -105,7 +105,9 @@ def render_forest(roots: Sequence[Node], style: TreeStyle) -> list[str]:
     return lines
 
 
-def render_standstill(roots: Sequence[Node], clusters: Iterable[Mapping[str, Any]]) -> list[str]:
+def render_standstill(
+    roots: Sequence[TreeNode], clusters: Iterable[Mapping[str, Any]]
+) -> list[str]:
     """Return why nothing runs, if nothing does: the TaskClusters that are not ready.
 
     Args:
@@ -186,7 +188,7 @@ def _notification(root: Mapping[str, Any], entry: Mapping[str, Any], style: Tree
     return line
 
 
-def render_summary(roots: Sequence[Node], style: TreeStyle) -> list[str]:
+def render_summary(roots: Sequence[TreeNode], style: TreeStyle) -> list[str]:
     """Return the counts by state and the latency receipt."""
     views = all_views(roots)
     counts = Counter(view.state for view in views)
@@ -237,10 +239,10 @@ def _stage_table(stages: Sequence[Stage], style: TreeStyle) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class _DrawnLine:
     """A line to draw, and how those below it begin."""
 
-    node: Node | None
+    node: TreeNode | None
     prefix: str = ""
     below: str = ""
     hidden: Counter[TaskState] = field(default_factory=Counter)
@@ -251,30 +253,30 @@ class _Entry:
 class _Label:
     """What a task's own line is made of."""
 
-    node: Node
+    node: TreeNode
     collapsed: Counter[TaskState]
     program_above: str
 
 
-def _below(entry: _Entry, branch: Branch, style: TreeStyle) -> list[_Entry]:
+def _below(entry: _DrawnLine, branch: Branch, style: TreeStyle) -> list[_DrawnLine]:
     """Return the entries for what stands below a node, top first."""
     assert entry.node is not None
     tee, corner, bar = ("├─ ", "└─ ", "│  ") if style.unicode else ("|- ", "`- ", "|  ")
     arrow = "↳ " if style.unicode else "> "
     program = _program(entry.node.view)
-    parts: list[tuple[Node | None, Counter[TaskState]]] = [
+    parts: list[tuple[TreeNode | None, Counter[TaskState]]] = [
         (child, Counter()) for child in branch.shown
     ]
     if branch.hidden:
         parts.insert(branch.hidden_at, (None, branch.hidden))
     if len(parts) == 1 and parts[0][0] is not None:
         prefix = entry.below
-        return [_Entry(parts[0][0], prefix + arrow, prefix, program_above=program)]
+        return [_DrawnLine(parts[0][0], prefix + arrow, prefix, program_above=program)]
     result = []
     for number, (child, hidden) in enumerate(parts):
         last = number + 1 == len(parts)
         lead, under = (corner, "   ") if last else (tee, bar)
-        result.append(_Entry(child, entry.below + lead, entry.below + under, hidden, program))
+        result.append(_DrawnLine(child, entry.below + lead, entry.below + under, hidden, program))
     return result
 
 
@@ -306,7 +308,7 @@ def _label(label: _Label, style: TreeStyle) -> str:
     return f"{text}  {', '.join(details)}" if details else text
 
 
-def _state(node: Node) -> tuple[tuple[str, str], str, Style]:
+def _state(node: TreeNode) -> tuple[tuple[str, str], str, Style]:
     """Return glyph, word and colour: of a root those of its tree, which may outlast its own run."""
     view = node.view
     glyph, word, style = GLYPHS[view.state], str(view.state), STATE_STYLES[view.state]

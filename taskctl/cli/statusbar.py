@@ -9,7 +9,7 @@ from typing import Final
 
 from taskctl.api.states import TaskState
 from taskctl.cli.durations import moment, short_age
-from taskctl.cli.forest import Node, all_views, wall_s
+from taskctl.cli.forest import TreeNode, all_views, wall_s
 from taskctl.cli.output import Style, paint
 from taskctl.cli.render_tree import GLYPHS, TreeStyle
 from taskctl.cli.tables import STATE_STYLES
@@ -22,7 +22,7 @@ _BAR_MIN, _BAR_MAX = 5, 20
 _SPARE: Final = 2
 
 
-def render_status(roots: Sequence[Node], style: TreeStyle) -> str:
+def render_status(roots: Sequence[TreeNode], style: TreeStyle) -> str:
     """Return the status bar: no more than ``style.width`` columns unless that is very few.
 
     What is left is reckoned from the tasks that there are now: while tasks create tasks, it grows.

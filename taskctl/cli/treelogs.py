@@ -13,7 +13,7 @@ from taskctl.cli.access import Session
 from taskctl.cli.exits import CliError, ExitCode
 from taskctl.cli.loggroup import LogGroup
 from taskctl.cli.logprint import LogRequest
-from taskctl.cli.logsink import LineWriter, Writer
+from taskctl.cli.logsink import ChunkWriter, LineWriter
 from taskctl.cli.output import note, wants_colour
 from taskctl.cli.tables import natural
 from taskctl.cli.terminal import one_line
@@ -76,7 +76,7 @@ async def print_tree_logs(
     terminal = sys.stdout.isatty()
     prefixes = Prefixes(colour=wants_colour(), aligned=terminal)
 
-    def writer_for(task: dict[str, Any]) -> Writer:
+    def writer_for(task: dict[str, Any]) -> ChunkWriter:
         return LineWriter(prefixes.of(task["metadata"]["name"]), filtered=wanted.filtered)
 
     group = LogGroup(session, writer_for, wanted)

@@ -16,7 +16,7 @@ from operator import itemgetter
 from typing import Final
 
 from taskctl.api.states import TaskState
-from taskctl.cli.forest import Node
+from taskctl.cli.forest import TreeNode
 
 # What people look for first when not everything can be shown.
 INTEREST: Final = (
@@ -45,7 +45,7 @@ class Branch:
         hidden_at: before which of ``shown`` the hidden ones stand.
     """
 
-    shown: list[Node]
+    shown: list[TreeNode]
     hidden: Counter[TaskState]
     hidden_at: int
 
@@ -61,13 +61,13 @@ class _Forest:
         places: number in ``order`` and task, by ``id()``.
     """
 
-    roots: Sequence[Node]
-    order: Sequence[Node]
-    parents: Mapping[int, Node | None]
-    places: Mapping[int, tuple[int, Node]]
+    roots: Sequence[TreeNode]
+    order: Sequence[TreeNode]
+    parents: Mapping[int, TreeNode | None]
+    places: Mapping[int, tuple[int, TreeNode]]
 
 
-def plan(roots: Sequence[Node], budget: int) -> dict[int, Branch]:
+def plan(roots: Sequence[TreeNode], budget: int) -> dict[int, Branch]:
     """Return what to show below each task, by ``id()`` of its node; below TOP stand the roots.
 
     A task without an entry is drawn with the counts of what lies below it.
@@ -90,9 +90,9 @@ def plan(roots: Sequence[Node], budget: int) -> dict[int, Branch]:
     return _branches(forest, set(candidates[:fits]))
 
 
-def _survey(roots: Sequence[Node]) -> _Forest:
-    order: list[Node] = []
-    parents: dict[int, Node | None] = {id(root): None for root in roots}
+def _survey(roots: Sequence[TreeNode]) -> _Forest:
+    order: list[TreeNode] = []
+    parents: dict[int, TreeNode | None] = {id(root): None for root in roots}
     stack = list(reversed(roots))
     while stack:
         node = stack.pop()
@@ -116,7 +116,7 @@ def _branches(forest: _Forest, chosen: set[int]) -> dict[int, Branch]:
     """
     nodes = sorted((forest.places[task] for task in chosen), key=itemgetter(0))
     above: dict[int, int] = {}  # of tasks, the next chosen one above
-    shown: dict[int, list[Node]] = {TOP: []}
+    shown: dict[int, list[TreeNode]] = {TOP: []}
     for _, node in nodes:
         shown.setdefault(_next_above(forest, node, chosen, above), []).append(node)
     sort = len(chosen) < len(forest.order)
@@ -129,7 +129,7 @@ def _branches(forest: _Forest, chosen: set[int]) -> dict[int, Branch]:
     return result
 
 
-def _next_above(forest: _Forest, node: Node, chosen: set[int], above: dict[int, int]) -> int:
+def _next_above(forest: _Forest, node: TreeNode, chosen: set[int], above: dict[int, int]) -> int:
     """Return the next chosen task above; ``above`` keeps what was found on the way."""
     passed = [id(node)]
     parent = forest.parents[id(node)]
@@ -143,7 +143,7 @@ def _next_above(forest: _Forest, node: Node, chosen: set[int], above: dict[int, 
     return place
 
 
-def _hidden(forest: _Forest, place: int, shown: Sequence[Node]) -> Counter[TaskState]:
+def _hidden(forest: _Forest, place: int, shown: Sequence[TreeNode]) -> Counter[TaskState]:
     """Return the states of everything below a task that is not below or among ``shown``."""
     if place == TOP:
         hidden = sum((root.whole for root in forest.roots), Counter[TaskState]())
@@ -155,7 +155,7 @@ def _hidden(forest: _Forest, place: int, shown: Sequence[Node]) -> Counter[TaskS
     return +hidden
 
 
-def _place_of_parent(forest: _Forest, node: Node) -> int:
+def _place_of_parent(forest: _Forest, node: TreeNode) -> int:
     parent = forest.parents[id(node)]
     return TOP if parent is None else id(parent)
 
@@ -163,7 +163,7 @@ def _place_of_parent(forest: _Forest, node: Node) -> int:
 # --- choosing -----------------------------------------------------------------------
 
 
-def _candidates(forest: _Forest, budget: int) -> Iterator[Node]:
+def _candidates(forest: _Forest, budget: int) -> Iterator[TreeNode]:
     """Yield tasks in the order in which they should get lines, each once."""
     seen: set[int] = set()
     for node in _wishes(forest, budget):
@@ -173,7 +173,7 @@ def _candidates(forest: _Forest, budget: int) -> Iterator[Node]:
     yield from _downwards(forest, seen)
 
 
-def _wishes(forest: _Forest, budget: int) -> Iterator[Node]:
+def _wishes(forest: _Forest, budget: int) -> Iterator[TreeNode]:
     urgent = _urgent(forest, budget)
     for node in urgent:
         yield _root_of(forest, node)
@@ -192,9 +192,9 @@ def _wishes(forest: _Forest, budget: int) -> Iterator[Node]:
             yield from chain[-CHAIN_TAIL:]
 
 
-def _urgent(forest: _Forest, budget: int) -> list[Node]:
+def _urgent(forest: _Forest, budget: int) -> list[TreeNode]:
     """Return what has failed and what runs; those that only wait for their children come last."""
-    groups: dict[str, list[Node]] = {"failed": [], "busy": [], "placed": [], "waiting": []}
+    groups: dict[str, list[TreeNode]] = {"failed": [], "busy": [], "placed": [], "waiting": []}
     for node in [node for node in forest.order if node.view.state in _URGENT]:
         match node.view.state:
             case TaskState.FAILED:
@@ -210,16 +210,16 @@ def _urgent(forest: _Forest, budget: int) -> list[Node]:
     return [*failed, *active[: max(share, budget - len(failed))]]
 
 
-def _root_of(forest: _Forest, node: Node) -> Node:
+def _root_of(forest: _Forest, node: TreeNode) -> TreeNode:
     parent = forest.parents[id(node)]
     while parent is not None:
         node, parent = parent, forest.parents[id(parent)]
     return node
 
 
-def _downwards(forest: _Forest, seen: set[int]) -> Iterator[Node]:
+def _downwards(forest: _Forest, seen: set[int]) -> Iterator[TreeNode]:
     """Yield the rest from the top down, of one parent's children no more than a few."""
-    queue: deque[Node] = deque()
+    queue: deque[TreeNode] = deque()
     newest_first = list(forest.roots)[::-1]
     for root in sorted(newest_first, key=_urgency):
         queue.append(root)
@@ -237,7 +237,7 @@ def _downwards(forest: _Forest, seen: set[int]) -> Iterator[Node]:
         queue.extend(child for child in node.children if id(child) in known)
 
 
-def _rank(node: Node) -> int:
+def _rank(node: TreeNode) -> int:
     """Return the place in INTEREST of the most interesting task of a subtree."""
     rank = _RANK[node.view.state]
     if not node.counts:  # most tasks of a large tree have none below
@@ -247,7 +247,7 @@ def _rank(node: Node) -> int:
     )
 
 
-def _urgency(node: Node) -> int:
+def _urgency(node: TreeNode) -> int:
     """Return 0 for a subtree with a failure, 1 for one that is at work, 2 for the others."""
     rank = _rank(node)
     return 0 if rank == 0 else 1 if rank <= _RANK[TaskState.SCHEDULED] else 2

@@ -26,7 +26,7 @@ from taskctl.policy.clusterstatus import WorkspaceFacts
 from taskctl.policy.colocation import named_claims
 from taskctl.policy.runcluster import cluster_of_task
 from taskctl.policy.workspace import (
-    Workspace,
+    WorkspaceVolume,
     claim_name_of,
     cluster_name_of,
     plan_workspace,
@@ -103,7 +103,7 @@ class ClaimKeeper:
         """Forget a TaskCluster that is gone."""
         self._unwatched.pop(uid, None)
 
-    async def ensure(self, cluster: KubeObject, workspace: Workspace) -> ClaimStanding:
+    async def ensure(self, cluster: KubeObject, workspace: WorkspaceVolume) -> ClaimStanding:
         """See to it that the workspace has its claim.
 
         Raises:
@@ -129,7 +129,7 @@ class ClaimKeeper:
         return ClaimStanding(known.facts, known.claim, at_s + _LOOK_S - now_s)
 
     async def _look(
-        self, cluster: KubeObject, workspace: Workspace, key: ObjectKey
+        self, cluster: KubeObject, workspace: WorkspaceVolume, key: ObjectKey
     ) -> ClaimStanding:
         """Ask the API server for a claim that the cache does not hold; make ours if there is none.
 
@@ -159,7 +159,7 @@ class ClaimKeeper:
         return ClaimStanding(standing.facts, standing.claim, None if watched else _LOOK_S)
 
     async def _judge(
-        self, cluster: KubeObject, workspace: Workspace, existing: KubeObject
+        self, cluster: KubeObject, workspace: WorkspaceVolume, existing: KubeObject
     ) -> ClaimStanding:
         phase = (existing.get("status") or {}).get("phase") or ""
         if workspace.claim is None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from taskctl.history.files import LOCAL_DIRECTORY, HistoryFiles, Limits
+from taskctl.history.files import LOCAL_DIRECTORY, HistoryFiles, HistoryLimits
 from taskctl.history.recorder import Recorder, RecorderWorld
 from taskctl.history.workspaces import workspace_of
 from taskctl.kube.informer import Informer
@@ -33,7 +33,7 @@ class HistorySettings:
     """
 
     root: Path
-    limits: Limits = field(default_factory=Limits)
+    limits: HistoryLimits = field(default_factory=HistoryLimits)
     below: str = LOCAL_DIRECTORY
 
     def recorder(self, tasks: Informer, clusters: Store, timing: Timing) -> Recorder:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from taskctl.api.conditions import find_condition
 from taskctl.api.states import ConditionStatus, ConditionType, TaskState
 from taskctl.controllers.groups import GroupKey, Groups, Tally
-from taskctl.controllers.subtrees import Node, Subtrees
+from taskctl.controllers.subtrees import Subtrees, TaskId
 from taskctl.controllers.waiting import Waiters, WaitsFor
 from taskctl.kube.interface import KubeObject
 from taskctl.kube.store import Store
@@ -71,7 +71,7 @@ class Joins:
             for waiter in self._waiting.task_appeared(key):
                 self._queue.add_after(waiter, _APPEARED_LOOK_S)
 
-    def _subtree_changed(self, node: Node) -> None:
+    def _subtree_changed(self, node: TaskId) -> None:
         raw = self._tasks.get_by_uid(node.uid)
         if raw is None:
             return
@@ -131,7 +131,7 @@ class Joins:
 
     def _whole_state(self, view: TaskView) -> TaskState:
         """Return the state of a Task and all its descendants together."""
-        verdict = self.subtrees.verdict(Node(view.namespace, view.uid))
+        verdict = self.subtrees.verdict(TaskId(view.namespace, view.uid))
         if not view.state.terminal or verdict.open:
             return TaskState.RUNNING
         if view.is_root and is_complete(view):
@@ -171,7 +171,7 @@ class Joins:
         """
         if not after or not self._may_close(view, after):
             return ()
-        above = self.subtrees.ancestors(Node(view.namespace, view.uid))
+        above = self.subtrees.ancestors(TaskId(view.namespace, view.uid))
         return self._cycles.find(view.namespace, view.name, _Graph(self, view, above).waits)
 
     def _may_close(self, view: TaskView, after: RunAfterRule) -> bool:
@@ -188,7 +188,7 @@ class Joins:
 
     def _below_an_awaited(self, view: TaskView) -> bool:
         """Whether a Task above is waited for with all its descendants."""
-        for uid in self.subtrees.ancestors(Node(view.namespace, view.uid)):
+        for uid in self.subtrees.ancestors(TaskId(view.namespace, view.uid)):
             raw = self._tasks.get_by_uid(uid)
             if raw is None:
                 continue
@@ -212,7 +212,7 @@ class Joins:
             if raw is None:
                 continue
             uid = raw["metadata"]["uid"]
-            if tops & self.subtrees.ancestors(Node(key.namespace, uid)):
+            if tops & self.subtrees.ancestors(TaskId(key.namespace, uid)):
                 found.append(key.name)
         return found
 

@@ -17,7 +17,7 @@ from taskctl.policy.status import FINE
 from taskctl.policy.view import TaskView, parse_task
 
 
-class Node(NamedTuple):
+class TaskId(NamedTuple):
     """Names a Task. A parent of another namespace is none."""
 
     namespace: str
@@ -33,7 +33,7 @@ class Verdict(NamedTuple):
 
 @dataclass(slots=True)
 class _Counts:
-    parent: Node | None = None
+    parent: TaskId | None = None
     exists: bool = False
     open_itself: bool = False
     bad_itself: bool = False
@@ -51,37 +51,37 @@ class Subtrees:
     """The subtrees of all Tasks."""
 
     def __init__(self) -> None:
-        self._counts: dict[Node, _Counts] = {}
+        self._counts: dict[TaskId, _Counts] = {}
 
     def __len__(self) -> int:
         return len(self._counts)
 
-    def verdict(self, node: Node) -> Verdict:
+    def verdict(self, node: TaskId) -> Verdict:
         """Return how a Task and its descendants stand; of an unknown one: it has ended well."""
         counts = self._counts.get(node)
         return Verdict(open=False, bad=False) if counts is None else counts.verdict
 
-    def parent(self, node: Node) -> Node | None:
+    def parent(self, node: TaskId) -> TaskId | None:
         """Return the parent of a Task; None for a root, and where it is not known."""
         counts = self._counts.get(node)
         return None if counts is None else counts.parent
 
-    def on_task(self, old: KubeObject | None, new: KubeObject | None) -> list[Node]:
+    def on_task(self, old: KubeObject | None, new: KubeObject | None) -> list[TaskId]:
         """Take in a Task event; return the Tasks whose subtree's verdict it has changed."""
         obj = new if new is not None else old
         if obj is None:
             return []
         view = parse_task(obj)
-        node = Node(view.namespace, view.uid)
+        node = TaskId(view.namespace, view.uid)
         counts = self._counts.get(node)
         if counts is None:
             if new is None:
                 return []
             counts = self._counts[node] = _Counts()
         before = counts.verdict
-        changed: list[Node] = []
+        changed: list[TaskId] = []
         if not counts.exists and counts.parent is None and view.parent_uid:
-            counts.parent = Node(view.namespace, view.parent_uid)
+            counts.parent = TaskId(view.namespace, view.parent_uid)
             # What its children have told it meanwhile.
             changed += self._tell(counts.parent, Verdict(open=False, bad=False), before)
         counts.exists = new is not None
@@ -93,9 +93,9 @@ class Subtrees:
         self._tidy(node)
         return changed
 
-    def _tell(self, node: Node | None, before: Verdict, after: Verdict) -> Iterator[Node]:
+    def _tell(self, node: TaskId | None, before: Verdict, after: Verdict) -> Iterator[TaskId]:
         """Take a child's change to its parent, and as far up as it changes anything."""
-        changed: list[Node] = []
+        changed: list[TaskId] = []
         while node is not None and before != after:
             counts = self._counts.get(node)
             if counts is None:
@@ -112,15 +112,15 @@ class Subtrees:
             node = above
         return iter(changed)
 
-    def _tidy(self, node: Node) -> None:
+    def _tidy(self, node: TaskId) -> None:
         counts = self._counts[node]
         if not counts.exists and not counts.open_children and not counts.bad_children:
             del self._counts[node]
 
-    def ancestors(self, node: Node) -> set[str]:
+    def ancestors(self, node: TaskId) -> set[str]:
         """Return the UIDs of a Task and of all Tasks above it. Costs its depth."""
         found: set[str] = set()
-        above: Node | None = node
+        above: TaskId | None = node
         while above is not None and above.uid not in found:
             found.add(above.uid)
             above = self.parent(above)

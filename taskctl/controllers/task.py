@@ -32,7 +32,7 @@ from taskctl.placement.fleet import cluster_slots
 from taskctl.placement.pending import MAX_REFUSALS
 from taskctl.placement.queue import PendingTask
 from taskctl.policy.lineage import OUTPUT_SUFFIX
-from taskctl.policy.readiness import ReadinessFacts, Source, unfit_for_cluster
+from taskctl.policy.readiness import InputTask, ReadinessFacts, unfit_for_cluster
 from taskctl.policy.resources import OPEN_WORKERS, cluster_resources, requested
 from taskctl.policy.runafter import Dependency
 from taskctl.policy.runcluster import run_of
@@ -170,7 +170,7 @@ class TaskReconciler:
             source=source,
         )
 
-    def _source(self, view: TaskView) -> Source | None:
+    def _source(self, view: TaskView) -> InputTask | None:
         """Return the Task that makes, or will make, the Task's input; None if none does."""
         key, stores = _input_key(view), self._caches
         if key is None:
@@ -187,7 +187,7 @@ class TaskReconciler:
         if raw is None:
             return None
         status = raw.get("status") or {}
-        return Source(
+        return InputTask(
             raw["metadata"]["name"],
             state_of(raw),
             output_object=status.get("outputObject") or "",

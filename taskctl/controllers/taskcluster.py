@@ -65,7 +65,7 @@ from taskctl.policy.workerpod import (
     worker_template,
 )
 from taskctl.policy.workersettings import DEFAULT_WORKERS, WorkerSettings
-from taskctl.policy.workspace import Workspace, plan_workspace
+from taskctl.policy.workspace import WorkspaceVolume, plan_workspace
 
 log = logging.getLogger(__name__)
 
@@ -386,7 +386,7 @@ class TaskClusterReconciler:
         self,
         decided: KubeObject,
         facts: ClusterFacts,
-        workspace: Workspace,
+        workspace: WorkspaceVolume,
         memory: _ClusterMemory,
         standing: ClaimStanding,
     ) -> float | None:

@@ -37,7 +37,7 @@ _APPEND: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFO
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class HistoryLimits:
     """How much is kept.
 
     Attributes:
@@ -88,7 +88,7 @@ class HistoryFiles:
         OSError: it cannot be written.
     """
 
-    def __init__(self, root: Path, below: str, limits: Limits, clock: Clock) -> None:
+    def __init__(self, root: Path, below: str, limits: HistoryLimits, clock: Clock) -> None:
         self.path = root / below
         self._root = root
         self._below = below

@@ -27,7 +27,7 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class _NamedEntry:
     """A cluster or user, and the file it was read from."""
 
     name: str
@@ -80,8 +80,8 @@ class Kubeconfig:
     """
 
     context: str
-    cluster: _Entry
-    user: _Entry
+    cluster: _NamedEntry
+    user: _NamedEntry
     namespace: str
     files: tuple[Path, ...]
 
@@ -122,7 +122,7 @@ def read_kubeconfig(paths: tuple[Path, ...], context: str | None) -> Kubeconfig:
     if chosen is None:
         names = ", ".join(sorted(_names(documents, "contexts"))) or "none"
         raise ConfigError(f"{where}: there is no context {context!r} (there are: {names})")
-    inner = _Entry(context, _mapping(chosen, "context"), chosen.file)
+    inner = _NamedEntry(context, _mapping(chosen, "context"), chosen.file)
     cluster = _find(documents, "clusters", inner.text("cluster"))
     if cluster is None:
         raise ConfigError(
@@ -137,10 +137,10 @@ def read_kubeconfig(paths: tuple[Path, ...], context: str | None) -> Kubeconfig:
         )
     return Kubeconfig(
         context=context,
-        cluster=_Entry(cluster.name, _mapping(cluster, "cluster"), cluster.file),
-        user=_Entry("", {}, chosen.file)
+        cluster=_NamedEntry(cluster.name, _mapping(cluster, "cluster"), cluster.file),
+        user=_NamedEntry("", {}, chosen.file)
         if user is None
-        else _Entry(user.name, _mapping(user, "user"), user.file),
+        else _NamedEntry(user.name, _mapping(user, "user"), user.file),
         namespace=inner.text("namespace") or "default",
         files=paths,
     )
@@ -206,7 +206,7 @@ def _read_authority(config: Kubeconfig) -> bytes | None:
     return now.cluster.file_or_data("certificate-authority")
 
 
-def _split_address(cluster: _Entry) -> tuple[str, Credentials | None]:
+def _split_address(cluster: _NamedEntry) -> tuple[str, Credentials | None]:
     """Return the server's address without user and password, and those as credentials.
 
     The address is written to logs and errors, and must not carry a secret there.
@@ -224,7 +224,7 @@ def _split_address(cluster: _Entry) -> tuple[str, Credentials | None]:
     return bare, StaticHeader.basic(unquote(parts.username), unquote(parts.password or ""))
 
 
-def _credentials(user: _Entry, timing: Timing) -> Credentials:
+def _credentials(user: _NamedEntry, timing: Timing) -> Credentials:
     # client-go's order: a token file is preferred, since it can be renewed.
     token_file = user.text("tokenFile")
     if token_file:
@@ -237,7 +237,7 @@ def _credentials(user: _Entry, timing: Timing) -> Credentials:
     return NoCredentials()
 
 
-def _impersonation(user: _Entry) -> tuple[tuple[str, str], ...]:
+def _impersonation(user: _NamedEntry) -> tuple[tuple[str, str], ...]:
     headers: list[tuple[str, str]] = []
     if user.text("as"):
         headers.append(("Impersonate-User", user.text("as")))
@@ -266,11 +266,13 @@ def _read(path: Path) -> dict[str, Any]:
     return document
 
 
-def _find(documents: list[tuple[Path, dict[str, Any]]], section: str, name: str) -> _Entry | None:
+def _find(
+    documents: list[tuple[Path, dict[str, Any]]], section: str, name: str
+) -> _NamedEntry | None:
     for path, document in documents:
         for entry in document.get(section) or ():
             if isinstance(entry, dict) and entry.get("name") == name:
-                return _Entry(name, entry, path)
+                return _NamedEntry(name, entry, path)
     return None
 
 
@@ -283,7 +285,7 @@ def _names(documents: list[tuple[Path, dict[str, Any]]], section: str) -> set[st
     }
 
 
-def _mapping(entry: _Entry, field: str) -> Mapping[str, Any]:
+def _mapping(entry: _NamedEntry, field: str) -> Mapping[str, Any]:
     value = entry.values.get(field)
     if value is None:
         return {}

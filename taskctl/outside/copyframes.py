@@ -56,7 +56,7 @@ class FrameKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class CopyFrame:
     """One record.
 
     Attributes:
@@ -93,7 +93,7 @@ class TransferReader:
     def __init__(self) -> None:
         self._rest = bytearray()
 
-    def feed(self, chunk: bytes) -> Iterator[Frame]:
+    def feed(self, chunk: bytes) -> Iterator[CopyFrame]:
         """Yield the records that are complete with this chunk.
 
         Raises:
@@ -113,13 +113,13 @@ class TransferReader:
         del self._rest[:position]
 
 
-def _decoded(kind_byte: bytes, payload: bytes) -> Frame:
+def _decoded(kind_byte: bytes, payload: bytes) -> CopyFrame:
     try:
         kind = FrameKind(kind_byte.decode("ascii"))
         if kind is FrameKind.DATA:
-            return Frame(kind, data=payload)
+            return CopyFrame(kind, data=payload)
         fields = json.loads(payload)
-        return Frame(
+        return CopyFrame(
             kind,
             path=_typed(fields, "p", str, ""),
             mode=_typed(fields, "m", int, 0) & 0o777,

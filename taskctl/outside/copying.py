@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from taskctl.constants import AGENT_CONTAINER, DEFAULT_WORKSPACE_PATH
 from taskctl.errors import ApiError, Forbidden, NotFound, Unavailable
 from taskctl.outside import session as sessions
-from taskctl.outside.copyframes import Frame, FrameKind, TransferError, TransferReader
-from taskctl.outside.copyread import Frames, Source, read_frames, stream_frames
+from taskctl.outside.copyframes import CopyFrame, FrameKind, TransferError, TransferReader
+from taskctl.outside.copyread import CopySource, Frames, read_frames, stream_frames
 from taskctl.outside.copywrite import CopyTarget, Receiver, StreamReceiver
 from taskctl.outside.session import Session
 from taskctl.outside.workspace import LocalWorkspace, WorkerWorkspace, find_workspace
@@ -52,7 +52,7 @@ class Omissions:
     wrong: bool = field(default=False, init=False)
     _count: int = field(default=0, init=False)
 
-    def take(self, frame: Frame, where: str) -> None:
+    def take(self, frame: CopyFrame, where: str) -> None:
         """Take notice of a record about something that was left out."""
         is_cut = frame.kind is FrameKind.END and frame.text
         if frame.kind is not FrameKind.SKIPPED and not is_cut:
@@ -184,12 +184,12 @@ async def copy_to(session: Session, local: str, place: WorkspacePath, report: Om
             raise _no_right(error) from error
 
 
-def workspace_source(directory: Path, path: str) -> Source:
+def workspace_source(directory: Path, path: str) -> CopySource:
     """Return a path in a workspace as what is copied."""
-    return Source(directory, path, PurePosixPath(path).name)
+    return CopySource(directory, path, PurePosixPath(path).name)
 
 
-def local_source(path: str) -> Source:
+def local_source(path: str) -> CopySource:
     """Return a path of this machine as what is copied. Blocking.
 
     Raises:
@@ -201,9 +201,9 @@ def local_source(path: str) -> Source:
     last = path.rstrip("/").rpartition("/")[2]
     name = "" if last in ("", ".", "..") else last
     if real.is_dir():
-        return Source(real, "", name, bounded=False)
+        return CopySource(real, "", name, bounded=False)
     end = "/" if path.endswith("/") else ""
-    return Source(real.parent, real.name + end, name, bounded=False)
+    return CopySource(real.parent, real.name + end, name, bounded=False)
 
 
 def local_target(path: str) -> CopyTarget:
@@ -227,7 +227,7 @@ def local_target(path: str) -> CopyTarget:
     return CopyTarget(Path(os.path.realpath(parent)), name + ("/" if path.endswith("/") else ""))
 
 
-def _without_stack(session: Session, source: Source, workspace: Path, path: str) -> Source:
+def _without_stack(session: Session, source: CopySource, workspace: Path, path: str) -> CopySource:
     """Leave the local stack out of what is copied: its keys, and the workspace itself. Blocking.
 
     Raises:
@@ -286,7 +286,7 @@ async def _way(
 # --- through a worker -------------------------------------------------------------------
 
 
-async def _through_worker(session: Session, pod: str, path: str) -> AsyncGenerator[Frame, None]:
+async def _through_worker(session: Session, pod: str, path: str) -> AsyncGenerator[CopyFrame, None]:
     """Have a worker read."""
     command = ["taskctl", READ_VERB, "--", path or "."]
     output = session.client.stream_output(pod, session.namespace, AGENT_CONTAINER, command)
@@ -305,7 +305,11 @@ async def _through_worker(session: Session, pod: str, path: str) -> AsyncGenerat
 
 
 async def _to_worker(
-    session: Session, pod: str, path: str, frames: AsyncGenerator[Frame, None], place: WorkspacePath
+    session: Session,
+    pod: str,
+    path: str,
+    frames: AsyncGenerator[CopyFrame, None],
+    place: WorkspacePath,
 ) -> None:
     """Have a worker write."""
     command = ["taskctl", WRITE_VERB, "--", path or "."]
@@ -331,7 +335,7 @@ async def _to_worker(
         raise _worker_error(pod, error) from error
 
 
-async def _send(running: ExecSession, frames: AsyncGenerator[Frame, None], pod: str) -> None:
+async def _send(running: ExecSession, frames: AsyncGenerator[CopyFrame, None], pod: str) -> None:
     try:
         async for frame in frames:
             async with asyncio.timeout(_SILENCE_S):
@@ -382,7 +386,7 @@ def _no_right(error: Forbidden) -> TransferError:
 # --- frames, and errors that name their side ---------------------------------------------
 
 
-async def _in_thread(frames: Frames) -> AsyncGenerator[Frame, None]:
+async def _in_thread(frames: Frames) -> AsyncGenerator[CopyFrame, None]:
     """Yield what a blocking iterator yields."""
     with closing(frames):
         while (frame := await _step(next, frames, None)) is not None:
@@ -400,8 +404,8 @@ async def _step(function: Callable[..., T], *arguments: Any) -> T:
 
 
 async def _named(
-    frames: AsyncGenerator[Frame, None], words: Callable[[str], str]
-) -> AsyncGenerator[Frame, None]:
+    frames: AsyncGenerator[CopyFrame, None], words: Callable[[str], str]
+) -> AsyncGenerator[CopyFrame, None]:
     """Yield records of a workspace; errors name it."""
     async with aclosing(frames):
         try:
@@ -414,8 +418,8 @@ async def _named(
 
 
 async def _named_local(
-    frames: AsyncGenerator[Frame, None], root: Path | None
-) -> AsyncGenerator[Frame, None]:
+    frames: AsyncGenerator[CopyFrame, None], root: Path | None
+) -> AsyncGenerator[CopyFrame, None]:
     """Yield records of this machine; errors name the path here."""
     async with aclosing(frames):
         try:
@@ -426,15 +430,15 @@ async def _named_local(
 
 
 async def _noted(
-    frames: AsyncGenerator[Frame, None], local: str, report: Omissions
-) -> AsyncGenerator[Frame, None]:
+    frames: AsyncGenerator[CopyFrame, None], local: str, report: Omissions
+) -> AsyncGenerator[CopyFrame, None]:
     async with aclosing(frames):
         async for frame in frames:
             report.take(frame, local)
             yield frame
 
 
-def _failed(frame: Frame) -> TransferError:
+def _failed(frame: CopyFrame) -> TransferError:
     return TransferError(frame.path, frame.text, missing=frame.wrong)
 
 

@@ -19,20 +19,20 @@ from taskctl import beneath
 from taskctl.outside.copyframes import (
     CHUNK_BYTES,
     MAX_PATH_CHARS,
-    Frame,
+    CopyFrame,
     FrameKind,
     TransferError,
     stays_inside,
 )
 
 MAX_DEPTH: Final = 100  # folders inside of each other; each one is open meanwhile
-Frames = Generator[Frame, None, None]
+Frames = Generator[CopyFrame, None, None]
 _SUB_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _STREAM_PAUSE_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class CopySource:
     """What is copied.
 
     Attributes:
@@ -50,7 +50,7 @@ class Source:
     left_out: frozenset[tuple[int, int]] = frozenset()
 
 
-def read_frames(source: Source) -> Frames:
+def read_frames(source: CopySource) -> Frames:
     """Yield the records of a file or folder, the last one says that it is complete.
 
     Raises:
@@ -65,10 +65,10 @@ def read_frames(source: Source) -> Frames:
             yield from _entry(source, path)
     except OSError as error:
         raise copy_error(path or ".", error) from error
-    yield Frame(FrameKind.COMPLETE)
+    yield CopyFrame(FrameKind.COMPLETE)
 
 
-def _entry(source: Source, path: str) -> Frames:
+def _entry(source: CopySource, path: str) -> Frames:
     pure = PurePosixPath(path)
     with beneath.directory(source.root, "/".join(pure.parts[:-1])) as parent:
         mode = os.stat(pure.name, dir_fd=parent, follow_symlinks=False).st_mode
@@ -88,13 +88,13 @@ def _entry(source: Source, path: str) -> Frames:
         yield from _file(parent, pure.name, "", source)
 
 
-def _folder(fd: int, source: Source) -> Frames:
+def _folder(fd: int, source: CopySource) -> Frames:
     mode = stat.S_IMODE(os.fstat(fd).st_mode) & 0o777
-    yield Frame(FrameKind.DIRECTORY, mode=mode, text=source.name)
+    yield CopyFrame(FrameKind.DIRECTORY, mode=mode, text=source.name)
     yield from _below(fd, "", source, 1)
 
 
-def _below(fd: int, path: str, source: Source, depth: int) -> Frames:
+def _below(fd: int, path: str, source: CopySource, depth: int) -> Frames:
     with os.scandir(fd) as entries:
         for entry in entries:
             below = f"{path}/{entry.name}" if path else entry.name
@@ -109,7 +109,7 @@ def _below(fd: int, path: str, source: Source, depth: int) -> Frames:
                 yield _skipped(below, reason(error), wrong=True)
 
 
-def _member(parent: int, name: str, path: str, source: Source, depth: int) -> Frames:
+def _member(parent: int, name: str, path: str, source: CopySource, depth: int) -> Frames:
     mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
     if stat.S_ISREG(mode):
         yield from _file(parent, name, path, source)
@@ -120,27 +120,27 @@ def _member(parent: int, name: str, path: str, source: Source, depth: int) -> Fr
             if (status.st_dev, status.st_ino) in source.left_out:
                 yield _skipped(path, "belongs to the local stack")
                 return
-            yield Frame(FrameKind.DIRECTORY, path, mode=stat.S_IMODE(mode) & 0o777)
+            yield CopyFrame(FrameKind.DIRECTORY, path, mode=stat.S_IMODE(mode) & 0o777)
             yield from _below(fd, path, source, depth + 1)
         finally:
             os.close(fd)
     elif stat.S_ISLNK(mode):
         target = os.readlink(name, dir_fd=parent)
         if stays_inside(path, target):
-            yield Frame(FrameKind.LINK, path, text=target)
+            yield CopyFrame(FrameKind.LINK, path, text=target)
         else:
             yield _skipped(path, f"is a symbolic link that leads out of the copy, to {target}")
     else:
         yield _skipped(path, f"is {_special(mode)}")
 
 
-def _file(parent: int, name: str, path: str, source: Source) -> Frames:
+def _file(parent: int, name: str, path: str, source: CopySource) -> Frames:
     fd = beneath.open_regular(parent, name)
     try:
         status = os.fstat(fd)
         text = "" if path else source.name
         mode = stat.S_IMODE(status.st_mode) & 0o777
-        yield Frame(FrameKind.FILE, path, mode=mode, text=text)
+        yield CopyFrame(FrameKind.FILE, path, mode=mode, text=text)
         left = status.st_size if source.bounded else None
         why = ""
         while left is None or left > 0:
@@ -152,8 +152,8 @@ def _file(parent: int, name: str, path: str, source: Source) -> Frames:
             if not data:
                 break
             left = None if left is None else left - len(data)
-            yield Frame(FrameKind.DATA, data=data)
-        yield Frame(FrameKind.END, path, text=why)
+            yield CopyFrame(FrameKind.DATA, data=data)
+        yield CopyFrame(FrameKind.END, path, text=why)
     finally:
         os.close(fd)
 
@@ -167,24 +167,24 @@ def stream_frames(fd: int) -> Frames:
     Raises:
         TransferError: it cannot be read.
     """
-    yield Frame(FrameKind.FILE, mode=0o666)
+    yield CopyFrame(FrameKind.FILE, mode=0o666)
     while True:
         try:
             if not select.select([fd], [], [], _STREAM_PAUSE_S)[0]:
-                yield Frame(FrameKind.DATA)
+                yield CopyFrame(FrameKind.DATA)
                 continue
             data = os.read(fd, CHUNK_BYTES)
         except OSError as error:
             raise copy_error("-", error) from error
         if not data:
             break
-        yield Frame(FrameKind.DATA, data=data)
-    yield Frame(FrameKind.END)
-    yield Frame(FrameKind.COMPLETE)
+        yield CopyFrame(FrameKind.DATA, data=data)
+    yield CopyFrame(FrameKind.END)
+    yield CopyFrame(FrameKind.COMPLETE)
 
 
-def _skipped(path: str, why: str, *, wrong: bool = False) -> Frame:
-    return Frame(FrameKind.SKIPPED, path, text=why, wrong=wrong)
+def _skipped(path: str, why: str, *, wrong: bool = False) -> CopyFrame:
+    return CopyFrame(FrameKind.SKIPPED, path, text=why, wrong=wrong)
 
 
 def _special(mode: int) -> str:

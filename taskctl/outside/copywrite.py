@@ -18,7 +18,7 @@ from typing import Final
 
 from taskctl import beneath
 from taskctl.outside.copyframes import (
-    Frame,
+    CopyFrame,
     FrameKind,
     TransferError,
     checked_name,
@@ -71,7 +71,7 @@ class Receiver:
         self._is_folder = False
         self._open: _Unfinished | None = None
 
-    def feed(self, frame: Frame) -> None:
+    def feed(self, frame: CopyFrame) -> None:
         """Carry out one record.
 
         Raises:
@@ -109,7 +109,7 @@ class Receiver:
 
     # --- names --------------------------------------------------------------------------
 
-    def _path(self, frame: Frame) -> str:
+    def _path(self, frame: CopyFrame) -> str:
         """Return where a record belongs, below the root."""
         path = checked_path(frame.path)
         if self._top is None:
@@ -174,7 +174,7 @@ class Receiver:
                 if made and not os.listdir(fd):
                     self._give_away(fd, parent)
 
-    def _make_link(self, path: str, frame: Frame) -> None:
+    def _make_link(self, path: str, frame: CopyFrame) -> None:
         if not stays_inside(frame.path, frame.text):
             raise TransferError(
                 path, f"would be a symbolic link out of the copy, to {frame.text!r}"
@@ -209,7 +209,7 @@ class Receiver:
             os.fchmod(fd, stat.S_IMODE(existing.st_mode) & 0o777)
         return opened
 
-    def _continue(self, open_file: _Unfinished, frame: Frame) -> None:
+    def _continue(self, open_file: _Unfinished, frame: CopyFrame) -> None:
         try:
             if frame.kind is FrameKind.DATA:
                 view = memoryview(frame.data)
@@ -244,7 +244,7 @@ class StreamReceiver:
         self._write = write
         self._begun = False
 
-    def feed(self, frame: Frame) -> None:
+    def feed(self, frame: CopyFrame) -> None:
         """Carry out one record.
 
         Raises:

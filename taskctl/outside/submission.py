@@ -45,7 +45,7 @@ class FunctionCommand:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
+class SubmissionFrame:
     """What does not depend on the function.
 
     Attributes:
@@ -105,7 +105,7 @@ def envelope(program: FunctionCommand, arguments: Any) -> Any:
 
 
 def build(
-    frame: Frame,
+    frame: SubmissionFrame,
     program: FunctionCommand | Sequence[str],
     arguments: Any,
     name: str,
@@ -202,7 +202,7 @@ def with_input(task: dict[str, Any]) -> Submission:
     return Submission(task, entry)
 
 
-def _task(name: str, frame: Frame) -> dict[str, Any]:
+def _task(name: str, frame: SubmissionFrame) -> dict[str, Any]:
     annotations = {
         ANNOTATION_SUBMISSION: frame.submission_id,
         ANNOTATION_CREATED: frame.created,

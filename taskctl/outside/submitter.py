@@ -23,9 +23,9 @@ from taskctl.outside.codearchive import Archive, archive_of
 from taskctl.outside.session import Session
 from taskctl.outside.shipping import Host, Uploaded, as_task, program_of
 from taskctl.outside.submission import (
-    Frame,
     FunctionCommand,
     Submission,
+    SubmissionFrame,
     arguments_of,
     build,
     default_name,
@@ -112,7 +112,7 @@ class Submitter:
         preferred = given.pop("cluster", None)  # of @task(cluster=...)
         place = await self.place(own.get("cluster") or preferred, given.get("image"))
         cluster, image, host = place.cluster, place.image, place.host
-        frame = Frame(
+        frame = SubmissionFrame(
             namespace=self._session.namespace,
             cluster=cluster,
             image=image,
@@ -298,7 +298,7 @@ def _resolve(
 
 
 def _built(
-    frame: Frame,
+    frame: SubmissionFrame,
     program: FunctionCommand,
     calls: tuple[Call[Any, Any], tuple[tuple[Any, ...], ...] | None],
     name: str,

@@ -14,7 +14,7 @@ from taskctl.outside import session as sessions
 from taskctl.outside.session import Session
 
 if TYPE_CHECKING:
-    from taskctl.policy.workspace import Workspace
+    from taskctl.policy.workspace import WorkspaceVolume
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ async def find_workspace(
     return WorkerWorkspace(pod) if pod else None
 
 
-async def _directory(session: Session, workspace: Workspace) -> Path | None:
+async def _directory(session: Session, workspace: WorkspaceVolume) -> Path | None:
     """Return the directory of this machine that holds the workspace, or None."""
     host_path = (workspace.volume or {}).get("hostPath") or {}
     return await _place(session, workspace.claim_name, host_path.get("path"))

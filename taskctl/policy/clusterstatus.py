@@ -11,7 +11,7 @@ from taskctl.api.conditions import ConditionUpdate, set_condition
 from taskctl.api.states import ConditionStatus, ConditionType
 from taskctl.constants import LABEL_CLUSTER_UID, Reason
 from taskctl.policy.status import StatusPatch
-from taskctl.policy.workspace import Workspace
+from taskctl.policy.workspace import WorkspaceVolume
 
 _PROBLEMS_SHOWN: Final = 3
 
@@ -140,7 +140,7 @@ def unserved_message(name: str, counts: ClusterCounts, ready_message: str) -> st
 
 
 def workspace_condition(
-    workspace: Workspace, facts: WorkspaceFacts, generation: int
+    workspace: WorkspaceVolume, facts: WorkspaceFacts, generation: int
 ) -> ConditionUpdate:
     """Return the WorkspaceReady condition: can the workers mount it?
 

@@ -26,7 +26,7 @@ from taskctl.policy.view import TaskView
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class InputTask:
     """The Task whose output is another Task's input.
 
     Attributes:
@@ -78,7 +78,7 @@ class ReadinessFacts:
     timed_out: bool = False
     suspended_with: str = ""
     backoff_left_s: float = 0.0
-    source: Source | None = None
+    source: InputTask | None = None
 
 
 def decide_readiness(view: TaskView, facts: ReadinessFacts) -> Ready | Wait | Never:
@@ -182,7 +182,7 @@ def cycle_message(cycle: tuple[str, ...]) -> str:
     return f"runAfter has a cycle: these tasks wait for each other ({path}); {remedy}"
 
 
-def _source(view: TaskView, source: Source | None) -> Wait | Never | None:
+def _source(view: TaskView, source: InputTask | None) -> Wait | Never | None:
     """Decide on an input that is a Task's output: only that of its last attempt counts.
 
     It is known when the Task is over. Before, what is there may be of an attempt that fails.

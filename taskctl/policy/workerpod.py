@@ -40,7 +40,7 @@ from taskctl.policy.resources import worker_resources
 from taskctl.policy.variables import expanded
 from taskctl.policy.workeraccess import worker_account
 from taskctl.policy.workersettings import DEFAULT_WORKERS, WorkerSettings
-from taskctl.policy.workspace import Workspace, plan_workspace
+from taskctl.policy.workspace import WorkspaceVolume, plan_workspace
 
 # What this very pod offers to task containers. Recorded in the pod, because a TaskCluster
 # may change while its older workers still serve, and mounts must name volumes of the pod.
@@ -160,7 +160,7 @@ def _json(value: Any) -> str:
 
 
 def task_frame(
-    cluster: Mapping[str, Any], workspace: Workspace, pod_security: Mapping[str, Any]
+    cluster: Mapping[str, Any], workspace: WorkspaceVolume, pod_security: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return what task containers get in these workers: mounts, security context, room."""
     spec = cluster["spec"]
@@ -210,7 +210,7 @@ def _labels(cluster: Mapping[str, Any]) -> dict[str, str]:
 
 def _pod_spec(
     cluster: Mapping[str, Any],
-    workspace: Workspace,
+    workspace: WorkspaceVolume,
     security: Mapping[str, Any],
     settings: WorkerSettings,
     sharing: Sharing,
@@ -308,7 +308,7 @@ def _spread(
 
 
 def _agent(
-    cluster: Mapping[str, Any], workspace: Workspace, settings: WorkerSettings
+    cluster: Mapping[str, Any], workspace: WorkspaceVolume, settings: WorkerSettings
 ) -> dict[str, Any]:
     spec = cluster["spec"]
     mounts: list[dict[str, Any]] = [
@@ -359,7 +359,7 @@ def _agent(
     return agent
 
 
-def _volumes(cluster: Mapping[str, Any], workspace: Workspace) -> list[dict[str, Any]]:
+def _volumes(cluster: Mapping[str, Any], workspace: WorkspaceVolume) -> list[dict[str, Any]]:
     spec = cluster["spec"]
     volumes: list[dict[str, Any]] = [
         {"name": RUNTIME_VOLUME, "emptyDir": {}},

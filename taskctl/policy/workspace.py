@@ -22,7 +22,7 @@ _CLAIM_SUFFIX: Final = "-workspace"
 
 
 @dataclass(frozen=True, slots=True)
-class Workspace:
+class WorkspaceVolume:
     """What a TaskCluster's ``spec.workspace`` comes to.
 
     Attributes:
@@ -38,7 +38,7 @@ class Workspace:
     claim_name: str = ""
 
 
-def plan_workspace(cluster: Mapping[str, Any]) -> Workspace:
+def plan_workspace(cluster: Mapping[str, Any]) -> WorkspaceVolume:
     """Return the workspace of a raw TaskCluster.
 
     The claim has no owner reference: the garbage collector would delete it with the TaskCluster
@@ -47,16 +47,16 @@ def plan_workspace(cluster: Mapping[str, Any]) -> Workspace:
     """
     spec = expanded(cluster).get("workspace")
     if spec is None or spec.get("enable") is False:
-        return Workspace(None, DEFAULT_WORKSPACE_PATH)
+        return WorkspaceVolume(None, DEFAULT_WORKSPACE_PATH)
     path = spec.get("mountPath") or DEFAULT_WORKSPACE_PATH
     if spec.get("claimName"):
-        return Workspace(_claim_volume(spec["claimName"]), path, claim_name=spec["claimName"])
+        return WorkspaceVolume(_claim_volume(spec["claimName"]), path, claim_name=spec["claimName"])
     for source in ("hostPath", "nfs", "emptyDir"):
         if spec.get(source) is not None:
-            return Workspace({"name": WORKSPACE_VOLUME, source: dict(spec[source])}, path)
+            return WorkspaceVolume({"name": WORKSPACE_VOLUME, source: dict(spec[source])}, path)
     claim = _claim(cluster, spec)
     name = claim["metadata"]["name"]
-    return Workspace(_claim_volume(name), path, claim, name)
+    return WorkspaceVolume(_claim_volume(name), path, claim, name)
 
 
 def _claim_volume(name: str) -> dict[str, Any]:

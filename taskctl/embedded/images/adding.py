@@ -7,11 +7,11 @@ from pathlib import Path
 
 from taskctl.embedded.images import environments, sources
 from taskctl.embedded.images.model import ImageError
-from taskctl.embedded.images.names import Image, ImageKind, Source, SourceKind, key
+from taskctl.embedded.images.names import Image, ImageKind, ImageSource, SourceKind, key
 from taskctl.embedded.images.store import ImageStore, LayerOpener
 
 
-def add(store: ImageStore, name: str, source: Source) -> Image:
+def add(store: ImageStore, name: str, source: ImageSource) -> Image:
     """Let a name stand for what a source holds; an archive or layout is unpacked now.
 
     A source that has not changed since it was added is not read again.
@@ -53,7 +53,7 @@ def unpack_holder(store: ImageStore, holder: sources.Holder, wanted: str, source
     )
 
 
-def _make(store: ImageStore, name: str, source: Source) -> Image:
+def _make(store: ImageStore, name: str, source: ImageSource) -> Image:
     written = describe(source)
     if source.kind is SourceKind.REGISTRY:
         return Image(ImageKind.REGISTRY, written)
@@ -81,13 +81,13 @@ def _make(store: ImageStore, name: str, source: Source) -> Image:
     return Image(image.kind, written, None, image.tree, image.digest, image.config, stamp)
 
 
-def describe(source: Source) -> str:
+def describe(source: ImageSource) -> str:
     """Return a source as users write it."""
     prefixes = {SourceKind.PATH: "", SourceKind.REGISTRY: "docker://"}
     return f"{prefixes.get(source.kind, source.kind.value + ':')}{source.value}"
 
 
-def _unchanged(store: ImageStore, name: str, source: Source) -> Image | None:
+def _unchanged(store: ImageStore, name: str, source: ImageSource) -> Image | None:
     known = store.names().get(key(name))
     if known is None or known.kind is not ImageKind.TREE or not known.stamp:
         return None

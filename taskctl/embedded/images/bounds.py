@@ -10,7 +10,7 @@ import zlib
 from pathlib import Path
 from typing import IO, Final, Protocol
 
-from taskctl.embedded.images.model import GIB, MIB, ImageError, Limits
+from taskctl.embedded.images.model import GIB, MIB, ImageError, ImageLimits
 
 _HEADER_BYTES: Final = MIB
 _GLOBAL_KEYS: Final = 1000
@@ -19,7 +19,7 @@ _CHUNK: Final = 256 * 1024
 _DIGEST: Final = re.compile(r"^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$")
 
 
-class Source(Protocol):
+class ByteSource(Protocol):
     """What is read from: a file, or another reader."""
 
     def read(self, size: int = -1, /) -> bytes:
@@ -73,7 +73,7 @@ class HashedReader:
         what: for messages.
     """
 
-    def __init__(self, source: Source, digest: str, what: str) -> None:
+    def __init__(self, source: ByteSource, digest: str, what: str) -> None:
         self._source = source
         self._expected = digest
         self._hash = hashlib.new(digest.partition(":")[0] or "sha256")
@@ -113,11 +113,11 @@ class Decompressed:
         ImageError: compressed in a way that this node cannot undo.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: ByteSource) -> None:
         self._source = source
         self._head = source.read(4)
         self._engine: zlib._Decompress | None = None
-        self._zstd: Source | None = None
+        self._zstd: ByteSource | None = None
         if self._head[:2] == b"\x1f\x8b":
             self._engine = zlib.decompressobj(wbits=31)
         elif self._head == b"\x28\xb5\x2f\xfd":
@@ -171,7 +171,7 @@ class Decompressed:
 class _Again:
     """A source whose first bytes have been looked at."""
 
-    def __init__(self, head: bytes, source: Source) -> None:
+    def __init__(self, head: bytes, source: ByteSource) -> None:
         self._head = head
         self._source = source
 
@@ -182,7 +182,7 @@ class _Again:
         return self._source.read(size)
 
 
-def _zstd_reader(source: Source) -> Source:
+def _zstd_reader(source: ByteSource) -> ByteSource:
     try:
         import zstandard
     except ImportError as error:
@@ -190,7 +190,7 @@ def _zstd_reader(source: Source) -> Source:
             "a layer is compressed with zstd; run `pip install zstandard` in taskctl's environment"
         ) from error
     engine = zstandard.ZstdDecompressor(max_window_size=2**27)
-    reader: Source = engine.stream_reader(source, read_across_frames=True)  # type: ignore[arg-type]
+    reader: ByteSource = engine.stream_reader(source, read_across_frames=True)  # type: ignore[arg-type]
     return reader
 
 
@@ -202,7 +202,7 @@ class Meter:
         directory: on the disk that is written to.
     """
 
-    def __init__(self, limits: Limits, directory: Path) -> None:
+    def __init__(self, limits: ImageLimits, directory: Path) -> None:
         self._limits = limits
         self._directory = directory
         self._unlooked = _LOOK_EVERY_BYTES
@@ -250,7 +250,7 @@ class Meter:
             check_room(self._directory, self._limits)
 
 
-def check_room(directory: Path, limits: Limits) -> None:
+def check_room(directory: Path, limits: ImageLimits) -> None:
     """Make sure that images leave room on the disk for everything else.
 
     Raises:
@@ -266,7 +266,7 @@ def check_room(directory: Path, limits: Limits) -> None:
         )
 
 
-def copy(source: Source, target: IO[bytes], size: int, meter: Meter) -> None:
+def copy(source: ByteSource, target: IO[bytes], size: int, meter: Meter) -> None:
     """Copy exactly ``size`` bytes.
 
     Raises:

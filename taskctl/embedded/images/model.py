@@ -136,7 +136,7 @@ class Manifest:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ImageLimits:
     """What an image may take of this machine.
 
     Attributes:
@@ -159,4 +159,4 @@ class Limits:
     reserve_bytes: int | None = None
 
 
-LIMITS: Final = Limits()
+LIMITS: Final = ImageLimits()

@@ -31,7 +31,7 @@ class ImageKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ImageSource:
     """What stands right of the ``=``.
 
     Attributes:
@@ -91,7 +91,7 @@ class Image:
         )
 
 
-def parse_assignment(text: str) -> tuple[str, Source]:
+def parse_assignment(text: str) -> tuple[str, ImageSource]:
     """Parse ``NAME=SOURCE``.
 
     Raises:
@@ -108,7 +108,7 @@ def parse_assignment(text: str) -> tuple[str, Source]:
     return name, parsed
 
 
-def parse_source(text: str) -> Source:
+def parse_source(text: str) -> ImageSource:
     """Parse what stands right of the ``=``; paths are made absolute.
 
     Raises:
@@ -118,17 +118,17 @@ def parse_source(text: str) -> Source:
         reference = text.removeprefix("docker://")
         if reference and parse_reference(reference) is None:
             raise ImageError(f"{text!r}: {reference!r} is not an image reference")
-        return Source(SourceKind.REGISTRY, reference)
+        return ImageSource(SourceKind.REGISTRY, reference)
     for kind in (SourceKind.LAYOUT, SourceKind.VENV, SourceKind.REQUIREMENTS):
         if text.startswith(f"{kind}:"):
             value = text.removeprefix(f"{kind}:")
             if not value:
                 raise ImageError(f"{text!r}: a path must follow the colon")
-            return Source(kind, str(Path(value).expanduser().absolute()))
-    return Source(SourceKind.PATH, str(Path(text).expanduser().absolute()))
+            return ImageSource(kind, str(Path(value).expanduser().absolute()))
+    return ImageSource(SourceKind.PATH, str(Path(text).expanduser().absolute()))
 
 
-def check_name(name: str, source: Source) -> None:
+def check_name(name: str, source: ImageSource) -> None:
     """Check the name of an image, or of many with a ``*`` at the end.
 
     Raises:

@@ -29,7 +29,7 @@ from typing import Final
 from taskctl.embedded.images import sources, tree
 from taskctl.embedded.images.bounds import HashedReader, Meter, check_room
 from taskctl.embedded.images.layer import read_entries, unpack_layer
-from taskctl.embedded.images.model import LIMITS, ImageError, LayerRef, Limits, Manifest
+from taskctl.embedded.images.model import LIMITS, ImageError, ImageLimits, LayerRef, Manifest
 from taskctl.embedded.images.names import Image, ImageKind, key, look_up
 from taskctl.embedded.images.writing import write_tree
 
@@ -62,7 +62,7 @@ class ImageStore:
         limits: what one image may take.
     """
 
-    def __init__(self, directory: Path, limits: Limits = LIMITS) -> None:
+    def __init__(self, directory: Path, limits: ImageLimits = LIMITS) -> None:
         self.directory = directory
         self._limits = limits
         self._seen: tuple[int, int, int] | None = None

@@ -25,7 +25,7 @@ _BACKOFF: Final = Backoff(0.1, 10.0, SPREAD)
 _IN_USE_RETRY_S: Final = 1.0
 
 
-class Collection:
+class WatchedObjects:
     """What a watch has shown of one kind, by UID.
 
     Args:
@@ -85,9 +85,9 @@ class ClaimBinder:
         self._context = context
         self._pods = pods
         self._wake = asyncio.Event()
-        self.claims = Collection(self._wake.set)
-        self.volumes = Collection(self._wake.set)
-        self.classes = Collection(self._wake.set)
+        self.claims = WatchedObjects(self._wake.set)
+        self.volumes = WatchedObjects(self._wake.set)
+        self.classes = WatchedObjects(self._wake.set)
         self._told: set[str] = set()
         self._waiting: set[str] = set()
 

@@ -12,7 +12,7 @@ import pytest
 from taskctl.api.states import TaskState
 from taskctl.cli.gone import tasks_gone
 from taskctl.clock import SystemClock
-from taskctl.history.files import HistoryFiles, Limits
+from taskctl.history.files import HistoryFiles, HistoryLimits
 from taskctl.history.lines import Transition, encode
 from taskctl.outside import session as sessions
 from taskctl.testing.builders import task, taskcluster
@@ -29,7 +29,7 @@ def kept(root: Path, *found: tuple[dict[str, Any], bool]) -> None:
     """Append a line for each Task, and whether it was deleted, 90 s ago."""
     clock = SystemClock()
     at = clock.now() - timedelta(seconds=90)
-    with HistoryFiles(root, "history", Limits(), clock) as files:
+    with HistoryFiles(root, "history", HistoryLimits(), clock) as files:
         for number, (one, deleted) in enumerate(found, 1):
             entry = Transition(task=one, at=at, deleted=deleted, workspace=CLAIM)
             files.append([encode(entry, sequence=number)])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from taskctl.api.resources import TASKS
 from taskctl.controllers.joins import Joins
-from taskctl.controllers.subtrees import Node, Subtrees, Verdict
+from taskctl.controllers.subtrees import Subtrees, TaskId, Verdict
 from taskctl.controllers.waiting import Waiters
 from taskctl.kube.interface import EventType
 from taskctl.kube.store import Store
@@ -336,10 +336,10 @@ def test_subtrees_are_as_if_counted(parents: list[int], events: list[tuple[int, 
         connected = {
             top: all(k in known for k in below(top)) or len(below(top)) == 1 for top in range(size)
         }
-        before = {top: index.verdict(Node("ns", str(top))) for top in range(size)}
+        before = {top: index.verdict(TaskId("ns", str(top))) for top in range(size)}
         changed = {int(node.uid) for node in index.on_task(old, new)}
         for top in range(size):
-            verdict = index.verdict(Node("ns", str(top)))
+            verdict = index.verdict(TaskId("ns", str(top)))
             assert (verdict != before[top]) == (top in changed)
             if connected[top]:
                 assert verdict == counted(top), top

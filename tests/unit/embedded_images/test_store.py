@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from taskctl.embedded.images import adding, bounds
-from taskctl.embedded.images.model import MIB, ImageError, Limits
+from taskctl.embedded.images.model import MIB, ImageError, ImageLimits
 from taskctl.embedded.images.names import ImageKind, look_up, parse_assignment
 from taskctl.embedded.images.store import ImageStore
 from tests import image_builder as build
 from tests.image_builder import Image, Item
 
-SMALL = Limits(entries=50, bytes=4 * MIB, ratio_from_bytes=MIB, reserve_bytes=0)
+SMALL = ImageLimits(entries=50, bytes=4 * MIB, ratio_from_bytes=MIB, reserve_bytes=0)
 BASE = build.layer(
     [
         build.directory("bin"),
@@ -214,7 +214,7 @@ def test_hostile_images_are_refused(
 
 
 def test_the_disk_s_reserve_is_kept(tmp_path: Path, source: Path) -> None:
-    store = ImageStore(tmp_path / "images", Limits(reserve_bytes=2**60))
+    store = ImageStore(tmp_path / "images", ImageLimits(reserve_bytes=2**60))
     with pytest.raises(ImageError, match="are kept free"):
         add(store, f"a={build.write_oci_archive(source / 'a.tar', Image([BASE]))}")
 

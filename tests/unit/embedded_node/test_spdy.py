@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from taskctl.embedded.node.remote.spdy import (
     DICTIONARY,
     MAX_FRAME_BYTES,
+    ControlKind,
     Data,
     Event,
-    Kind,
     Opened,
     Ping,
     Reset,
-    Session,
     SpdyError,
+    SpdySession,
     data_frame,
     reset_frame,
 )
@@ -41,7 +41,9 @@ class Client:
             for word in pair:
                 text += struct.pack(">I", len(word)) + word.encode()
         block = self._deflate.compress(text) + self._deflate.flush(zlib.Z_SYNC_FLUSH)
-        return control(Kind.SYN_STREAM, struct.pack(">IIBB", stream, 0, 0, 0) + block, int(fin))
+        return control(
+            ControlKind.SYN_STREAM, struct.pack(">IIBB", stream, 0, 0, 0) + block, int(fin)
+        )
 
 
 def control(kind: int, body: bytes, flags: int = 0, version: int = 3) -> bytes:
@@ -49,7 +51,7 @@ def control(kind: int, body: bytes, flags: int = 0, version: int = 3) -> bytes:
 
 
 def events(data: bytes) -> list[Event]:
-    return list(Session().feed(data))
+    return list(SpdySession().feed(data))
 
 
 def conversation() -> Iterator[tuple[bytes, Event | None]]:
@@ -57,21 +59,21 @@ def conversation() -> Iterator[tuple[bytes, Event | None]]:
     error = {"streamtype": "error", "port": "80", "requestid": "0"}
     yield client.open(1, error, fin=True), Opened(1, error, True)
     yield client.open(3, HEADERS), Opened(3, HEADERS, False)
-    ping = control(Kind.PING, struct.pack(">I", 1))
+    ping = control(ControlKind.PING, struct.pack(">I", 1))
     yield ping, Ping(ping)
     yield data_frame(3, b"hello"), Data(3, b"hello", False)
-    yield control(Kind.SETTINGS, struct.pack(">I", 0)), None
-    yield control(Kind.WINDOW_UPDATE, struct.pack(">II", 3, 10)), None
+    yield control(ControlKind.SETTINGS, struct.pack(">I", 0)), None
+    yield control(ControlKind.WINDOW_UPDATE, struct.pack(">II", 3, 10)), None
     yield data_frame(3, b"", ended=True), Data(3, b"", True)
     yield reset_frame(3), Reset(3)
-    yield control(Kind.GOAWAY, struct.pack(">II", 3, 0)), None
+    yield control(ControlKind.GOAWAY, struct.pack(">II", 3, 0)), None
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=60))
 def test_a_conversation_cut_anywhere_is_understood(cuts: list[int]) -> None:
     steps = list(conversation())
     text = b"".join(frame for frame, _ in steps)
-    session, at = Session(), 0
+    session, at = SpdySession(), 0
     found: list[Event] = []
     for cut in [*cuts, len(text)]:
         found.extend(session.feed(text[at : at + cut]))
@@ -80,7 +82,7 @@ def test_a_conversation_cut_anywhere_is_understood(cuts: list[int]) -> None:
 
 
 def test_the_answer_to_a_stream_has_an_empty_header_block() -> None:
-    session, inflate = Session(), zlib.decompressobj(zdict=DICTIONARY)
+    session, inflate = SpdySession(), zlib.decompressobj(zdict=DICTIONARY)
     for stream in (1, 3):
         frame = session.reply(stream)
         head, length = struct.unpack_from(">II", frame)
@@ -93,11 +95,11 @@ def test_the_answer_to_a_stream_has_an_empty_header_block() -> None:
     ("data", "why"),
     [
         (b"GET / HTTP/1.1\r\n", "bytes; at most"),
-        (control(Kind.PING, b"\0\0\0\1", version=2), "version 2"),
+        (control(ControlKind.PING, b"\0\0\0\1", version=2), "version 2"),
         (struct.pack(">II", 1, MAX_FRAME_BYTES + 1), "bytes; at most"),
-        (control(Kind.SYN_STREAM, b"\0\0"), "too short"),
-        (control(Kind.SYN_STREAM, b"\0" * 10 + b"no zlib"), "decompressed"),
-        (control(Kind.RST_STREAM, b""), "too short"),
+        (control(ControlKind.SYN_STREAM, b"\0\0"), "too short"),
+        (control(ControlKind.SYN_STREAM, b"\0" * 10 + b"no zlib"), "decompressed"),
+        (control(ControlKind.RST_STREAM, b""), "too short"),
     ],
 )
 def test_what_is_no_spdy_is_refused(data: bytes, why: str) -> None:

@@ -9,15 +9,17 @@ from pathlib import Path
 import pytest
 
 from taskctl.clock import Clock
-from taskctl.history.files import HistoryFiles, Limits, read_segments
+from taskctl.history.files import HistoryFiles, HistoryLimits, read_segments
 from tests.unit.clocks import SetClock
 
 BELOW = "history"
 LINE = b'{"n":1}\n'
-LIMITS = Limits(max_bytes=256 * 1024, max_age_s=1600)
+LIMITS = HistoryLimits(max_bytes=256 * 1024, max_age_s=1600)
 
 
-def open_files(root: Path, limits: Limits = LIMITS, clock: Clock | None = None) -> HistoryFiles:
+def open_files(
+    root: Path, limits: HistoryLimits = LIMITS, clock: Clock | None = None
+) -> HistoryFiles:
     return HistoryFiles(root, BELOW, limits, clock or SetClock())
 
 
@@ -55,7 +57,7 @@ def test_a_line_that_a_crash_cut_off_is_taken_away(tmp_path: Path, torn: bytes) 
 
 def test_all_files_together_stay_below_the_size(tmp_path: Path) -> None:
     line = b"x" * 3999 + b"\n"
-    with open_files(tmp_path, Limits(LIMITS.max_bytes, 0)) as files:
+    with open_files(tmp_path, HistoryLimits(LIMITS.max_bytes, 0)) as files:
         for number in range(200):
             files.append([line])
             if number % 10 == 0:
@@ -85,7 +87,7 @@ def test_what_is_too_old_is_deleted(tmp_path: Path) -> None:
 
 def test_any_age_where_there_is_no_limit(tmp_path: Path) -> None:
     clock = SetClock()
-    with open_files(tmp_path, Limits(1_000_000, 0), clock) as files:
+    with open_files(tmp_path, HistoryLimits(1_000_000, 0), clock) as files:
         files.append([LINE])
         clock.pass_s(1e9)
         files.prune()

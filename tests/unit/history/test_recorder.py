@@ -14,14 +14,14 @@ import pytest
 
 from taskctl.api.states import TaskState
 from taskctl.history import recorder as module
-from taskctl.history.files import HistoryFiles, Limits
+from taskctl.history.files import HistoryFiles, HistoryLimits
 from taskctl.history.reading import Wanted, read_history
 from taskctl.history.recorder import Recorder, RecorderWorld
 from taskctl.testing.builders import task
 from tests.unit.clocks import SetClock
 
 BELOW = "history"
-LIMITS = Limits(16_000_000, 0)
+LIMITS = HistoryLimits(16_000_000, 0)
 PENDING = task("a")
 RUNNING = PENDING.running("c-1")
 FAILED = PENDING.state(TaskState.FAILED, "NonZeroExit")

@@ -11,23 +11,23 @@ from pathlib import Path
 import pytest
 
 from taskctl.outside.copyframes import (
-    Frame,
+    CopyFrame,
     FrameKind,
     TransferError,
     TransferReader,
     stays_inside,
 )
 from taskctl.outside.copying import Omissions, local_source, local_target, path_in_workspace
-from taskctl.outside.copyread import MAX_DEPTH, Source, read_frames
+from taskctl.outside.copyread import MAX_DEPTH, CopySource, read_frames
 from taskctl.outside.copywrite import CopyTarget, Receiver, StreamReceiver
 
 K = FrameKind
-FOLDER = Frame(K.DIRECTORY, mode=0o755, text="got")
-FILE = Frame(K.FILE, mode=0o644, text="got")
-END, COMPLETE = Frame(K.END), Frame(K.COMPLETE)
+FOLDER = CopyFrame(K.DIRECTORY, mode=0o755, text="got")
+FILE = CopyFrame(K.FILE, mode=0o644, text="got")
+END, COMPLETE = CopyFrame(K.END), CopyFrame(K.COMPLETE)
 
 
-def receive(frames: Iterable[Frame], target: CopyTarget) -> list[Frame]:
+def receive(frames: Iterable[CopyFrame], target: CopyTarget) -> list[CopyFrame]:
     """Carry records over a wire in odd pieces; return them."""
     reader, receiver, taken = TransferReader(), Receiver(target), []
     wire = b"".join(frame.encoded() for frame in frames)
@@ -41,7 +41,7 @@ def receive(frames: Iterable[Frame], target: CopyTarget) -> list[Frame]:
     return taken
 
 
-def copy(source: Source, target: CopyTarget) -> list[Frame]:
+def copy(source: CopySource, target: CopyTarget) -> list[CopyFrame]:
     return receive(read_frames(source), target)
 
 
@@ -131,45 +131,45 @@ def test_links_stay_inside(path: str, to: str, inside: bool) -> None:
 
 # --- records that are made up --------------------------------------------------------------
 
-HOSTILE: dict[str, list[Frame]] = {
-    "up": [FOLDER, Frame(K.FILE, "../out")],
-    "up in the middle": [FOLDER, Frame(K.DIRECTORY, "d"), Frame(K.FILE, "d/../../out")],
-    "absolute": [FOLDER, Frame(K.FILE, "/out")],
-    "dot": [FOLDER, Frame(K.FILE, "./out")],
-    "empty part": [FOLDER, Frame(K.FILE, "d//out")],
-    "nul": [FOLDER, Frame(K.FILE, "a\0b")],
-    "name with a slash": [Frame(K.FILE, text="../out")],
-    "name is up": [Frame(K.DIRECTORY, text="..")],
-    "name is here": [Frame(K.DIRECTORY, text=".")],
-    "a link out": [FOLDER, Frame(K.LINK, "l", text="..")],
-    "an absolute link": [FOLDER, Frame(K.LINK, "l", text="/etc")],
+HOSTILE: dict[str, list[CopyFrame]] = {
+    "up": [FOLDER, CopyFrame(K.FILE, "../out")],
+    "up in the middle": [FOLDER, CopyFrame(K.DIRECTORY, "d"), CopyFrame(K.FILE, "d/../../out")],
+    "absolute": [FOLDER, CopyFrame(K.FILE, "/out")],
+    "dot": [FOLDER, CopyFrame(K.FILE, "./out")],
+    "empty part": [FOLDER, CopyFrame(K.FILE, "d//out")],
+    "nul": [FOLDER, CopyFrame(K.FILE, "a\0b")],
+    "name with a slash": [CopyFrame(K.FILE, text="../out")],
+    "name is up": [CopyFrame(K.DIRECTORY, text="..")],
+    "name is here": [CopyFrame(K.DIRECTORY, text=".")],
+    "a link out": [FOLDER, CopyFrame(K.LINK, "l", text="..")],
+    "an absolute link": [FOLDER, CopyFrame(K.LINK, "l", text="/etc")],
     "a link out through another": [
         FOLDER,
-        Frame(K.DIRECTORY, "d"),
-        Frame(K.LINK, "d/l", text=".."),
-        Frame(K.LINK, "l", text="d/l/.."),
+        CopyFrame(K.DIRECTORY, "d"),
+        CopyFrame(K.LINK, "d/l", text=".."),
+        CopyFrame(K.LINK, "l", text="d/l/.."),
     ],
-    "through a link": [FOLDER, Frame(K.LINK, "l", text="d"), Frame(K.FILE, "l/out")],
+    "through a link": [FOLDER, CopyFrame(K.LINK, "l", text="d"), CopyFrame(K.FILE, "l/out")],
     "a folder at a link": [
         FOLDER,
-        Frame(K.DIRECTORY, "d"),
-        Frame(K.LINK, "l", text="d"),
-        Frame(K.DIRECTORY, "l"),
+        CopyFrame(K.DIRECTORY, "d"),
+        CopyFrame(K.LINK, "l", text="d"),
+        CopyFrame(K.DIRECTORY, "l"),
     ],
-    "a file at a link": [FOLDER, Frame(K.LINK, "l", text="out"), Frame(K.FILE, "l")],
-    "the copy is a link": [Frame(K.LINK, text="out")],
+    "a file at a link": [FOLDER, CopyFrame(K.LINK, "l", text="out"), CopyFrame(K.FILE, "l")],
+    "the copy is a link": [CopyFrame(K.LINK, text="out")],
     "two copies": [FILE, END, FILE],
-    "below a file": [FILE, END, Frame(K.FILE, "out")],
+    "below a file": [FILE, END, CopyFrame(K.FILE, "out")],
     "a file in a file": [FILE, FILE],
-    "no folder above": [FOLDER, Frame(K.FILE, "d/out")],
-    "data alone": [Frame(K.DATA, data=b"x")],
+    "no folder above": [FOLDER, CopyFrame(K.FILE, "d/out")],
+    "data alone": [CopyFrame(K.DATA, data=b"x")],
     "complete within a file": [FILE, COMPLETE],
     "complete without anything": [COMPLETE],
 }
 
 
 @pytest.mark.parametrize("frames", HOSTILE.values(), ids=HOSTILE)
-def test_made_up_records(frames: list[Frame], tmp_path: Path, target: Path) -> None:
+def test_made_up_records(frames: list[CopyFrame], tmp_path: Path, target: Path) -> None:
     with pytest.raises(TransferError):
         receive(frames, CopyTarget(target, ""))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["target"]
@@ -196,7 +196,7 @@ def test_what_is_no_record(sent: bytes) -> None:
 
 
 def test_permissions_are_those_of_people(target: Path) -> None:
-    receive([Frame(K.FILE, mode=0o6755, text="got"), END, COMPLETE], CopyTarget(target, ""))
+    receive([CopyFrame(K.FILE, mode=0o6755, text="got"), END, COMPLETE], CopyTarget(target, ""))
     assert (target / "got").stat().st_mode & 0o7000 == 0
 
 
@@ -221,7 +221,7 @@ def test_a_folder_with_all_that_may_be_in_it(source: Path, target: Path) -> None
             bound.bind("socket")
         finally:
             os.chdir(here)
-    frames = copy(Source(source, "", "source"), CopyTarget(target, ""))
+    frames = copy(CopySource(source, "", "source"), CopyTarget(target, ""))
     assert tree(target / "source") == {
         "d": "/",
         "d/none": "/",
@@ -243,7 +243,7 @@ def test_names_that_are_no_text(source: Path, target: Path) -> None:
     name = os.fsencode(source) + b"/\xff\xfe"
     with open(name, "wb") as file:
         file.write(b"x")
-    copy(Source(source, "", "s"), CopyTarget(target, ""))
+    copy(CopySource(source, "", "s"), CopyTarget(target, ""))
     assert os.listdir(os.fsencode(target / "s")) == [b"\xff\xfe"]
 
 
@@ -256,7 +256,7 @@ def test_where_a_file_goes(source: Path, target: Path, wanted: str, got: str) ->
     (target / "d").mkdir()
     for content in ("content", "another"):  # overwritten the second time
         (source / "file").write_text(content)
-        copy(Source(source, "file", "file"), CopyTarget(target, wanted))
+        copy(CopySource(source, "file", "file"), CopyTarget(target, wanted))
         assert (target / got).read_text() == content
     assert len(tree(target)) == 2
 
@@ -278,7 +278,7 @@ def test_where_a_folder_goes(source: Path, target: Path, wanted: str, name: str,
     (target / "d").mkdir()
     (target / "d" / "there").touch()
     for _ in range(2):
-        copy(Source(source, "", name), CopyTarget(target, wanted))
+        copy(CopySource(source, "", name), CopyTarget(target, wanted))
         if wanted == "new" and name:  # it is there the second time
             wanted, got = "new", "new/s"
         assert (target / ("new" if wanted.startswith("new") else got) / "file").exists()
@@ -326,7 +326,7 @@ def test_what_is_refused(
     before = tree_of_names(tmp_path)
     name = Path(path).name
     with pytest.raises(TransferError, match=words) as raised:
-        copy(Source(source, path, name), CopyTarget(target, wanted or "taken"))
+        copy(CopySource(source, path, name), CopyTarget(target, wanted or "taken"))
     assert raised.value.missing is missing
     assert tree_of_names(tmp_path) == before
     assert (outside / "file").read_text() == "secret"
@@ -338,10 +338,10 @@ def tree_of_names(root: Path) -> list[str]:
 
 def test_a_file_that_broke_off_leaves_what_was_there(target: Path) -> None:
     (target / "got").write_text("before")
-    half = [FILE, Frame(K.DATA, data=b"half")]
+    half = [FILE, CopyFrame(K.DATA, data=b"half")]
     receive(half, CopyTarget(target, ""))
     assert tree(target) == {"got": "before"}
-    receive([*half, Frame(K.END, text="cannot be used: I/O error")], CopyTarget(target, ""))
+    receive([*half, CopyFrame(K.END, text="cannot be used: I/O error")], CopyTarget(target, ""))
     assert tree(target) == {"got": "before"}
 
 
@@ -350,7 +350,7 @@ def test_folders_too_deep_are_left_out(source: Path, target: Path) -> None:
     for _ in range(MAX_DEPTH + 1):
         deep = deep / "d"
         deep.mkdir()
-    frames = copy(Source(source, "", "s"), CopyTarget(target, ""))
+    frames = copy(CopySource(source, "", "s"), CopyTarget(target, ""))
     (skipped,) = [frame for frame in frames if frame.kind is K.SKIPPED]
     assert skipped.wrong
     assert skipped.text == "lies too deep"
@@ -361,7 +361,7 @@ def test_folders_of_the_local_stack_are_left_out(source: Path, target: Path) -> 
     (source / "code").touch()
     status = (source / "stack").stat()
     left_out = frozenset({(status.st_dev, status.st_ino)})
-    frames = copy(Source(source, "", "", left_out=left_out), CopyTarget(target, ""))
+    frames = copy(CopySource(source, "", "", left_out=left_out), CopyTarget(target, ""))
     assert tree(target) == {"code": ""}
     assert [frame.path for frame in frames if frame.kind is K.SKIPPED] == ["stack"]
 
@@ -369,14 +369,14 @@ def test_folders_of_the_local_stack_are_left_out(source: Path, target: Path) -> 
 def test_sentences_are_lines_of_their_own_and_not_too_many() -> None:
     told: list[str] = []
     report = Omissions(told.append)
-    report.take(Frame(K.SKIPPED, "a\nb\x1b[2J", text="is a device"), "c:x")
+    report.take(CopyFrame(K.SKIPPED, "a\nb\x1b[2J", text="is a device"), "c:x")
     assert told == ["left out: c:x: a b\\x1b[2J is a device"]
     wrong_before = report.wrong
-    report.take(Frame(K.END, text="cannot be used: I/O error"), "c:x")
+    report.take(CopyFrame(K.END, text="cannot be used: I/O error"), "c:x")
     assert told[1:] == ["left out: c:x: cannot be used: I/O error"]
     assert (wrong_before, report.wrong) == (False, True)
     for _ in range(1000):
-        report.take(Frame(K.SKIPPED, "a", text="is a device"), "c:x")
+        report.take(CopyFrame(K.SKIPPED, "a", text="is a device"), "c:x")
     assert len(told) == 101
 
 
@@ -384,8 +384,8 @@ def test_a_file_that_grows_is_read_as_far_as_it_reached(source: Path, target: Pa
     file = source / "log"
     file.write_text("line\n" * 20_000)
 
-    def growing() -> Iterable[Frame]:
-        for frame in read_frames(Source(source, "log", "log")):
+    def growing() -> Iterable[CopyFrame]:
+        for frame in read_frames(CopySource(source, "log", "log")):
             yield frame
             with file.open("a") as more:
                 more.write("more\n")
@@ -398,7 +398,7 @@ def test_one_file_to_a_stream(source: Path) -> None:
     (source / "file").write_text("content")
     written: list[bytes] = []
     receiver = StreamReceiver(written.append)
-    for frame in read_frames(Source(source, "file", "file")):
+    for frame in read_frames(CopySource(source, "file", "file")):
         receiver.feed(frame)
     assert b"".join(written) == b"content"
     with pytest.raises(TransferError, match="not a folder"):
@@ -415,10 +415,10 @@ def test_links_that_the_user_names_are_followed(
     (source / "file").write_text("content")
     Path("link").symlink_to("source")
     Path("filelink").symlink_to("source/file")
-    assert local_source("link") == Source(source, "", "link", bounded=False)
-    assert local_source("./") == Source(source.parent, "", "", bounded=False)
-    assert local_source("source/..") == Source(source.parent, "", "", bounded=False)
-    assert local_source("filelink") == Source(source, "file", "filelink", bounded=False)
+    assert local_source("link") == CopySource(source, "", "link", bounded=False)
+    assert local_source("./") == CopySource(source.parent, "", "", bounded=False)
+    assert local_source("source/..") == CopySource(source.parent, "", "", bounded=False)
+    assert local_source("filelink") == CopySource(source, "file", "filelink", bounded=False)
     assert local_target("link") == CopyTarget(source, "")
     assert local_target("filelink") == CopyTarget(source, "file")
     assert local_target("new") == CopyTarget(source.parent, "new")
@@ -436,5 +436,5 @@ def test_what_a_link_of_the_user_leads_to_is_not_replaced_by_a_file(
     os.mkfifo(target / "pipe")
     (source / "link").symlink_to(target / "pipe")
     with pytest.raises(TransferError, match="is a device, pipe or socket"):
-        copy(Source(source, "file", "file"), local_target(str(source / "link")))
+        copy(CopySource(source, "file", "file"), local_target(str(source / "link")))
     assert stat.S_ISFIFO((target / "pipe").stat().st_mode)

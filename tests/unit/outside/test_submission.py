@@ -13,8 +13,8 @@ from taskctl.api.task import Task
 from taskctl.api.taskobject import TaskObject
 from taskctl.errors import ConfigError
 from taskctl.outside.submission import (
-    Frame,
     FunctionCommand,
+    SubmissionFrame,
     arguments_of,
     build,
     default_name,
@@ -29,7 +29,7 @@ from tests.unit.outside.functions import count, everything, plain
 from tests.unit.sdk import hints
 from tests.unit.sdk.test_promise import ways
 
-FRAME = Frame(
+FRAME = SubmissionFrame(
     namespace="ns",
     cluster="c",
     image="img",

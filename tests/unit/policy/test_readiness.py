@@ -8,7 +8,7 @@ import pytest
 
 from taskctl.api.states import TaskState
 from taskctl.constants import Reason
-from taskctl.policy.readiness import ReadinessFacts, Source, decide_readiness
+from taskctl.policy.readiness import InputTask, ReadinessFacts, decide_readiness
 from taskctl.policy.resources import ClusterResources
 from taskctl.policy.runafter import Dependency, RunAfterRule
 from taskctl.policy.verdicts import Never, Ready, Wait
@@ -151,27 +151,27 @@ SKIPPED = TaskState.SKIPPED
     ("source", "exists", "expected", "words"),
     [
         # Whatever is there before the end may be of an attempt that fails.
-        (Source("make", OPEN), True, Wait, "the output of Task 'make', which is Running"),
-        (Source("make", OPEN), False, Wait, "which is Running"),
-        (Source("make", TaskState.PENDING), True, Wait, "which is Pending"),
-        (Source("make", OK, "make-output"), True, Ready, ""),
-        (Source("make", OK, "make-output"), False, Wait, "There is no TaskObject"),
-        (Source("make", OK, has_value=True), True, Ready, ""),
-        (Source("make", OPEN, has_value=True), True, Wait, "which is Running"),
-        (Source("make", BAD, has_value=True), True, Never, "which is Failed"),
-        (Source("make", OK), True, Never, "has succeeded without one"),
-        (Source("make", OK), False, Never, "has succeeded without one"),
-        (Source("make", OK, "make-output-0123456789"), True, Never, "has succeeded without one"),
-        (Source("make", BAD, "make-output"), True, Never, "which is Failed"),
-        (Source("make", STOPPED), False, Never, "which is Cancelled"),
-        (Source("make", SKIPPED), False, Never, "which was skipped"),
-        (Source("t", OPEN), False, Never, "this Task itself"),
+        (InputTask("make", OPEN), True, Wait, "the output of Task 'make', which is Running"),
+        (InputTask("make", OPEN), False, Wait, "which is Running"),
+        (InputTask("make", TaskState.PENDING), True, Wait, "which is Pending"),
+        (InputTask("make", OK, "make-output"), True, Ready, ""),
+        (InputTask("make", OK, "make-output"), False, Wait, "There is no TaskObject"),
+        (InputTask("make", OK, has_value=True), True, Ready, ""),
+        (InputTask("make", OPEN, has_value=True), True, Wait, "which is Running"),
+        (InputTask("make", BAD, has_value=True), True, Never, "which is Failed"),
+        (InputTask("make", OK), True, Never, "has succeeded without one"),
+        (InputTask("make", OK), False, Never, "has succeeded without one"),
+        (InputTask("make", OK, "make-output-0123456789"), True, Never, "has succeeded without one"),
+        (InputTask("make", BAD, "make-output"), True, Never, "which is Failed"),
+        (InputTask("make", STOPPED), False, Never, "which is Cancelled"),
+        (InputTask("make", SKIPPED), False, Never, "which was skipped"),
+        (InputTask("t", OPEN), False, Never, "this Task itself"),
         (None, True, Ready, ""),
         (None, False, Wait, "There is no TaskObject"),
     ],
 )
 def test_an_input_that_is_an_output(
-    source: Source | None, exists: bool, expected: type, words: str
+    source: InputTask | None, exists: bool, expected: type, words: str
 ) -> None:
     facts = ReadinessFacts(worker_slots=4, input_exists=exists, source=source)
     waiting = view(spec={"inputObject": "make-output"})

@@ -18,7 +18,7 @@ from taskctl.policy.clusterstatus import (
 from taskctl.policy.lost import worker_end
 from taskctl.policy.podview import ContainerState, container_report, parse_pod
 from taskctl.policy.view import parse_task
-from taskctl.policy.workspace import Workspace
+from taskctl.policy.workspace import WorkspaceVolume
 from tests.unit.policy.build import CREATED, NOW, at, merged, pod_view, raw_cluster, raw_task, view
 
 POD: dict[str, Any] = {
@@ -248,22 +248,22 @@ def test_ready_says_why_workers_were_refused() -> None:
 @pytest.mark.parametrize(
     ("plan", "facts", "reason"),
     [
-        (Workspace(None, "/w"), WorkspaceFacts(), "WorkspaceDisabled"),
-        (Workspace({"name": "workspace"}, "/w"), WorkspaceFacts(), "WorkspaceReady"),
+        (WorkspaceVolume(None, "/w"), WorkspaceFacts(), "WorkspaceDisabled"),
+        (WorkspaceVolume({"name": "workspace"}, "/w"), WorkspaceFacts(), "WorkspaceReady"),
         (
-            Workspace({}, "/w", claim_name="x"),
+            WorkspaceVolume({}, "/w", claim_name="x"),
             WorkspaceFacts(exists=True, phase="Bound"),
             "WorkspaceReady",
         ),
-        (Workspace({}, "/w", claim_name="x"), WorkspaceFacts(), "WorkspacePending"),
+        (WorkspaceVolume({}, "/w", claim_name="x"), WorkspaceFacts(), "WorkspacePending"),
         (
-            Workspace({}, "/w", claim_name="x"),
+            WorkspaceVolume({}, "/w", claim_name="x"),
             WorkspaceFacts(exists=True, reason=Reason.NAME_CONFLICT, message="taken", held=True),
             "NameConflict",
         ),
     ],
 )
-def test_workspace_condition(plan: Workspace, facts: WorkspaceFacts, reason: str) -> None:
+def test_workspace_condition(plan: WorkspaceVolume, facts: WorkspaceFacts, reason: str) -> None:
     assert workspace_condition(plan, facts, 1).reason == reason
 
 

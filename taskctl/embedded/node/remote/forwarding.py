@@ -32,7 +32,7 @@ _MAX_WAITING: Final = 64
 Send = Callable[[bytes, bool], Awaitable[None]]
 
 
-class Connection:
+class PortConnection:
     """A connection to a port of the pod.
 
     Args:
@@ -116,7 +116,7 @@ async def forward_channels(socket: ChannelSocket, ports: Sequence[int]) -> None:
         await carry(_hear(socket, connections), [one.run() for one in connections])
 
 
-def _channel_connection(socket: ChannelSocket, index: int, port: int) -> Connection:
+def _channel_connection(socket: ChannelSocket, index: int, port: int) -> PortConnection:
     async def send(data: bytes, ended: bool) -> None:
         if not ended:
             await socket.send(2 * index, data)
@@ -124,10 +124,10 @@ def _channel_connection(socket: ChannelSocket, index: int, port: int) -> Connect
     async def complain(text: str) -> None:
         await socket.send(2 * index + 1, text.encode())
 
-    return Connection(port, send, complain)
+    return PortConnection(port, send, complain)
 
 
-async def _hear(socket: ChannelSocket, connections: Sequence[Connection]) -> None:
+async def _hear(socket: ChannelSocket, connections: Sequence[PortConnection]) -> None:
     """Pass on what the client sends; returns when it has gone."""
     while (message := await socket.receive()) is not None:
         index, is_error = divmod(message.channel, 2)
@@ -158,9 +158,9 @@ class SpdyForwarder:
     def __init__(self, socket: web.WebSocketResponse, group: asyncio.TaskGroup) -> None:
         self._socket = socket
         self._group = group
-        self._session = spdy.Session()
+        self._session = spdy.SpdySession()
         self._pairs: dict[str, _StreamPair] = {}
-        self._connections: dict[int, Connection] = {}  # by the number of the data stream
+        self._connections: dict[int, PortConnection] = {}  # by the number of the data stream
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
@@ -229,7 +229,7 @@ class SpdyForwarder:
             await self._write(spdy.data_frame(error, text.encode(), ended=True))
             await self._write(spdy.reset_frame(data))
 
-        connection = Connection(pair.port, send, complain)
+        connection = PortConnection(pair.port, send, complain)
         self._connections[data] = connection
         if ended:
             await connection.end()

@@ -55,7 +55,7 @@ def _words() -> Iterator[bytes]:
 DICTIONARY: Final = b"".join(_words()) + _TAIL.encode()
 
 
-class Kind(IntEnum):
+class ControlKind(IntEnum):
     """Types of control frames."""
 
     SYN_STREAM = 1
@@ -107,7 +107,7 @@ class Ping:
 Event = Opened | Data | Reset | Ping
 
 
-class Session:
+class SpdySession:
     """One connection: turns bytes into events, and answers into bytes."""
 
     def __init__(self) -> None:
@@ -143,14 +143,14 @@ class Session:
     def _control(self, kind: int, flags: int, whole: bytes) -> Event | None:
         body = whole[8:]
         try:
-            if kind == Kind.SYN_STREAM:
+            if kind == ControlKind.SYN_STREAM:
                 stream = struct.unpack_from(">I", body)[0] & _STREAM_ID
                 return Opened(stream, self._headers(body[10:]), bool(flags & _FIN))
-            if kind == Kind.HEADERS:
+            if kind == ControlKind.HEADERS:
                 self._headers(body[4:])  # unused, but the decompressor has to see them all
-            elif kind == Kind.RST_STREAM:
+            elif kind == ControlKind.RST_STREAM:
                 return Reset(struct.unpack_from(">I", body)[0] & _STREAM_ID)
-            elif kind == Kind.PING:
+            elif kind == ControlKind.PING:
                 return Ping(whole)
         except struct.error as error:
             raise SpdyError("a control frame is too short") from error
@@ -180,10 +180,10 @@ class Session:
         """Return the frame that accepts a stream."""
         block = self._deflate.compress(struct.pack(">I", 0))
         block += self._deflate.flush(zlib.Z_SYNC_FLUSH)
-        return _control_frame(Kind.SYN_REPLY, struct.pack(">I", stream) + block)
+        return _control_frame(ControlKind.SYN_REPLY, struct.pack(">I", stream) + block)
 
 
-def _control_frame(kind: Kind, body: bytes) -> bytes:
+def _control_frame(kind: ControlKind, body: bytes) -> bytes:
     return struct.pack(">HHI", 0x8000 | _VERSION, kind, len(body)) + body
 
 
@@ -194,4 +194,4 @@ def data_frame(stream: int, data: bytes, *, ended: bool = False) -> bytes:
 
 def reset_frame(stream: int) -> bytes:
     """Return the frame that ends a stream at once."""
-    return _control_frame(Kind.RST_STREAM, struct.pack(">II", stream, _CANCEL))
+    return _control_frame(ControlKind.RST_STREAM, struct.pack(">II", stream, _CANCEL))

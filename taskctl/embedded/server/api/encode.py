@@ -14,7 +14,7 @@ import orjson
 import yaml
 
 from taskctl.embedded.server.core import Core, as_version
-from taskctl.embedded.server.http.negotiation import Encoding, Form
+from taskctl.embedded.server.http.negotiation import Encoding, ObjectForm
 from taskctl.embedded.server.kinds.model import Kind
 from taskctl.embedded.server.protobuf import encode as protobuf_encode
 from taskctl.embedded.server.refusals.errors import Json
@@ -78,13 +78,13 @@ class Encoder:
     def shares_texts(self) -> bool:
         """True if what is encoded is the stored text itself, so that an answer costs no memory."""
         plain = not self.encoding.yaml and not self.encoding.protobuf
-        return self.encoding.form is Form.OBJECT and plain
+        return self.encoding.form is ObjectForm.OBJECT and plain
 
     def object(self, record: Record) -> bytes:
         """Encode one object."""
         if self.encoding.protobuf:
             return protobuf_encode.encode_object(self._load(record))
-        if self.encoding.form is Form.OBJECT and not self.encoding.yaml:
+        if self.encoding.form is ObjectForm.OBJECT and not self.encoding.yaml:
             return self._raw(record)
         return self._finish(self._transform([record], ListMeta(record.revision)))
 
@@ -95,11 +95,11 @@ class Encoder:
     def list_parts(self, records: Sequence[Record], meta: ListMeta) -> Iterator[Bytes]:
         """Encode a list bit by bit: a list may be much larger than each of its objects."""
         form = self.encoding.form
-        if form is Form.TABLE:
+        if form is ObjectForm.TABLE:
             empty = self._table([], meta)
             del empty["rows"]  # it is made to be the last
             return self._enclosed(empty, "rows", map(self._table_rows, _some(records)))
-        if form is Form.PARTIAL:
+        if form is ObjectForm.PARTIAL:
             head = {**self._partial_type("PartialObjectMetadataList"), "metadata": meta.to_json()}
             partials = ([self._partial(one) for one in some] for some in _some(records))
             return self._enclosed(head, "items", partials)
@@ -134,7 +134,7 @@ class Encoder:
             event: of it.
             first: the watch begins with it; then a table says what its columns are.
         """
-        first = first and self.encoding.form is Form.TABLE
+        first = first and self.encoding.form is ObjectForm.TABLE
         key = (sight, self.kind.api_version, self.encoding, self.include_object, first)
         line = event.encodings.get(key)
         if line is None:
@@ -144,7 +144,7 @@ class Encoder:
 
     def initial(self, record: Record, *, first: bool = False) -> Iterator[Bytes]:
         """Encode an object as the ADDED event that a watch without a revision begins with."""
-        if self.encoding.form is Form.OBJECT:
+        if self.encoding.form is ObjectForm.OBJECT:
             # In parts, so that all watches share the text.
             yield from (b'{"type":"ADDED","object":', self._raw(record), b"}\n")
         else:
@@ -160,9 +160,9 @@ class Encoder:
             "apiVersion": self.kind.api_version,
             "metadata": metadata,
         }
-        if self.encoding.form is Form.PARTIAL:
+        if self.encoding.form is ObjectForm.PARTIAL:
             obj = {**self._partial_type("PartialObjectMetadata"), "metadata": metadata}
-        elif self.encoding.form is Form.TABLE:
+        elif self.encoding.form is ObjectForm.TABLE:
             obj = self._row(obj, first=first)
         return orjson.dumps({"type": "BOOKMARK", "object": obj}) + b"\n"
 
@@ -189,9 +189,9 @@ class Encoder:
 
     def _line(self, sight: Sight, record: Record, *, first: bool) -> bytes:
         name = b"DELETED" if sight is Sight.LEFT else sight.value.encode()
-        if self.encoding.form is Form.OBJECT:
+        if self.encoding.form is ObjectForm.OBJECT:
             body = self._raw(record)
-        elif self.encoding.form is Form.PARTIAL:
+        elif self.encoding.form is ObjectForm.PARTIAL:
             body = orjson.dumps(self._partial(record))
         else:
             body = orjson.dumps(self._row(self._tabled(record), first=first))
@@ -235,9 +235,9 @@ class Encoder:
         return self._load(record) if self.kind.conversion is None else record.load()
 
     def _transform(self, records: Sequence[Record], meta: ListMeta) -> Json:
-        if self.encoding.form is Form.TABLE:
+        if self.encoding.form is ObjectForm.TABLE:
             return self._table(records, meta)
-        if self.encoding.form is Form.PARTIAL:
+        if self.encoding.form is ObjectForm.PARTIAL:
             return self._partial(records[0])
         return self._load(records[0])
 

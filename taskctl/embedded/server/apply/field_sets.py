@@ -13,7 +13,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from taskctl.embedded.server.schema.nodes import ListType, Node
+from taskctl.embedded.server.schema.nodes import ListType, SchemaNode
 from taskctl.embedded.server.schema.walks import list_key
 
 JSON = dict[str, Any]
@@ -103,7 +103,7 @@ def format_path(path: Path) -> str:
     return text
 
 
-def item_element(item: Any, node: Node) -> str:
+def item_element(item: Any, node: SchemaNode) -> str:
     """Return the path element of an item in a list of type set or map.
 
     Raises:
@@ -129,7 +129,7 @@ def report_order(path: Path) -> tuple[tuple[int, str], ...]:
     return tuple((int(at < last), element) for at, element in enumerate(path))
 
 
-def is_atomic(value: Any, node: Node | None) -> bool:
+def is_atomic(value: Any, node: SchemaNode | None) -> bool:
     """Tell whether a value is owned as a whole."""
     if isinstance(value, list):
         return node is None or node.list_type is ListType.ATOMIC
@@ -138,11 +138,11 @@ def is_atomic(value: Any, node: Node | None) -> bool:
     return True
 
 
-def _child(node: Node | None, key: str) -> Node | None:
+def _child(node: SchemaNode | None, key: str) -> SchemaNode | None:
     return node.child(key) if node is not None else None
 
 
-def index_items(items: list[Any], node: Node, *, unique: bool) -> dict[str, Any]:
+def index_items(items: list[Any], node: SchemaNode, *, unique: bool) -> dict[str, Any]:
     """Return the items of a list of type set or map by their path elements.
 
     Raises:
@@ -165,7 +165,7 @@ def index_items(items: list[Any], node: Node, *, unique: bool) -> dict[str, Any]
 # --- what a value has -----------------------------------------------------------------
 
 
-def field_set(value: Any, node: Node | None) -> FieldSet:
+def field_set(value: Any, node: SchemaNode | None) -> FieldSet:
     """Return the fields that an object has.
 
     Raises:
@@ -176,7 +176,7 @@ def field_set(value: Any, node: Node | None) -> FieldSet:
     return found
 
 
-def _collect(value: Any, node: Node | None, path: Path, found: FieldSet) -> None:
+def _collect(value: Any, node: SchemaNode | None, path: Path, found: FieldSet) -> None:
     if is_atomic(value, node):
         found.add(path)
     elif isinstance(value, dict):
@@ -192,11 +192,11 @@ def _collect(value: Any, node: Node | None, path: Path, found: FieldSet) -> None
             found.add((*path, element))
 
 
-def with_named_fields(fields: FieldSet, root: Node) -> FieldSet:
+def with_named_fields(fields: FieldSet, root: SchemaNode) -> FieldSet:
     """Add the declared fields that hold members, so that emptied structs go with them."""
     out = set(fields)
     for path in fields:
-        node: Node | None = root
+        node: SchemaNode | None = root
         for end, element in enumerate(path[:-1], start=1):
             name = element[2:]
             if element.startswith("f:"):
@@ -225,14 +225,14 @@ class Difference:
         return self.modified | self.added
 
 
-def compare(old: Any, new: Any, node: Node | None) -> Difference:
+def compare(old: Any, new: Any, node: SchemaNode | None) -> Difference:
     """Return how an object changed."""
     out = Difference()
     _compare(old, new, node, (), out)
     return out
 
 
-def _compare(old: Any, new: Any, node: Node | None, path: Path, out: Difference) -> None:
+def _compare(old: Any, new: Any, node: SchemaNode | None, path: Path, out: Difference) -> None:
     if old is new or (old == new and type(old) is type(new)):
         return
     if isinstance(old, dict) and isinstance(new, dict) and not is_atomic(new, node):
@@ -252,7 +252,7 @@ def _compare(old: Any, new: Any, node: Node | None, path: Path, out: Difference)
 
 
 def _compare_lists(
-    old: list[Any], new: list[Any], node: Node | None, path: Path, out: Difference
+    old: list[Any], new: list[Any], node: SchemaNode | None, path: Path, out: Difference
 ) -> None:
     if node is None:
         return
@@ -268,7 +268,7 @@ def _compare_lists(
             _compare(before[element], after[element], node.items, below, out)
 
 
-def _gather(value: Any, node: Node | None, path: Path, found: FieldSet) -> None:
+def _gather(value: Any, node: SchemaNode | None, path: Path, found: FieldSet) -> None:
     """Add a value that only one side has: every container counts as well."""
     found.add(path)
     if is_atomic(value, node):
@@ -284,7 +284,7 @@ def _gather(value: Any, node: Node | None, path: Path, found: FieldSet) -> None:
 # --- putting together and taking away ---------------------------------------------------
 
 
-def merge(live: Any, applied: Any, node: Node | None) -> Any:
+def merge(live: Any, applied: Any, node: SchemaNode | None) -> Any:
     """Return the live value with what is applied on top.
 
     Raises:
@@ -300,7 +300,7 @@ def merge(live: Any, applied: Any, node: Node | None) -> Any:
     return applied
 
 
-def _merge_lists(live: list[Any], applied: list[Any], node: Node | None) -> list[Any]:
+def _merge_lists(live: list[Any], applied: list[Any], node: SchemaNode | None) -> list[Any]:
     """Merge two lists of type set or map.
 
     Shared items come in the applied order; what only the live list has stays where it is
@@ -334,13 +334,13 @@ def _merge_lists(live: list[Any], applied: list[Any], node: Node | None) -> list
     return [_merge_item(element, left, right, node) for element in order]
 
 
-def _merge_item(element: str, left: JSON, right: JSON, node: Node) -> Any:
+def _merge_item(element: str, left: JSON, right: JSON, node: SchemaNode) -> Any:
     if element in left and element in right:
         return merge(left[element], right[element], node.items)
     return right[element] if element in right else left[element]
 
 
-def remove(value: Any, fields: FieldSet, node: Node | None) -> Any:
+def remove(value: Any, fields: FieldSet, node: SchemaNode | None) -> Any:
     """Return a copy of an object without the given fields.
 
     A container that loses all that it had stays, empty, unless it is given itself.
@@ -367,7 +367,7 @@ def remove(value: Any, fields: FieldSet, node: Node | None) -> Any:
 
 
 def _remove_keys(
-    value: JSON, gone: set[str], below: dict[str, FieldSet], node: Node | None
+    value: JSON, gone: set[str], below: dict[str, FieldSet], node: SchemaNode | None
 ) -> JSON:
     return {
         key: remove(one, below.get(f"f:{key}", set()), _child(node, key))

@@ -38,7 +38,7 @@ from taskctl.embedded.server.kinds.model import Kind
 from taskctl.embedded.server.kinds.structural_schema import StructuralSchema
 from taskctl.embedded.server.patch.formats import PatchError
 from taskctl.embedded.server.refusals.fields import FieldError
-from taskctl.embedded.server.schema.nodes import Node, build
+from taskctl.embedded.server.schema.nodes import SchemaNode, build
 from taskctl.embedded.server.schema.walks import copy_json
 
 JSON = dict[str, Any]
@@ -103,7 +103,7 @@ class _Manager:
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class _Owned:
     """What one manager owns."""
 
     fields: FieldSet
@@ -115,7 +115,7 @@ class _Entry:
 class _Managers:
     """``metadata.managedFields``, decoded."""
 
-    entries: dict[_Manager, _Entry] = field(default_factory=dict)
+    entries: dict[_Manager, _Owned] = field(default_factory=dict)
 
     @classmethod
     def decode(cls, raw: Iterable[JSON]) -> _Managers:
@@ -128,11 +128,11 @@ class _Managers:
                 one.get("manager", ""), operation, version, one.get("subresource", "")
             )
             fields = from_fields_v1(one.get("fieldsV1") or {})
-            out.entries[who] = _Entry(fields, version, one.get("time") or "")
+            out.entries[who] = _Owned(fields, version, one.get("time") or "")
         return out
 
     def encode(self) -> list[JSON]:
-        def order(pair: tuple[_Manager, _Entry]) -> tuple[str, str, str, str, str]:
+        def order(pair: tuple[_Manager, _Owned]) -> tuple[str, str, str, str, str]:
             who, entry = pair
             return who.operation, entry.time, who.name, entry.version, who.subresource
 
@@ -151,7 +151,7 @@ class _Managers:
             out.append(one)
         return out
 
-    def set(self, who: _Manager, entry: _Entry) -> None:
+    def set(self, who: _Manager, entry: _Owned) -> None:
         if entry.fields:
             self.entries[who] = entry
         else:
@@ -174,28 +174,28 @@ class _Managers:
             bucket = _Manager.of(_ANCIENT, _UPDATE, entry.version, "")
             before = self.entries.get(bucket)
             fields = entry.fields | before.fields if before else entry.fields
-            self.entries[bucket] = _Entry(fields, entry.version, entry.time)
+            self.entries[bucket] = _Owned(fields, entry.version, entry.time)
 
 
 # --- schemas and scopes -----------------------------------------------------------------
 
 
-def _root(kind: Kind) -> Node:
+def _root(kind: Kind) -> SchemaNode:
     """The schema that says how a kind merges: its own, with ObjectMeta in place."""
     schema = kind.schema
     if schema is None:
-        return Node(raw={}, type="object", properties={"metadata": _object_meta()})
+        return SchemaNode(raw={}, type="object", properties={"metadata": _object_meta()})
     return schema.root if kind.builtin else _custom_root(schema)
 
 
 @lru_cache(maxsize=256)
-def _custom_root(schema: StructuralSchema) -> Node:
+def _custom_root(schema: StructuralSchema) -> SchemaNode:
     own = schema.root
     return replace(own, properties={**own.properties, "metadata": _object_meta()})
 
 
 @lru_cache(maxsize=1)
-def _object_meta() -> Node:
+def _object_meta() -> SchemaNode:
     raw = raw_schema("", "v1", "ConfigMap")
     if raw is None:
         raise KeyError("v1/ConfigMap is not among the built-in schemas")
@@ -300,7 +300,7 @@ class _Applying:
         owned = self._filter(field_set(config, self._root))
         last = managers.entries.get(self._who)
         merged = merge(before, config, self._root)
-        managers.entries[self._who] = _Entry(owned, self._version, last.time if last else "")
+        managers.entries[self._who] = _Owned(owned, self._version, last.time if last else "")
         if last is not None and last.fields:
             merged = self._prune(merged, last.fields, managers)
         difference = compare(before, merged, self._root)
@@ -315,7 +315,7 @@ class _Applying:
         changed = live is None or merged != before
         entry = managers.entries[self._who]
         time = format_seconds(self._now) if changed or not entry.time else entry.time
-        managers.set(self._who, _Entry(entry.fields - _UNOWNED, self._version, time))
+        managers.set(self._who, _Owned(entry.fields - _UNOWNED, self._version, time))
         out: JSON = copy_json(merged)
         _record(out["metadata"], managers)
         return out
@@ -339,7 +339,7 @@ class _Applying:
 
     def _add_update_manager(self, managers: _Managers, name: str, fields: FieldSet) -> None:
         who = _Manager.of(name, _UPDATE, self._version, "")
-        managers.set(who, _Entry(fields, self._version, format_seconds(self._now)))
+        managers.set(who, _Owned(fields, self._version, format_seconds(self._now)))
 
     def _last_applied(self, before: JSON) -> JSON | None:
         """The configuration of the last client-side ``kubectl apply``, if there was one."""
@@ -476,7 +476,7 @@ def track_update(
     own = managers.entries.get(who)
     fields = ((own.fields if own else set()) - difference.removed) | written
     if written or (own is not None and fields != own.fields):
-        managers.set(who, _Entry(fields, kind.api_version, format_seconds(now)))
+        managers.set(who, _Owned(fields, kind.api_version, format_seconds(now)))
         managers.cap()
     _record(metadata, managers)
 

@@ -11,13 +11,13 @@ from typing import Any, Final
 
 from taskctl.embedded.server.apply.field_sets import FieldsError, format_path, index_items
 from taskctl.embedded.server.refusals.gotext import go_type, go_value
-from taskctl.embedded.server.schema.nodes import ListType, Node
+from taskctl.embedded.server.schema.nodes import ListType, SchemaNode
 from taskctl.embedded.server.schema.walks import QUANTITY, TYPE_FIELDS
 
 _UNTYPED: Final = "x-kubernetes-int-or-string"
 
 
-def problems(applied: dict[str, Any], root: Node) -> list[str]:
+def problems(applied: dict[str, Any], root: SchemaNode) -> list[str]:
     """Return one sentence per fault; the object's apiVersion and kind are not looked at."""
     found: list[str] = []
     for key, value in applied.items():
@@ -30,7 +30,7 @@ def problems(applied: dict[str, Any], root: Node) -> list[str]:
     return found
 
 
-def _check(value: Any, node: Node, path: str, found: list[str]) -> None:
+def _check(value: Any, node: SchemaNode, path: str, found: list[str]) -> None:
     if value is None or node.format == QUANTITY or node.raw.get(_UNTYPED):
         return
     if node.type == "object" or node.properties or node.additional is not None:
@@ -47,7 +47,7 @@ def _check(value: Any, node: Node, path: str, found: list[str]) -> None:
         found.append(f"{path}: expected numeric (int or float), got {go_type(value)}")
 
 
-def _check_map(value: Any, node: Node, path: str, found: list[str]) -> None:
+def _check_map(value: Any, node: SchemaNode, path: str, found: list[str]) -> None:
     if not isinstance(value, dict):
         found.append(f"{path}: expected map, got {_shown(value)}")
         return
@@ -59,7 +59,7 @@ def _check_map(value: Any, node: Node, path: str, found: list[str]) -> None:
             found.append(f"{path}.{key}: field not declared in schema")
 
 
-def _check_list(value: Any, node: Node, path: str, found: list[str]) -> None:
+def _check_list(value: Any, node: SchemaNode, path: str, found: list[str]) -> None:
     if not isinstance(value, list):
         found.append(f"{path}: expected list, got {_shown(value)}")
         return

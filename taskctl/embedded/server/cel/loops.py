@@ -19,7 +19,7 @@ from taskctl.embedded.server.cel.types import (
 _FAILURE: Final = 10.0
 
 
-class Frame:
+class Evaluation:
     """What one evaluation works on.
 
     Attributes:
@@ -34,7 +34,7 @@ class Frame:
         self.budget = budget
 
 
-Step = Callable[[Frame], Any]
+Step = Callable[[Evaluation], Any]
 
 
 class Items:
@@ -65,11 +65,11 @@ class Items:
         self.test = test
         self.body = body
 
-    def held(self, frame: Frame) -> Any:
+    def held(self, frame: Evaluation) -> Any:
         """Return what the macro is called on."""
         return self._held(frame)
 
-    def each(self, frame: Frame, held: Any) -> Iterator[Any]:
+    def each(self, frame: Evaluation, held: Any) -> Iterator[Any]:
         """Bind the names to one item after the other; yield its key or index, or its value."""
         values, spend, weight = frame.values, frame.budget.spend, self._weight
         first = self._places[0]
@@ -92,14 +92,14 @@ class Items:
         else:
             raise EvaluationError(NO_OVERLOAD)
 
-    def taken(self, frame: Frame, held: Any) -> Iterator[Any]:
+    def taken(self, frame: Evaluation, held: Any) -> Iterator[Any]:
         """Like :meth:`each`, of the items that pass the test."""
         test = self.test
         for key in self.each(frame, held):
             if test is None or truth(test(frame)):
                 yield key
 
-    def bind(self, frame: Frame, value: Any) -> None:
+    def bind(self, frame: Evaluation, value: Any) -> None:
         """Bind the only name to a value."""
         frame.values[self._places[0]] = value
 
@@ -115,7 +115,7 @@ def truth(value: Any) -> bool:
     raise EvaluationError(NO_OVERLOAD)
 
 
-def decide(frame: Frame, outcomes: Iterator[Step], deciding: bool) -> bool:
+def decide(frame: Evaluation, outcomes: Iterator[Step], deciding: bool) -> bool:
     """Return ``deciding`` if any step does, whatever the others do; else its opposite.
 
     Raises:
@@ -138,22 +138,22 @@ def decide(frame: Frame, outcomes: Iterator[Step], deciding: bool) -> bool:
     return not deciding
 
 
-def _all(frame: Frame, items: Items) -> bool:
+def _all(frame: Evaluation, items: Items) -> bool:
     held = items.held(frame)
     return decide(frame, (items.body for _ in items.each(frame, held)), deciding=False)
 
 
-def _exists(frame: Frame, items: Items) -> bool:
+def _exists(frame: Evaluation, items: Items) -> bool:
     held = items.held(frame)
     return decide(frame, (items.body for _ in items.each(frame, held)), deciding=True)
 
 
-def _exists_one(frame: Frame, items: Items) -> bool:
+def _exists_one(frame: Evaluation, items: Items) -> bool:
     held = items.held(frame)
     return sum(truth(items.body(frame)) for _ in items.each(frame, held)) == 1
 
 
-def _filter(frame: Frame, items: Items) -> list[Any]:
+def _filter(frame: Evaluation, items: Items) -> list[Any]:
     held = items.held(frame)
     return [
         held[key] if isinstance(held, list) else from_key(key)
@@ -162,17 +162,17 @@ def _filter(frame: Frame, items: Items) -> list[Any]:
     ]
 
 
-def _map(frame: Frame, items: Items) -> list[Any]:
+def _map(frame: Evaluation, items: Items) -> list[Any]:
     held = items.held(frame)
     return [items.body(frame) for _ in items.taken(frame, held)]
 
 
-def _transform_map(frame: Frame, items: Items) -> dict[Any, Any]:
+def _transform_map(frame: Evaluation, items: Items) -> dict[Any, Any]:
     held = items.held(frame)
     return {key: items.body(frame) for key in items.taken(frame, held)}
 
 
-def _transform_map_entry(frame: Frame, items: Items) -> dict[Any, Any]:
+def _transform_map_entry(frame: Evaluation, items: Items) -> dict[Any, Any]:
     made: dict[Any, Any] = {}
     held = items.held(frame)
     for _ in items.taken(frame, held):
@@ -187,7 +187,7 @@ def _transform_map_entry(frame: Frame, items: Items) -> dict[Any, Any]:
     return made
 
 
-def _opt_map(frame: Frame, items: Items) -> OptionalValue:
+def _opt_map(frame: Evaluation, items: Items) -> OptionalValue:
     held = items.held(frame)
     if type(held) is not OptionalValue:
         raise EvaluationError(NO_OVERLOAD)
@@ -197,14 +197,14 @@ def _opt_map(frame: Frame, items: Items) -> OptionalValue:
     return OptionalValue(items.body(frame))
 
 
-def _opt_flat_map(frame: Frame, items: Items) -> OptionalValue:
+def _opt_flat_map(frame: Evaluation, items: Items) -> OptionalValue:
     found = _opt_map(frame, items)
     if found.known and type(found.value) is not OptionalValue:
         raise EvaluationError(NO_OVERLOAD)
     return found.value if found.known else NONE
 
 
-LOOPS: Final[dict[Macro, Callable[[Frame, Items], Any]]] = {
+LOOPS: Final[dict[Macro, Callable[[Evaluation, Items], Any]]] = {
     Macro.ALL: _all,
     Macro.EXISTS: _exists,
     Macro.EXISTS_ONE: _exists_one,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from taskctl.embedded.server.cel.syntax import Expression, Form
+from taskctl.embedded.server.cel.syntax import Expression, NodeForm
 
 
 class Macro(StrEnum):
@@ -119,7 +119,7 @@ def binding_of(node: Expression) -> Binding | None:
     Raises:
         MacroProblem: its names are not names, or it is written in another form.
     """
-    if node.form is not Form.METHOD or node.text not in MACROS:
+    if node.form is not NodeForm.METHOD or node.text not in MACROS:
         return None
     held, *arguments = node.parts
     shape = _SHAPES.get((node.text, len(arguments)))
@@ -131,7 +131,7 @@ def binding_of(node: Expression) -> Binding | None:
         )
     names = arguments[: shape.names]
     for one in names:
-        if one.form is not Form.NAME:
+        if one.form is not NodeForm.NAME:
             raise MacroProblem(one, "argument must be a simple name")
         if one.text in _RESULT_NAMES:
             raise MacroProblem(one, "iteration variable overwrites accumulator variable")

@@ -14,17 +14,17 @@ from typing import Final
 
 from taskctl.embedded.server.cel.functions import FUNCTIONS, NAMESPACES
 from taskctl.embedded.server.cel.macros import Binding, Macro, MacroProblem, binding_of
-from taskctl.embedded.server.cel.syntax import Expression, Form, located
+from taskctl.embedded.server.cel.syntax import Expression, NodeForm, located
 from taskctl.embedded.server.cel.types import TYPE_NAMES, WELL_KNOWN_TYPES
-from taskctl.embedded.server.schema.nodes import Node
+from taskctl.embedded.server.schema.nodes import SchemaNode
 
 _LITERALS: Final = frozenset({"true", "false", "null", "in", "has"})
 _CONSTANTS: Final = frozenset({"true", "false", "null"}) | TYPE_NAMES
 ROOTS: Final = frozenset({"self", "oldSelf"})
 # Methods that evaluate their argument only if they need it, so that they are not functions.
 _ALTERNATIVES: Final = frozenset({"or", "orValue"})
-_INTEGER: Final = Node(raw={"type": "integer"}, type="integer")
-_STRING: Final = Node(raw={"type": "string"}, type="string")
+_INTEGER: Final = SchemaNode(raw={"type": "integer"}, type="integer")
+_STRING: Final = SchemaNode(raw={"type": "string"}, type="string")
 _REMEDY: Final = (
     "there is no such function or macro; check its spelling, or write the rule without it"
 )
@@ -68,7 +68,7 @@ def spellings(name: str) -> tuple[str, ...]:
     return (escaped,)
 
 
-def exposed(node: Node | None) -> bool:
+def exposed(node: SchemaNode | None) -> bool:
     """Tell whether rules can see this value (k8s.io/apiserver ``SchemaDeclType``)."""
     if node is None:
         return False
@@ -99,9 +99,9 @@ class Names:
 
 def dotted(node: Expression) -> str:
     """Return ``a.b.c`` if a node is made of names and plain fields, else ""."""
-    if node.form is Form.NAME:
+    if node.form is NodeForm.NAME:
         return node.text
-    if node.form is Form.FIELD and not node.optional:
+    if node.form is NodeForm.FIELD and not node.optional:
         before = dotted(node.parts[0])
         return f"{before}.{node.text}" if before else ""
     return ""
@@ -114,7 +114,7 @@ def qualified_name(node: Expression, scope: Container[str]) -> str | None:
         node: a call or method.
         scope: variables, which hide the libraries of their names.
     """
-    if node.form is not Form.METHOD or node.parts[0].form is not Form.NAME:
+    if node.form is not NodeForm.METHOD or node.parts[0].form is not NodeForm.NAME:
         return None
     library = node.parts[0].text
     if library not in NAMESPACES or library in scope:
@@ -122,7 +122,7 @@ def qualified_name(node: Expression, scope: Container[str]) -> str | None:
     return f"{library}.{node.text}"
 
 
-_Scope = Mapping[str, Node | None]
+_Scope = Mapping[str, SchemaNode | None]
 
 
 class _Scanner:
@@ -135,19 +135,19 @@ class _Scanner:
         self._source = source
         self.names = Names()
 
-    def value(self, node: Expression, scope: _Scope) -> Node | None:
+    def value(self, node: Expression, scope: _Scope) -> SchemaNode | None:
         match node.form:
-            case Form.NAME:
+            case NodeForm.NAME:
                 return self._name(node, scope)
-            case Form.FIELD:
+            case NodeForm.FIELD:
                 return self._field(node, scope)
-            case Form.INDEX:
+            case NodeForm.INDEX:
                 held = self.value(node.parts[0], scope)
                 self.value(node.parts[1], scope)
                 return None if held is None else held.items or held.additional
-            case Form.METHOD:
+            case NodeForm.METHOD:
                 return self._method(node, scope)
-            case Form.CALL:
+            case NodeForm.CALL:
                 return self._call(node, scope)
         known = [self.value(one, scope) for one in node.parts]
         return known[1] if node.text == "?:" and known[1] is known[2] else None
@@ -158,7 +158,7 @@ class _Scanner:
     def _fault_at(self, start: int, why: str) -> None:
         self.names.unknown.append(located(self._source, start, why))
 
-    def _name(self, node: Expression, scope: _Scope) -> Node | None:
+    def _name(self, node: Expression, scope: _Scope) -> SchemaNode | None:
         name = node.text
         if name not in scope:
             if name not in _CONSTANTS:
@@ -170,16 +170,16 @@ class _Scanner:
         return scope[name]
 
     def _is_root(self, node: Expression, scope: _Scope) -> bool:
-        return node.form is Form.NAME and node.text in ROOTS and f".{node.text}" in scope
+        return node.form is NodeForm.NAME and node.text in ROOTS and f".{node.text}" in scope
 
-    def _field(self, node: Expression, scope: _Scope) -> Node | None:
+    def _field(self, node: Expression, scope: _Scope) -> SchemaNode | None:
         held, name = node.parts[0], node.text
         if dotted(node) in WELL_KNOWN_TYPES and "google" not in scope:
             return None
         if self._is_root(held, scope):
             self._use(held.text, name)
             return self._property(node, scope[held.text])
-        if held.form is Form.CALL and held.text == "dyn" and len(held.parts) == 1:
+        if held.form is NodeForm.CALL and held.text == "dyn" and len(held.parts) == 1:
             root = held.parts[0]
             if self._is_root(root, scope):  # what has no declared type can be reached that way
                 self._use(root.text, name)
@@ -196,7 +196,7 @@ class _Scanner:
         if self.names.top_fields is not None:
             self.names.top_fields.add(name)
 
-    def _property(self, node: Expression, held: Node | None) -> Node | None:
+    def _property(self, node: Expression, held: SchemaNode | None) -> SchemaNode | None:
         if held is None or held.raw.get("x-kubernetes-int-or-string"):
             return None
         for name, one in held.properties.items():
@@ -207,9 +207,9 @@ class _Scanner:
         self._fault(node, f"undefined field '{node.text}'")
         return None
 
-    def _call(self, node: Expression, scope: _Scope) -> Node | None:
+    def _call(self, node: Expression, scope: _Scope) -> SchemaNode | None:
         if node.text == "has":
-            if len(node.parts) != 1 or node.parts[0].form is not Form.FIELD:
+            if len(node.parts) != 1 or node.parts[0].form is not NodeForm.FIELD:
                 start = node.parts[0].start if node.parts else node.start
                 self._fault_at(start, "invalid argument to has() macro")
                 return None
@@ -222,7 +222,7 @@ class _Scanner:
     def _unknown_function(self, node: Expression, name: str) -> None:
         self._fault(node, f"undeclared reference to '{name}' (in container ''): {_REMEDY}")
 
-    def _method(self, node: Expression, scope: _Scope) -> Node | None:
+    def _method(self, node: Expression, scope: _Scope) -> SchemaNode | None:
         try:
             binding = binding_of(node)
         except MacroProblem as problem:
@@ -249,7 +249,7 @@ class _Scanner:
             return known[0]
         return known[0].items if node.text in ("first", "last") and known[0] else None
 
-    def _binding(self, binding: Binding, scope: _Scope) -> Node | None:
+    def _binding(self, binding: Binding, scope: _Scope) -> SchemaNode | None:
         held = self.value(binding.held, scope)
         inner = {**scope}
         for name, one in zip(binding.names, _items(binding, held), strict=False):
@@ -261,7 +261,7 @@ class _Scanner:
         return held if binding.macro is Macro.FILTER and held and held.items else None
 
 
-def _items(binding: Binding, held: Node | None) -> tuple[Node | None, ...]:
+def _items(binding: Binding, held: SchemaNode | None) -> tuple[SchemaNode | None, ...]:
     """Return what is known of the values of a macro's names."""
     one_name = len(binding.names) == 1
     if binding.macro in (Macro.OPT_MAP, Macro.OPT_FLAT_MAP):
@@ -274,7 +274,7 @@ def _items(binding: Binding, held: Node | None) -> tuple[Node | None, ...]:
 
 
 def scan(
-    tree: Expression, source: str, root: Node, *, optional_old_self: bool = False
+    tree: Expression, source: str, root: SchemaNode, *, optional_old_self: bool = False
 ) -> Names:  # fmt: skip
     """Read one expression against the schema of ``self``.
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import re2
 
-from taskctl.embedded.server.cel.syntax import Expression, Form, located
+from taskctl.embedded.server.cel.syntax import Expression, NodeForm, located
 
 _FUNCTIONS: Final = frozenset({"matches", "find", "findAll"})
 _MEMORY_BYTES: Final = 1 << 20
@@ -78,7 +78,11 @@ def find_all(text: str, pattern: str, limit: int = -1) -> list[str]:
 
 def pattern_problem(tree: Expression, source: str) -> str:
     """Return what is wrong with a pattern that stands in the expression itself, or ""."""
-    if tree.form in (Form.CALL, Form.METHOD) and tree.text in _FUNCTIONS and len(tree.parts) > 1:
+    if (
+        tree.form in (NodeForm.CALL, NodeForm.METHOD)
+        and tree.text in _FUNCTIONS
+        and len(tree.parts) > 1
+    ):
         pattern = _plain_text(tree.parts[1])
         if pattern is not None:
             try:
@@ -92,7 +96,7 @@ def pattern_problem(tree: Expression, source: str) -> str:
 def _plain_text(node: Expression) -> str | None:
     """Return the text of a literal without escapes."""
     text = node.text
-    if node.form is not Form.LITERAL or text[:3] in ('"""', "'''"):
+    if node.form is not NodeForm.LITERAL or text[:3] in ('"""', "'''"):
         return None
     if text[:1] in "rR" and text[1:2] in ("'", '"') and text[1:4] not in ('"""', "'''"):
         return text[2:-1]

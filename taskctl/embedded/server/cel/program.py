@@ -14,11 +14,11 @@ import cel
 
 from taskctl.embedded.server.cel import operators
 from taskctl.embedded.server.cel.functions import FUNCTIONS, Function
-from taskctl.embedded.server.cel.loops import LOOPS, Frame, Items, Step, decide, truth
+from taskctl.embedded.server.cel.loops import LOOPS, Evaluation, Items, Step, decide, truth
 from taskctl.embedded.server.cel.macros import Binding, Macro, binding_of
 from taskctl.embedded.server.cel.names import dotted, qualified_name
 from taskctl.embedded.server.cel.operators import int_of, uint_of
-from taskctl.embedded.server.cel.syntax import Expression, Form
+from taskctl.embedded.server.cel.syntax import Expression, NodeForm
 from taskctl.embedded.server.cel.types import (
     NO_OVERLOAD,
     WELL_KNOWN_TYPES,
@@ -76,7 +76,7 @@ class Program:
         values: list[Any] = [None] * self._size
         for place, name in enumerate(self._places):
             values[place] = variables.get(name)
-        return self._step(Frame(values, budget))
+        return self._step(Evaluation(values, budget))
 
 
 class _Builder:
@@ -95,27 +95,27 @@ class _Builder:
     def step(self, node: Expression) -> Step:
         self.weight += 1
         match node.form:
-            case Form.LITERAL:
+            case NodeForm.LITERAL:
                 return _constant(_literal(node.text))
-            case Form.NAME:
+            case NodeForm.NAME:
                 return self._name(node)
-            case Form.FIELD:
+            case NodeForm.FIELD:
                 return self._field(node)
-            case Form.INDEX:
+            case NodeForm.INDEX:
                 return self._index(node)
-            case Form.LIST:
+            case NodeForm.LIST:
                 return self._list(node)
-            case Form.MAP:
+            case NodeForm.MAP:
                 return self._map(node)
-            case Form.OPERATOR:
+            case NodeForm.OPERATOR:
                 return self._operator(node)
-            case Form.METHOD:
+            case NodeForm.METHOD:
                 binding = binding_of(node)
                 if binding is not None:
                     return self._binding(binding)
                 if node.text in ("or", "orValue"):
                     return self._alternative(node)
-            case Form.CALL if node.text == "has":
+            case NodeForm.CALL if node.text == "has":
                 return self._has(node.parts[0])
         return self._call(node)
 
@@ -153,7 +153,7 @@ class _Builder:
             return lambda frame: [step(frame) for step in steps]
         marked = [(step, place in node.optional_parts) for place, step in enumerate(steps)]
 
-        def make(frame: Frame) -> list[Any]:
+        def make(frame: Evaluation) -> list[Any]:
             made = []
             for step, optional in marked:
                 one = step(frame)
@@ -173,7 +173,7 @@ class _Builder:
             for place in range(0, len(steps), 2)
         ]
 
-        def make(frame: Frame) -> dict[Any, Any]:
+        def make(frame: Evaluation) -> dict[Any, Any]:
             made = {}
             for key_step, step, optional in entries:
                 key, one = to_key(key_step(frame)), step(frame)
@@ -221,7 +221,7 @@ class _Builder:
         held, other = map(self.step, node.parts)
         whole = node.text == "or"
 
-        def choose(frame: Frame) -> Any:
+        def choose(frame: Evaluation) -> Any:
             first = _optional(held(frame))
             if first.known:
                 return first if whole else first.value
@@ -241,7 +241,7 @@ class _Builder:
 def _called(function: Function, steps: list[Step]) -> Step:
     charge, call = function.charge, function.call
 
-    def run(frame: Frame) -> Any:
+    def run(frame: Evaluation) -> Any:
         arguments = [step(frame) for step in steps]
         try:
             frame.budget.spend(charge(frame.budget, arguments))

@@ -20,7 +20,7 @@ from taskctl.embedded.server.cel.syntax import SyntaxProblem, parse
 from taskctl.embedded.server.cel.types import EvaluationError
 from taskctl.embedded.server.refusals import fields
 from taskctl.embedded.server.refusals.fields import FieldError, FieldReason
-from taskctl.embedded.server.schema.nodes import ListType, Node, build
+from taskctl.embedded.server.schema.nodes import ListType, SchemaNode, build
 
 JSON = dict[str, Any]
 
@@ -62,7 +62,7 @@ class Rule:
 class RuleNode:
     """A schema node with rules on it or below it."""
 
-    schema: Node
+    schema: SchemaNode
     rules: list[Rule] = field(default_factory=list)
     top_fields: set[str] | None = field(default_factory=set)
     properties: dict[str, RuleNode] = field(default_factory=dict)
@@ -71,7 +71,7 @@ class RuleNode:
     transitions_below: bool = False
 
 
-def compile_tree(root: Node) -> tuple[RuleNode | None, list[FieldError]]:
+def compile_tree(root: SchemaNode) -> tuple[RuleNode | None, list[FieldError]]:
     """Compile every rule of a schema.
 
     Returns:
@@ -82,7 +82,7 @@ def compile_tree(root: Node) -> tuple[RuleNode | None, list[FieldError]]:
     return _compile(with_type_and_metadata(root), "", errors, correlatable=True), errors
 
 
-def with_type_and_metadata(root: Node) -> Node:
+def with_type_and_metadata(root: SchemaNode) -> SchemaNode:
     """Return the root as rules see it: with apiVersion, kind and the object's name."""
     text: JSON = {"type": "string"}
     metadata: JSON = {
@@ -95,13 +95,13 @@ def with_type_and_metadata(root: Node) -> Node:
         "kind": build(text),
         "metadata": build(metadata),
     }
-    return Node(
+    return SchemaNode(
         raw=root.raw, type=root.type or "object", properties=properties, preserve=root.preserve
     )
 
 
 def _compile(
-    node: Node, where: str, errors: list[FieldError], *, correlatable: bool
+    node: SchemaNode, where: str, errors: list[FieldError], *, correlatable: bool
 ) -> RuleNode | None:
     out = RuleNode(node)
     names: list[Names] = []
@@ -140,7 +140,7 @@ def _merge_top_fields(out: RuleNode, names: list[Names]) -> None:
             out.top_fields |= one.top_fields
 
 
-def _compile_rule(raw: JSON, node: Node, *, correlatable: bool) -> tuple[Rule, list[Names]]:
+def _compile_rule(raw: JSON, node: SchemaNode, *, correlatable: bool) -> tuple[Rule, list[Names]]:
     source = (raw.get("rule") or "").strip()
     if not source:
         raise RuleError("rule is not specified")
@@ -183,7 +183,7 @@ def _reason(raw: str | None) -> FieldReason:
     return FieldReason(raw)
 
 
-def _compile_text(source: str, node: Node, optional: bool) -> tuple[Program, Names]:
+def _compile_text(source: str, node: SchemaNode, optional: bool) -> tuple[Program, Names]:
     try:
         tree = parse(source)
     except SyntaxProblem as error:
@@ -199,7 +199,7 @@ def _compile_text(source: str, node: Node, optional: bool) -> tuple[Program, Nam
         raise RuleError(f"compilation failed: {error}") from error
 
 
-def _parse_field_path(text: str, node: Node) -> tuple[str, ...]:
+def _parse_field_path(text: str, node: SchemaNode) -> tuple[str, ...]:
     """Parse ``.a.b`` or ``.a['b-c']`` and check it against the schema.
 
     Raises:

@@ -43,7 +43,7 @@ _RESERVED: Final = frozenset(
 )  # fmt: skip
 
 
-class Form(StrEnum):
+class NodeForm(StrEnum):
     """What a node of the tree is."""
 
     LITERAL = "literal"
@@ -71,7 +71,7 @@ class Expression:
         depth: of the tree below, this node included.
     """
 
-    form: Form
+    form: NodeForm
     text: str = ""
     parts: list[Expression] = field(default_factory=list)
     start: int = 0
@@ -158,7 +158,7 @@ class _Parser:
         if self._take_if("?"):
             yes = self._binary(1)
             self.expect(":")
-            left = self._make(Form.OPERATOR, "?:", [left, yes, self.expression()], start)
+            left = self._make(NodeForm.OPERATOR, "?:", [left, yes, self.expression()], start)
         self._level -= 1
         return left
 
@@ -174,7 +174,7 @@ class _Parser:
         raise SyntaxProblem(located(self._source, self._start(), why))
 
     def _make(
-        self, form: Form, text: str, parts: list[Expression], start: int, **more: Any
+        self, form: NodeForm, text: str, parts: list[Expression], start: int, **more: Any
     ) -> Expression:
         self._nodes += 1
         depth = 1 + max((one.depth for one in parts), default=0)
@@ -208,12 +208,12 @@ class _Parser:
                 break
             self._next += 1
             right = self._binary(rank + 1)
-            if rank <= 2 and left.form is Form.OPERATOR and left.text == operator:
+            if rank <= 2 and left.form is NodeForm.OPERATOR and left.text == operator:
                 # A chain of conditions is one node, however long.
                 left.parts.append(right)
                 left.depth = max(left.depth, right.depth + 1)
             else:
-                left = self._make(Form.OPERATOR, operator, [left, right], start)
+                left = self._make(NodeForm.OPERATOR, operator, [left, right], start)
         return left
 
     def _unary(self) -> Expression:
@@ -228,15 +228,15 @@ class _Parser:
             sign = signs.pop()  # -9223372036854775808 is a literal
             token = self._tokens[self._next]
             self._next += 1
-            literal = self._make(Form.LITERAL, f"-{token.text}", [], sign.start)
+            literal = self._make(NodeForm.LITERAL, f"-{token.text}", [], sign.start)
             found = self._suffixes(literal)
         else:
             found = self._suffixes(self._primary())
         if len(signs) % 2:
-            found = self._make(Form.OPERATOR, f"{signs[0].text}_", [found], signs[0].start)
+            found = self._make(NodeForm.OPERATOR, f"{signs[0].text}_", [found], signs[0].start)
         elif signs:  # twice is once not, but of the right type
-            found = self._make(Form.OPERATOR, f"{signs[0].text}_", [found], signs[0].start)
-            found = self._make(Form.OPERATOR, f"{signs[0].text}_", [found], signs[0].start)
+            found = self._make(NodeForm.OPERATOR, f"{signs[0].text}_", [found], signs[0].start)
+            found = self._make(NodeForm.OPERATOR, f"{signs[0].text}_", [found], signs[0].start)
         return found
 
     def _suffixes(self, found: Expression) -> Expression:
@@ -248,14 +248,14 @@ class _Parser:
                 start_call = self._start()
                 if not optional and self._take_if("("):
                     parts = [found, *self._list(")")[0]]
-                    found = self._make(Form.METHOD, name, parts, start_call)
+                    found = self._make(NodeForm.METHOD, name, parts, start_call)
                 else:
-                    found = self._make(Form.FIELD, name, [found], start, optional=optional)
+                    found = self._make(NodeForm.FIELD, name, [found], start, optional=optional)
             elif self._take_if("["):
                 optional = self._take_if("?")
                 index = self.expression()
                 self.expect("]")
-                found = self._make(Form.INDEX, "", [found, index], start, optional=optional)
+                found = self._make(NodeForm.INDEX, "", [found, index], start, optional=optional)
             else:
                 return found
 
@@ -267,13 +267,13 @@ class _Parser:
             return found
         if self._take_if("["):
             parts, optional = self._list("]")
-            return self._make(Form.LIST, "", parts, start, optional_parts=optional)
+            return self._make(NodeForm.LIST, "", parts, start, optional_parts=optional)
         if self._take_if("{"):
             parts, optional = self._list("}")
-            return self._make(Form.MAP, "", parts, start, optional_parts=optional)
+            return self._make(NodeForm.MAP, "", parts, start, optional_parts=optional)
         if kind in ("string", "number"):
             self._next += 1
-            return self._make(Form.LITERAL, text, [], start)
+            return self._make(NodeForm.LITERAL, text, [], start)
         if kind == "mark" and text == ".":
             self._next += 1  # from the root, which is all there is
         if self._kind() == "name" and self._peek() in _RESERVED:
@@ -282,8 +282,8 @@ class _Parser:
         name = self._field_name()
         start_call = self._start()
         if self._take_if("("):
-            return self._make(Form.CALL, name, self._list(")")[0], start_call)
-        return self._make(Form.NAME, name, [], start)
+            return self._make(NodeForm.CALL, name, self._list(")")[0], start_call)
+        return self._make(NodeForm.NAME, name, [], start)
 
     def _field_name(self) -> str:
         if self._kind() != "name":

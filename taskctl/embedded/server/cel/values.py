@@ -9,14 +9,14 @@ from typing import Any, Final
 from taskctl.clock import parse_time
 from taskctl.embedded.server.cel.names import spellings
 from taskctl.embedded.server.cel.time import duration
-from taskctl.embedded.server.schema.nodes import Node
+from taskctl.embedded.server.schema.nodes import SchemaNode
 
 JSON = dict[str, Any]
 
 _UNSUPPORTED: Final = object()
 
 
-def convert_object(value: JSON, node: Node, wanted: set[str] | None) -> JSON:
+def convert_object(value: JSON, node: SchemaNode, wanted: set[str] | None) -> JSON:
     """Convert the fields of an object.
 
     Args:
@@ -36,7 +36,7 @@ def convert_object(value: JSON, node: Node, wanted: set[str] | None) -> JSON:
     return out
 
 
-def to_cel(value: Any, node: Node) -> Any:
+def to_cel(value: Any, node: SchemaNode) -> Any:
     """Convert a JSON value to what rules see, along its schema.
 
     Numbers of type ``number`` become floats, strings of the formats date-time, date,

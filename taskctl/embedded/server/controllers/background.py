@@ -20,7 +20,7 @@ _RETRY_S: Final = 1.0
 K = TypeVar("K")
 
 
-class Background(Generic[K]):
+class KeyWorker(Generic[K]):
     """A queue of keys and the function that deals with one.
 
     The function is synchronous and level-based: it looks at what is stored now, not at what

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from taskctl.embedded.server.controllers.background import Background
+from taskctl.embedded.server.controllers.background import KeyWorker
 from taskctl.embedded.server.core import Core
 from taskctl.embedded.server.pods.strategy import PODS
 from taskctl.embedded.server.refusals.errors import Json, Resource
@@ -25,7 +25,7 @@ class ClaimProtection:
     def __init__(self, core: Core) -> None:
         self._store = core.store
         self._waiting: set[_Key] = set()
-        self._queue: Background[_Key] = Background("claim protection", core.store, self._attend)
+        self._queue: KeyWorker[_Key] = KeyWorker("claim protection", core.store, self._attend)
 
     async def run(self) -> None:
         """Work until cancelled."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from taskctl.clock import format_seconds
-from taskctl.embedded.server.controllers.background import DELETIONS_PER_TURN, Background
+from taskctl.embedded.server.controllers.background import DELETIONS_PER_TURN, KeyWorker
 from taskctl.embedded.server.core import Core, open_collection, resource_of
 from taskctl.embedded.server.definitions.crds import kinds_from_crd
 from taskctl.embedded.server.definitions.strategy import CRDS, FINALIZER
@@ -20,7 +20,7 @@ class CrdController:
         self._core = core
         self._writer = Writer(core)
         self._specs: dict[str, Json] = {}
-        self._queue: Background[str] = Background("definitions", core.store, self._attend)
+        self._queue: KeyWorker[str] = KeyWorker("definitions", core.store, self._attend)
 
     async def run(self) -> None:
         """Work until cancelled."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from taskctl.embedded.server.controllers import gc_events
-from taskctl.embedded.server.controllers.background import Background
+from taskctl.embedded.server.controllers.background import KeyWorker
 from taskctl.embedded.server.core import Core, kind_of, resource_of
 from taskctl.embedded.server.definitions.strategy import CRDS
 from taskctl.embedded.server.refusals.errors import Json
@@ -52,7 +52,7 @@ class GarbageCollector:
         self._core = core
         self._store = core.store
         self._writer = Writer(core)
-        self._queue: Background[str] = Background("garbage collector", core.store, self._attend)
+        self._queue: KeyWorker[str] = KeyWorker("garbage collector", core.store, self._attend)
         # Owners known to be gone, by UID; their definitions may be gone, too.
         self._absent: OrderedDict[str, tuple[str, str, str, str]] = OrderedDict()
         self._unknown: set[str] = set()  # dependents that have a reference of an unknown kind

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Final
 
 from taskctl.clock import format_seconds
-from taskctl.embedded.server.controllers.background import DELETIONS_PER_TURN, Background
+from taskctl.embedded.server.controllers.background import DELETIONS_PER_TURN, KeyWorker
 from taskctl.embedded.server.core import Core, kind_of
 from taskctl.embedded.server.refusals.errors import Json, Resource
 from taskctl.embedded.server.storage.records import Event, EventType, Record
@@ -38,7 +38,7 @@ class NamespaceController:
         self._authority = authority
         self._store = core.store
         self._writer = Writer(core)
-        self._queue: Background[str] = Background("namespaces", core.store, self._attend)
+        self._queue: KeyWorker[str] = KeyWorker("namespaces", core.store, self._attend)
 
     async def run(self) -> None:
         """Work until cancelled."""

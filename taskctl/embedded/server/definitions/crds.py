@@ -15,7 +15,7 @@ from taskctl.embedded.server.kinds.model import Column, Kind
 from taskctl.embedded.server.kinds.structural_schema import StructuralSchema, compiled
 from taskctl.embedded.server.refusals import fields
 from taskctl.embedded.server.refusals.fields import FieldError
-from taskctl.embedded.server.schema.nodes import Node
+from taskctl.embedded.server.schema.nodes import SchemaNode
 from taskctl.embedded.server.schema.walks import apply_defaults, copy_json
 from taskctl.embedded.server.tables.jsonpath import PathError, compile_path
 
@@ -256,7 +256,9 @@ def _check_columns(version: JSON, where: str, errors: list[FieldError]) -> None:
                 errors.append(fields.invalid(f"{path}.JSONPath", text, detail))
 
 
-def _check_selectable(version: JSON, root: Node, where: str, errors: list[FieldError]) -> None:
+def _check_selectable(
+    version: JSON, root: SchemaNode, where: str, errors: list[FieldError]
+) -> None:
     declared = version.get("selectableFields") or ()
     if len(declared) > _MAX_SELECTABLE:
         errors.append(fields.too_many(f"{where}.selectableFields", len(declared), _MAX_SELECTABLE))
@@ -281,14 +283,14 @@ def _check_selectable(version: JSON, root: Node, where: str, errors: list[FieldE
         seen.add(text)
 
 
-def _type_at(root: Node, path: str) -> str:
-    node: Node | None = root
+def _type_at(root: SchemaNode, path: str) -> str:
+    node: SchemaNode | None = root
     for name in path.lstrip(".").split("."):
         node = node.properties.get(name) if node is not None else None
     return node.type if node is not None else ""
 
 
-def _check_defaults(node: Node, path: str, errors: list[FieldError]) -> None:
+def _check_defaults(node: SchemaNode, path: str, errors: list[FieldError]) -> None:
     """A default must itself be valid and complete for the schema that it stands in."""
     if node.has_default:
         value = copy_json(node.default)

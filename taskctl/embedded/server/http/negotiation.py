@@ -15,7 +15,7 @@ PROTOBUF_TYPE: Final = "application/vnd.kubernetes.protobuf"
 ACCEPTED: Final = "application/json, application/yaml"
 
 
-class Form(StrEnum):
+class ObjectForm(StrEnum):
     """What is made of objects."""
 
     OBJECT = "Object"
@@ -34,7 +34,7 @@ class Encoding:
         protobuf: protobuf instead of JSON.
     """
 
-    form: Form = Form.OBJECT
+    form: ObjectForm = ObjectForm.OBJECT
     version: str = "v1"
     yaml: bool = False
     protobuf: bool = False
@@ -90,9 +90,9 @@ def negotiate(accept: str, *, protobuf: bool = False) -> Encoding:
         if clause.parameters.get("g") != "meta.k8s.io" or version not in ("v1", "v1beta1"):
             continue
         if wanted == "Table":
-            return Encoding(Form.TABLE, version, yaml)
+            return Encoding(ObjectForm.TABLE, version, yaml)
         if wanted in ("PartialObjectMetadata", "PartialObjectMetadataList"):
-            return Encoding(Form.PARTIAL, version, yaml)
+            return Encoding(ObjectForm.PARTIAL, version, yaml)
     if protobuf and any(
         one.media_type == PROTOBUF_TYPE and "as" not in one.parameters for one in _clauses(accept)
     ):

@@ -17,7 +17,7 @@ from taskctl.embedded.server.cel import rules as cel
 from taskctl.embedded.server.refusals.fields import NO_PATH, FieldError, FieldReason, invalid
 from taskctl.embedded.server.schema import go_values as builtin_values
 from taskctl.embedded.server.schema import walks as schema_walks
-from taskctl.embedded.server.schema.nodes import Node, build
+from taskctl.embedded.server.schema.nodes import SchemaNode, build
 from taskctl.embedded.server.schema.values import ValueValidator
 
 __all__ = ["FieldError", "StructuralSchema", "compiled"]
@@ -59,7 +59,7 @@ class StructuralSchema:
         """
         self.raw = raw
         self._builtin = builtin
-        self.root: Node = build(raw)
+        self.root: SchemaNode = build(raw)
         self._values = ValueValidator(raw)
         self._rules, self.rule_errors = cel.compile_tree(self.root)
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from taskctl.embedded.server.kinds.builtin_schema import schema_for
 from taskctl.embedded.server.patch import json_patch as json_patch_operations
 from taskctl.embedded.server.refusals.gotext import go_value
-from taskctl.embedded.server.schema.nodes import Node
+from taskctl.embedded.server.schema.nodes import SchemaNode
 from taskctl.embedded.server.schema.walks import canonical, copy_json
 from taskctl.embedded.server.values.nesting import too_deep
 
@@ -128,7 +128,7 @@ def strategic_merge(obj: JSON, patch: Any, *, in_place: bool = False) -> JSON:
     return merged if merged is not None else {}
 
 
-def _merge_map(original: JSON | None, patch: JSON, node: Node | None) -> JSON:
+def _merge_map(original: JSON | None, patch: JSON, node: SchemaNode | None) -> JSON:
     if _DIRECTIVE in patch:
         directive = patch.pop(_DIRECTIVE)
         if directive == "replace":
@@ -152,7 +152,7 @@ def _merge_map(original: JSON | None, patch: JSON, node: Node | None) -> JSON:
     return original
 
 
-def _merge_field(original: JSON, key: str, value: Any, node: Node | None) -> None:
+def _merge_field(original: JSON, key: str, value: Any, node: SchemaNode | None) -> None:
     if value is None:
         original.pop(key, None)
         return
@@ -173,12 +173,12 @@ def _merge_field(original: JSON, key: str, value: Any, node: Node | None) -> Non
             original.pop(key, None)
 
 
-def _strategies(node: Node | None) -> set[str]:
+def _strategies(node: SchemaNode | None) -> set[str]:
     text = node.raw.get(_STRATEGY, "") if node is not None else ""
     return {one for one in text.split(",") if one}
 
 
-def _merge_key(node: Node | None) -> str:
+def _merge_key(node: SchemaNode | None) -> str:
     return str(node.raw.get(_MERGE_KEY, "")) if node is not None else ""
 
 
@@ -197,7 +197,7 @@ def _retain_keys(original: JSON, patch: JSON) -> None:
         del original[key]
 
 
-def _merge_ordered_lists(original: JSON, patch: JSON, node: Node | None) -> None:
+def _merge_ordered_lists(original: JSON, patch: JSON, node: SchemaNode | None) -> None:
     """Handle ``$setElementOrder/<list>`` together with the list's own patch."""
     for directive in [key for key in patch if key.startswith(_ORDER_PREFIX)]:
         order = patch.pop(directive)
@@ -238,7 +238,7 @@ def _check_order(changes: Any, order: list[Any], merge_key: str) -> None:
         last = place
 
 
-def _merge_list(original: list[Any], patch: list[Any], node: Node | None) -> list[Any]:
+def _merge_list(original: list[Any], patch: list[Any], node: SchemaNode | None) -> list[Any]:
     if "merge" not in _strategies(node):
         cleaned: list[Any] = _without_directives(patch)[0]
         return cleaned

@@ -65,7 +65,7 @@ def semantic(value: Any) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class PodVolumes:
+class VolumeNames:
     """The volumes that containers can use.
 
     Attributes:
@@ -77,7 +77,7 @@ class PodVolumes:
     claims: set[str]
 
     @classmethod
-    def of(cls, spec: Json, names: set[str] | None = None) -> PodVolumes:
+    def of(cls, spec: Json, names: set[str] | None = None) -> VolumeNames:
         """Return those of a pod; ``names`` are the sound ones, None means all."""
         volumes = container_fields.items(spec.get("volumes"))
         if names is None:
@@ -90,7 +90,7 @@ class PodVolumes:
         return cls(names, claims)
 
 
-def check_containers(spec: Json, volumes: PodVolumes) -> list[FieldError]:
+def check_containers(spec: Json, volumes: VolumeNames) -> list[FieldError]:
     """Check regular and init containers."""
     if not spec.get("containers"):
         return [fields.required("spec.containers")]
@@ -135,7 +135,7 @@ def check_ephemeral(spec: Json, before: list[Json]) -> list[FieldError]:
     listed = spec.get("ephemeralContainers") or []
     if not isinstance(listed, list):
         return [fields.type_invalid("spec.ephemeralContainers", listed, "must be a list")]
-    volumes = PodVolumes.of(spec)
+    volumes = VolumeNames.of(spec)
     unchecked = {id(entry) for entry in fresh(listed, before)}
     for index, container in enumerate(listed):
         path = f"spec.ephemeralContainers[{index}]"
@@ -188,7 +188,7 @@ def check_append_only(now: list[Json], before: list[Json]) -> list[FieldError]:
     return found
 
 
-def _check_common(container: Any, path: str, volumes: PodVolumes) -> list[FieldError]:
+def _check_common(container: Any, path: str, volumes: VolumeNames) -> list[FieldError]:
     """Check what all sorts of containers have in common (validateContainerCommon)."""
     if not isinstance(container, dict):
         return [fields.type_invalid(path, container, "must be an object")]

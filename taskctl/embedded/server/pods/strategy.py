@@ -14,7 +14,7 @@ import orjson
 
 from taskctl.clock import format_seconds
 from taskctl.embedded.server.pods import admission, container_fields, containers, gates, volumes
-from taskctl.embedded.server.pods.containers import NAMED_LISTS, PodVolumes, semantic
+from taskctl.embedded.server.pods.containers import NAMED_LISTS, VolumeNames, semantic
 from taskctl.embedded.server.refusals import errors, fields
 from taskctl.embedded.server.refusals.errors import Json, Resource
 from taskctl.embedded.server.refusals.fields import FieldError
@@ -247,7 +247,7 @@ def check_spec(spec: Any) -> list[FieldError]:
     if not isinstance(spec, dict):
         return [fields.required("spec")]
     found, names = volumes.check_volumes(spec)
-    found += containers.check_containers(spec, PodVolumes.of(spec, names))
+    found += containers.check_containers(spec, VolumeNames.of(spec, names))
     for name, supported in (
         ("restartPolicy", ("Always", "OnFailure", "Never")),
         ("dnsPolicy", ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")),

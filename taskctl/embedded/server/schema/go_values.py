@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from taskctl.embedded.server.refusals import fields
 from taskctl.embedded.server.refusals.fields import FieldError, Path
-from taskctl.embedded.server.schema.nodes import Node
+from taskctl.embedded.server.schema.nodes import SchemaNode
 from taskctl.embedded.server.schema.walks import ANY_JSON, QUANTITY, drop_nulls
 from taskctl.embedded.server.values import quantity
 
@@ -21,7 +21,7 @@ _BYTES: Final = "byte"
 _INTEGER: Final = "integer"
 
 
-class _WrongError(Exception):
+class _UndecodableError(Exception):
     """A value that cannot be decoded. The path grows as the error travels up."""
 
     def __init__(self, value: Any, why: str) -> None:
@@ -31,16 +31,16 @@ class _WrongError(Exception):
         self.path: Path = ()
 
 
-def settle(obj: dict[str, Any], node: Node) -> FieldError | None:
+def settle(obj: dict[str, Any], node: SchemaNode) -> FieldError | None:
     """Change an object, in place, as decoding it would. Returns what is wrong, if anything is."""
     try:
         _settle_fields(obj, node)
-    except _WrongError as error:
+    except _UndecodableError as error:
         return fields.type_invalid(fields.format_path(error.path), error.value, error.why)
     return None
 
 
-def _settle_fields(value: dict[str, Any], node: Node) -> None:
+def _settle_fields(value: dict[str, Any], node: SchemaNode) -> None:
     gone = []
     is_map = not node.properties and node.additional is not None
     for key, one in value.items():
@@ -72,14 +72,14 @@ def _settle_fields(value: dict[str, Any], node: Node) -> None:
                 continue
         try:
             value[key] = _settled(one, below, to_milli=is_map)
-        except _WrongError as error:
+        except _UndecodableError as error:
             error.path = (key, *error.path)
             raise
     for key in gone:
         del value[key]
 
 
-def _settled(value: Any, node: Node, *, to_milli: bool = False) -> Any:
+def _settled(value: Any, node: SchemaNode, *, to_milli: bool = False) -> Any:
     if value is None:
         return _zero(node)
     if isinstance(value, dict):
@@ -91,19 +91,19 @@ def _settled(value: Any, node: Node, *, to_milli: bool = False) -> Any:
                 continue
             try:
                 value[index] = _settled(one, items)
-            except _WrongError as error:
+            except _UndecodableError as error:
                 error.path = (index, *error.path)
                 raise
     elif node.format == QUANTITY:
         return _quantity(value, to_milli)
     elif isinstance(value, float) and node.type == _INTEGER:
-        raise _WrongError(value, "must be an integer: a number without a point or exponent")
+        raise _UndecodableError(value, "must be an integer: a number without a point or exponent")
     elif isinstance(value, str) and node.format == _BYTES:
         return _base64(value)
     return value
 
 
-def _zero(node: Node) -> Any:
+def _zero(node: SchemaNode) -> Any:
     """Return Go's zero of what a list or map holds."""
     if node.format == QUANTITY:
         return "0"

@@ -22,7 +22,7 @@ class ListType(StrEnum):
 
 
 @dataclass(slots=True)
-class Node:
+class SchemaNode:
     """One value of a structural schema.
 
     Attributes:
@@ -48,9 +48,9 @@ class Node:
     raw: JSON
     type: str = ""
     nullable: bool = False
-    properties: dict[str, Node] = field(default_factory=dict)
-    additional: Node | None = None
-    items: Node | None = None
+    properties: dict[str, SchemaNode] = field(default_factory=dict)
+    additional: SchemaNode | None = None
+    items: SchemaNode | None = None
     preserve: bool = False
     embedded: bool = False
     has_default: bool = False
@@ -63,12 +63,12 @@ class Node:
     embedded_below: bool = False
     defaulted: tuple[str, ...] = ()
 
-    def child(self, key: str) -> Node | None:
+    def child(self, key: str) -> SchemaNode | None:
         """Return the schema of a field, declared or additional, or None."""
         found = self.properties.get(key)
         return self.additional if found is None else found
 
-    def children(self) -> list[Node]:
+    def children(self) -> list[SchemaNode]:
         """Return every node one step below."""
         below = list(self.properties.values())
         if self.additional is not None:
@@ -78,7 +78,7 @@ class Node:
         return below
 
 
-def build(raw: JSON) -> Node:
+def build(raw: JSON) -> SchemaNode:
     """Build the tree for one schema.
 
     Args:
@@ -87,7 +87,7 @@ def build(raw: JSON) -> Node:
     """
     additional = raw.get("additionalProperties")
     items = raw.get("items")
-    node = Node(
+    node = SchemaNode(
         raw=raw,
         type=raw.get("type", ""),
         nullable=bool(raw.get("nullable")),
@@ -112,7 +112,7 @@ def build(raw: JSON) -> Node:
     return node
 
 
-def _build_additional(raw: Any) -> Node | None:
+def _build_additional(raw: Any) -> SchemaNode | None:
     if isinstance(raw, dict):
         return build(raw)
-    return Node(raw={}) if raw is True else None
+    return SchemaNode(raw={}) if raw is True else None

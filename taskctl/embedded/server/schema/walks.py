@@ -13,7 +13,7 @@ import orjson
 
 from taskctl.embedded.server.refusals import fields
 from taskctl.embedded.server.refusals.fields import FieldError, Path
-from taskctl.embedded.server.schema.nodes import ListType, Node
+from taskctl.embedded.server.schema.nodes import ListType, SchemaNode
 
 QUANTITY: Final = "quantity"
 TYPE_FIELDS: Final = frozenset({"apiVersion", "kind", "metadata"})
@@ -53,7 +53,7 @@ def _walk_copy(value: Any) -> Any:
     return value
 
 
-def apply_defaults(value: Any, node: Node) -> None:
+def apply_defaults(value: Any, node: SchemaNode) -> None:
     """Fill in defaults in place, and drop ``null`` where the schema is not nullable."""
     if isinstance(value, dict):
         for name in node.defaulted:
@@ -69,8 +69,8 @@ def apply_defaults(value: Any, node: Node) -> None:
             apply_defaults(value[index], items)
 
 
-def _default_fields(value: dict[str, Any], node: Node) -> None:
-    nulls: list[tuple[str, Node]] = []
+def _default_fields(value: dict[str, Any], node: SchemaNode) -> None:
+    nulls: list[tuple[str, SchemaNode]] = []
     for key, one in value.items():
         if one.__class__ is str:
             continue
@@ -89,7 +89,7 @@ def _default_fields(value: dict[str, Any], node: Node) -> None:
             del value[key]
 
 
-def prune(value: Any, node: Node, path: str, dropped: list[str], *, embedded: bool) -> None:
+def prune(value: Any, node: SchemaNode, path: str, dropped: list[str], *, embedded: bool) -> None:
     """Drop undeclared fields in place and append their paths to ``dropped``.
 
     Args:
@@ -113,7 +113,7 @@ def prune(value: Any, node: Node, path: str, dropped: list[str], *, embedded: bo
 
 
 def _prune_fields(
-    value: dict[str, Any], node: Node, path: str, dropped: list[str], *, embedded: bool
+    value: dict[str, Any], node: SchemaNode, path: str, dropped: list[str], *, embedded: bool
 ) -> None:
     prefix = f"{path}." if path else ""
     unknown: list[str] = []
@@ -170,7 +170,7 @@ def drop_nulls(value: Any) -> None:
             drop_nulls(item)
 
 
-def check_lists(value: Any, node: Node, path: Path, errors: list[FieldError]) -> None:
+def check_lists(value: Any, node: SchemaNode, path: Path, errors: list[FieldError]) -> None:
     """Report duplicates in lists of type set and map, here and below."""
     if not node.lists_below:
         return
@@ -189,7 +189,9 @@ def check_lists(value: Any, node: Node, path: Path, errors: list[FieldError]) ->
                 check_lists(one, node.items, (*path, index), errors)
 
 
-def _check_map_list(value: list[Any], node: Node, path: Path, errors: list[FieldError]) -> None:
+def _check_map_list(
+    value: list[Any], node: SchemaNode, path: Path, errors: list[FieldError]
+) -> None:
     for index, one in enumerate(value):
         if one is not None and not isinstance(one, dict):
             where = fields.format_path((*path, index))
@@ -199,7 +201,7 @@ def _check_map_list(value: list[Any], node: Node, path: Path, errors: list[Field
     _check_unique([list_key(one or {}, node) for one in value], value, path, errors)
 
 
-def list_key(item: dict[str, Any], node: Node) -> dict[str, Any]:
+def list_key(item: dict[str, Any], node: SchemaNode) -> dict[str, Any]:
     """Return the identifying fields of an item, with the key's schema default filled in."""
     key: dict[str, Any] = {}
     for name in node.list_keys:
@@ -231,7 +233,7 @@ def canonical(value: Any) -> Any:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
-def check_embedded(value: Any, node: Node, path: Path, errors: list[FieldError]) -> None:
+def check_embedded(value: Any, node: SchemaNode, path: Path, errors: list[FieldError]) -> None:
     """Report embedded resources without apiVersion, kind or a metadata object."""
     if not node.embedded_below:
         return
@@ -258,14 +260,14 @@ def check_embedded(value: Any, node: Node, path: Path, errors: list[FieldError])
             check_embedded(one, below, (*path, key), errors)
 
 
-def unchanged(path: Path, root: Node, new: Any, old: Any) -> bool:
+def unchanged(path: Path, root: SchemaNode, new: Any, old: Any) -> bool:
     """Tell whether an update left alone what a path points at.
 
     Kubernetes forgives an error there (KEP-4008, ratcheting): an object that was stored
     before a rule came about can still be updated elsewhere. Items of atomic lists have no
     counterpart in the old object, so the whole list must be equal.
     """
-    node: Node | None = root
+    node: SchemaNode | None = root
     for token in path:
         if new == old:
             return True

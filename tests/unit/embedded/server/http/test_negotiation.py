@@ -4,7 +4,7 @@ import pytest
 
 from taskctl.embedded.server.http.negotiation import (
     Encoding,
-    Form,
+    ObjectForm,
     negotiate,
     wants_aggregated_discovery,
 )
@@ -24,12 +24,15 @@ KUBECTL_GET = (
         ("application/json", Encoding()),
         ("application/json; charset=utf-8", Encoding()),
         ("application/vnd.kubernetes.protobuf, application/json", Encoding()),
-        (KUBECTL_GET, Encoding(Form.TABLE)),
-        ("application/json;as=Table;v=v1beta1;g=meta.k8s.io", Encoding(Form.TABLE, "v1beta1")),
+        (KUBECTL_GET, Encoding(ObjectForm.TABLE)),
+        (
+            "application/json;as=Table;v=v1beta1;g=meta.k8s.io",
+            Encoding(ObjectForm.TABLE, "v1beta1"),
+        ),
         ("application/json;as=Table;v=v9;g=meta.k8s.io,application/json", Encoding()),
         (
             "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io",
-            Encoding(Form.PARTIAL),
+            Encoding(ObjectForm.PARTIAL),
         ),
         ("application/yaml", Encoding(yaml=True)),
     ],
