@@ -21,7 +21,6 @@ from taskctl.api.retry import Retry, TtlSecondsAfterFinished
 from taskctl.api.runafter import RunAfter
 from taskctl.api.states import CancelScope, When
 from taskctl.api.taskcluster import TaskClusterSpec
-from taskctl.api.taskenv import EnvVar
 from taskctl.api.taskresources import TaskResources
 from taskctl.api.taskrules import (
     AFTER_ITSELF_MESSAGE,
@@ -112,9 +111,8 @@ class TaskSpec(SpecModel):
         ),
     ] = None
     env: Annotated[
-        list[EnvVar] | None,
+        containerfields.Env | None,
         Field(
-            max_length=meta.MAX_ENV,
             description="Environment variables, added to those of the image and of the "
             "TaskCluster's `taskDefaults`.",
             json_schema_extra=meta.map_list("name") | _STARTABLE_VARIABLES,
@@ -369,10 +367,6 @@ class TaskSpec(SpecModel):
         if after is not None and after.min_success is not None and self.when is When.ALWAYS:
             raise ValueError(MIN_SUCCESS_ALWAYS_MESSAGE)
         check_groups(self.input_from or (), None if after is None else after.group)
-        names = [variable.name for variable in self.env or ()]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"env names {name} twice; remove one")
         return self
 
     @model_validator(mode="after")

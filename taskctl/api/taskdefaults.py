@@ -69,8 +69,4 @@ class TaskDefaults(SpecModel):
     def _consistent(self) -> Self:
         if self.args is not None and self.command is None:
             raise ValueError(ARGS_MESSAGE)
-        names = [variable.name for variable in self.env or ()]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"env names {name} twice; remove one")
         return self

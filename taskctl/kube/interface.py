@@ -185,7 +185,21 @@ class WatchEvent:
     object: KubeObject
 
 
-class Reader(Protocol):
+class Lister(Protocol):
+    """May list."""
+
+    async def list_all(
+        self,
+        res: Resource,
+        namespace: str | None = None,
+        *,
+        options: ListOptions = ListOptions(),  # frozen
+    ) -> ListPage:
+        """Return all pages as one."""
+        ...
+
+
+class Reader(Lister, Protocol):
     """May look."""
 
     async def get(self, res: Resource, name: str, namespace: str | None = None) -> KubeObject:
@@ -200,16 +214,6 @@ class Reader(Protocol):
         options: ListOptions = ListOptions(),  # frozen
     ) -> ListPage:
         """Return one page; ``namespace=None`` means all namespaces."""
-        ...
-
-    async def list_all(
-        self,
-        res: Resource,
-        namespace: str | None = None,
-        *,
-        options: ListOptions = ListOptions(),  # frozen
-    ) -> ListPage:
-        """Return all pages as one."""
         ...
 
 
@@ -278,18 +282,8 @@ class Watcher(Protocol):
         ...
 
 
-class ListerWatcher(Watcher, Protocol):
+class ListerWatcher(Lister, Watcher, Protocol):
     """What an informer needs."""
-
-    async def list_all(
-        self,
-        res: Resource,
-        namespace: str | None = None,
-        *,
-        options: ListOptions = ListOptions(),  # frozen
-    ) -> ListPage:
-        """Return all pages as one."""
-        ...
 
 
 class Client(Reader, Writer, StatusWriter, Watcher, Protocol):

@@ -90,7 +90,7 @@ def test_errors_name_the_field_and_the_remedy() -> None:
     ]
     doubled = [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]
     assert errors_of(Task, task().spec(env=doubled).build()) == [
-        "spec: env names A twice; remove one"
+        "spec.env: env names A twice; remove one"
     ]
     doubled_volumes = [{"name": "a", "emptyDir": {}}, {"name": "a", "emptyDir": {}}]
     assert errors_of(TaskCluster, taskcluster().spec(volumes=doubled_volumes).build()) == [

@@ -20,7 +20,7 @@ from taskctl.embedded.server.refusals.errors import Json, Resource
 from taskctl.embedded.server.refusals.fields import FieldError
 from taskctl.embedded.server.storage.records import Record
 from taskctl.embedded.server.storage.store import Store
-from taskctl.embedded.server.strategies.strategy import Strategy
+from taskctl.embedded.server.strategies.strategy import Strategy, keep_old
 from taskctl.embedded.server.values import meta
 
 PODS: Final = admission.PODS
@@ -72,12 +72,7 @@ class PodStrategy(Strategy):
         """Keep everything but ``spec.ephemeralContainers``; labels cannot ride along."""
         spec = obj.get("spec")
         wanted = spec.get("ephemeralContainers") if isinstance(spec, dict) else None
-        managed = obj["metadata"].get("managedFields")
-        obj.clear()
-        obj.update(old)
-        obj["metadata"] = dict(old["metadata"])
-        if managed is not None:
-            obj["metadata"]["managedFields"] = managed
+        keep_old(obj, old)
         obj["spec"] = dict(old["spec"])
         obj["spec"].pop("ephemeralContainers", None)
         if wanted:

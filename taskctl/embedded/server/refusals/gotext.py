@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
+
+_GO_TYPES: Final = {
+    type(None): "<nil>", bool: "bool", int: "int64", float: "float64", str: "string",
+    list: "[]interface {}", dict: "map[string]interface {}",
+}  # fmt: skip
 
 
 def go_value(value: Any) -> str:
@@ -21,17 +26,4 @@ def go_value(value: Any) -> str:
 
 def go_type(value: Any) -> str:
     """Name the type that Go decodes a JSON value to."""
-    match value:
-        case None:
-            return "<nil>"
-        case bool():
-            return "bool"
-        case int():
-            return "int64"
-        case float():
-            return "float64"
-        case str():
-            return "string"
-        case list():
-            return "[]interface {}"
-    return "map[string]interface {}"
+    return _GO_TYPES[type(value)]

@@ -22,6 +22,10 @@ _COPIED: Final = (
     "pattern", "minLength", "maxLength", "minItems", "maxItems", "uniqueItems",
     "minProperties", "maxProperties", "required", "multipleOf", "title",
 )  # fmt: skip
+_TYPE_NAMES: Final = {
+    type(None): "null", bool: "boolean", int: "integer", float: "number", str: "string",
+    list: "array", dict: "object",
+}  # fmt: skip
 _COMBINATORS: Final = ("allOf", "anyOf", "oneOf")
 # Go decodes JSON integers to int64, and int32 where the format says so.
 _RANGES: Final = {
@@ -151,7 +155,7 @@ def _explain_value(error: Any, where: str, kind: str, schema: JSON) -> FieldErro
     match kind:
         case "type":
             wanted = ",".join(one for one in _declared(error, schema) if one != "null")
-            actual = _type_name(value)
+            actual = _TYPE_NAMES[type(value)]
             text = f'{in_body} must be of type {wanted}: "{actual}"'
             return fields.type_invalid(where, actual, text)
         case "enum":
@@ -225,20 +229,3 @@ def _at(schema: Any, path: list[Any]) -> Any:
         except (KeyError, IndexError, TypeError):
             return None
     return spot
-
-
-def _type_name(value: Any) -> str:
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "boolean"
-        case int():
-            return "integer"
-        case float():
-            return "number"
-        case str():
-            return "string"
-        case list():
-            return "array"
-    return "object"

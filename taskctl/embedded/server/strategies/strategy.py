@@ -123,15 +123,20 @@ class CustomStrategy(Strategy):
     def prepare_status(self, obj: Json, old: Json) -> None:
         """Keep everything but the status, and the bookkeeping of who owns which field."""
         status, had = obj.get("status"), "status" in obj
-        managed = obj["metadata"].get("managedFields")
-        obj.clear()
-        obj.update(old)
-        obj["metadata"] = dict(old["metadata"])
-        if managed is not None:
-            obj["metadata"]["managedFields"] = managed
+        keep_old(obj, old)
         obj.pop("status", None)
         if had:
             obj["status"] = status
+
+
+def keep_old(obj: Json, old: Json) -> None:
+    """Make an object the stored one, but for the bookkeeping of who owns which field."""
+    managed = obj["metadata"].get("managedFields")
+    obj.clear()
+    obj.update(old)
+    obj["metadata"] = dict(old["metadata"])
+    if managed is not None:
+        obj["metadata"]["managedFields"] = managed
 
 
 def _content(obj: Json) -> Json:
