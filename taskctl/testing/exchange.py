@@ -48,7 +48,7 @@ class BrokenError(ConnectionError):
     """The connection broke before the answer was whole."""
 
 
-class _Line:
+class _FakeConnection:
     """A connection as the server sees it: what it uses of aiohttp's protocol and transport."""
 
     ssl_context = peername = sockname = None
@@ -82,7 +82,7 @@ class _Line:
 class _Writer(AbstractStreamWriter):
     """Keeps what the server writes until it is read."""
 
-    def __init__(self, line: _Line, *, bounded: bool) -> None:
+    def __init__(self, line: _FakeConnection, *, bounded: bool) -> None:
         self._line = line
         self._bounded = bounded
         self._chunks: deque[bytes] = deque()
@@ -167,7 +167,7 @@ class AnswerStream:
         headers: by name in any case.
     """
 
-    def __init__(self, writer: _Writer, line: _Line) -> None:
+    def __init__(self, writer: _Writer, line: _FakeConnection) -> None:
         self._writer = writer
         self._line = line
         self.status = writer.status
@@ -202,7 +202,7 @@ async def exchange(
     Raises:
         BrokenError: the server broke the connection.
     """
-    line = _Line()
+    line = _FakeConnection()
     writer = _Writer(line, bounded=False)
     await _answer(api, _request(method, target, headers, body, line, writer), writer)
     if line.broken.is_set() or not writer.status:
@@ -219,7 +219,7 @@ async def open_stream(
     Raises:
         BrokenError: the server broke the connection before it said anything.
     """
-    line = _Line()
+    line = _FakeConnection()
     writer = _Writer(line, bounded=True)
     request = _request(method, target, headers, None, line, writer)
     answering = asyncio.create_task(_answer(api, request, writer), name="in-process-request")
@@ -241,7 +241,7 @@ async def _answer(api: Api, request: web.BaseRequest, writer: _Writer) -> None:
         await response.prepare(request)
         await response.write_eof()
     except ConnectionError:
-        request.protocol.transport.abort()  # type: ignore[union-attr]  # it is a _Line
+        request.protocol.transport.abort()  # type: ignore[union-attr]  # it is a _FakeConnection
     finally:
         writer.end()
 
@@ -251,7 +251,7 @@ def _request(
     target: str,
     headers: Mapping[str, str],
     body: bytes | None,
-    line: _Line,
+    line: _FakeConnection,
     writer: _Writer,
 ) -> web.BaseRequest:
     loop = asyncio.get_running_loop()

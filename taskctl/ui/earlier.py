@@ -1,4 +1,4 @@
-"""The board of Tasks that are gone: read when somebody looks, not followed.
+"""The board of Tasks that are gone: read when a user looks, not followed.
 
 The rows of what exists come from an informer and are pushed. These do not change any more, and
 there may be tens of thousands: so only the newest are read, in a thread, and once for all browsers

@@ -69,7 +69,7 @@ class NodeEvents:
 
     def __init__(self, api: ApiClient, clock: Clock, host: str) -> None:
         timing = Timing(clock=clock)
-        self._recorder = EventRecorder(_Writer(api), COMPONENT, host, timing=timing)
+        self._recorder = EventRecorder(_EventWriter(api), COMPONENT, host, timing=timing)
         self.run = self._recorder.run
 
     def tell(self, subject: Subject, reason: EventReason, message: str) -> None:
@@ -85,7 +85,7 @@ class NodeEvents:
         self._recorder.record(about, sort, reason, message, field_path=subject.field_path)
 
 
-class _Writer:
+class _EventWriter:
     """The way to the API server for the recorder."""
 
     def __init__(self, api: ApiClient) -> None:

@@ -37,7 +37,7 @@ from taskctl.embedded.server.storage.persistence import Database
 from taskctl.embedded.server.storage.store import Store
 from taskctl.embedded.server.storage.upkeep import Upkeep
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _HISTORY_INTERVAL_S: Final = 10.0
 
@@ -176,5 +176,5 @@ def _restore(core: Core, database: Database | None, definitions: CrdController) 
             revision = int(orjson.loads(raw)["metadata"]["resourceVersion"])
             floors[resource] = max(floors.get(resource, 0), revision)
     for resource in sorted(forgotten):
-        logger.warning("the database holds %s, which nothing defines", resource.qualified)
+        log.warning("the database holds %s, which nothing defines", resource.qualified)
     core.store.restore(rows, floors)

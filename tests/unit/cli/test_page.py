@@ -19,7 +19,7 @@ from taskctl.cli.pageops import LOG_BYTES, LOG_LINES, EarlierTasks, PageOps
 from taskctl.clock import SystemClock
 from taskctl.embedded import listening
 from taskctl.errors import ConfigError, NotFound, TaskctlError
-from taskctl.history.files import HistoryFiles, Limits
+from taskctl.history.files import HistoryFiles, HistoryLimits
 from taskctl.history.lines import Transition, encode
 from taskctl.policy.entry import container_name
 from taskctl.testing.builders import task
@@ -179,7 +179,7 @@ async def test_a_token_of_a_file_is_not_printed(
 async def test_a_task_that_is_gone_is_looked_up_in_the_history(tmp_path: Path) -> None:
     one = task("a").state(TaskState.RUNNING, "Started").build()
     clock = SystemClock()
-    with HistoryFiles(tmp_path, "history", Limits(), clock) as files:
+    with HistoryFiles(tmp_path, "history", HistoryLimits(), clock) as files:
         files.append([encode(Transition(task=one, at=clock.now(), deleted=True), sequence=1)])
 
     async def find() -> LocalHistory:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from taskctl.history import files, reading
-from taskctl.history.files import HistoryFiles, Limits
+from taskctl.history.files import HistoryFiles, HistoryLimits
 from taskctl.history.lines import Transition, encode
 from taskctl.history.reading import Wanted, read_history, read_newest
 from taskctl.testing.builders import task
@@ -22,7 +22,7 @@ GONE = Wanted(gone=True)
 def record(root: Path, *names: str, namespace: str = "default") -> None:
     """Append two lines for each Task: that it was there, and that it is gone."""
     clock = SetClock()
-    with HistoryFiles(root, BELOW, Limits(256 * 1024, 0), clock) as written:
+    with HistoryFiles(root, BELOW, HistoryLimits(256 * 1024, 0), clock) as written:
         for name in names:
             one = task(name).namespace(namespace).build()
             for deleted in (False, True):
