@@ -350,9 +350,9 @@ async def test_a_socket_outlives_the_component_that_listens(
 
 
 def test_a_descriptor_that_is_no_socket() -> None:
-    with pytest.raises(ConfigError, match="file descriptor 0 is no socket"):
+    with pytest.raises(ConfigError, match="file descriptor 0 is not a socket"):
         listening.inherited(0)
-    with pytest.raises(ConfigError, match="file descriptor 9999 is no socket"):
+    with pytest.raises(ConfigError, match="file descriptor 9999 is not a socket"):
         listening.inherited(9999)
 
 
