@@ -25,6 +25,8 @@ NEEDS_MORE = (
     "taskctl.controllers",
     "taskctl.embedded.server",
     "taskctl.metrics.registry",
+    "taskctl.testing.cluster",
+    "taskctl.testing.plugin",
 )
 MAINS = {
     "controller": "import taskctl.controllers.main",
@@ -101,7 +103,9 @@ def test_only_server_and_controller_ask_for_more(small: Path) -> None:
     lines = [line.split() for line in done.stdout.splitlines()]
     assert [module for module, _ in lines if not module.startswith(NEEDS_MORE)] == []
     absent = {name.partition(".")[0] for _, name in lines}
-    assert absent == {*PARTS["local"], "opentelemetry"}, "each of them is needed, and no other"
+    assert absent == {*PARTS["local"], "opentelemetry", "pytest"}, (
+        "each of them is needed, and no other"
+    )
 
 
 @pytest.mark.parametrize("verb", ["local", "server", "node", "controller"])
@@ -113,6 +117,11 @@ def test_a_missing_part_is_named_with_the_command_that_brings_it(small: Path, ve
     assert done.returncode == 2, done.stderr
     assert f"pip install 'taskctl[{part}]'" in done.stderr
     assert not (small / "data").exists()
+
+
+def test_the_cluster_of_tests_names_what_it_needs(small: Path) -> None:
+    done = run(small, "from taskctl.testing import FakeCluster")
+    assert "FakeCluster needs the local stack: pip install 'taskctl[local]'" in done.stderr
 
 
 @pytest.mark.parametrize("part", PARTS)

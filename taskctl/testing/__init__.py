@@ -14,6 +14,10 @@ __all__ = ["FakeCluster"]
 def __getattr__(name: str) -> object:
     if name != "FakeCluster":
         raise AttributeError(f"module 'taskctl.testing' has no attribute {name!r}")
-    from taskctl.testing.cluster import FakeCluster
-
+    try:
+        from taskctl.testing.cluster import FakeCluster
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"FakeCluster needs the local stack: pip install 'taskctl[local]' ({error})"
+        ) from error
     return FakeCluster

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
@@ -21,7 +21,9 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from taskctl.embedded.server.api.router import Api
+if TYPE_CHECKING:
+    from taskctl.embedded.server.api.router import Api
+
 
 # As a socket's buffers would hold: who writes more waits for the reader.
 _PIPE_BYTES: Final = 256 * 1024
@@ -79,7 +81,7 @@ class _FakeConnection:
     close = abort
 
 
-class _Writer(AbstractStreamWriter):
+class _AnswerWriter(AbstractStreamWriter):
     """Keeps what the server writes until it is read."""
 
     def __init__(self, line: _FakeConnection, *, bounded: bool) -> None:
@@ -167,7 +169,7 @@ class AnswerStream:
         headers: by name in any case.
     """
 
-    def __init__(self, writer: _Writer, line: _FakeConnection) -> None:
+    def __init__(self, writer: _AnswerWriter, line: _FakeConnection) -> None:
         self._writer = writer
         self._line = line
         self.status = writer.status
@@ -203,7 +205,7 @@ async def exchange(
         BrokenError: the server broke the connection.
     """
     line = _FakeConnection()
-    writer = _Writer(line, bounded=False)
+    writer = _AnswerWriter(line, bounded=False)
     await _answer(api, _request(method, target, headers, body, line, writer), writer)
     if line.broken.is_set() or not writer.status:
         raise BrokenError("the server broke the connection")
@@ -220,7 +222,7 @@ async def open_stream(
         BrokenError: the server broke the connection before it said anything.
     """
     line = _FakeConnection()
-    writer = _Writer(line, bounded=True)
+    writer = _AnswerWriter(line, bounded=True)
     request = _request(method, target, headers, None, line, writer)
     answering = asyncio.create_task(_answer(api, request, writer), name="in-process-request")
     try:
@@ -235,7 +237,7 @@ async def open_stream(
             await answering
 
 
-async def _answer(api: Api, request: web.BaseRequest, writer: _Writer) -> None:
+async def _answer(api: Api, request: web.BaseRequest, writer: _AnswerWriter) -> None:
     try:
         response = await api.handle(request)
         await response.prepare(request)
@@ -252,7 +254,7 @@ def _request(
     headers: Mapping[str, str],
     body: bytes | None,
     line: _FakeConnection,
-    writer: _Writer,
+    writer: _AnswerWriter,
 ) -> web.BaseRequest:
     loop = asyncio.get_running_loop()
     sent = CIMultiDict(headers)

@@ -7,17 +7,19 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import aiohttp
 
-from taskctl.embedded.server.api.router import Api
 from taskctl.errors import ApiError, Unavailable
 from taskctl.kube.config import ClientSettings, Connection
 from taskctl.kube.requests import Request
 from taskctl.kube.responses import error_from_response
 from taskctl.kube.transport import Failure
 from taskctl.testing.exchange import AnswerStream, BrokenError, exchange, open_stream
+
+if TYPE_CHECKING:
+    from taskctl.embedded.server.api.router import Api
 
 _REMEMBERED: Final = 10_000
 
