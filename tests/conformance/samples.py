@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from tests.conformance.target import STRATEGIC, Api, Json, Reply
 
@@ -87,3 +90,14 @@ def messages(refusal: Json) -> list[tuple[str, str]]:
     causes = [(one["field"], one["message"]) for one in refusal["details"]["causes"]]
     # Kubernetes checks some things twice and then tells of them twice.
     return list(dict.fromkeys(causes))
+
+
+def real_definition(plural: str, group: str) -> Json:
+    """Return a definition of taskctl's under another group."""
+    crds = Path(__file__).resolve().parents[2] / "crds"
+    crd: Json = yaml.safe_load((crds / f"taskctl.dev_{plural}.yaml").read_text())
+    crd["metadata"]["name"] = f"{plural}.{group}"
+    crd["spec"]["group"] = group
+    names = crd["spec"]["names"]
+    crd["spec"]["names"] = {key: names[key] for key in ("kind", "plural")}
+    return crd

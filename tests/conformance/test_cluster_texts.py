@@ -5,25 +5,13 @@ The definition is the real one, under another group: the API server must find it
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tests.conformance.conftest import install
+from tests.conformance.samples import real_definition
 from tests.conformance.target import Api, Json
 
-FILE = Path(__file__).resolve().parents[2] / "crds" / "taskctl.dev_taskclusters.yaml"
 GROUP = "texts.taskctl.test"
-
-
-def definition() -> Json:
-    crd: Json = yaml.safe_load(FILE.read_text())
-    crd["metadata"]["name"] = f"taskclusters.{GROUP}"
-    crd["spec"]["group"] = GROUP
-    names = crd["spec"]["names"]
-    crd["spec"]["names"] = {key: names[key] for key in ("kind", "plural")}
-    return crd
 
 
 def cluster(spec: Json) -> Json:
@@ -75,7 +63,7 @@ BAD: list[tuple[Json, str]] = [
 
 async def test_variables_in_volumes(api: Api) -> None:
     path = f"/apis/{GROUP}/v1alpha1/namespaces/{api.namespace}/taskclusters"
-    await install(api, definition(), path)
+    await install(api, real_definition("taskclusters", GROUP), path)
     for spec in GOOD:
         (await api.create(path, cluster(spec), dryRun="All")).ok()
     for spec, field in BAD:

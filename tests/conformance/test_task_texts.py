@@ -5,27 +5,15 @@ The definition is the real one, under another group: the API server must find it
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tests.conformance.conftest import install
+from tests.conformance.samples import real_definition
 from tests.conformance.target import Api, Json
 
-FILE = Path(__file__).resolve().parents[2] / "crds" / "taskctl.dev_tasks.yaml"
 GROUP = "texts.taskctl.test"
 FITS = "é" * 65_535  # 131,070 bytes
 LONG = "é" * 65_536  # one byte too many, with the NUL at the end
-
-
-def definition() -> Json:
-    crd: Json = yaml.safe_load(FILE.read_text())
-    crd["metadata"]["name"] = f"tasks.{GROUP}"
-    crd["spec"]["group"] = GROUP
-    names = crd["spec"]["names"]
-    crd["spec"]["names"] = {key: names[key] for key in ("kind", "plural")}
-    return crd
 
 
 def task(**spec: Any) -> Json:
@@ -39,7 +27,7 @@ def task(**spec: Any) -> Json:
 
 async def test_arguments_and_variables_are_counted_in_bytes(api: Api) -> None:
     path = f"/apis/{GROUP}/v1alpha1/namespaces/{api.namespace}/tasks"
-    await install(api, definition(), path)
+    await install(api, real_definition("tasks", GROUP), path)
     fits: list[Json] = [
         {"args": [FITS]},
         {"command": [*["a"] * 255, FITS]},

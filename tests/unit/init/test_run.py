@@ -186,22 +186,16 @@ def test_not_executable(agent: Agent, init: Init, tmp_path: Path) -> None:
     assert start_failure(agent, init, str(file)) == ("StartError", 126, message)
 
 
-def test_not_a_program(agent: Agent, init: Init, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "word"), [("text", "format error"), ("#!/no/such/shell\n", "interpreter")]
+)
+def test_not_a_program(agent: Agent, init: Init, tmp_path: Path, text: str, word: str) -> None:
     file = tmp_path / "file"
-    file.write_text("text")
+    file.write_text(text)
     file.chmod(0o755)
     reason, code, message = start_failure(agent, init, str(file))
     assert (reason, code) == ("StartError", 126)
-    assert "format error" in message
-
-
-def test_interpreter_is_missing(agent: Agent, init: Init, tmp_path: Path) -> None:
-    file = tmp_path / "script"
-    file.write_text("#!/no/such/shell\n")
-    file.chmod(0o755)
-    reason, code, message = start_failure(agent, init, str(file))
-    assert (reason, code) == ("StartError", 126)
-    assert "interpreter" in message
+    assert word in message
 
 
 def test_working_directory_is_missing(agent: Agent, init: Init) -> None:
