@@ -14,9 +14,17 @@ from taskctl import __version__
 from taskctl.api.crds import to_yaml
 from taskctl.constants import DEFAULT_IMAGE
 from taskctl.install.controller import WORKER_METRICS_PORT
+from taskctl.install.history import HISTORY, history, page_binding
 from taskctl.install.manifests import build_parts
 from taskctl.install.monitoring import monitoring
-from taskctl.install.options import DEFAULT_REPLICAS, InstallOptions, Scope
+from taskctl.install.options import (
+    DEFAULT_HISTORY_AGE,
+    DEFAULT_HISTORY_MB,
+    DEFAULT_HISTORY_STORAGE,
+    DEFAULT_REPLICAS,
+    InstallOptions,
+    Scope,
+)
 from taskctl.install.page import PAGE, page
 from taskctl.install.rights import NOTIFY
 from taskctl.policy.hostlist import ALLOW_OPTION
@@ -35,6 +43,10 @@ IMAGE: Final = "mark-of-the-image"
 REPLICAS: Final = 987654321
 HOST: Final = "mark-of-a-host"
 ORIGIN: Final = "https://mark-of-the-origin"
+STORAGE: Final = "987654321Gi"
+STORAGE_CLASS: Final = "mark-of-the-storage-class"
+HISTORY_MB: Final = 123454321
+HISTORY_AGE: Final = "mark-of-the-age"
 PULL_POLICY: Final = "imagePullPolicy: IfNotPresent"
 # Fields of the controller's pod that Kubernetes takes as they are.
 POD_FIELDS: Final = (
@@ -84,6 +96,13 @@ def render() -> dict[str, str]:
         for pair in zip(*(page(_options(scope)) for scope in Scope), strict=True)
     ]
     files["templates/page.yaml"] = HEADER + _when(".Values.page.enabled", "".join(shown))
+    kept = [
+        _merge(*(_template(one) for one in pair))
+        for pair in zip(*(history(_options(scope)) for scope in Scope), strict=True)
+    ]
+    binding = _template(page_binding(_options(Scope.CLUSTER)))
+    kept.append(_when(".Values.page.enabled", binding))
+    files["templates/history.yaml"] = HEADER + _when(".Values.history.enabled", "".join(kept))
     crds = [_template(_kept(one)) for one in build_parts(_options(Scope.CLUSTER)).crds]
     files["templates/crds.yaml"] = HEADER + _when(".Values.crds", "".join(crds))
     return files
@@ -112,6 +131,9 @@ def _fill(values: str) -> str:
     return (
         values.replace("REPOSITORY", repository)
         .replace("REPLICAS", str(DEFAULT_REPLICAS))
+        .replace("HISTORY_STORAGE", DEFAULT_HISTORY_STORAGE)
+        .replace("HISTORY_MB", str(DEFAULT_HISTORY_MB))
+        .replace("HISTORY_AGE", DEFAULT_HISTORY_AGE)
         .replace("  RESOURCES\n", resources)
     )
 
@@ -124,6 +146,10 @@ def _options(scope: Scope) -> InstallOptions:
         replicas=REPLICAS,
         notify_allow=(HOST,),
         page_origins=(ORIGIN,),
+        history_storage=STORAGE,
+        history_storage_class=STORAGE_CLASS,
+        history_mb=HISTORY_MB,
+        history_age=HISTORY_AGE,
     )
 
 
@@ -148,6 +174,8 @@ def _template(manifest: Manifest) -> str:
     text = to_yaml([manifest])
     if manifest["kind"] == "Deployment":
         text = _choices(text, manifest)
+    elif manifest["kind"] == "PersistentVolumeClaim":
+        text = _claim_choices(text)
     # Braces that are not ours, as in the text of alerts, must reach the server as they are.
     text = text.replace("{{", "\0").replace("}}", '{{ "}}" }}').replace("\0", '{{ "{{" }}')
     text = text.replace("<%", "{{").replace("%>", "}}")
@@ -174,6 +202,8 @@ def _choices(text: str, manifest: Manifest) -> str:
     ]
     if manifest["metadata"]["name"] == PAGE:
         choices += _page_choices()
+    elif manifest["metadata"]["name"] == HISTORY:
+        choices += _history_choices()
     else:
         choices += _controller_choices(manifest)
     for found, chosen in choices:
@@ -210,6 +240,28 @@ def _page_choices() -> list[tuple[str, str]]:
         "        <%- end %>\n"
     )
     return [(f"        - --origin={ORIGIN}\n", each)]
+
+
+def _history_choices() -> list[tuple[str, str]]:
+    size = '<% printf "--history-size=%d" (int .Values.history.megabytes) | quote %>'
+    age = '<% printf "--history-age=%s" .Values.history.age | quote %>'
+    return [
+        (f"        - --history-size={HISTORY_MB}\n", f"        - {size}\n"),
+        (f"        - --history-age={HISTORY_AGE}\n", f"        - {age}\n"),
+    ]
+
+
+def _claim_choices(text: str) -> str:
+    line = f"  storageClassName: {STORAGE_CLASS}\n"
+    chosen = (
+        "  <%- with .Values.history.storageClass %>\n"
+        "  storageClassName: <% . | quote %>\n"
+        "  <%- end %>\n"
+    )
+    for found, choice in ((line, chosen), (STORAGE, "<% .Values.history.storage | quote %>")):
+        assert text.count(found) == 1, f"the claim has changed: {found}"
+        text = text.replace(found, choice)
+    return text
 
 
 def _merge(everywhere: str, here: str) -> str:

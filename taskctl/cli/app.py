@@ -54,6 +54,7 @@ VERBS: Final[Mapping[str, tuple[str, ...]]] = {
     "setup": ("install", "crds", "version"),
     "images": ("image",),
     "components": ("server", "controller", "node", "agent", "agent-prepare"),
+    "recorder": ("recorder",),
 }
 _MODULE_OF: Final = {verb: module for module, verbs in VERBS.items() for verb in verbs}
 _WITH_VALUE: Final = frozenset({"-n", "--namespace", "--kubeconfig", "--context"})

@@ -32,7 +32,7 @@ from taskctl.policy.workersettings import WorkerSettings
 if TYPE_CHECKING:
     from taskctl.controllers.history import HistorySettings
 
-_PANEL = "Components (taskctl local runs the first three)"
+COMPONENTS = "Components (taskctl local runs the first three)"
 
 log = logging.getLogger(__name__)
 
@@ -192,11 +192,11 @@ class NodeArguments(LogSettings):
 
 def register(app: typer.Typer) -> None:
     """Add the verbs."""
-    verb(app, "server", rich_help_panel=_PANEL)(server)
-    verb(app, "controller", rich_help_panel=_PANEL)(controller)
-    verb(app, "node", rich_help_panel=_PANEL)(node)
-    verb(app, "agent", rich_help_panel=_PANEL)(agent)
-    verb(app, "agent-prepare", rich_help_panel=_PANEL)(agent_prepare)
+    verb(app, "server", rich_help_panel=COMPONENTS)(server)
+    verb(app, "controller", rich_help_panel=COMPONENTS)(controller)
+    verb(app, "node", rich_help_panel=COMPONENTS)(node)
+    verb(app, "agent", rich_help_panel=COMPONENTS)(agent)
+    verb(app, "agent-prepare", rich_help_panel=COMPONENTS)(agent_prepare)
 
 
 def server(options: ServerArguments) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -24,9 +25,11 @@ from taskctl.kube.resources import Resource
 from taskctl.outside import session as sessions
 from taskctl.policy.view import TaskView, parse_task
 
+log = logging.getLogger(__name__)
+
 NO_HISTORY: Final = (
     "there is no history: `taskctl local` keeps one unless it is started with --no-history, "
-    "and `taskctl export --follow` writes one of any cluster"
+    "`taskctl install --history` one of a cluster, and `taskctl export --follow` writes a file"
 )
 _EVERYTHING: Final = ListOptions()
 _SYSTEM_CLOCK: Final = SystemClock()
@@ -101,11 +104,19 @@ class LocalHistory:
 
 
 async def find_history(session: Session) -> History | None:
-    """Return the history of the API server that a session is with, or None."""
+    """Return the history of the API server that a session is with, or None.
+
+    Raises:
+        CliError: there may be one, but not for us; names the right that is missing.
+    """
     data_dir = await asyncio.to_thread(sessions.data_dir_of, session.kubeconfig, session.context)
-    if data_dir is None or not (data_dir / LOCAL_DIRECTORY).is_dir():
-        return None
-    return LocalHistory(data_dir)
+    if data_dir is not None:
+        return LocalHistory(data_dir) if (data_dir / LOCAL_DIRECTORY).is_dir() else None
+    # Which most runs need not load.
+    from taskctl.cli.clusterhistory import find_cluster_history
+
+    client = session.client
+    return await find_cluster_history(client, session.namespace, client.namespace)
 
 
 class WithHistory:
@@ -113,7 +124,7 @@ class WithHistory:
 
     Args:
         client: of the API server.
-        history: None: there is none.
+        find: returns the history, or None; it is not looked for before it is needed.
         clock: source of time.
 
     Attributes:
@@ -121,10 +132,14 @@ class WithHistory:
     """
 
     def __init__(
-        self, client: Reader, history: History | None, clock: Clock = _SYSTEM_CLOCK
+        self,
+        client: Reader,
+        find: Callable[[], Awaitable[History | None]],
+        clock: Clock = _SYSTEM_CLOCK,
     ) -> None:
         self._client = client
-        self._history = history
+        self._find = find
+        self._history: History | None = None
         self._clock = clock
         self.gone: dict[str, dict[str, Any]] = {}
 
@@ -138,8 +153,9 @@ class WithHistory:
         try:
             return await self._client.get(res, name, namespace)
         except NotFound:
-            if res is not TASKS or self._history is None:
+            if res is not TASKS or not await self._has_history():
                 raise
+            assert self._history is not None
             found = await self._history.read(Wanted(namespace=namespace or "", name=name))
             if not found:
                 raise
@@ -147,6 +163,17 @@ class WithHistory:
             self.gone[task["metadata"]["uid"]] = task
             note(f"{name} is gone; this is from {self._history.name}: {when(task, self._clock)}.")
             return task
+
+    async def _has_history(self) -> bool:
+        """Whether there is one that may be read."""
+        try:
+            self._history = await self._find()
+        except CliError as error:
+            # That the Task is not there is what was asked; a user who asks for the history itself
+            # (--history) is told which right is missing.
+            log.debug("%s", error)
+            return False
+        return self._history is not None
 
     async def list(
         self,

@@ -85,7 +85,7 @@ class PageOps:
         try:
             return await self._existing(ref)
         except NotFound:
-            history = await self.find_history() if self.find_history else None
+            history = await self._history()
             if history is None:
                 raise
             wanted = Wanted(namespace=ref.namespace, uid=ref.uid, gone=True)
@@ -93,6 +93,12 @@ class PageOps:
             if not found:
                 raise
             return found[0]
+
+    async def _history(self) -> History | None:
+        try:
+            return await self.find_history() if self.find_history else None
+        except CliError:
+            return None  # it may not be read; the board Earlier says so
 
     async def _existing(self, ref: TaskRef) -> dict[str, Any]:
         task = await self.client.get(TASKS, ref.name, ref.namespace)

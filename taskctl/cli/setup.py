@@ -10,10 +10,19 @@ import typer
 from taskctl import __version__
 from taskctl.cli.access import Access
 from taskctl.cli.exits import ExitCode
+from taskctl.cli.historyoptions import checked_age
 from taskctl.cli.output import Output, echo, print_objects
 from taskctl.cli.verbs import verb
 from taskctl.constants import DEFAULT_IMAGE
-from taskctl.install.options import DEFAULT_NAMESPACE, DEFAULT_REPLICAS, InstallOptions, Scope
+from taskctl.install.options import (
+    DEFAULT_HISTORY_AGE,
+    DEFAULT_HISTORY_MB,
+    DEFAULT_HISTORY_STORAGE,
+    DEFAULT_NAMESPACE,
+    DEFAULT_REPLICAS,
+    InstallOptions,
+    Scope,
+)
 from taskctl.policy.runclusterrule import RunClusters
 
 
@@ -77,6 +86,26 @@ class InstallChoices:
         list[str] | None,
         typer.Option(metavar="URL", help="Where browsers reach the page: https://NAME; repeat."),
     ] = None
+    history: Annotated[
+        bool,
+        typer.Option(
+            "--history",
+            help="With a recorder, which keeps what became of Tasks that are gone; needs a Secret "
+            "with a token and a claim.",
+        ),
+    ] = False
+    history_storage: Annotated[
+        str, typer.Option(metavar="QUANTITY", help="How much its claim asks for.")
+    ] = DEFAULT_HISTORY_STORAGE
+    history_storage_class: Annotated[
+        str, typer.Option(metavar="NAME", help="Of its claim. Default: the cluster's.")
+    ] = ""
+    history_size: Annotated[
+        int, typer.Option(metavar="MB", min=1, max=1_000_000, help="As much of it, at most.")
+    ] = DEFAULT_HISTORY_MB
+    history_age: Annotated[
+        str, typer.Option(metavar="DURATION", help="For so long, at most; 0: for any time.")
+    ] = DEFAULT_HISTORY_AGE
     run_clusters: Annotated[
         RunClusters | None,
         typer.Option(
@@ -131,6 +160,11 @@ def install(access: InstallAccess, options: InstallChoices) -> int:
         monitoring=options.monitoring,
         page=options.page or bool(options.page_origin),
         page_origins=tuple(parse_origin(text) for text in options.page_origin or ()),
+        history=options.history,
+        history_storage=options.history_storage,
+        history_storage_class=options.history_storage_class,
+        history_mb=options.history_size,
+        history_age=checked_age(options.history_age),
         run_clusters=options.run_clusters,
         notify_allow=tuple(options.notify_allow or ()),
     )

@@ -196,11 +196,11 @@ async def open_source(
         yield TaskSource(found, namespace)
         return
     async with access.connect() as session:
-        history = await find_history(session)
         if not options.history:
-            reader = WithHistory(session.client, history)
+            reader = WithHistory(session.client, lambda: find_history(session))
             yield TaskSource(reader, session.namespace, session, reader.gone)
             return
+        history = await find_history(session)
         if history is None:
             raise CliError(NO_HISTORY)
         where = "" if all_namespaces else session.namespace

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar
 
 from taskctl.errors import ConfigError
 from taskctl.history.files import is_cut_off, read_segments
@@ -67,36 +67,6 @@ class Found:
             self.problems.append(text)
 
 
-def read_history(root: Path, below: str, wanted: Wanted = Wanted()) -> Found:
-    """Return the Tasks of a history.
-
-    Args:
-        root: a trusted directory.
-        below: the history's directory, relative to it.
-        wanted: which Tasks.
-
-    Raises:
-        FileNotFoundError: there is no history.
-        OSError: it cannot be read.
-    """
-    found, needles = Found(), wanted.needles
-    last: dict[str, dict[str, Any]] = {}
-    for name, lines in read_segments(root, below):
-        for number, line in enumerate(lines, 1):
-            found.lines += 1
-            if is_cut_off(line) or not all(needle in line for needle in needles):
-                continue
-            try:
-                task = decode(line)
-            except ConfigError as error:
-                found.complain(f"{name}:{number}: {error}")
-                continue
-            last.pop(task["metadata"]["uid"], None)
-            last[task["metadata"]["uid"]] = task
-    found.tasks = [task for task in last.values() if matches(task, wanted)]
-    return found
-
-
 @dataclass(slots=True)
 class Newest(Generic[Made]):
     """The Tasks that went last.
@@ -110,6 +80,108 @@ class Newest(Generic[Made]):
     found: list[Made] = field(default_factory=list)
     more: bool = False
     problems: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line that may be of a Task that is looked for.
+
+    Attributes:
+        data: as it stands there.
+        where: file and number, for people.
+    """
+
+    data: bytes
+    where: str
+
+
+@dataclass(slots=True)
+class NewestLines:
+    """The last lines of a history that may be of Tasks that are looked for, the newest first.
+
+    Attributes:
+        more: set at the end: whether there are, or may be, older ones.
+    """
+
+    root: Path
+    below: str
+    wanted: Wanted
+    limit: int
+    more: bool = False
+
+    def __iter__(self) -> Iterator[Line]:
+        """Yield them; files that are older are not opened."""
+        left = self.limit
+        for name, lines in read_segments(self.root, self.below, newest_first=True):
+            if self.more or left <= 0:
+                self.more = True
+                return
+            kept, self.more = _last_matching(lines, self.wanted.needles, left)
+            left -= len(kept)
+            while kept:
+                number, data = kept.pop()
+                yield Line(data, f"{name}:{number}")
+
+
+def matching_lines(root: Path, below: str, wanted: Wanted) -> Iterator[Line]:
+    """Yield the lines that may be of Tasks that are looked for, the oldest first.
+
+    Raises:
+        FileNotFoundError: there is no history.
+        OSError: it cannot be read.
+    """
+    needles = wanted.needles
+    for name, lines in read_segments(root, below):
+        for number, data in enumerate(lines, 1):
+            if not is_cut_off(data) and all(needle in data for needle in needles):
+                yield Line(data, f"{name}:{number}")
+
+
+def read_history(root: Path, below: str, wanted: Wanted = Wanted()) -> Found:
+    """Return the Tasks of a history.
+
+    Args:
+        root: a trusted directory.
+        below: the history's directory, relative to it.
+        wanted: which Tasks.
+
+    Raises:
+        FileNotFoundError: there is no history.
+        OSError: it cannot be read.
+    """
+    reading = TasksOfLines(wanted)
+    for line in matching_lines(root, below, wanted):
+        reading.add(line)
+    return reading.result()
+
+
+class TasksOfLines:
+    """Makes Tasks of lines that come one after the other, the oldest first.
+
+    Args:
+        wanted: which Tasks.
+    """
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+        self._found = Found()
+        self._last: dict[str, dict[str, Any]] = {}
+
+    def add(self, line: Line) -> None:
+        """Take in a line."""
+        self._found.lines += 1
+        try:
+            task = decode(line.data)
+        except ConfigError as error:
+            self._found.complain(f"{line.where}: {error}")
+            return
+        self._last.pop(task["metadata"]["uid"], None)
+        self._last[task["metadata"]["uid"]] = task
+
+    def result(self) -> Found:
+        """Return the Tasks as their last lines have them."""
+        self._found.tasks = [task for task in self._last.values() if matches(task, self._wanted)]
+        return self._found
 
 
 def read_newest(
@@ -128,27 +200,44 @@ def read_newest(
         FileNotFoundError: there is no history.
         OSError: it cannot be read.
     """
-    if not wanted.gone:
-        raise ValueError("wanted.gone: only of what is gone is the last line known to be that")
-    found, complaints = Newest[Made](), Found()
-    seen: set[str] = set()
-    for name, lines in read_segments(root, below, newest_first=True):
-        if found.more or len(found.found) >= limit:
-            found.more = True
-            break
-        kept, found.more = _last_matching(lines, wanted.needles, limit - len(found.found))
-        for number, line in reversed(kept):
-            try:
-                task = decode(line)
-            except ConfigError as error:
-                complaints.complain(f"{name}:{number}: {error}")
-                continue
-            uid = cast("str", task["metadata"]["uid"])
-            if uid not in seen and matches(task, wanted):
-                seen.add(uid)
-                found.found.append(make(task))
-    found.problems = complaints.problems
-    return found
+    lines, reading = NewestLines(root, below, wanted, limit), NewestOfLines(wanted, make)
+    for line in lines:
+        reading.add(line)
+    return reading.result(more=lines.more)
+
+
+class NewestOfLines(Generic[Made]):
+    """Makes something of each Task of lines that come one after the other, the newest first.
+
+    Args:
+        wanted: which Tasks; only those that are gone.
+        make: what to keep of each.
+    """
+
+    def __init__(self, wanted: Wanted, make: Callable[[dict[str, Any]], Made]) -> None:
+        if not wanted.gone:
+            raise ValueError("wanted.gone: only of what is gone is the last line known to be that")
+        self._wanted = wanted
+        self._make = make
+        self._found: list[Made] = []
+        self._complaints = Found()
+        self._seen: set[str] = set()
+
+    def add(self, line: Line) -> None:
+        """Take in a line."""
+        try:
+            task = decode(line.data)
+        except ConfigError as error:
+            self._complaints.complain(f"{line.where}: {error}")
+            return
+        uid = task["metadata"]["uid"]
+        if uid not in self._seen and matches(task, self._wanted):
+            self._seen.add(uid)
+            self._found.append(self._make(task))
+
+    def result(self, *, more: bool) -> Newest[Made]:
+        """Return what was made."""
+        return Newest(self._found, more, self._complaints.problems)
 
 
 def _last_matching(

@@ -79,6 +79,16 @@ class Recorder:
         self._failures = 0
         self.trouble = ""
 
+    @property
+    def lines(self) -> int:
+        """Number of the last line."""
+        return self._sequence
+
+    @property
+    def waiting(self) -> int:
+        """How many transitions wait for their line."""
+        return len(self._waiting)
+
     def on_task(self, old: Task | None, new: Task | None) -> None:
         """Take notice of a Task that came, changed or went. Does not wait."""
         task = new if new is not None else old

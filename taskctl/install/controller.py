@@ -162,12 +162,21 @@ def _container(options: InstallOptions) -> Manifest:
     own = own_container(options, "controller", ["taskctl", "controller"], _arguments(options))
     return own | {
         "ports": [{"name": _PORT_NAME, "containerPort": _PORT, "protocol": "TCP"}],
-        # Alive: the loop answers at all, within a minute, whatever the API server does. Ready:
-        # the caches are in step, also of one that stands by.
+        **health_probes(),
+        "resources": {"requests": dict(_REQUESTS)},
+    }
+
+
+def health_probes() -> Manifest:
+    """Return the probes of a process that serves its health on the port of that name.
+
+    Alive: the loop answers at all, within a minute, whatever the API server does. Ready: the caches
+    are in step, also of a controller that stands by.
+    """
+    return {
         "startupProbe": _probe("/healthz", periodSeconds=2, failureThreshold=60),
         "livenessProbe": _probe("/healthz", periodSeconds=10, failureThreshold=6),
         "readinessProbe": _probe("/readyz", periodSeconds=5, failureThreshold=3),
-        "resources": {"requests": dict(_REQUESTS)},
     }
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from taskctl.api.crds import load_all
-from taskctl.install import controller, monitoring, page, rights, runclusters
+from taskctl.install import controller, history, monitoring, page, rights, runclusters
 from taskctl.install.options import InstallOptions, Scope
 
 Manifest = dict[str, Any]
@@ -40,6 +40,8 @@ def build_parts(options: InstallOptions) -> Parts:
         everything += monitoring.monitoring(options)
     if options.page:
         everything += page.page(options)
+    if options.history:
+        everything += history.history(options)
     # A namespace that is served alone belongs to a user: taskctl does not set its labels.
     first = [controller.namespace(options)] if options.scope is Scope.CLUSTER else []
     cluster = [*first, *rights.people_rights()]

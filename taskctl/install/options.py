@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 from typing import Final
 
@@ -11,9 +12,16 @@ from taskctl.constants import DEFAULT_IMAGE
 from taskctl.errors import ConfigError
 from taskctl.policy.hostlist import parse_allowed
 from taskctl.policy.runclusterrule import RunClusters
+from taskctl.quantity import parse_quantity
 
 DEFAULT_NAMESPACE: Final = "taskctl-system"
 DEFAULT_REPLICAS: Final = 2
+DEFAULT_HISTORY_STORAGE: Final = "1Gi"
+DEFAULT_HISTORY_MB: Final = 800
+DEFAULT_HISTORY_AGE: Final = "720h"
+# What a file system needs for itself, and a file that is being begun.
+_HISTORY_ROOM: Final = Decimal("1.15")
+_DNS_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _DNS_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -37,6 +45,11 @@ class InstallOptions:
         monitoring: whether to include what the Prometheus operator and Grafana take.
         page: whether to include the page as a Service.
         page_origins: addresses by which browsers reach the page, through a proxy.
+        history: whether to include the recorder of the history.
+        history_storage: how much its claim asks for; a quantity.
+        history_storage_class: of its claim; empty: the cluster's default.
+        history_mb: how much it keeps, in megabytes; must leave room in the claim.
+        history_age: for how long it keeps it, as the option of ``taskctl recorder``.
         run_clusters: what ``spec.cluster`` of a Task may hold; None: anything where the admission
             policy is installed, which only an administrator of the cluster can do, else what is
             plain.
@@ -54,6 +67,11 @@ class InstallOptions:
     monitoring: bool = False
     page: bool = False
     page_origins: tuple[str, ...] = ()
+    history: bool = False
+    history_storage: str = DEFAULT_HISTORY_STORAGE
+    history_storage_class: str = ""
+    history_mb: int = DEFAULT_HISTORY_MB
+    history_age: str = DEFAULT_HISTORY_AGE
     run_clusters: RunClusters | None = None
     notify_allow: tuple[str, ...] = ()
 
@@ -68,6 +86,22 @@ class InstallOptions:
         if self.replicas < 1:
             raise ConfigError(f"replicas is {self.replicas}; at least one controller must run")
         parse_allowed(self.notify_allow)
+        self._check_history()
+
+    def _check_history(self) -> None:
+        try:
+            bytes_asked = parse_quantity(self.history_storage)
+        except ValueError as error:
+            raise ConfigError(f"the storage of the history: {error}") from None
+        if self.history_mb < 1 or self.history_mb * 10**6 * _HISTORY_ROOM > bytes_asked:
+            raise ConfigError(
+                f"a history of {self.history_mb} MB does not fit a claim of "
+                f"{self.history_storage}; it may take up to "
+                f"{int(bytes_asked / _HISTORY_ROOM / 10**6)} MB there"
+            )
+        name = self.history_storage_class
+        if name and not _DNS_NAME.fullmatch(name):
+            raise ConfigError(f"the storage class {name!r} is not a name for one")
 
     @property
     def run_clusters_mode(self) -> RunClusters:

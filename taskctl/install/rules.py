@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from taskctl.api.notify import DEFAULT_SECRET
 from taskctl.constants import GROUP, LEASE_NAME, WORKER_ACCOUNT
+from taskctl.history.asking import PORT_NAME, SERVICE, TOKEN_SECRET
 from taskctl.policy.workeraccess import RBAC_GROUP
 
 Rule = dict[str, Any]
@@ -124,6 +125,20 @@ def page_rules() -> list[Rule]:
         _rule(GROUP, ["tasks", "taskclusters"], ["get", "list", "watch"]),
         # Of containers that are there; the copy in a workspace would take more than reading.
         _rule(_CORE, ["pods/log"], ["get"]),
+    ]
+
+
+def recorder_rules() -> list[Rule]:
+    """Return what the recorder of the history reads; it writes nothing."""
+    return [_rule(GROUP, ["tasks", "taskclusters"], ["get", "list", "watch"])]
+
+
+def history_view_rules() -> list[Rule]:
+    """Return what people need to read the history, of all namespaces that it is of."""
+    return [
+        # Of a Service's port, as the path of a request names it.
+        _rule(_CORE, ["services/proxy"], ["get"], [f"{SERVICE}:{PORT_NAME}"]),
+        _rule(_CORE, ["secrets"], ["get"], [TOKEN_SECRET]),
     ]
 
 

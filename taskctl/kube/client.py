@@ -448,6 +448,28 @@ class KubeClient:
         )
         return await self._run(request, timeout_s)
 
+    async def stream(
+        self, path: str, *, query: Mapping[str, str], headers: Mapping[str, str]
+    ) -> AsyncGenerator[bytes, None]:
+        """Send a GET of the caller's own making and yield the answer's body in chunks.
+
+        Args:
+            path: escaped, from the slash after the server's address.
+            query: unescaped.
+            headers: beside ours.
+
+        Raises:
+            ApiError: a refusal, or a broken stream.
+            Unavailable: no answer, or silence for the client's ``timeout_s``.
+        """
+        request = Request(
+            Verb.RAW, "GET", path, "raw", query=urlencode(query), headers=headers, idempotent=True
+        )
+        chunks = self._stream(request, total_s=None, silence_s=self._settings.timeout_s)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
+
     # --- below --------------------------------------------------------------------------
 
     async def _run(self, request: Request, timeout_s: float | None = None) -> bytes:

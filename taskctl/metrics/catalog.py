@@ -24,6 +24,7 @@ class Process(StrEnum):
 
     CONTROLLER = "controller"
     AGENT = "agent"
+    RECORDER = "recorder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +209,31 @@ CACHED_OBJECTS: Final = Metric(
 )
 LEADER: Final = Metric("taskctl_leader", _GAUGE, "1 while this process leads.")
 
+# --- the recorder of the history ------------------------------------------------------------------
+_RECORDER: Final = Process.RECORDER
+HISTORY_LINES: Final = Metric(
+    "taskctl_history_lines",
+    _GAUGE,
+    "Number of the last line of the history: those that were deleted since count as well.",
+    (),
+    _RECORDER,
+)
+HISTORY_WAITING: Final = Metric(
+    "taskctl_history_waiting",
+    _GAUGE,
+    "Transitions that wait for their line. It grows while the disk is full.",
+    (),
+    _RECORDER,
+)
+HISTORY_REQUESTS: Final = Metric(
+    "taskctl_history_requests_total",
+    _COUNTER,
+    "Requests for the history: `answered`, `refused` (without the token), `bad`, `busy` (too many "
+    "at once) or `failed`.",
+    ("outcome",),
+    _RECORDER,
+)
+
 # --- the agent of each worker ---------------------------------------------------------------------
 _AGENT: Final = Process.AGENT
 AGENT_RUNS: Final = Metric(
@@ -332,6 +358,9 @@ CATALOG: Final = (
     SPANS,
     CACHED_OBJECTS,
     LEADER,
+    HISTORY_LINES,
+    HISTORY_WAITING,
+    HISTORY_REQUESTS,
     AGENT_RUNS,
     AGENT_STARTS,
     AGENT_HANDOVERS,

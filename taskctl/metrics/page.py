@@ -89,6 +89,7 @@ def render_page() -> str:
     for process, heading in (
         (Process.CONTROLLER, "Of the controller"),
         (Process.AGENT, "Of the agents"),
+        (Process.RECORDER, "Of the recorder of the history"),
     ):
         listed = [metric for metric in CATALOG if metric.process is process]
         parts += [f"\n## {heading}\n", *_metrics(listed)]

@@ -91,6 +91,24 @@ def test_helm_finds_nothing_to_say() -> None:
             InstallOptions(scope=Scope.NAMESPACE, namespace="team", page=True),
         ),
         (
+            [
+                "--set=history.enabled=true,history.storage=20Gi,history.storageClass=fast",
+                "--set=history.megabytes=9000,history.age=48h,page.enabled=true",
+            ],
+            InstallOptions(
+                history=True,
+                history_storage="20Gi",
+                history_storage_class="fast",
+                history_mb=9000,
+                history_age="48h",
+                page=True,
+            ),
+        ),
+        (
+            ["--set=scope=namespace,history.enabled=true"],
+            InstallOptions(scope=Scope.NAMESPACE, namespace="team", history=True),
+        ),
+        (
             ["--set=scope=namespace"],
             InstallOptions(scope=Scope.NAMESPACE, namespace="team"),
         ),
@@ -121,6 +139,8 @@ def test_helm_finds_nothing_to_say() -> None:
         "no-crds",
         "page",
         "page-of-one",
+        "history",
+        "history-of-one",
         "namespace",
         "tenant",
         "image",

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from scripts.gen_config import FOLDERS, render
+from scripts.gen_config import ADDITIONS, FOLDERS, render
 from taskctl.constants import DEFAULT_IMAGE, LABEL_MANAGED_BY
 from taskctl.controllers.main import ControllerSettings
 from taskctl.errors import ConfigError
@@ -68,7 +68,10 @@ def rules_of(objects: list[Json]) -> Iterator[tuple[str, Json]]:
 def test_config_is_up_to_date() -> None:
     folder = ROOT / "config"
     files = [
-        path for name in (*FOLDERS, "page") for path in (folder / name).rglob("*") if path.is_file()
+        path
+        for name in (*FOLDERS, *ADDITIONS)
+        for path in (folder / name).rglob("*")
+        if path.is_file()
     ]
     there = {str(path.relative_to(folder)) for path in files}
     assert there == set(render())

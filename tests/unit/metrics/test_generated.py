@@ -98,6 +98,7 @@ def test_each_metric_of_tasks_and_workers_has_a_panel() -> None:
     drawn = " ".join(expression for panel in PANELS for _, expression in panel.series)
     left_out = {m.name for m in CATALOG if not re.search(rf"{m.name}(_bucket|_sum)?\b", drawn)}
     inner = {"taskctl_leader", "taskctl_events_dropped_total"}
+    inner |= {metric.name for metric in CATALOG if metric.process is Process.RECORDER}
     assert {name for name in left_out if not name.startswith("taskctl_workqueue")} - inner == {
         "taskctl_reconcile_duration_seconds"
     }
