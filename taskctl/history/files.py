@@ -30,6 +30,10 @@ LOCK_FILE: Final = "lock"
 LOCAL_DIRECTORY: Final = "history"
 # Of the whole size and age: what is deleted at once.
 _SHARES: Final = 16
+# The wall clock must have been steady for so long before anything is deleted for its age.
+STEADY_S: Final = 3600.0
+# What the wall clock may gain or lose between two looks at it, which are ten minutes apart.
+_SLEW_S: Final = 30.0
 _MIN_SEGMENT_BYTES: Final = 16 * 1024
 _CHUNK_BYTES: Final = 64 * 1024
 _NAME: Final = re.compile(r"tasks-([0-9]{8})\.jsonl")
@@ -74,6 +78,31 @@ class Segment:
         return segment_name(self.number)
 
 
+class Steadiness:
+    """For how long the wall clock has gone as fast as the monotonic one.
+
+    Args:
+        clock: source of time.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._between_s = self._difference_s()
+        self._since_s = clock.monotonic_s()
+
+    def steady_s(self) -> float:
+        """Return the seconds since the wall clock was last set, as far as we know."""
+        between_s = self._difference_s()
+        if abs(between_s - self._between_s) > _SLEW_S:
+            self._since_s = self._clock.monotonic_s()
+        # A clock that is slewed to the right time drifts, but does not jump.
+        self._between_s = between_s
+        return self._clock.monotonic_s() - self._since_s
+
+    def _difference_s(self) -> float:
+        return self._clock.now().timestamp() - self._clock.monotonic_s()
+
+
 class HistoryFiles:
     """The one writer of a history.
 
@@ -96,6 +125,7 @@ class HistoryFiles:
         self._clock = clock
         # A recorder that is cancelled while a thread writes must not close the file under it.
         self._guard = threading.Lock()
+        self._steadiness = Steadiness(clock)
         self._fd = self._lock_fd = self._directory = -1
         try:
             self._open()
@@ -198,8 +228,12 @@ class HistoryFiles:
     def _delete(self, max_bytes: int) -> None:
         found = list_segments(self._directory)
         total, now_s = sum(one.size for one in found), self._now_s()
+        max_age_s = self._limits.max_age_s
+        # A wall clock that is wrong, as before a machine has asked for the time, must not make
+        # everything old at once.
+        ages = max_age_s > 0 and self._steadiness.steady_s() >= min(max_age_s, STEADY_S)
         for segment in found:
-            old = 0 < self._limits.max_age_s < now_s - segment.modified_s
+            old = ages and now_s - segment.modified_s > max_age_s
             if segment.number == self._number or not (old or total > max_bytes):
                 continue
             with contextlib.suppress(FileNotFoundError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,36 @@ def test_what_is_too_old_is_deleted(tmp_path: Path) -> None:
         clock.pass_s(1500)
         files.prune()
         assert lines(tmp_path) == []
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_clock_that_jumps_deletes_nothing(tmp_path: Path, *, restarts: bool) -> None:
+    """Before it has gone steadily for an hour, nothing is taken for old."""
+    clock = SetClock()
+    limits = HistoryLimits(256 * 1024, 30 * 86_400)
+    with open_files(tmp_path, limits, clock) as files:
+        files.append([LINE])
+        written_s = clock.now().timestamp()
+        os.utime(tmp_path / BELOW / names(tmp_path)[0], (written_s, written_s))
+        if not restarts:
+            clock.wall += timedelta(days=3650)
+            for _ in range(5):
+                files.prune()
+                clock.pass_s(600)
+            assert len(lines(tmp_path)) == 1
+            clock.wall -= timedelta(days=3650)  # it was wrong
+            for _ in range(20):
+                files.prune()
+                clock.pass_s(600)
+            assert len(lines(tmp_path)) == 1
+    clock.wall += timedelta(days=60)
+    with open_files(tmp_path, limits, clock) as files:
+        files.prune()
+        assert len(lines(tmp_path)) == 1
+        for _ in range(14):
+            clock.pass_s(6 * 3600)
+            files.prune()
+        assert lines(tmp_path) == []  # it is right
 
 
 def test_any_age_where_there_is_no_limit(tmp_path: Path) -> None:
