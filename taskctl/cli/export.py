@@ -17,7 +17,7 @@ from taskctl.cli.access import Access
 from taskctl.cli.exits import ExitCode, UsageError
 from taskctl.cli.filewrite import write_whole
 from taskctl.cli.names import parse_name
-from taskctl.cli.output import echo
+from taskctl.cli.output import counted, echo
 from taskctl.cli.tables import by_creation
 from taskctl.cli.verbs import verb
 from taskctl.constants import FIELD_ROOT_UID
@@ -102,8 +102,7 @@ async def export(access: Access, options: ExportOptions) -> int:
         echo(text.removesuffix("\n"))
         return ExitCode.OK
     await asyncio.to_thread(write_whole, Path(options.output), text)
-    many = "1 task" if len(tasks) == 1 else f"{len(tasks)} tasks"
-    echo(f"{options.output}: {many}, {len(text) / 1e6:.1f} MB")
+    echo(f"{options.output}: {counted(len(tasks), 'task')}, {len(text) / 1e6:.1f} MB")
     return ExitCode.OK
 
 

@@ -13,7 +13,7 @@ from taskctl.api.resources import TASKS
 from taskctl.cli.access import Session
 from taskctl.cli.durations import short_age
 from taskctl.cli.exits import CliError, UsageError
-from taskctl.cli.output import note
+from taskctl.cli.output import counted, note
 from taskctl.clock import Clock, SystemClock
 from taskctl.constants import FIELD_ROOT_UID
 from taskctl.errors import NotFound
@@ -245,7 +245,7 @@ def when(task: Mapping[str, Any], clock: Clock) -> str:
 
 def tasks_gone(count: int) -> str:
     """Return words for so many Tasks that were deleted."""
-    return "1 task that is gone" if count == 1 else f"{count} tasks that are gone"
+    return f"{counted(count, 'task')} that {'is' if count == 1 else 'are'} gone"
 
 
 def latest(tasks: Iterable[Mapping[str, Any]], clock: Clock = _SYSTEM_CLOCK) -> str:

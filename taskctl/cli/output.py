@@ -49,6 +49,11 @@ def note(text: str) -> None:
     typer.echo(visible(text), err=True)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number and what is counted, for example ``1 task`` or ``0 logs``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def wants_colour(stream: Any = None) -> bool:
     """Whether to colour what goes to ``stream`` (stdout): https://no-color.org is respected."""
     stream = stream or sys.stdout

@@ -17,7 +17,7 @@ from taskctl.api.conditions import condition_is, find_condition
 from taskctl.api.states import ConditionStatus, ConditionType, DeliveryState, TaskState
 from taskctl.cli.durations import precise, run_s
 from taskctl.cli.forest import Stage, TreeNode, all_views, latency_stages, wall_s
-from taskctl.cli.output import Style, paint, table
+from taskctl.cli.output import Style, counted, paint, table
 from taskctl.cli.tables import STATE_STYLES
 from taskctl.cli.terminal import bar, columns, one_line, shorten
 from taskctl.cli.treeplan import INTEREST, TOP, Branch, plan
@@ -193,7 +193,7 @@ def render_summary(roots: Sequence[TreeNode], style: TreeStyle) -> list[str]:
     views = all_views(roots)
     counts = Counter(view.state for view in views)
     wall = wall_s(views, style.now)
-    head = f"{len(views)} task{'' if len(views) == 1 else 's'}: {count_text(counts, style)}"
+    head = f"{counted(len(views), 'task')}: {count_text(counts, style)}"
     lines = [head + (f", in {precise(wall)}" if wall is not None else "")]
     stages = latency_stages(views)
     if stages:

@@ -15,7 +15,7 @@ from taskctl.cli import completing
 from taskctl.cli.access import Access
 from taskctl.cli.filewrite import write_whole
 from taskctl.cli.names import parse_name
-from taskctl.cli.output import echo, note
+from taskctl.cli.output import counted, echo, note
 from taskctl.cli.taskfile import TaskFileOptions, open_source
 from taskctl.cli.verbs import verb
 from taskctl.clock import SystemClock
@@ -97,8 +97,8 @@ async def report(access: Access, options: ReportOptions) -> int:
         echo(html)
         return 0
     await asyncio.to_thread(write_whole, Path(options.output), html)
-    many = "1 task" if len(rows) == 1 else f"{len(rows)} tasks"
-    echo(f"{options.output}: {many}, {len(logs)} logs, {len(html.encode()) / 1e6:.1f} MB")
+    what = f"{counted(len(rows), 'task')}, {counted(len(logs), 'log')}"
+    echo(f"{options.output}: {what}, {len(html.encode()) / 1e6:.1f} MB")
     return 0
 
 

@@ -13,7 +13,7 @@ import typer
 
 from taskctl.cli.access import Access, Session
 from taskctl.cli.exits import ExitCode
-from taskctl.cli.output import echo, note, wants_colour
+from taskctl.cli.output import counted, echo, note, wants_colour
 from taskctl.cli.verbs import verb
 from taskctl.clock import SystemClock
 from taskctl.constants import LABEL_CLUSTER
@@ -97,7 +97,7 @@ def draw(fleet: Fleet, *, width: int, lines: int, colour: bool) -> list[str]:
     if fleet.pods_hidden:
         drawn.append("(no right to see pods, so no workers)")
     if lines and len(drawn) > lines:
-        drawn = [*drawn[: max(0, lines - 1)], f"... {len(drawn) - lines + 1} more lines"]
+        drawn = [*drawn[: max(0, lines - 1)], f"... {counted(len(drawn) - lines + 1, 'more line')}"]
     return [cut(line, width) if width else line for line in drawn]
 
 

@@ -14,7 +14,7 @@ from taskctl.cli.exits import CliError, ExitCode
 from taskctl.cli.loggroup import LogGroup
 from taskctl.cli.logprint import LogRequest
 from taskctl.cli.logsink import ChunkWriter, LineWriter
-from taskctl.cli.output import note, wants_colour
+from taskctl.cli.output import counted, note, wants_colour
 from taskctl.cli.tables import natural
 from taskctl.cli.terminal import one_line
 from taskctl.constants import FIELD_ROOT_UID
@@ -95,7 +95,8 @@ async def _print(reader: Reader, namespace: str, name: str, group: LogGroup) -> 
     printed = await group.print_all(tasks)
     if printed < len(tasks):
         left = len(tasks) - printed
-        note(f"({left} task{'s have' if left > 1 else ' has'} not run, and so no log)")
+        have = "has" if left == 1 else "have"
+        note(f"({counted(left, 'task')} {have} not run, and so no log)")
 
 
 async def _load(reader: Reader, namespace: str, name: str) -> list[dict[str, Any]]:

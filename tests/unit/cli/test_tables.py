@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from taskctl.api.states import TaskState
-from taskctl.cli.output import Style, table
+from taskctl.cli import output
+from taskctl.cli.output import Style, counted, table
 from taskctl.cli.tables import TableOptions, by_creation, natural, task_table
 from taskctl.testing.builders import EPOCH, task
 
@@ -96,3 +99,16 @@ def test_natural_keys_compare_across_shapes() -> None:
 
 def test_empty_table_has_headings() -> None:
     assert table(["a", "bc"], []) == "A   BC"
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 tasks"), (1, "1 task"), (2, "2 tasks")])
+def test_one_is_singular(number: int, text: str) -> None:
+    assert counted(number, "task") == text
+
+
+def test_the_singular_is_chosen_in_one_place() -> None:
+    """What chooses it by hand forgets it in the next sentence."""
+    folder = Path(output.__file__).parent
+    chosen = re.compile(r"""["'](s|1 \w+)["'] if |else ["']s["']""")
+    found = {path.name for path in folder.glob("*.py") if chosen.search(path.read_text())}
+    assert found == set()
