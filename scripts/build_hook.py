@@ -57,6 +57,8 @@ TARGET_VARIABLE = "TASKCTL_WHEEL_TARGET"
 BUILD = ROOT / "build" / "wheels"
 SBOM = "taskctl.cdx.json"
 COMPILE_TIMEOUT_S = 600
+# More than enough for Zig.
+OPEN_FILES = 20_000
 
 
 class CompileError(Exception):
@@ -278,7 +280,26 @@ def _run(command: Sequence[str]) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise CompileError(f"{shlex.join(command)}: {error}") from error
     if done.returncode != 0:
-        raise CompileError(f"{shlex.join(command)}\n{done.stdout}{done.stderr}")
+        words = done.stdout + done.stderr
+        raise CompileError(f"{shlex.join(command)}\n{too_few_open_files(words) or words}")
+
+
+def too_few_open_files(words: str) -> str | None:
+    """Return what to do if a compiler's words say that it may not open more files.
+
+    The first time, Zig compiles musl, and keeps the result of each of its 1,300 files open until
+    all are there. It raises its limit as far as it may itself.
+    """
+    if "FdQuotaExceeded" not in words:
+        return None
+    import resource  # not on Windows, where the build has another sentence
+
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return (
+        f"Zig may not open more than {limit} files, which is too few to compile its C library. "
+        f"Raise the hard limit: with --ulimit nofile={OPEN_FILES}:{OPEN_FILES} for the build of "
+        f"an image by buildah, podman or docker; else with `ulimit -n {OPEN_FILES}`, as root."
+    )
 
 
 def write_sbom(path: Path, target: str) -> Path:

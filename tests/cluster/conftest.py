@@ -15,11 +15,14 @@ from taskctl.kube.client import KubeClient
 from taskctl.kube.config import ClientSettings
 from tests.cluster.oracle import Oracle
 from tests.cluster.world import ClusterWorld
+from tests.realnode import image_buildah
+from tests.realnode.images import ImageError
 from tests.realnode.node import NativeNode, cluster_directory
 
 SYSTEM_NAMESPACE = "taskctl-system"
 DEPLOYMENT = "deployment/taskctl-controller"
 REQUIRE = "TASKCTL_REQUIRE_CLUSTER"
+REQUIRE_BUILDAH = "TASKCTL_REQUIRE_BUILDAH"
 # A controller runs already (one under development, say): don't install, don't restart.
 INSTALLED = "TASKCTL_CLUSTER_INSTALLED"
 ROLLOUT_S = 120
@@ -36,6 +39,30 @@ def node() -> NativeNode:
             pytest.fail(message)
         pytest.skip(message)
     return node
+
+
+@pytest.fixture(scope="session")
+def shipped(node: NativeNode) -> str:
+    """Return the image that buildah makes from the Containerfile, which is on the node then."""
+    try:
+        return load_shipped(node)
+    except ImageError as error:
+        pytest.skip(str(error))
+
+
+def load_shipped(node: NativeNode) -> str:
+    """Load the image that buildah makes from the Containerfile; returns its name.
+
+    Raises:
+        ImageError: it cannot be built here, and that is no failure.
+    """
+    try:
+        node.load(image_buildah.archive())
+    except ImageError as error:
+        if os.environ.get(REQUIRE_BUILDAH):
+            pytest.fail(str(error))
+        raise
+    return image_buildah.REFERENCE
 
 
 @pytest.fixture(scope="session")

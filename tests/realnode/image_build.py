@@ -61,7 +61,7 @@ class Store:
         below = self.key(recipe.base, root) if recipe.base else ""
         made = (FORMAT, platform.machine(), recipe.reference, recipe.config, recipe.values, below)
         digest = hashlib.sha256(repr(made).encode())
-        for path, content in _contents(root, recipe.inputs):
+        for path, content in contents(root, recipe.inputs):
             mode = "x" if os.access(root / path, os.X_OK) else "-"
             digest.update(f"\0{path}\0{mode}\0{len(content)}\0".encode() + content)
         return digest.hexdigest()[:16]
@@ -126,7 +126,7 @@ def _name(archive: Path) -> str:
     return archive.stem.rpartition("-")[0]
 
 
-def _contents(root: Path, inputs: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
+def contents(root: Path, inputs: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
     """Yield path and content of every input file, each once, in one order."""
     files = {file for name in inputs for file in _files(root, root / name)}
     for file in sorted(files):
