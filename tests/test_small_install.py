@@ -115,7 +115,11 @@ def test_a_missing_part_is_named_with_the_command_that_brings_it(small: Path, ve
     done = run(small, program, verb, *options)
     part = "controller" if verb == "controller" else "local"
     assert done.returncode == 2, done.stderr
-    assert f"pip install 'taskctl[{part}]'" in done.stderr
+    what = "the controller" if verb == "controller" else "the local stack"
+    assert done.stderr == (
+        f"taskctl: {what} needs packages that a plain `pip install taskctl` leaves out "
+        f"({', '.join(PARTS[part])}); run: pip install 'taskctl[{part}]'\n"
+    )
     assert not (small / "data").exists()
 
 

@@ -15,6 +15,7 @@ PARTS: Final[Mapping[str, tuple[str, ...]]] = {
     "local": ("cel", "cryptography", "jsonpatch", "prometheus_client", "re2"),
     "otel": ("opentelemetry.exporter.otlp.proto.http", "opentelemetry.sdk"),
 }
+_NAMES: Final = {"controller": "the controller", "local": "the local stack", "otel": "tracing"}
 
 
 def require(part: str) -> None:
@@ -32,8 +33,8 @@ def require(part: str) -> None:
     missing = [module for module in PARTS[part] if not _is_there(module)]
     if missing:
         raise CliError(
-            f"{', '.join(missing)}: not installed, and needed here; run: "
-            f"pip install 'taskctl[{part}]'",
+            f"{_NAMES[part]} needs packages that a plain `pip install taskctl` leaves out "
+            f"({', '.join(missing)}); run: pip install 'taskctl[{part}]'",
             ExitCode.USAGE,
         )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -98,8 +98,7 @@ def render_forest(roots: Sequence[TreeNode], style: TreeStyle) -> list[str]:
             collapsed=entry.node.counts if branch is None else Counter(),
             program_above=entry.program_above,
         )
-        line = entry.prefix + _label(label, style)
-        lines.append(line + _cause(entry.node.view, style.width - columns(line)))
+        lines.append(_line(entry.prefix, label, style))
         if branch is not None:
             stack += reversed(_below(entry, branch, style))
     return lines
@@ -256,6 +255,7 @@ class _Label:
     node: TreeNode
     collapsed: Counter[TaskState]
     program_above: str
+    has_cause: bool = False
 
 
 def _below(entry: _DrawnLine, branch: Branch, style: TreeStyle) -> list[_DrawnLine]:
@@ -280,6 +280,20 @@ def _below(entry: _DrawnLine, branch: Branch, style: TreeStyle) -> list[_DrawnLi
     return result
 
 
+def _line(prefix: str, label: _Label, style: TreeStyle) -> str:
+    """Return the line of a task, with as much of what it failed with as there is room for.
+
+    The exit code makes room for it: that tells less than an exception does.
+    """
+    cause = _cause(label.node.view)
+    line = prefix + _label(label, style)
+    if cause and columns(line) + 2 + columns(cause) > style.width:
+        line = prefix + _label(replace(label, has_cause=True), style)
+    if not cause:
+        return line
+    return f"{line}: {shorten(cause, max(CAUSE_CHARS_MIN, style.width - columns(line) - 2))}"
+
+
 def _label(label: _Label, style: TreeStyle) -> str:
     view = label.node.view
     glyph, word, state_style = _state(label.node)
@@ -290,7 +304,8 @@ def _label(label: _Label, style: TreeStyle) -> str:
     ]
     details = []
     reason = view.status.get("reason")
-    if reason and reason not in _QUIET_REASONS:
+    quiet = _QUIET_REASONS | {Reason.NON_ZERO_EXIT} if label.has_cause else _QUIET_REASONS
+    if reason and reason not in quiet:
         code = view.status.get("exitCode")
         said = f"{reason} {code}" if reason == Reason.NON_ZERO_EXIT else str(reason)
         details.append(one_line(said))
@@ -367,14 +382,14 @@ def _progress(view: TaskView, style: TreeStyle) -> str:
     return f"{said} {message}".rstrip()
 
 
-def _cause(view: TaskView, max_chars: int) -> str:
-    """Return ``: ValueError: …`` for a failed Task: the last line of its message."""
+def _cause(view: TaskView) -> str:
+    """Return ``ValueError: …`` for a failed Task: the last line of its message."""
     lines = str(view.status.get("message") or "").strip().splitlines()
     if view.state is not TaskState.FAILED or not lines:
         return ""
     if len(lines) == 1 and view.status.get("reason") == Reason.NON_ZERO_EXIT:
         return ""  # the sentence says no more than the exit code
-    return f": {shorten(one_line(lines[-1]), max(CAUSE_CHARS_MIN, max_chars - 2))}"
+    return one_line(lines[-1])
 
 
 def _left_out(prefix: str, hidden: Counter[TaskState], style: TreeStyle) -> str:

@@ -85,6 +85,12 @@ async def test_a_running_task_can_be_cancelled(tab: Tab, local: Local) -> None:
         await tab.until(READY)
         task = "[...taskctlPage.store.tasks.values()].find((t) => t.name === 'sleeps')"
         await tab.until(f"{task}?.state === 'Running'", timeout_s=60)
+        # Its slot runs it, not only waits for it, although the beginning of its code is not known.
+        await tab.click_on("[data-view=workers]")
+        lanes = "taskctlPage.views.workers.workers.flatMap((w) => w.lanes.flatMap((l) => l.bars))"
+        await tab.until(
+            f"{lanes}.some((b) => b.uid === {task}.uid && b.begin < b.to)", timeout_s=60
+        )
         await tab.run(f"taskctlPage.select({task}.uid)")
         cancel = "document.querySelector('#detail .actions .bad')"
         await tab.until(f"{cancel} && ({cancel}.click(), true)")

@@ -16,7 +16,9 @@ export function packLanes(tasks, now) {
     const running = task.state === "Running" || task.state === "Scheduled";
     // One that was deleted while it ran may have run until then.
     const to = running ? (isGone(task) ? task.gone || from : now) : task.times[EXITED] ?? task.times[OBSERVED] ?? task.times[STARTED] ?? from;
-    bars.push({ uid: task.uid, worker: task.worker, from, begin: task.times[USER_CODE] ?? to, to: Math.max(from, to), slots: task.slots, lane: 0 });
+    // When its code began is recorded at its end; of a task that runs, the start of the container is near.
+    const begin = task.times[USER_CODE] ?? (task.state === "Running" ? task.times[STARTED] : null) ?? to;
+    bars.push({ uid: task.uid, worker: task.worker, from, begin, to: Math.max(from, to), slots: task.slots, lane: 0 });
   }
   bars.sort((left, right) => left.from - right.from || left.to - right.to);
   for (const bar of bars) {

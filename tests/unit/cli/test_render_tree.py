@@ -213,6 +213,8 @@ def test_standstill() -> None:
     ("reason", "message", "width", "end"),
     [
         ("NonZeroExit", "It failed.\nTrace\nValueError: x\n", 80, "NonZeroExit 1: ValueError: x"),
+        ("NonZeroExit", f"T\nValueError: {'x' * 20}", 70, f"Exit 1: ValueError: {'x' * 20}"),
+        ("NonZeroExit", f"T\nValueError: {'x' * 20}", 60, f") Failed: ValueError: {'x' * 20}"),
         ("NonZeroExit", "The command exited with code 1.", 80, "NonZeroExit 1"),
         ("Timeout", "It ran too long.", 80, "Timeout: It ran too long."),
         ("StartError", "x" * 300, 80, "x" * 46 + "..."),
