@@ -17,7 +17,7 @@ from taskctl.cli.access import Access, Session
 from taskctl.cli.exits import CliError, ExitCode, UsageError
 from taskctl.cli.logprint import LogPrinter, LogRequest
 from taskctl.cli.names import parse_name
-from taskctl.cli.output import echo, note
+from taskctl.cli.output import counted, echo, note
 from taskctl.cli.taskfile import TaskFileOptions, open_source
 from taskctl.cli.treelogs import print_tree_logs
 from taskctl.cli.verbs import verb
@@ -214,7 +214,7 @@ def find_place(task: Mapping[str, Any], attempt: int | None) -> Place:
             f"taskctl logs -f {view.name}"
         )
     if number > latest:
-        had = "1 attempt" if latest == 1 else f"{latest} attempts"
+        had = counted(latest, "attempt")
         raise CliError(f"{view.name} has had {had}; there is no attempt {number}")
     return place_of(task, number)
 

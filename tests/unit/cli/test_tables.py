@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-import re
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from taskctl.api.states import TaskState
-from taskctl.cli import output
 from taskctl.cli.output import Style, counted, table
 from taskctl.cli.tables import TableOptions, by_creation, natural, task_table
 from taskctl.testing.builders import EPOCH, task
@@ -104,11 +101,3 @@ def test_empty_table_has_headings() -> None:
 @pytest.mark.parametrize(("number", "text"), [(0, "0 tasks"), (1, "1 task"), (2, "2 tasks")])
 def test_one_is_singular(number: int, text: str) -> None:
     assert counted(number, "task") == text
-
-
-def test_the_singular_is_chosen_in_one_place() -> None:
-    """What chooses it by hand forgets it in the next sentence."""
-    folder = Path(output.__file__).parent
-    chosen = re.compile(r"""["'](s|1 \w+)["'] if |else ["']s["']""")
-    found = {path.name for path in folder.glob("*.py") if chosen.search(path.read_text())}
-    assert found == set()
