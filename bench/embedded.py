@@ -171,6 +171,31 @@ def user_code_ms(task: Object) -> float:
     return parse_time(task["status"]["times"]["userCode"]).timestamp() * 1000
 
 
+def moment_ms(task: Object, name: str) -> float:
+    return parse_time(task["status"]["times"][name]).timestamp() * 1000
+
+
+def split_ms(chain: list[Object]) -> list[tuple[str, float]]:
+    """Return the medians of what a hop consists of, user code to user code, in order."""
+    parts: dict[str, list[float]] = {}
+    ordered = sorted(chain, key=lambda task: moment_ms(task, "userCode"))
+    for one, following in itertools.pairwise(ordered):
+        before_ms = moment_ms(one, "userCode")
+        for name in ("created", "placed", "started", "userCode"):
+            now_ms = moment_ms(following, name)
+            parts.setdefault(name, []).append(now_ms - before_ms)
+            before_ms = now_ms
+    labels = ("user code → child created", "→ placed", "→ claimed", "→ user code")
+    return [(name, statistics.median(parts[key])) for name, key in zip(labels, parts, strict=True)]
+
+
+def split_row(chain: list[Object]) -> tuple[str, str]:
+    """Return a row of the table that says what a hop consists of."""
+    parts = split_ms(chain)
+    label = "of a hop, p50: " + ", ".join(name for name, _ in parts)
+    return label, " / ".join(f"{value:.1f}" for _, value in parts) + " ms"
+
+
 async def measure_starts(client: KubeClient, count: int) -> tuple[list[float], int]:
     """Create tasks one at a time; returns created → user code in ms, and those handed over."""
     samples, handed = [], 0
@@ -186,8 +211,8 @@ async def measure_starts(client: KubeClient, count: int) -> tuple[list[float], i
     return samples, handed
 
 
-async def measure_functions(client: KubeClient, hops: int) -> tuple[list[float], int]:
-    """Run a chain of functions; returns the hops in ms, and how many were handed over."""
+async def measure_functions(client: KubeClient, hops: int) -> tuple[list[float], int, list[Object]]:
+    """Run a chain of functions; returns the hops in ms, how many were handed over, and all."""
     command = [sys.executable, "-m", "taskctl.sdk.run", "--path", "/app", "chain:count"]
     given = {"number": 0, "limit": hops}
     first = task_body("functions", "functions", command, input=given, image="chain:latest")
@@ -203,7 +228,7 @@ async def measure_functions(client: KubeClient, hops: int) -> tuple[list[float],
             await asyncio.sleep(0.5)
     starts = sorted(user_code_ms(task) for task in tasks)
     handed = sum(task["status"]["containerName"].startswith("s-") for task in tasks)
-    return [later - earlier for earlier, later in itertools.pairwise(starts)], handed
+    return [later - earlier for earlier, later in itertools.pairwise(starts)], handed, tasks
 
 
 async def measure_chain(client: KubeClient, hops: int, standby: int) -> list[float]:
@@ -244,6 +269,7 @@ async def bench_hops(args: argparse.Namespace, client: KubeClient, floor_ms: flo
         [
             ("bare fork+exec of the interpreter, p50", f"{bare:.1f} ms"),
             ("counter hop p50 / p99", f"{p50:.1f} / {p99:.1f} ms"),
+            split_row(await tasks_of(client, "counter")),
             ("**hop p50 / bare start**", f"**{p50 / bare:.2f}**"),
             ("hop p50 / API floor", f"{p50 / floor_ms:.2f}"),
         ]
@@ -252,11 +278,12 @@ async def bench_hops(args: argparse.Namespace, client: KubeClient, floor_ms: flo
 
 async def bench_functions(args: argparse.Namespace, client: KubeClient, floor_ms: float) -> None:
     await make_cluster(client, "functions", 1, 4, args.standby)
-    gaps, handed = await measure_functions(client, args.hops)
+    gaps, handed, chain = await measure_functions(client, args.hops)
     p50, p99 = quantiles(gaps)
     print_table(
         [
             ("hop of a chain of functions p50 / p99, one worker", f"{p50:.1f} / {p99:.1f} ms"),
+            split_row(chain),
             ("handed to parked containers", f"{handed} of {args.hops + 1}"),
             ("**p50 / API floor**", f"**{p50 / floor_ms:.2f}**"),
         ]

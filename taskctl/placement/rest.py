@@ -28,7 +28,7 @@ from typing import Final
 RELIST_S: Final = 1.0
 _PER_BATCH_S: Final = 2 * RELIST_S
 # What it takes a kubelet to start one container, at the very least (measured: 55 ms).
-_START_S: Final = 0.05
+START_S: Final = 0.05
 # All further ones are alike: nothing is known that far ahead.
 MOST_RELISTS: Final = 2
 
@@ -86,4 +86,4 @@ def gather_s(unreported: int) -> float:
     Args:
         unreported: containers given to the pod that its status does not show started yet.
     """
-    return min(max(unreported, 1) * _START_S, RELIST_S)
+    return min(max(unreported, 1) * START_S, RELIST_S)

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from taskctl.backoff import EXACT, Backoff
+from taskctl.placement.rest import START_S
 from taskctl.placement.rotation import STRICT_BELOW, RotationRule
 from taskctl.policy.handover import ContainerClass
 
@@ -42,6 +43,8 @@ _RAMP: Final = 3.0
 # A parked container that has not started by then is given up, and its class pauses: its image
 # cannot be pulled on this node, a Secret is missing, or the node is very busy.
 GIVE_UP_AFTER_S: Final = 30.0
+# However few are left, so many are parked at once.
+_AT_LEAST: Final = 4
 _BACKOFF: Final = Backoff(30.0, 600.0, EXACT)
 # Of classes that are in use at the same time, the busiest ones are parked.
 MAX_CLASSES: Final = 32
@@ -213,6 +216,39 @@ def targets(
             rooms[uid] -= share
             left -= share
     return found
+
+
+def refill(wanted: int, there: int, queued: int, pace_per_s: float, rests_in_s: float) -> int:
+    """Return how many containers of a class to park on a worker now; 0: none, or not yet.
+
+    A kubelet starts what it is given one after the other, and a task that finds no container
+    parked gets one of its own, behind them. So:
+
+    - A worker is refilled before it is empty: at rest, or, where it would be empty before it
+      rests, now. Handing over needs no kubelet, so what is left takes the tasks meanwhile.
+    - It is given so many as can start before the tasks that come meanwhile have used what is left.
+      Where tasks wait for a slot, there is no pause to be kept free: it is given all that it lacks.
+    - A patch rewrites the whole pod, so it is not worth it for a few of many.
+
+    Args:
+        wanted: how many are to wait there.
+        there: how many do.
+        queued: tasks of the class that wait for a slot.
+        pace_per_s: how many were started a second of late.
+        rests_in_s: in how many seconds the pod is at rest.
+    """
+    lack = wanted - there
+    if lack <= 0:
+        return 0
+    empty_in_s = there / pace_per_s if pace_per_s > 0 else math.inf
+    if there and rests_in_s > 0 and (empty_in_s > rests_in_s or lack < wanted / 2):
+        return 0
+    if there and lack < max(1, wanted // 4):
+        return 0
+    if queued or pace_per_s <= 0:
+        return lack
+    meanwhile = max(there, 1) / (pace_per_s * START_S)
+    return int(min(lack, max(_AT_LEAST, meanwhile)))
 
 
 def _room(rule: StandbyRule, worker: WorkerStock) -> int:

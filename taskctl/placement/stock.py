@@ -44,6 +44,7 @@ from taskctl.placement.standby import (
     ClassDemand,
     Targets,
     WorkerStock,
+    refill,
     targets,
 )
 from taskctl.placement.states import AttemptState, ParkedState, WorkerState
@@ -189,7 +190,7 @@ class Stock:
         out: list[Instruction] = []
         for worker in serving:
             room, before = cluster.standby.total - spare, len(worker.spare())
-            out += self._refill(cluster, worker, wanted[worker.pod.uid], room, now)
+            out += self._refill(cluster, worker, wanted[worker.pod.uid], queued, room, now)
             spare += len(worker.spare()) - before
         for worker in workers:
             out += self.write(worker, now_s)
@@ -261,6 +262,7 @@ class Stock:
         cluster: ClusterView,
         worker: Worker,
         wanted: dict[str, int],
+        queued: Mapping[str, int],
         room: int,
         now: Moment,
     ) -> list[Instruction]:
@@ -274,17 +276,20 @@ class Stock:
         if cluster.standby.unused is not None:
             room = min(room, cluster.standby.unused - worker.unused - len(worker.spare()))
         lacks: dict[str, int] = {}
+        demands = self._demands.get(cluster.uid, {})
         for key, count in wanted.items():
             there = worker.spare(key)
             # Nothing more of a class of which the last ones have not started yet.
             if any(parked.state is ParkedState.COMING for parked in there):
                 continue
-            lack = count - len(there)
-            rests = now_s >= worker.rest.at_s
-            if lack > 0 and (not there or (rests and lack >= max(1, count // 4))):
-                lacks[key] = lack
-        demands = self._demands.get(cluster.uid, {})
-        lacks = {k: n for k, n in lacks.items() if now_s >= demands[k].pause_until_s}
+            demand = demands[key]
+            if now_s < demand.pause_until_s:
+                continue
+            pace_per_s = demand.pace_per_s(now_s)
+            rests_in_s = worker.rest.at_s - now_s
+            count = refill(count, len(there), queued.get(key, 0), pace_per_s, rests_in_s)
+            if count > 0:
+                lacks[key] = count
         if not lacks or room <= 0:
             return []
         key = max(lacks, key=lambda one: (lacks[one], one))

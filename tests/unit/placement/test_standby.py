@@ -18,6 +18,7 @@ from taskctl.placement.standby import (
     StandbyRule,
     Targets,
     WorkerStock,
+    refill,
     standby_rule,
     targets,
 )
@@ -211,3 +212,57 @@ def test_entries_of_the_record_are_read_back() -> None:
     bare = Handover("t", "u", 3, "")
     for entry in (bare, Dismissal(), Dismissal(bare)):
         assert decode_entry(encode_entry(entry)) == entry
+
+
+# --- when to refill, and by how many ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wanted_there", "queued", "pace_per_s", "rests_in_s", "parked"),
+    [
+        pytest.param((16, 16), 0, 20.0, 0.0, 0, id="nothing is missing"),
+        pytest.param((4, 9), 0, 20.0, 0.0, 0, id="there are more than wanted"),
+        pytest.param((16, 13), 0, 1.0, 0.0, 0, id="at rest, a few of many"),
+        pytest.param((16, 12), 0, 1.0, 0.0, 4, id="at rest"),
+        pytest.param((2, 1), 0, 1.0, 0.0, 1, id="at rest, one of two"),
+        pytest.param((16, 8), 0, 2.0, 1.5, 0, id="it lasts until it rests"),
+        pytest.param((16, 8), 0, 20.0, 1.5, 8, id="it would be empty before it rests"),
+        pytest.param((16, 9), 0, 20.0, 1.5, 0, id="it would be, and has more than half"),
+        pytest.param((16, 6), 0, 20.0, 0.0, 6, id="no more than start while those are used"),
+        pytest.param((16, 1), 0, 20.0, 1.5, 4, id="one is left: four at least"),
+        pytest.param((16, 0), 0, 20.0, 1.5, 4, id="none is left: the next task waits for few"),
+        pytest.param((16, 0), 5, 20.0, 1.5, 16, id="tasks wait for slots: all at once"),
+        pytest.param((16, 0), 0, 0.2, 1.5, 16, id="tasks come rarely: all at once"),
+        pytest.param((3, 0), 0, 20.0, 1.5, 3, id="never more than are missing"),
+        pytest.param((16, 0), 0, 0.0, 0.0, 16, id="none was started of late"),
+        pytest.param((1, 0), 0, 0.2, 2.0, 1, id="the only one"),
+    ],
+)
+def test_when_and_how_many(
+    wanted_there: tuple[int, int], queued: int, pace_per_s: float, rests_in_s: float, parked: int
+) -> None:
+    assert refill(*wanted_there, queued, pace_per_s, rests_in_s) == parked
+
+
+@given(
+    st.integers(0, 50),
+    st.integers(0, 50),
+    st.integers(0, 50),
+    st.floats(0, 1000),
+    st.floats(-10, 10),
+)
+def test_a_refill_never_exceeds_what_is_missing_and_an_empty_worker_always_gets_one(
+    wanted: int, there: int, queued: int, pace_per_s: float, rests_in_s: float
+) -> None:
+    parked = refill(wanted, there, queued, pace_per_s, rests_in_s)
+    assert 0 <= parked <= max(wanted - there, 0)
+    if wanted and not there:
+        assert parked > 0
+
+
+@given(st.integers(1, 50), st.floats(0.1, 100))
+def test_refills_at_rest_end_with_less_than_a_quarter_missing(wanted: int, pace: float) -> None:
+    there = 0
+    for _ in range(wanted):
+        there += refill(wanted, there, 0, pace, 0.0)
+    assert wanted - there < max(1, wanted // 4)
