@@ -19,7 +19,7 @@ from tests.cluster.conftest import SYSTEM_NAMESPACE
 from tests.cluster.disruptions import Running, kill_container, running_containers
 from tests.cluster.oracle import NOTE, Oracle, assert_one_attempt, noting
 from tests.cluster.world import ClusterWorld
-from tests.embedded.world import Object, eventually
+from tests.embedded.world import eventually
 from tests.realnode.node import NativeNode
 
 pytestmark = pytest.mark.timeout(180)
@@ -177,11 +177,21 @@ async def test_namespaces_do_not_mix(
 
 async def placed_for(world: ClusterWorld) -> set[str]:
     """Return the names of the tasks that this namespace's pods have containers for."""
-    pods: list[Object] = await world.all(PODS)
-    return {
-        env["value"]
-        for pod in pods
+    containers = [
+        container
+        for pod in await world.all(PODS)
         for container in pod["spec"].get("ephemeralContainers", [])
+    ]
+    names = {container["name"] for container in containers}
+    handed_over = {
+        task["metadata"]["name"]
+        for task in await world.all(TASKS)
+        if task["status"]["containerName"] in names
+    }
+    made_for = {
+        env["value"]
+        for container in containers
         for env in container["env"]
         if env["name"] == "TASKCTL_TASK"
     }
+    return handed_over | made_for

@@ -219,7 +219,8 @@ def test_full_pod_is_worn_out_and_the_task_goes_elsewhere(error: ApiError) -> No
                 return error if pod is not None and pod["metadata"]["uid"] == full else None
 
             Appends(sim, answer)
-            await sim.task("more")
+            # Of another image: none of the containers that are parked in the full pod will do.
+            await sim.task("more", image="other")
             (status,) = await sim.finished("more", timeout_s=5)
             assert (status["state"], status["attempt"]) == ("Succeeded", 1)
             assert status["podName"] == "c-2"
@@ -275,7 +276,7 @@ def test_throttled_and_unavailable_are_waited_out() -> None:
             assert appends.at_s[1] - appends.at_s[0] >= 7.0
             Appends(sim, times(3, Unavailable("internal error", 500)))
             pods_read = reads(sim)
-            await sim.task("u")
+            await sim.task("u", image="other")  # one that is not parked
             await sim.finished("u", timeout_s=20)
             assert pods_read() >= 3, "each time the pod was asked what became of it"
             once_each(sim)

@@ -55,7 +55,7 @@ def test_what_becomes_of_tasks_is_counted() -> None:
                 assert total(seen, "taskctl_tasks_finished_total", **labels) == 1
                 assert total(seen, "taskctl_tasks", **labels) == 1
             assert total(seen, "taskctl_tasks") == 2
-            assert total(seen, "taskctl_attempts_started_total", **OURS, container="own") == 3
+            assert total(seen, "taskctl_attempts_started_total", **OURS) == 3
             assert total(seen, "taskctl_attempts_failed_total", **OURS) == 2
             assert total(seen, "taskctl_attempts_lost_total") == 0
             assert total(seen, "taskctl_task_attempts_count") == 2
