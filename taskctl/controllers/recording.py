@@ -14,7 +14,7 @@ from taskctl import __version__
 from taskctl.api.resources import TASKCLUSTERS, TASKS
 from taskctl.clientsettings import CLIENT_SETTINGS
 from taskctl.controllers.history import HistorySettings
-from taskctl.history.metrics import RecorderMetrics
+from taskctl.controllers.recordermetrics import RecorderMetrics
 from taskctl.history.server import HistoryServer
 from taskctl.kube.client import KubeClient
 from taskctl.kube.config import ClientSettings
@@ -79,7 +79,7 @@ async def run_recorder(settings: RecorderSettings) -> None:
         manager.add_background("history", recorder.run)
         manager.add_at_end("history", recorder.close)
         server = HistoryServer(
-            settings.history.root, settings.history.below, settings.token, metrics
+            settings.history.root, settings.history.below, settings.token, metrics.on_request
         )
         await server.start(settings.host, settings.port)
         try:

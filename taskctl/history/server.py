@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +24,6 @@ from taskctl.history.asking import (
     Question,
     parse_question,
 )
-from taskctl.history.metrics import RecorderMetrics, Served
 from taskctl.history.reading import Line, NewestLines, matching_lines
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,16 @@ _WRITE_S: Final = 30.0
 _BACKLOG: Final = 64
 
 
+class Served(StrEnum):
+    """What became of a request for the history; a metric label."""
+
+    ANSWERED = "answered"
+    REFUSED = "refused"  # without the token
+    BAD = "bad"
+    BUSY = "busy"
+    FAILED = "failed"
+
+
 class HistoryServer:
     """Serves a history.
 
@@ -43,14 +53,16 @@ class HistoryServer:
         root: a trusted directory.
         below: the history's directory, relative to it.
         token: of those who may read.
-        metrics: what was asked.
+        served: is told of each request.
     """
 
-    def __init__(self, root: Path, below: str, token: str, metrics: RecorderMetrics) -> None:
+    def __init__(
+        self, root: Path, below: str, token: str, served: Callable[[Served], None]
+    ) -> None:
         self._root = root
         self._below = below
         self._token = token.encode()
-        self._metrics = metrics
+        self._served = served
         self._at_once = 0
         self._runner: web.AppRunner | None = None
 
@@ -118,7 +130,7 @@ class HistoryServer:
             self._at_once -= 1
 
     def _refuse(self, outcome: Served, status: int, text: str) -> web.Response:
-        self._metrics.on_request(outcome)
+        self._served(outcome)
         return web.Response(status=status, text=f"{text}\n")
 
     async def _send(self, request: web.Request, question: Question) -> web.StreamResponse:
@@ -134,14 +146,14 @@ class HistoryServer:
                     async with asyncio.timeout(_WRITE_S):
                         await response.write(piece)
             end = End(more=isinstance(lines, NewestLines) and lines.more)
-            self._metrics.on_request(Served.ANSWERED)
+            self._served(Served.ANSWERED)
         except FileNotFoundError:
-            self._metrics.on_request(Served.ANSWERED)  # nothing has happened yet
+            self._served(Served.ANSWERED)  # nothing has happened yet
         except OSError as error:
             # TimeoutError is one of them.
             text = str(error) or f"it took longer than {ANSWER_S:.0f} s"
             log.warning("history: an answer ended before its end: %s", text)
-            self._metrics.on_request(Served.FAILED)
+            self._served(Served.FAILED)
             end = End(problem=text)
         await response.write(end.encode())
         await response.write_eof()

@@ -10,10 +10,10 @@ from typing import Any
 import aiohttp
 import pytest
 
+from taskctl.controllers.recordermetrics import RecorderMetrics
 from taskctl.errors import ConfigError
 from taskctl.history import server
 from taskctl.history.asking import PATH, TOKEN_HEADER, End, Question, parse_end, parse_question
-from taskctl.history.metrics import RecorderMetrics
 from taskctl.history.reading import Wanted, matching_lines
 from taskctl.history.server import HistoryServer
 from tests.unit.history.test_reading import BELOW, record
@@ -30,7 +30,7 @@ async def metrics() -> RecorderMetrics:
 
 @pytest.fixture
 async def url(tmp_path: Path, metrics: RecorderMetrics) -> AsyncIterator[str]:
-    one = HistoryServer(tmp_path, BELOW, TOKEN, metrics)
+    one = HistoryServer(tmp_path, BELOW, TOKEN, metrics.on_request)
     await one.start("127.0.0.1", 0)
     yield f"http://127.0.0.1:{one.port}{PATH}"
     await one.stop()

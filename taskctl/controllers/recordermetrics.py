@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, generate_latest
 
+from taskctl.history.server import Served
 from taskctl.metrics import catalog
 from taskctl.metrics.registry import counter, gauge
-
-
-class Served(StrEnum):
-    """What became of a request for the history; a metric label."""
-
-    ANSWERED = "answered"
-    REFUSED = "refused"  # without the token
-    BAD = "bad"
-    BUSY = "busy"
-    FAILED = "failed"
 
 
 class RecorderMetrics:
