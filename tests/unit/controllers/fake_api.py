@@ -97,18 +97,6 @@ class FakeApi:
     def has(self, res: Resource, name: str, namespace: str = "ns") -> bool:
         return (namespace, name) in self.objects.get(res.plural, {})
 
-    async def change(self, timeout_s: float) -> None:
-        """Wait until something is written, for so long at most."""
-        news = asyncio.Event()
-        self._watchers.add(news)
-        try:
-            async with asyncio.timeout(timeout_s):
-                await news.wait()
-        except TimeoutError:
-            pass
-        finally:
-            self._watchers.discard(news)
-
     def compact(self) -> None:
         """Forget the history, so that a resumed watch gets 410."""
         self.compacted = self.version

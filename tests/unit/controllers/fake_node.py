@@ -38,10 +38,6 @@ from tests.unit.controllers.fake_api import FakeApi
 POD_START_S = 1.0
 POD_STOP_S = 0.5
 CONTAINER_START_S = 0.07
-# How soon it sees what is written, and what a test has changed in the fields below.
-NOTICE_S = 0.005
-AGENT_NOTICE_S = 0.002
-LOOK_S = 0.05
 
 
 @dataclass
@@ -91,11 +87,8 @@ class FakeNode:
     async def run(self) -> None:
         try:
             while True:
-                seen = self.api.version
                 self._step()
-                if self.api.version == seen:
-                    await self.api.change(LOOK_S)
-                await asyncio.sleep(NOTICE_S)
+                await asyncio.sleep(0.005)
         finally:
             tasks = [*self._pods.values(), *self._containers.values(), *self._stopping.values()]
             for task in tasks:
@@ -196,12 +189,10 @@ class FakeNode:
             told = self._passed.get(key) or self._told(pod, name)
             if told is not None and not self.agents_away:
                 break
-            left_s = dies_at_s - self.api.clock.monotonic_s()
-            if left_s <= 0:
+            if self.api.clock.monotonic_s() >= dies_at_s:
                 told = None
                 break
-            await self.api.change(min(left_s, LOOK_S))
-            await asyncio.sleep(AGENT_NOTICE_S)
+            await asyncio.sleep(0.002)
         self._waiting.discard(key)
         await asyncio.sleep(self.takes_s)
         others = sorted(item for item in self._waiting if item[0] == key[0])

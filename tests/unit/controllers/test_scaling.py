@@ -36,7 +36,7 @@ def test_from_nothing_to_what_is_needed_and_back() -> None:
                 await sim.task(f"t{number}", "sleep", "10")
             await sim.until(lambda: len(workers(sim)) == 3)
             await sim.all_finished()
-            await asyncio.sleep(50)
+            await asyncio.sleep(45)
             assert len(workers(sim)) == 3, "they have not been idle for long enough"
             await sim.until(lambda: not workers(sim), timeout_s=30)
             assert wanted(sim) == 0
