@@ -6,8 +6,9 @@ import json
 from typing import Any, Final
 
 from taskctl.constants import LABEL_CLUSTER_UID
+from taskctl.install.history import HISTORY
 from taskctl.install.options import InstallOptions, Scope
-from taskctl.install.rights import CONTROLLER, CONTROLLER_LABELS, CONTROLLER_SELECTOR
+from taskctl.install.rights import CONTROLLER, CONTROLLER_LABELS
 from taskctl.metrics.alerts import rule_groups
 from taskctl.metrics.dashboard import build_dashboard
 from taskctl.policy.workerpod import METRICS_PORT_NAME
@@ -18,13 +19,21 @@ DASHBOARD_FILE: Final = "taskctl.json"
 
 
 def service_monitor(options: InstallOptions) -> Manifest:
-    """Return the ServiceMonitor of the controllers."""
+    """Return the ServiceMonitor of the controllers, and of the recorder where there is one."""
     return {
         "apiVersion": _API,
         "kind": "ServiceMonitor",
         "metadata": _metadata(options, CONTROLLER),
         "spec": {
-            "selector": {"matchLabels": dict(CONTROLLER_SELECTOR)},
+            "selector": {
+                "matchExpressions": [
+                    {
+                        "key": "app.kubernetes.io/name",
+                        "operator": "In",
+                        "values": [CONTROLLER, HISTORY],
+                    }
+                ]
+            },
             # Metrics have a label `namespace` of their own, that of the TaskCluster.
             "endpoints": [{"port": "metrics", "interval": "30s", "honorLabels": True}],
         },

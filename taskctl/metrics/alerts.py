@@ -130,6 +130,16 @@ ALERTS: Final = (
         "Reconciles of {{ $labels.controller }} fail all the time.",
         "The log of the controller that leads says why.",
     ),
+    Alert(
+        "TaskctlHistoryNotWritten",
+        "min_over_time(taskctl_history_waiting[10m]) > 0",
+        "10m",
+        Severity.WARNING,
+        "The recorder of the history does not write what it has seen.",
+        "Its claim may be full: the log of the Deployment taskctl-history says why. It keeps what "
+        "waits in memory, up to a limit; once it writes again, it records the latest state of each "
+        "Task.",
+    ),
 )
 
 

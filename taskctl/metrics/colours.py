@@ -68,3 +68,10 @@ RECONCILES: Final[Mapping[str, str]] = {
     "panic": _BAD,
 }
 SPANS: Final[Mapping[str, str]] = {"made": _ACTIVE, "exported": _GOOD, "failed": _BAD}
+HISTORY_REQUESTS: Final[Mapping[str, str]] = {
+    "answered": _GOOD,
+    "refused": _UNSURE,
+    "bad": _STOPPED,
+    "busy": _WAITING,
+    "failed": _BAD,
+}

@@ -259,6 +259,21 @@ PANELS: Final = (
         "Objects in caches",
         (("{{resource}}", "max by (resource) (taskctl_cached_objects)"),),
     ),
+    Panel(
+        "History: lines written",
+        (("lines", "sum(deriv(taskctl_history_lines[$__rate_interval]))"),),
+        unit="ops",
+    ),
+    Panel(
+        "History: lines that wait",
+        (("waiting", "sum(taskctl_history_waiting)"),),
+    ),
+    Panel(
+        "History: requests",
+        (("{{outcome}}", _rate("taskctl_history_requests_total", "outcome", "")),),
+        unit="reqps",
+        colours=colours.HISTORY_REQUESTS,
+    ),
 )
 
 

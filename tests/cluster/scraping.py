@@ -93,8 +93,9 @@ def _words(selector: Object) -> str:
     """Return a label selector as kubectl takes it."""
     words = [f"{key}={value}" for key, value in selector.get("matchLabels", {}).items()]
     for term in selector.get("matchExpressions", []):
-        assert term["operator"] == "Exists", term
-        words.append(term["key"])
+        assert term["operator"] in {"Exists", "In"}, term
+        chosen = f" in ({','.join(term['values'])})" if term["operator"] == "In" else ""
+        words.append(term["key"] + chosen)
     return ",".join(words)
 
 

@@ -51,10 +51,15 @@ KEPT = CRDS | {
     "Namespace <none> taskctl-system",
     "Lease taskctl-system taskctl-controller",
     "Secret taskctl-system taskctl-page",
+    "Secret taskctl-system taskctl-history",
     "ServiceAccount taskctl-system default",
     "ConfigMap taskctl-system kube-root-ca.crt",
 }
-SETTINGS = ("--set=monitoring=true,page.enabled=true", "--wait", f"--timeout={HELM_S}s")
+SETTINGS = (
+    "--set=monitoring=true,page.enabled=true,history.enabled=true",
+    "--wait",
+    f"--timeout={HELM_S}s",
+)
 WAITS = "until [ -e /workspace/go ]; do sleep 0.1; done; echo $TASK_NAME >> /workspace/ran"
 
 
@@ -100,10 +105,11 @@ def release(bare: NativeNode) -> Release:
         return release
     if bare.kubectl("get", "namespace", SYSTEM_NAMESPACE).returncode != 0:
         must(bare, "create", "namespace", SYSTEM_NAMESPACE)
-        must(
-            bare, "-n", SYSTEM_NAMESPACE, "create", "secret", "generic", "taskctl-page",
-            f"--from-literal=token={TOKEN}",
-        )  # fmt: skip
+        for name in ("taskctl-page", "taskctl-history"):
+            must(
+                bare, "-n", SYSTEM_NAMESPACE, "create", "secret", "generic", name,
+                f"--from-literal=token={TOKEN}",
+            )  # fmt: skip
     release.run("install", str(CHART), "--create-namespace", *SETTINGS)
     enforce = "pod-security.kubernetes.io/enforce=restricted"
     must(bare, "label", "namespace", SYSTEM_NAMESPACE, enforce)
@@ -181,8 +187,11 @@ async def test_prometheus_finds_controllers_and_agents(world: ClusterWorld, tmp_
     )
     (rules,) = await listed(world, "prometheusrules")
     async with scraping(program, tmp_path, jobs, rules["spec"]) as prometheus:
-        two = ["up", "up"]
-        up = {"ServiceMonitor/taskctl-controller": two, "PodMonitor/taskctl-workers": two}
+        # Two controllers and the recorder of the history.
+        up = {
+            "ServiceMonitor/taskctl-controller": ["up"] * 3,
+            "PodMonitor/taskctl-workers": ["up"] * 2,
+        }
         await eventually(prometheus.health, lambda found: found == up, timeout_s=180)
         await world.task("seen", "sh", "-c", WAITS)
         await eventually(
@@ -198,6 +207,12 @@ async def test_prometheus_finds_controllers_and_agents(world: ClusterWorld, tmp_
             await eventually(
                 functools.partial(prometheus.value, query), lambda found: found == 1, timeout_s=60
             )
+        await eventually(
+            lambda: prometheus.value("sum(taskctl_history_lines)"),
+            lambda found: found is not None and found > 0,
+            timeout_s=60,
+            what="recorded",
+        )
         assert await prometheus.value("sum(taskctl_leader)") == 1
         assert await prometheus.value('count by (alertname) (ALERTS{alertstate="firing"})') is None
         (group,) = (await prometheus.ask("rules"))["groups"]

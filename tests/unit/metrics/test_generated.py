@@ -22,6 +22,7 @@ from taskctl.api.states import TaskState
 from taskctl.cli.output import Style
 from taskctl.cli.tables import STATE_STYLES
 from taskctl.controllers.metrics import Metrics
+from taskctl.history.server import Served
 from taskctl.install.manifests import build
 from taskctl.install.options import InstallOptions, Scope
 from taskctl.kube.controller import Outcome
@@ -98,7 +99,6 @@ def test_each_metric_of_tasks_and_workers_has_a_panel() -> None:
     drawn = " ".join(expression for panel in PANELS for _, expression in panel.series)
     left_out = {m.name for m in CATALOG if not re.search(rf"{m.name}(_bucket|_sum)?\b", drawn)}
     inner = {"taskctl_leader", "taskctl_events_dropped_total"}
-    inner |= {metric.name for metric in CATALOG if metric.process is Process.RECORDER}
     assert {name for name in left_out if not name.startswith("taskctl_workqueue")} - inner == {
         "taskctl_reconcile_duration_seconds"
     }
@@ -140,6 +140,7 @@ COLOURED: list[tuple[str, Collection[str], str]] = [
     ("What agents record", {*TaskState, DROPPED}, "{}"),
     ("Reconciles", set(Outcome), "taskcluster {}"),
     ("Spans of traces", {"made", "exported", "failed"}, "{}"),
+    ("History: requests", set(Served), "{}"),
 ]
 
 
@@ -184,12 +185,6 @@ def colours_of(title: str, name: str) -> list[str]:
 def test_install_with_monitoring(scope: Scope) -> None:
     options = InstallOptions(namespace="team", scope=scope, monitoring=True)
     found = {one["kind"]: one for one in build(options)}
-    service, monitor = found["Service"], found["ServiceMonitor"]
-    assert monitor["metadata"]["namespace"] == service["metadata"]["namespace"] == "team"
-    wanted = monitor["spec"]["selector"]["matchLabels"].items()
-    assert wanted <= service["metadata"]["labels"].items()
-    (endpoint,) = monitor["spec"]["endpoints"]
-    assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
     workers = found["PodMonitor"]["spec"]
     assert (workers.get("namespaceSelector") == {"any": True}) == (scope is Scope.CLUSTER)
     arguments = found["Deployment"]["spec"]["template"]["spec"]["containers"][0]["args"]
@@ -208,6 +203,26 @@ def test_install_with_monitoring(scope: Scope) -> None:
     assert json.loads(found["ConfigMap"]["data"]["taskctl.json"]) == build_dashboard()
     plain = {one["kind"] for one in build(InstallOptions(namespace="team", scope=scope))}
     assert not {"ServiceMonitor", "PodMonitor", "PrometheusRule", "ConfigMap"} & plain
+
+
+@pytest.mark.parametrize("scope", list(Scope))
+def test_the_service_monitor_chooses_who_has_metrics(scope: Scope) -> None:
+    everything = InstallOptions(
+        namespace="team", scope=scope, monitoring=True, page=True, history=True
+    )
+    objects = build(everything)
+    (monitor,) = [one for one in objects if one["kind"] == "ServiceMonitor"]
+    assert monitor["metadata"]["namespace"] == "team"
+    (term,) = monitor["spec"]["selector"]["matchExpressions"]
+    assert term["operator"] == "In"
+    (endpoint,) = monitor["spec"]["endpoints"]
+    services = [one for one in objects if one["kind"] == "Service"]
+    chosen = [s for s in services if s["metadata"]["labels"][term["key"]] in term["values"]]
+    assert {one["metadata"]["name"] for one in chosen} == {"taskctl-controller", "taskctl-history"}
+    for service in services:
+        assert service["metadata"]["namespace"] == "team"
+        has_metrics = endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
+        assert has_metrics == (service in chosen)
 
 
 @needs_promtool
@@ -291,6 +306,8 @@ FIRING: list[tuple[str, dict[str, str], bool]] = [
         {'taskctl_reconcile_total{controller="task",outcome="error"}': "0+60x60"},
         True,
     ),
+    ("TaskctlHistoryNotWritten", {"taskctl_history_waiting": "0+3x60"}, True),
+    ("TaskctlHistoryNotWritten", {"taskctl_history_waiting": "0 5 9x3 0x2 7x3 0 8x5 0x60"}, False),
     (
         "TaskctlWorkspaceFull",
         {
