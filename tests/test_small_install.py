@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
+from scripts.gen_sbom import pinned
 from taskctl.cli.parts import PARTS
 
 # Each program loads a good part of taskctl.
@@ -43,6 +45,16 @@ for module in pkgutil.walk_packages(taskctl.__path__, "taskctl."):
         except ModuleNotFoundError as error:
             print(module.name, error.name)
 """
+
+
+def test_what_is_pinned_installs_on_the_oldest_python() -> None:
+    """Debian 12 has Python 3.11.2, where a version that asks for 3.11.5 cannot be installed."""
+    oldest = PROJECT["requires-python"].removeprefix(">=") + ".0"
+    asked = {
+        f"{name}=={version}": importlib.metadata.metadata(name)["Requires-Python"] or ""
+        for name, version in pinned((ROOT / "scripts/constraints.txt").read_text()).items()
+    }
+    assert [pin for pin, range_ in asked.items() if oldest not in SpecifierSet(range_)] == []
 
 
 def closure(requirements: list[str]) -> set[str]:
