@@ -21,7 +21,7 @@ import pytest
 from aiohttp import web
 
 from taskctl.api.resources import TASKCLUSTERS, TASKS
-from taskctl.embedded.server import main
+from taskctl.embedded.server import engine
 from taskctl.embedded.server.access.auth import Authenticator
 from taskctl.embedded.server.api.router import Api
 from taskctl.embedded.server.core import Core
@@ -153,7 +153,7 @@ def authorizer(monkeypatch: pytest.MonkeyPatch) -> Authorizer:
                                              status=403)  # fmt: skip
             return await super().handle(request)
 
-    monkeypatch.setattr(main, "Api", Guarded)
+    monkeypatch.setattr(engine, "Api", Guarded)
     return found
 
 
