@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from taskctl.api.resources import TASKS
+from taskctl.embedded.server.patch.formats import merge_patch
 from taskctl.errors import AlreadyExists, ApiError, Conflict, NotFound, Unavailable
 from taskctl.kube.interface import (
     DeleteOptions,
@@ -145,7 +146,7 @@ class FakeApi:
 
     def change(self, res: Resource, name: str, **parts: Any) -> KubeObject:
         """Merge-patch an object as somebody else would."""
-        return self.put(res, merged(self.see(res, name), parts))
+        return self.put(res, merge_patch(self.see(res, name), parts))
 
     def remove(self, res: Resource, name: str) -> None:
         before = self._objects.pop((res.plural, "ns", name))
@@ -216,7 +217,7 @@ class FakeApi:
             raise NotFound(f"{res.plural} {name!r} not found", status=404)
         if body["metadata"].get("uid", found["metadata"]["uid"]) != found["metadata"]["uid"]:
             raise Conflict(f"{name}: the uid is another", status=409)
-        stored = self.put(res, merged(found, body))
+        stored = self.put(res, merge_patch(found, body))
         self._leave(fault)
         return stored
 
@@ -249,7 +250,7 @@ class FakeApi:
             wanted = body.get("metadata", {}).get(guard)
             if wanted is not None and wanted != found["metadata"][guard]:
                 raise Conflict(f"{name}: {guard} is not {wanted}", status=409)
-        stored = self.put(res, merged(found, {"status": body["status"]}))
+        stored = self.put(res, merge_patch(found, {"status": body["status"]}))
         self._leave(fault)
         return stored
 
@@ -353,19 +354,6 @@ def labelled(obj: KubeObject, selector: str) -> bool:
     label, _, rest = selector.partition(" in ")
     assert rest.startswith("("), selector
     return (obj["metadata"].get("labels") or {}).get(label) in rest[1:-1].split(",")
-
-
-def merged(target: Any, patch: Any) -> Any:
-    """Apply an RFC 7386 merge patch."""
-    if not isinstance(patch, dict):
-        return copy.deepcopy(patch)
-    result = dict(target) if isinstance(target, dict) else {}
-    for key, value in patch.items():
-        if value is None:
-            result.pop(key, None)
-        else:
-            result[key] = merged(result.get(key), value)
-    return result
 
 
 class Peer:

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from taskctl.embedded.server.patch.formats import merge_patch
 from taskctl.errors import AlreadyExists, BadRequest, Conflict, NotFound, Unavailable
 from taskctl.kube.interface import (
     DeleteOptions,
@@ -25,19 +26,6 @@ from taskctl.kube.resources import Resource
 Object = dict[str, Any]
 _LIST, _PATCH, _WATCH, _LOG = ListOptions(), PatchOptions(), WatchOptions(), LogOptions()
 _DELETE = DeleteOptions()
-
-
-def merge(target: Any, patch: Any) -> Any:
-    """RFC 7386."""
-    if not isinstance(patch, dict):
-        return copy.deepcopy(patch)
-    result = dict(target) if isinstance(target, dict) else {}
-    for key, value in patch.items():
-        if value is None:
-            result.pop(key, None)
-        else:
-            result[key] = merge(result.get(key), value)
-    return result
 
 
 @dataclass
@@ -152,7 +140,7 @@ class FakeClient:
         if self.conflicts:
             self.conflicts -= 1
             raise Conflict("changed", 409)
-        changed: Object = merge(await self.get(res, name, namespace), body)
+        changed: Object = merge_patch(await self.get(res, name, namespace), body)
         if self.controller is not None:
             self.controller(changed)
         self.put(changed)

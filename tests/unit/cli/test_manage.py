@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from taskctl.api.states import TaskState
+from taskctl.embedded.server.patch.formats import merge_patch
 from taskctl.policy.rerun import refusal, rerun_body
 from taskctl.testing.builders import EPOCH, TaskBuilder, task
 from tests.unit.cli.conftest import Run
-from tests.unit.cli.fake import FakeClient, merge
+from tests.unit.cli.fake import FakeClient
 
 NOW = EPOCH + timedelta(hours=1)
 
@@ -43,7 +44,7 @@ def test_rerun_keeps_the_attempt_number_and_forgets_the_rest() -> None:
     before = failed().build()
     body = rerun_body(before, NOW)
     assert body["metadata"]["resourceVersion"] == "1"
-    after: dict[str, Any] = merge(before, body)["status"]
+    after: dict[str, Any] = merge_patch(before, body)["status"]
     assert after["state"] == "Pending"
     assert after["attempt"] == 3
     gone = {"failures", "infraFailures", "exitCode", "signal", "podName", "podUID"}

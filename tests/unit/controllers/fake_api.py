@@ -18,6 +18,7 @@ from typing import Any
 import orjson
 
 from taskctl.clock import format_seconds
+from taskctl.embedded.server.patch.formats import PatchError, json_patch, merge_patch
 from taskctl.errors import AlreadyExists, Conflict, Gone, Invalid, NotFound
 from taskctl.install.rules import access_rules, controller_rules, node_rules, notify_rules
 from taskctl.kube.interface import (
@@ -222,15 +223,16 @@ class FakeApi:
             self.validate(call)
         new = _copy(old)
         if options.type is PatchType.JSON:
-            _apply_operations(new, body)
+            new = _apply_operations(old, body)
+            _check_guard(old, new)
         elif options.type is PatchType.STRATEGIC:
             _append_containers(new, body)
         else:
             _check_guard(old, body)
-            _merge(new, {k: v for k, v in body.items() if k != "metadata"})
+            new = merge_patch(new, {k: v for k, v in body.items() if k != "metadata"})
             guards = ("resourceVersion", "uid")
             metadata = {k: v for k, v in body.get("metadata", {}).items() if k not in guards}
-            _merge(new["metadata"], metadata)
+            new["metadata"] = merge_patch(new["metadata"], metadata)
             if new.get("spec") != old.get("spec"):
                 new["metadata"]["generation"] += 1
         if new != old:
@@ -406,31 +408,8 @@ def _append_containers(pod: KubeObject, body: Any) -> None:
     pod["spec"]["ephemeralContainers"] = added + present
 
 
-def _apply_operations(obj: KubeObject, operations: Any) -> None:
-    """JSON patch, as far as it is used here: ``test`` and ``remove``."""
-    for operation in operations:
-        *parents, last = operation["path"].strip("/").split("/")
-        place: Any = obj
-        try:
-            for part in parents:
-                place = place[int(part)] if isinstance(place, list) else place[part]
-            index: Any = int(last) if isinstance(place, list) else last
-            value = place[index]
-        except (KeyError, IndexError) as error:
-            raise Invalid(f"{operation['path']} does not exist", 422) from error
-        if operation["op"] == "test" and value != operation["value"]:
-            raise Invalid(f"testing path {operation['path']} failed", 422)
-        if operation["op"] == "remove":
-            del place[index]
-
-
-def _merge(target: Any, patch: Any) -> None:
-    for key, value in patch.items():
-        if value is None:
-            target.pop(key, None)
-        elif isinstance(value, dict):
-            if not isinstance(target.get(key), dict):
-                target[key] = {}
-            _merge(target[key], value)
-        else:
-            target[key] = value
+def _apply_operations(obj: KubeObject, operations: Any) -> KubeObject:
+    try:
+        return json_patch(obj, operations)
+    except PatchError as error:
+        raise Invalid(str(error), 422) from error

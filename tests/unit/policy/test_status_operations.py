@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from taskctl.embedded.server.patch.formats import merge_patch
 from taskctl.policy.status import status_operations
-from tests.unit.agent.fakes import merged
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=3),
@@ -27,5 +27,9 @@ def test_it_is_the_merge_patch_with_the_output_as_it_is(
     assert operations == [
         {"op": "replace", "path": "/metadata/resourceVersion", "value": "7"},
         {"op": "replace", "path": "/metadata/uid", "value": "u"},
-        {"op": "replace", "path": "/status", "value": {**merged(before, patch), "output": output}},
+        {
+            "op": "replace",
+            "path": "/status",
+            "value": {**merge_patch(before, patch), "output": output},
+        },
     ]
