@@ -167,6 +167,36 @@ def _container(options: InstallOptions) -> Manifest:
     }
 
 
+def one_replica(metadata: Manifest, spec: Manifest, **more: Any) -> Manifest:
+    """Return a Deployment of one pod: its labels are the Deployment's, its name selects it.
+
+    Args:
+        metadata: of the Deployment.
+        spec: of the pod.
+        more: fields of the Deployment's spec.
+    """
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata,
+        "spec": {
+            "replicas": 1,
+            "revisionHistoryLimit": 3,
+            **more,
+            "selector": {"matchLabels": {"app.kubernetes.io/name": metadata["name"]}},
+            "template": {"metadata": {"labels": dict(metadata["labels"])}, "spec": spec},
+        },
+    }
+
+
+def token_volume(secret: str, key: str) -> Manifest:
+    """Return the volume ``token`` of a pod: one key of a Secret, as a file of that name."""
+    return {
+        "name": "token",
+        "secret": {"secretName": secret, "items": [{"key": key, "path": key}]},
+    }
+
+
 def health_probes() -> Manifest:
     """Return the probes of a process that serves its health on the port of that name.
 

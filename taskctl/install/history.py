@@ -6,7 +6,13 @@ from typing import Any, Final
 
 from taskctl.history.asking import PORT_NAME, SERVICE, TOKEN_KEY, TOKEN_SECRET, VIEW_ROLE
 from taskctl.install import rules
-from taskctl.install.controller import health_probes, own_container, own_pod
+from taskctl.install.controller import (
+    health_probes,
+    one_replica,
+    own_container,
+    own_pod,
+    token_volume,
+)
 from taskctl.install.options import InstallOptions, Scope
 from taskctl.install.page import PAGE
 from taskctl.install.rights import PART_LABELS, bind, role
@@ -83,28 +89,11 @@ def _deployment(options: InstallOptions) -> Manifest:
         "containers": [_container(options)],
         "volumes": [
             {"name": "history", "persistentVolumeClaim": {"claimName": HISTORY}},
-            {
-                "name": "token",
-                "secret": {
-                    "secretName": TOKEN_SECRET,
-                    "items": [{"key": TOKEN_KEY, "path": TOKEN_KEY}],
-                },
-            },
+            token_volume(TOKEN_SECRET, TOKEN_KEY),
         ],
     }
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": _metadata(options),
-        "spec": {
-            "replicas": 1,
-            "revisionHistoryLimit": 3,
-            # One node at a time may mount the claim, and one process at a time may write.
-            "strategy": {"type": "Recreate"},
-            "selector": {"matchLabels": dict(_SELECTOR)},
-            "template": {"metadata": {"labels": dict(_LABELS)}, "spec": spec},
-        },
-    }
+    # One node at a time may mount the claim, and one process at a time may write.
+    return one_replica(_metadata(options), spec, strategy={"type": "Recreate"})
 
 
 def _container(options: InstallOptions) -> Manifest:

@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import Any, Final
 
 from taskctl.install import rules
-from taskctl.install.controller import own_container, own_pod
+from taskctl.install.controller import (
+    one_replica,
+    own_container,
+    own_pod,
+    token_volume,
+)
 from taskctl.install.options import InstallOptions, Scope
 from taskctl.install.rights import PART_LABELS, bind, role
 from taskctl.policy.workeraccess import RoleKind
@@ -50,28 +55,10 @@ def _metadata(options: InstallOptions) -> Manifest:
 def _deployment(options: InstallOptions) -> Manifest:
     spec = own_pod(PAGE) | {
         "containers": [_container(options)],
-        "volumes": [
-            {
-                "name": "token",
-                "secret": {
-                    "secretName": TOKEN_SECRET,
-                    "items": [{"key": TOKEN_KEY, "path": TOKEN_KEY}],
-                },
-            }
-        ],
+        "volumes": [token_volume(TOKEN_SECRET, TOKEN_KEY)],
     }
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": _metadata(options),
-        "spec": {
-            # A browser keeps to one server: its session holds for all, its stream for one.
-            "replicas": 1,
-            "revisionHistoryLimit": 3,
-            "selector": {"matchLabels": dict(PAGE_SELECTOR)},
-            "template": {"metadata": {"labels": dict(PAGE_LABELS)}, "spec": spec},
-        },
-    }
+    # A browser keeps to one server: its session holds for all, its stream for one.
+    return one_replica(_metadata(options), spec)
 
 
 def _container(options: InstallOptions) -> Manifest:
