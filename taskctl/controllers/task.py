@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from taskctl.api.resources import TASKS
+from taskctl.api.resources import TASKOBJECTS, TASKS
 from taskctl.api.states import TaskState
 from taskctl.constants import (
     ANNOTATION_STOP_REASON,
@@ -24,7 +24,7 @@ from taskctl.controllers.queues import Queues, look_again
 from taskctl.controllers.runclusters import RunClusterMaker
 from taskctl.errors import NotFound
 from taskctl.kube.controller import DONE, Result
-from taskctl.kube.interface import PatchOptions
+from taskctl.kube.interface import ListOptions, PatchOptions
 from taskctl.kube.resources import PODS
 from taskctl.objectkey import ObjectKey
 from taskctl.placement.events import TaskReady, TaskUnready
@@ -42,6 +42,7 @@ from taskctl.policy.view import TaskView, parse_task
 
 # Our view of the pods was behind: the watch should bring the pod before that.
 _STALE_POD_LOOK_S = 1.0
+_STALE_INPUT_LOOK_S = 1.0
 _CANCEL = PatchOptions(idempotent=True, field_manager=FIELD_MANAGER)
 
 
@@ -88,6 +89,8 @@ class TaskReconciler:
         facts = self._facts(view)
         if facts.worker is not None and facts.worker.gone and not await self._surely_gone(view):
             return Result(_STALE_POD_LOOK_S)
+        if await self._input_is_late(view, facts.readiness):
+            return Result(_STALE_INPUT_LOOK_S)
         plan = decide_task(view, facts, self._api.timing.clock.now())
         if plan.no_cluster:
             facts = await self._make_cluster(view, facts)
@@ -220,6 +223,19 @@ class TaskReconciler:
             return True
         self._caches.pods.observe(pod)
         return False
+
+    async def _input_is_late(self, view: TaskView, known: ReadinessFacts) -> bool:
+        """Ask the API server before a Task fails because its input was never made.
+
+        Tasks and TaskObjects are watched apart: the end of the Task that made the object may be
+        known before the object is. All that it made is there once its end is.
+        """
+        source = known.source
+        if known.input_exists or source is None or source.state is not TaskState.SUCCEEDED:
+            return False
+        only = ListOptions(field_selector=f"metadata.name={view.input_object}", limit=1)
+        page = await self._api.client.list(TASKOBJECTS, view.namespace, options=only)
+        return bool(page.items)
 
     # --- effects ------------------------------------------------------------------------
 

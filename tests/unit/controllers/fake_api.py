@@ -83,6 +83,7 @@ class FakeApi:
     compacted: int = 0
     pod_level_resources: bool = True
     dropped: int = 0  # events that a compaction took out of the history
+    held: set[str] = field(default_factory=set)  # plurals whose watches say nothing for now
     _watchers: set[asyncio.Event] = field(default_factory=set)
     _uids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     clock: VirtualClock = field(default_factory=VirtualClock)
@@ -148,6 +149,8 @@ class FakeApi:
         position = self.dropped
         try:
             while True:
+                while res.plural in self.held:
+                    await asyncio.sleep(0.05)
                 news.clear()
                 if position < self.dropped:
                     raise Gone("too old", 410)

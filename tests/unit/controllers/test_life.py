@@ -198,6 +198,24 @@ def test_a_task_without_output_leaves_nobody_waiting_for_it(command: str) -> Non
     run(main())
 
 
+def test_an_input_is_not_given_up_because_its_watch_is_late() -> None:
+    async def main() -> None:
+        async with Simulation.started() as sim:
+            await sim.task("make", "sleep", "2")
+            await sim.until(lambda: sim.status("make").get("state") == "Running")
+            sim.api.held.add("taskobjects")
+            await sim.object("make-output")  # by the program itself, through the API
+            await sim.task("late", inputObject="make-output")
+            await sim.finished("make")
+            await asyncio.sleep(10)
+            assert sim.status("late").get("state") != "Failed"
+            sim.api.held.clear()
+            (status,) = await sim.finished("late", timeout_s=10)
+            assert status["state"] == "Succeeded"
+
+    run(main())
+
+
 def test_input_that_comes_a_moment_later_costs_no_write() -> None:
     async def main() -> None:
         async with Simulation.started() as sim:
