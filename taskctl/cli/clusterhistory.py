@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from taskctl.cli.exits import CliError
-from taskctl.cli.output import note
+from taskctl.cli.gone import readable_tasks
 from taskctl.errors import ApiError, Forbidden, NotFound
 from taskctl.history import asking
 from taskctl.history.asking import End, Question, parse_end
@@ -51,10 +51,7 @@ class ClusterHistory:
         """Return Tasks as their last lines have them; what cannot be read is told on stderr."""
         reading = TasksOfLines(wanted)
         await self._ask(Question(wanted), reading)
-        found = reading.result()
-        for problem in found.problems:
-            note(f"{self.name}: {problem}; the line is left out")
-        return found.tasks
+        return readable_tasks(reading.result(), self.name)
 
     async def newest(
         self, wanted: Wanted, limit: int, make: Callable[[dict[str, Any]], Made]

@@ -19,7 +19,7 @@ from taskctl.constants import FIELD_ROOT_UID
 from taskctl.errors import NotFound
 from taskctl.history.files import LOCAL_DIRECTORY
 from taskctl.history.lines import noted_of
-from taskctl.history.reading import Made, Newest, Wanted, read_history, read_newest
+from taskctl.history.reading import Found, Made, Newest, Wanted, read_history, read_newest
 from taskctl.kube.interface import ListOptions, ListPage, Reader
 from taskctl.kube.resources import Resource
 from taskctl.outside import session as sessions
@@ -62,6 +62,18 @@ class History(Protocol):
         ...
 
 
+def readable_tasks(found: Found, source: str) -> list[dict[str, Any]]:
+    """Return the Tasks that were read; tell on stderr what could not be.
+
+    Args:
+        found: what a history held.
+        source: which one, in words.
+    """
+    for problem in found.problems:
+        note(f"{source}: {problem}; the line is left out")
+    return found.tasks
+
+
 @dataclass(frozen=True, slots=True)
 class LocalHistory:
     """The history of a local stack.
@@ -85,9 +97,7 @@ class LocalHistory:
             return []
         except OSError as error:
             raise CliError(f"{self.name} cannot be read: {error.strerror or error}") from error
-        for problem in found.problems:
-            note(f"{self.name}: {problem}; the line is left out")
-        return found.tasks
+        return readable_tasks(found, self.name)
 
     async def newest(
         self, wanted: Wanted, limit: int, make: Callable[[dict[str, Any]], Made]

@@ -7,7 +7,7 @@ It is not the controller, whose replicas could not share a volume that one node 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from taskctl import __version__
@@ -42,7 +42,7 @@ class RecorderSettings:
     """
 
     history: HistorySettings
-    token: str
+    token: str = field(repr=False)
     host: str
     port: int
     client: ClientSettings = CLIENT_SETTINGS

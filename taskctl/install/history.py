@@ -15,7 +15,7 @@ from taskctl.install.controller import (
 )
 from taskctl.install.options import InstallOptions, Scope
 from taskctl.install.page import PAGE
-from taskctl.install.rights import PART_LABELS, bind, role
+from taskctl.install.rights import PART_LABELS, bind, own_account, role
 from taskctl.policy.workeraccess import RoleKind
 
 Manifest = dict[str, Any]
@@ -40,12 +40,7 @@ def history(options: InstallOptions) -> list[Manifest]:
     everywhere = options.scope is Scope.CLUSTER
     kind = RoleKind.CLUSTER_ROLE if everywhere else RoleKind.ROLE
     objects = [
-        {
-            "apiVersion": "v1",
-            "kind": "ServiceAccount",
-            "metadata": _metadata(options),
-            "automountServiceAccountToken": False,
-        },
+        own_account(_metadata(options)),
         role(kind, HISTORY, rules.recorder_rules(), None if everywhere else where),
         bind(kind, HISTORY, where, everywhere=everywhere, account=HISTORY),
         role(RoleKind.ROLE, VIEW_ROLE, rules.history_view_rules(), where),

@@ -12,7 +12,7 @@ from taskctl.install.controller import (
     token_volume,
 )
 from taskctl.install.options import InstallOptions, Scope
-from taskctl.install.rights import PART_LABELS, bind, role
+from taskctl.install.rights import PART_LABELS, bind, own_account, role
 from taskctl.policy.workeraccess import RoleKind
 
 Manifest = dict[str, Any]
@@ -35,12 +35,7 @@ def page(options: InstallOptions) -> list[Manifest]:
     everywhere = options.scope is Scope.CLUSTER
     kind = RoleKind.CLUSTER_ROLE if everywhere else RoleKind.ROLE
     return [
-        {
-            "apiVersion": "v1",
-            "kind": "ServiceAccount",
-            "metadata": _metadata(options),
-            "automountServiceAccountToken": False,
-        },
+        own_account(_metadata(options)),
         role(kind, PAGE, rules.page_rules(), None if everywhere else where),
         bind(kind, PAGE, where, everywhere=everywhere, account=PAGE),
         _deployment(options),

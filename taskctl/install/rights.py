@@ -76,14 +76,19 @@ def people_rights() -> list[Manifest]:
     ]
 
 
-def _controller_account(namespace: str) -> Manifest:
+def own_account(metadata: Manifest) -> Manifest:
+    """Return the account of one of our pods, which ask for its token themselves."""
     return {
         "apiVersion": "v1",
         "kind": "ServiceAccount",
-        "metadata": {"name": CONTROLLER, "namespace": namespace, "labels": dict(CONTROLLER_LABELS)},
-        # The Deployment's pods ask for the token themselves.
+        "metadata": metadata,
         "automountServiceAccountToken": False,
     }
+
+
+def _controller_account(namespace: str) -> Manifest:
+    labels = dict(CONTROLLER_LABELS)
+    return own_account({"name": CONTROLLER, "namespace": namespace, "labels": labels})
 
 
 def role(
